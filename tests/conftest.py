@@ -1,0 +1,24 @@
+"""Fixtures every test may use."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+PROJECT = Path(__file__).resolve().parent.parent
+SHARED = PROJECT.parent / "shared"
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of shared test material beside the checkout; tests that need it skip without it."""
+    if not SHARED.is_dir():
+        pytest.skip("the shared test material (../shared) is not beside this checkout")
+    return SHARED
+
+
+@pytest.fixture(scope="session")
+def celeba(shared: Path) -> Path:
+    """The labelled part of CelebA, in CelebA's own layout."""
+    return shared / "celeba"
