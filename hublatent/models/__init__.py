@@ -1,0 +1,58 @@
+"""The architectures: one file each, one line each in ARCHITECTURES."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from hublatent import checkpoint
+from hublatent.errors import CheckpointError, unknown_name
+from hublatent.hub import snapshot
+from hublatent.model import LatentModel
+from hublatent.models.eigenfaces import Eigenfaces
+from hublatent.models.vae import VAE, BetaTCVAE, BetaVAE
+
+ARCHITECTURES: dict[str, type[LatentModel]] = {
+    "vae": VAE,
+    "betavae": BetaVAE,
+    "btcvae": BetaTCVAE,
+    "eigenfaces": Eigenfaces,
+}
+
+
+def load(
+    source: str | Path,
+    *,
+    revision: str | None = None,
+    token: str | bool | None = None,
+    cache_dir: str | Path | None = None,
+    local_files_only: bool = False,
+    device: str | None = None,
+) -> LatentModel:
+    """Load any latent model from a folder or the Hub.
+
+    Args:
+        source: an existing folder, which wins, or a Hub id such as "user/btcvae-celeba".
+        revision: branch, tag or commit on the Hub.
+        token: a Hub token; None takes the stored one.
+        cache_dir: where downloads are kept.
+        local_files_only: take what is in the cache and ask nobody.
+        device: where to put the model; None leaves it on the CPU.
+
+    Returns:
+        The model, in evaluation mode.
+
+    Raises:
+        HubError: the source cannot be had.
+        CheckpointError: it is no latent model, or incomplete or damaged.
+    """
+    where = snapshot(
+        source,
+        revision=revision,
+        token=token,
+        cache_dir=cache_dir,
+        local_files_only=local_files_only,
+    )
+    name = checkpoint.read_config(where.folder)["architecture"]
+    if name not in ARCHITECTURES:
+        raise CheckpointError(f"{where.source}: {unknown_name('architecture', name, ARCHITECTURES)}")
+    return ARCHITECTURES[name].from_snapshot(where, device=device)

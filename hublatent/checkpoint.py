@@ -1,0 +1,220 @@
+"""A model's folder: config.json and model.safetensors, read strictly and written atomically."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import math
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from hublatent.errors import CheckpointError
+from hublatent.files import atomic_folder_update
+
+CONFIG_NAME = "config.json"
+WEIGHTS_NAME = "model.safetensors"
+FORMAT_VERSION = 1
+MAX_CONFIG_BYTES = 1 << 20
+JSON_SCALARS = (bool, int, float, str)
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """Read a model folder's config.json and check what every architecture shares.
+
+    Args:
+        folder: the model's folder.
+
+    Returns:
+        The config, holding at least `architecture` (str) and `format_version` (int).
+
+    Raises:
+        CheckpointError: config.json is missing, malformed, or of a newer format.
+    """
+    path = folder / CONFIG_NAME
+    if not path.is_file():
+        raise CheckpointError(
+            f"{folder} holds no {CONFIG_NAME}; expected a hublatent model folder. "
+            f"It holds: {_listing(folder)}."
+        )
+    if path.stat().st_size > MAX_CONFIG_BYTES:
+        raise CheckpointError(
+            f"{path} has {path.stat().st_size:,} bytes; a config has at most {MAX_CONFIG_BYTES:,}."
+        )
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise CheckpointError(f"{path} is not JSON: {error}.") from error
+    if not isinstance(config, dict) or not isinstance(config.get("architecture"), str):
+        raise CheckpointError(
+            f"{path} names no architecture; expected a JSON object with the key 'architecture'. "
+            "It may be a model of another library."
+        )
+    version = config.get("format_version")
+    if type(version) is not int or not 1 <= version <= FORMAT_VERSION:
+        raise CheckpointError(
+            f"{path} has format_version {version!r}; this hublatent reads 1 to {FORMAT_VERSION}. "
+            "For a newer one, run: pip install --upgrade hublatent"
+        )
+    return config
+
+
+def check_arguments(model_class: type, config: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """Match a config's keys and types with the signature of a model's `__init__`.
+
+    Args:
+        model_class: the class whose named JSON-scalar arguments are the config's format.
+        config: the config, `architecture` and `format_version` included.
+        where: what to call the config in messages.
+
+    Returns:
+        The arguments for `model_class`.
+
+    Raises:
+        CheckpointError: a key is unknown or missing, or a value has the wrong type.
+    """
+    parameters = init_parameters(model_class)
+    arguments = {k: v for k, v in config.items() if k not in ("architecture", "format_version")}
+    unknown = sorted(set(arguments) - set(parameters))
+    if unknown:
+        raise CheckpointError(
+            f"{where} has unknown keys: {', '.join(unknown)}. "
+            f"{model_class.__name__} takes: {', '.join(parameters)}."
+        )
+    missing = sorted(
+        name
+        for name, parameter in parameters.items()
+        if parameter.default is inspect.Parameter.empty and name not in arguments
+    )
+    if missing:
+        raise CheckpointError(f"{where} lacks: {', '.join(missing)}.")
+    for name, value in arguments.items():
+        if not isinstance(value, JSON_SCALARS) or (
+            isinstance(value, float) and not math.isfinite(value)
+        ):
+            raise CheckpointError(
+                f"{where} has {name} = {value!r}; expected a number, a text or true/false."
+            )
+    return arguments
+
+
+def init_parameters(model_class: type) -> dict[str, inspect.Parameter]:
+    """The named arguments of a class's `__init__`, without `self`."""
+    return dict(list(inspect.signature(model_class.__init__).parameters.items())[1:])  # type: ignore[misc]
+
+
+def check_number(name: str, value: float, low: float, high: float, kind: type = int) -> None:
+    """Refuse an argument outside its range, before memory is allocated for it.
+
+    Args:
+        name: the argument's name.
+        value: the given value.
+        low: smallest accepted value.
+        high: largest accepted value.
+        kind: int, or float (which also accepts an int).
+
+    Raises:
+        CheckpointError: the value is of another type or outside the range.
+    """
+    fits_type = type(value) in ((int,) if kind is int else (int, float))
+    if not fits_type or not low <= value <= high:
+        noun = "an integer" if kind is int else "a number"
+        raise CheckpointError(f"{name} = {value!r}; expected {noun} from {low} to {high}.")
+
+
+def load_weights(model: nn.Module, path: Path) -> None:
+    """Fill a model from a safetensors file: every tensor expected, no other, all finite.
+
+    Args:
+        model: the freshly built model.
+        path: the safetensors file.
+
+    Raises:
+        CheckpointError: the file is missing or damaged, a name, shape or type disagrees, or a
+            weight is NaN or infinite. The model is then left as it was.
+    """
+    if not path.is_file():
+        others = [p.name for p in path.parent.glob("*") if p.suffix in (".bin", ".pt", ".pkl", ".pth")]
+        hint = (
+            f" {', '.join(sorted(others))} is a pickle, which can run code when it is opened, and is"
+            " not read."
+            if others
+            else ""
+        )
+        raise CheckpointError(f"{path.parent} holds no {path.name}.{hint}")
+    expected = model.state_dict()
+    try:
+        with safe_open(path, framework="pt") as file:
+            _check_names(expected, file.keys(), path, type(model).__name__)
+            _check_shapes(expected, file, path)
+            tensors = {name: file.get_tensor(name) for name in expected}
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path} is not a readable safetensors file: {error}.") from error
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            raise CheckpointError(f"{path}: the weight {name} holds NaN or infinite values.")
+    model.load_state_dict(tensors, strict=True)
+
+
+def write_checkpoint(folder: Path, config: Mapping[str, Any], weights: Mapping[str, Tensor]) -> None:
+    """Write config.json and model.safetensors, both or neither.
+
+    Args:
+        folder: the model's folder; made where it is missing.
+        config: the JSON-able config.
+        weights: name -> tensor.
+    """
+    text = json.dumps(config, indent=2) + "\n"
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
+    with atomic_folder_update(folder, (CONFIG_NAME, WEIGHTS_NAME)) as temporary:
+        save_file(tensors, temporary[WEIGHTS_NAME], metadata={"format": "pt"})
+        temporary[CONFIG_NAME].write_text(text, encoding="utf-8")
+
+
+def _check_names(
+    expected: Mapping[str, Tensor], found: Iterable[str], path: Path, model_name: str
+) -> None:
+    names = set(found)
+    missing, extra = sorted(set(expected) - names), sorted(names - set(expected))
+    if missing or extra:
+        parts = [f"lacks {_some(missing)}"] * bool(missing) + [f"has extra {_some(extra)}"] * bool(extra)
+        raise CheckpointError(f"{path} does not fit {model_name}: it {' and '.join(parts)}.")
+
+
+def _check_shapes(expected: Mapping[str, Tensor], file: Any, path: Path) -> None:
+    for name, tensor in expected.items():
+        piece = file.get_slice(name)
+        shape, dtype = tuple(piece.get_shape()), piece.get_dtype()
+        wanted = _SAFETENSORS_DTYPES[tensor.dtype]
+        if shape != tuple(tensor.shape) or dtype != wanted:
+            raise CheckpointError(
+                f"{path}: {name} has shape {shape} and type {dtype}; "
+                f"the config asks for {tuple(tensor.shape)} and {wanted}."
+            )
+
+
+_SAFETENSORS_DTYPES = {
+    torch.float32: "F32",
+    torch.float64: "F64",
+    torch.float16: "F16",
+    torch.bfloat16: "BF16",
+    torch.int64: "I64",
+    torch.int32: "I32",
+    torch.uint8: "U8",
+    torch.bool: "BOOL",
+}
+
+
+def _some(names: list[str], limit: int = 3) -> str:
+    shown = ", ".join(names[:limit])
+    return shown if len(names) <= limit else f"{shown} and {len(names) - limit} more"
+
+
+def _listing(folder: Path, limit: int = 8) -> str:
+    names = sorted(p.name for p in folder.iterdir()) if folder.is_dir() else []
+    return _some(names, limit) if names else "nothing"

@@ -1,0 +1,142 @@
+"""LatentModel: the contract that each architecture fulfils."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from hublatent.checkpoint import check_number
+from hublatent.errors import HublatentError
+from hublatent.hub import HubModel
+
+
+class LatentModel(nn.Module, HubModel):
+    """A generative model whose latents can be read, moved and decoded.
+
+    A subclass names its `architecture` and `space`, builds itself from JSON scalars, and implements
+    `decode`; with an encoder also `encode`, without one `sample_latents`.
+
+    Attributes:
+        architecture: its key in ARCHITECTURES and in config.json.
+        space: name of the latent space, "z" or "w+".
+        has_encoder: whether `encode` reads an image directly; otherwise use hublatent.project().
+        image_size: height and width of the images, in pixels.
+        channels: channels of the images.
+        latent_shape: shape of one latent, (D,) or (L, D).
+        latent_mean: (D,), mean of the latents of real images.
+        latent_covariance: (D, D), their covariance.
+    """
+
+    space: ClassVar[str] = "z"
+    has_encoder: ClassVar[bool] = True
+    latent_mean: Tensor
+    latent_covariance: Tensor
+
+    def __init__(self, image_size: int, channels: int, latent_shape: tuple[int, ...]) -> None:
+        super().__init__()
+        self.image_size = image_size
+        self.channels = channels
+        self.latent_shape = latent_shape
+        width = latent_shape[-1]
+        self.register_buffer("latent_mean", torch.zeros(width))
+        self.register_buffer("latent_covariance", torch.eye(width))
+
+    def encode(self, images: Tensor) -> Tensor:
+        """Read the latents of images; deterministic.
+
+        Args:
+            images: (B, C, H, W), in [-1, 1].
+
+        Returns:
+            Latents (B, *latent_shape).
+
+        Raises:
+            HublatentError: the model has no encoder.
+        """
+        raise HublatentError(
+            f"{type(self).__name__} has no encoder. Find latents of given images with "
+            "hublatent.project(model, images)."
+        )
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """Draw the images of latents.
+
+        Args:
+            latents: (B, *latent_shape).
+
+        Returns:
+            Images (B, C, H, W), in [-1, 1].
+        """
+        raise NotImplementedError
+
+    @torch.no_grad()
+    def sample_latents(self, n: int, *, generator: torch.Generator | None = None) -> Tensor:
+        """Draw latents where real images lie: from the Gaussian of the latent statistics.
+
+        With a calibrated decoder the prior N(0, I) is far from where real latents lie, so the
+        aggregate posterior's mean and covariance are used instead.
+
+        Args:
+            n: how many.
+            generator: a CPU generator; the same seed gives the same latents on every device.
+
+        Returns:
+            Latents (n, *latent_shape), on the model's device.
+        """
+        noise = torch.randn(n, self.latent_mean.numel(), generator=generator, dtype=torch.float64)
+        covariance = self.latent_covariance.double().cpu()
+        # The ridge keeps the factorisation possible when a latent dimension is unused.
+        ridge = 1e-6 * covariance.diagonal().mean() * torch.eye(len(covariance), dtype=torch.float64)
+        factor = torch.linalg.cholesky(covariance + ridge)
+        latents = self.latent_mean.double().cpu() + noise @ factor.T
+        return latents.to(self.latent_mean).reshape(n, *self.latent_shape)
+
+    @torch.no_grad()
+    def set_latent_statistics(self, latents: Tensor) -> None:
+        """Fix the latent statistics, once, after training.
+
+        Args:
+            latents: (N, D), latents of real images at their natural prevalence.
+        """
+        values = latents.double()
+        self.latent_mean.copy_(values.mean(dim=0))
+        self.latent_covariance.copy_(torch.cov(values.T))
+
+    def fingerprint(self) -> str:
+        """Identify the weights: sha256 over sorted (name, dtype, shape, bytes).
+
+        Returns:
+            64 hexadecimal digits; two models with the same one edit alike.
+        """
+        digest = hashlib.sha256()
+        for name, tensor in sorted(self.state_dict().items()):
+            digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+            values = tensor.detach().cpu().contiguous().reshape(-1)
+            digest.update(values.view(torch.uint8).numpy().tobytes())
+        return digest.hexdigest()
+
+    def check_images(self, images: Tensor) -> None:
+        """Refuse images that are not (B, C, H, W) of this model's size."""
+        wanted = (self.channels, self.image_size, self.image_size)
+        if images.ndim != 4 or tuple(images.shape[1:]) != wanted:
+            raise HublatentError(
+                f"{type(self).__name__} got images of shape {tuple(images.shape)}; "
+                f"expected (B, {', '.join(map(str, wanted))})."
+            )
+
+    def check_latents(self, latents: Tensor) -> None:
+        """Refuse latents that are not (B, *latent_shape)."""
+        if latents.ndim != 1 + len(self.latent_shape) or latents.shape[1:] != self.latent_shape:
+            raise HublatentError(
+                f"{type(self).__name__} got latents of shape {tuple(latents.shape)}; "
+                f"expected (B, {', '.join(map(str, self.latent_shape))})."
+            )
+
+
+def check_image_arguments(image_size: int, channels: int) -> None:
+    """Refuse image arguments that no architecture here draws."""
+    check_number("image_size", image_size, 8, 1024)
+    check_number("channels", channels, 1, 4)
