@@ -139,7 +139,9 @@ def load_weights(model: nn.Module, path: Path) -> None:
             weight is NaN or infinite. The model is then left as it was.
     """
     if not path.is_file():
-        others = [p.name for p in path.parent.glob("*") if p.suffix in (".bin", ".pt", ".pkl", ".pth")]
+        others = [
+            p.name for p in path.parent.glob("*") if p.suffix in (".bin", ".pt", ".pkl", ".pth")
+        ]
         hint = (
             f" {', '.join(sorted(others))} is a pickle, which can run code when it is opened, and is"
             " not read."
@@ -161,7 +163,9 @@ def load_weights(model: nn.Module, path: Path) -> None:
     model.load_state_dict(tensors, strict=True)
 
 
-def write_checkpoint(folder: Path, config: Mapping[str, Any], weights: Mapping[str, Tensor]) -> None:
+def write_checkpoint(
+    folder: Path, config: Mapping[str, Any], weights: Mapping[str, Tensor]
+) -> None:
     """Write config.json and model.safetensors, both or neither.
 
     Args:
@@ -182,7 +186,9 @@ def _check_names(
     names = set(found)
     missing, extra = sorted(set(expected) - names), sorted(names - set(expected))
     if missing or extra:
-        parts = [f"lacks {_some(missing)}"] * bool(missing) + [f"has extra {_some(extra)}"] * bool(extra)
+        parts = [f"lacks {_some(missing)}"] * bool(missing) + [f"has extra {_some(extra)}"] * bool(
+            extra
+        )
         raise CheckpointError(f"{path} does not fit {model_name}: it {' and '.join(parts)}.")
 
 

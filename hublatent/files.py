@@ -40,7 +40,9 @@ def write_text(path: str | Path, text: str) -> None:
 
 
 @contextmanager
-def atomic_folder_update(folder: str | Path, names: tuple[str, ...]) -> Iterator[Mapping[str, Path]]:
+def atomic_folder_update(
+    folder: str | Path, names: tuple[str, ...]
+) -> Iterator[Mapping[str, Path]]:
     """Write several files of one folder together: none is replaced before all are written.
 
     Args:

@@ -23,6 +23,7 @@ class LatentModel(nn.Module, HubModel):
         architecture: its key in ARCHITECTURES and in config.json.
         space: name of the latent space, "z" or "w+".
         has_encoder: whether `encode` reads an image directly; otherwise use hublatent.project().
+        default_layers: the layers that directions move unless told otherwise; () without layers.
         image_size: height and width of the images, in pixels.
         channels: channels of the images.
         latent_shape: shape of one latent, (D,) or (L, D).
@@ -32,6 +33,7 @@ class LatentModel(nn.Module, HubModel):
 
     space: ClassVar[str] = "z"
     has_encoder: ClassVar[bool] = True
+    default_layers: ClassVar[tuple[int, ...]] = ()
     latent_mean: Tensor
     latent_covariance: Tensor
 
@@ -89,7 +91,9 @@ class LatentModel(nn.Module, HubModel):
         noise = torch.randn(n, self.latent_mean.numel(), generator=generator, dtype=torch.float64)
         covariance = self.latent_covariance.double().cpu()
         # The ridge keeps the factorisation possible when a latent dimension is unused.
-        ridge = 1e-6 * covariance.diagonal().mean() * torch.eye(len(covariance), dtype=torch.float64)
+        ridge = (
+            1e-6 * covariance.diagonal().mean() * torch.eye(len(covariance), dtype=torch.float64)
+        )
         factor = torch.linalg.cholesky(covariance + ridge)
         latents = self.latent_mean.double().cpu() + noise @ factor.T
         return latents.to(self.latent_mean).reshape(n, *self.latent_shape)

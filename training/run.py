@@ -125,7 +125,7 @@ def step_generator(seed: int, step: int, stream: int = 0) -> torch.Generator:
     """
     generator = torch.Generator()
     # Three odd 64-bit constants spread neighbouring numbers over the whole range of seeds.
-    mixed = (seed * 0x9E3779B97F4A7C15 + step * 0xBF58476D1CE4E5B9 + stream * 0x94D049BB133111EB)
+    mixed = seed * 0x9E3779B97F4A7C15 + step * 0xBF58476D1CE4E5B9 + stream * 0x94D049BB133111EB
     generator.manual_seed(mixed % (1 << 63))
     return generator
 

@@ -54,5 +54,7 @@ def load(
     )
     name = checkpoint.read_config(where.folder)["architecture"]
     if name not in ARCHITECTURES:
-        raise CheckpointError(f"{where.source}: {unknown_name('architecture', name, ARCHITECTURES)}")
+        raise CheckpointError(
+            f"{where.source}: {unknown_name('architecture', name, ARCHITECTURES)}"
+        )
     return ARCHITECTURES[name].from_snapshot(where, device=device)

@@ -1,0 +1,135 @@
+"""edit() and traverse(): moving latents along a direction, in three interconvertible units.
+
+"sigma"        strength s adds s * sigma * v: s standard deviations of the coordinate
+"raw"          strength a adds a * v: the paper's alpha
+"probability"  strength p moves each latent to where P(attribute) = p; depends on the latent
+"""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+
+from hublatent.direction import Direction
+from hublatent.errors import DirectionError, unknown_name
+
+Unit = Literal["sigma", "raw", "probability"]
+
+
+def edit(
+    latents: Tensor, direction: Direction, strength: float | Tensor, unit: Unit = "sigma"
+) -> Tensor:
+    """Move latents along a direction.
+
+    Args:
+        latents: (B, *latent_shape).
+        direction: what to change.
+        strength: how far, a number or one per latent (B,).
+        unit: "sigma", "raw" or "probability".
+
+    Returns:
+        The moved latents (B, *latent_shape), on their device and in their dtype.
+
+    Raises:
+        DirectionError: shapes differ, or the direction lacks what the unit needs.
+    """
+    direction.check_shape(latents)
+    shift = to_raw(latents, direction, strength, unit)  # (B,)
+    vector = direction.vector.to(latents)
+    return latents + shift.reshape(-1, *[1] * vector.ndim) * vector
+
+
+def traverse(
+    latents: Tensor, direction: Direction, strengths: Tensor, unit: Unit = "sigma"
+) -> Tensor:
+    """Move latents to several strengths.
+
+    Args:
+        latents: (B, *latent_shape).
+        direction: what to change.
+        strengths: (S,), how far.
+        unit: of the strengths.
+
+    Returns:
+        (B, S, *latent_shape).
+    """
+    return torch.stack([edit(latents, direction, float(s), unit) for s in strengths], dim=1)
+
+
+def to_raw(
+    latents: Tensor, direction: Direction, strength: float | Tensor, unit: Unit = "sigma"
+) -> Tensor:
+    """The coefficient of the direction's vector that a strength stands for.
+
+    Args:
+        latents: (B, *latent_shape).
+        direction: the direction.
+        strength: a number or (B,).
+        unit: of the strength.
+
+    Returns:
+        (B,), the paper's alpha of each latent.
+
+    Raises:
+        DirectionError: the direction lacks sigma, threshold or gain, or p is not inside (0, 1).
+    """
+    strengths = torch.as_tensor(strength, dtype=latents.dtype, device=latents.device)
+    if strengths.ndim > 1 or (strengths.ndim == 1 and len(strengths) != len(latents)):
+        raise DirectionError(
+            f"A strength is a number or one per latent ({len(latents)},); "
+            f"given: shape {tuple(strengths.shape)}."
+        )
+    strengths = strengths.expand(len(latents))
+    if unit == "raw":
+        return strengths
+    if unit == "sigma":
+        return strengths * _known(direction, "sigma", direction.sigma)
+    if unit == "probability":
+        if bool(((strengths <= 0) | (strengths >= 1)).any()):
+            raise DirectionError("A target probability lies between 0 and 1, without the ends.")
+        target = _threshold(direction) + torch.logit(strengths) / _gain(direction)
+        return target - direction.coordinate(latents)
+    raise DirectionError(unknown_name("unit", unit, get_args(Unit)))
+
+
+def to_sigma(
+    latents: Tensor, direction: Direction, strength: float | Tensor, unit: Unit = "raw"
+) -> Tensor:
+    """A strength in standard deviations (B,): the raw coefficient over sigma; see `to_raw`."""
+    sigma = _known(direction, "sigma", direction.sigma)
+    return to_raw(latents, direction, strength, unit) / sigma
+
+
+def probability(latents: Tensor, direction: Direction) -> Tensor:
+    """P(attribute | z) = sigmoid(gain * (c(z) - threshold)), at equal priors.
+
+    Args:
+        latents: (B, *latent_shape).
+        direction: the direction; needs threshold and gain.
+
+    Returns:
+        (B,), in [0, 1].
+    """
+    excess = direction.coordinate(latents) - _threshold(direction)
+    return torch.sigmoid(_gain(direction) * excess)
+
+
+def _threshold(direction: Direction) -> float:
+    return _known(direction, "threshold", direction.threshold)
+
+
+def _gain(direction: Direction) -> float:
+    return _known(direction, "gain", direction.gain)
+
+
+def _known(direction: Direction, what: str, value: float | None) -> float:
+    if value is None:
+        remedy = (
+            "direction.measured_on(model) gives it"
+            if what == "sigma"
+            else "only relative edits, in 'sigma' or 'raw', can be made"
+        )
+        raise DirectionError(f"{direction.name} has no {what}; {remedy}.")
+    return value

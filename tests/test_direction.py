@@ -1,0 +1,295 @@
+"""Directions are values: their tests are identities."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from hublatent import VAE
+from hublatent.direction import Direction, DirectionSet, Score
+from hublatent.editing import edit, probability, to_raw, to_sigma, traverse
+from hublatent.errors import DirectionError
+
+
+def make(vector: torch.Tensor, attribute: str = "Eyeglasses", **values: object) -> Direction:
+    return Direction(attribute, "svm", vector, **values)  # type: ignore[arg-type]
+
+
+@pytest.fixture()
+def latents() -> torch.Tensor:
+    return torch.randn(7, 6, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.fixture()
+def direction() -> Direction:
+    vector = torch.randn(6, generator=torch.Generator().manual_seed(1))
+    return make(vector, sigma=0.7, threshold=0.3, gain=2.5)
+
+
+@pytest.fixture(scope="module")
+def model() -> VAE:
+    torch.manual_seed(0)
+    model = VAE(image_size=16, latent_dim=6, width=4, max_width=4, n_stages=2)
+    model.set_latent_statistics(torch.randn(200, 6) @ torch.randn(6, 6) + 1)
+    return model.eval()
+
+
+def test_an_edit_raises_the_coordinate_by_strength_times_sigma(latents, direction):
+    for strength in (-2.0, 0.0, 3.5):
+        rise = direction.coordinate(edit(latents, direction, strength)) - direction.coordinate(
+            latents
+        )
+        torch.testing.assert_close(rise, torch.full((7,), strength * 0.7))
+
+
+def test_a_strength_may_differ_per_latent(latents, direction):
+    strengths = torch.linspace(-1, 1, 7)
+    moved = edit(latents, direction, strengths)
+    for i in range(7):
+        one = edit(latents[i : i + 1], direction, float(strengths[i]))
+        torch.testing.assert_close(moved[i : i + 1], one)
+
+
+def test_zero_and_opposite_edits_are_identities(latents, direction):
+    assert torch.equal(edit(latents, direction, 0.0), latents)
+    torch.testing.assert_close(edit(edit(latents, direction, 2.0), direction, -2.0), latents)
+    torch.testing.assert_close(
+        edit(latents, direction, 1.0, "raw"), edit(latents, -direction, -1.0, "raw")
+    )
+    torch.testing.assert_close(
+        edit(latents, 2 * direction, 1.0, "raw"), edit(latents, direction + direction, 1.0, "raw")
+    )
+
+
+def test_units_convert_exactly(latents, direction):
+    raw = to_raw(latents, direction, 1.7, "sigma")
+    torch.testing.assert_close(raw, torch.full((7,), 1.7 * 0.7))
+    torch.testing.assert_close(to_sigma(latents, direction, raw, "raw"), torch.full((7,), 1.7))
+    for p in (0.05, 0.5, 0.9):
+        moved = edit(latents, direction, p, "probability")
+        torch.testing.assert_close(probability(moved, direction), torch.full((7,), p))
+        # The closed form of DESIGN: strength = (threshold + logit(p) / gain - c(z)) / sigma.
+        c = direction.coordinate(latents)
+        strength = (0.3 + math.log(p / (1 - p)) / 2.5 - c) / 0.7
+        torch.testing.assert_close(edit(latents, direction, strength), moved)
+
+
+def test_edits_follow_the_latents_dtype(latents, direction):
+    assert edit(latents.double(), direction, 1.0).dtype == torch.float64
+    assert edit(latents.bfloat16(), direction, 1.0).dtype == torch.bfloat16
+
+
+def test_traverse_is_edit_at_each_strength(latents, direction):
+    strip = traverse(latents, direction, torch.tensor([-1.0, 0.0, 2.0]))
+    assert strip.shape == (7, 3, 6)
+    assert torch.equal(strip[:, 2], edit(latents, direction, 2.0))
+
+
+def test_sigma_is_the_spread_of_the_coordinate(model, direction):
+    latents = model.sample_latents(200_000, generator=torch.Generator().manual_seed(0))
+    measured = direction.measured_on(model)
+    assert measured.sigma == pytest.approx(float(direction.coordinate(latents).std()), rel=0.01)
+
+
+def test_sigma_of_a_layered_direction_is_the_spread_for_shared_codes(model):
+    class Layered:
+        latent_shape = (3, 6)
+        latent_covariance = model.latent_covariance
+
+    vector = torch.zeros(3, 6)
+    vector[:2] = torch.randn(2, 6, generator=torch.Generator().manual_seed(4))
+    direction = make(vector)
+    codes = model.sample_latents(100_000, generator=torch.Generator().manual_seed(5))
+    shared = codes[:, None].expand(-1, 3, -1)
+    sigma = direction.measured_on(Layered()).sigma  # type: ignore[arg-type]
+    assert direction.layers == (0, 1)
+    assert sigma == pytest.approx(float(direction.coordinate(shared).std()), rel=0.01)
+
+
+def test_what_was_measured_does_not_outlive_a_change_of_the_vector(direction):
+    for changed in (direction + direction, 2 * direction, -direction, direction.unit()):
+        assert changed.sigma is changed.threshold is changed.gain is None
+
+
+def test_holding_keeps_the_held_readings_still(latents):
+    g = torch.Generator().manual_seed(2)
+    v, a, b = (make(torch.randn(6, generator=g), name) for name in ("V", "A", "B"))
+    held = v.orthogonal_to(a, b)
+    moved = edit(latents, held, 3.0, "raw")
+    for other in (a, b):
+        torch.testing.assert_close(
+            other.coordinate(moved), other.coordinate(latents), atol=1e-5, rtol=0
+        )
+    rest = (held.vector.norm() / v.vector.norm()).item()
+    assert held.surviving_norm == pytest.approx(rest, rel=1e-5)
+    assert held.conditioned_on == ("A.svm", "B.svm")
+
+
+def test_holding_stays_on_the_layers_that_the_direction_touches():
+    g = torch.Generator().manual_seed(3)
+    vector = torch.randn(4, 5, generator=g)
+    vector[2:] = 0
+    other = make(torch.randn(4, 5, generator=g), "Other")
+    held = make(vector).orthogonal_to(other)
+    assert held.layers == (0, 1)
+    assert float((held.vector * other.vector).sum()) == pytest.approx(0, abs=1e-5)
+
+
+def test_holding_refuses_what_cannot_be_held(direction):
+    nearly = make(direction.vector + 1e-3 * torch.eye(6)[0], "Same")
+    with pytest.raises(DirectionError, match="would be left after holding Same"):
+        direction.orthogonal_to(nearly)
+    g = torch.Generator().manual_seed(5)
+    a = torch.randn(6, generator=g)
+    twins = make(a, "A"), make(a * 2 + 1e-5, "B")
+    with pytest.raises(DirectionError, match="nearly the same one"):
+        direction.orthogonal_to(*twins)
+
+
+@pytest.mark.parametrize(
+    ("vector", "message"),
+    [
+        (torch.zeros(4), "points nowhere"),
+        (torch.tensor([1.0, math.nan]), "NaN"),
+        (torch.ones(2, 2, 2), "shape"),
+        (torch.ones(0), "shape"),
+    ],
+)
+def test_a_vector_that_is_no_direction_is_refused(vector, message):
+    with pytest.raises(DirectionError, match=message):
+        make(vector)
+
+
+@pytest.mark.parametrize("name", ["", "../x", "a.b", "a\\b", "a\x00", "x" * 201, "a\nb"])
+def test_a_name_that_could_be_a_path_is_refused(name):
+    with pytest.raises(DirectionError, match="attribute or method name"):
+        make(torch.ones(3), name)
+
+
+def test_shapes_must_agree(latents, direction):
+    with pytest.raises(DirectionError, match=r"\(B, 6\)"):
+        direction.coordinate(latents[:, :5])
+    with pytest.raises(DirectionError, match="different shapes"):
+        direction + make(torch.ones(5))
+    with pytest.raises(DirectionError, match="one per latent"):
+        edit(latents, direction, torch.ones(3))
+
+
+def test_what_is_unknown_is_never_guessed(latents):
+    bare = make(torch.ones(6))
+    with pytest.raises(DirectionError, match="has no sigma"):
+        edit(latents, bare, 1.0)
+    with pytest.raises(DirectionError, match="only relative edits"):
+        edit(latents, bare, 0.5, "probability")
+    with pytest.raises(DirectionError, match="Did you mean sigma"):
+        edit(latents, bare, 1.0, "sigmas")  # type: ignore[arg-type]
+    with pytest.raises(DirectionError, match="between 0 and 1"):
+        edit(latents, make(torch.ones(6), threshold=0.0, gain=1.0), 1.0, "probability")
+
+
+def saved(model: VAE, path: Path) -> DirectionSet:
+    g = torch.Generator().manual_seed(7)
+    first = make(
+        torch.randn(6, generator=g),
+        sigma=0.5,
+        threshold=0.1,
+        gain=3.0,
+        n_positive=20,
+        n_negative=20,
+        dataset="faces 1234",
+        scores={"accuracy": Score(0.8, 0.7, 0.9)},
+        conditioned_on=("Male.svm",),
+        surviving_norm=0.9,
+    )
+    second = make(torch.randn(6, generator=g), "Smiling")
+    directions = DirectionSet.of(model, [first, second])
+    directions.save(path)
+    return directions
+
+
+def test_a_set_survives_its_file(model, tmp_path):
+    path = tmp_path / "directions.safetensors"
+    before, after = saved(model, path), DirectionSet.load(path, model)
+    assert len(after) == 2
+    assert after.attributes == ("Eyeglasses", "Smiling")
+    for old, new in zip(before, after, strict=True):
+        assert torch.equal(old.vector, new.vector)
+        for field in dataclasses.fields(Direction):
+            if field.name != "vector":
+                assert getattr(old, field.name) == getattr(new, field.name), field.name
+    assert ("Smiling", "svm") in after
+    with pytest.raises(DirectionError, match="Did you mean Smiling"):
+        after["Smile", "svm"]
+    with pytest.raises(DirectionError, match="Available: svm"):
+        after["Smiling", "joint"]
+
+
+def test_a_set_is_refused_by_another_model(model, tmp_path):
+    path = tmp_path / "directions.safetensors"
+    saved(model, path)
+    torch.manual_seed(1)
+    same_shape = VAE(image_size=16, latent_dim=6, width=4, max_width=4, n_stages=2)
+    with pytest.raises(DirectionError, match="fingerprint"):
+        DirectionSet.load(path, same_shape)
+    insisted = DirectionSet.load(path, same_shape, override=True)
+    assert insisted.override == same_shape.fingerprint()
+    insisted.save(path)
+    assert DirectionSet.load(path, same_shape).override == same_shape.fingerprint()
+    other_shape = VAE(image_size=16, latent_dim=5, width=4, max_width=4, n_stages=2)
+    with pytest.raises(DirectionError, match=r"shape \(6\).*have \(5\)"):
+        DirectionSet.load(path, other_shape, override=True)
+
+
+def change(path: Path, **changes: object) -> None:
+    from safetensors import safe_open
+
+    with safe_open(path, framework="pt") as file:
+        document = json.loads(file.metadata()["hublatent-directions"])
+    tensors = load_file(path)
+    for key, value in changes.items():
+        if key in document["directions"][0]:
+            document["directions"][0][key] = value
+        else:
+            document[key] = value
+    save_file(tensors, path, metadata={"hublatent-directions": json.dumps(document)})
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"version": 2}, "pip install --upgrade"),
+        ({"format": "other"}, "not a hublatent-directions"),
+        ({"directions": 3}, "not a list"),
+        ({"directions": []}, "disagree"),
+        ({"attribute": "Hat"}, "disagree"),
+        ({"sigma": "big"}, "wrong type"),
+        ({"sigma": math.nan}, "not finite"),
+        ({"layers": [0]}, "other layers"),
+        ({"scores": {"accuracy": [1]}}, "value, low, high"),
+        ({"fingerprint": None}, "not a text"),
+    ],
+)
+def test_a_file_that_contradicts_itself_is_refused(model, tmp_path, changes, message):
+    path = tmp_path / "directions.safetensors"
+    saved(model, path)
+    change(path, **changes)
+    with pytest.raises(DirectionError, match=message):
+        DirectionSet.load(path)
+
+
+def test_what_is_no_direction_file_is_refused(tmp_path):
+    path = tmp_path / "d.safetensors"
+    with pytest.raises(DirectionError, match="does not exist"):
+        DirectionSet.load(path)
+    path.write_bytes(b"\x80\x04 not safetensors")
+    with pytest.raises(DirectionError, match="not a readable"):
+        DirectionSet.load(path)
+    save_file({"a": torch.ones(2)}, path)
+    with pytest.raises(DirectionError, match="import-directions"):
+        DirectionSet.load(path)
