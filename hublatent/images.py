@@ -1,0 +1,284 @@
+"""The only boundary between pictures (PIL, uint8) and float tensors.
+
+Images here are float32 in [-1, 1], (B, C, H, W); pictures are 8-bit RGB. Whatever arrives (grey,
+palette, transparent, CMYK, 16-bit, rotated by EXIF, animated) leaves `open_image` as plain RGB.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import struct
+import zlib
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor
+
+from hublatent.errors import ImageError
+
+MAX_BYTES = 32 * 2**20
+MAX_PIXELS = 64_000_000
+
+# CelebA's aligned pictures are 178 wide and 218 high; the usual crop is their central 148x148.
+CELEBA_WIDTH, CELEBA_HEIGHT, CELEBA_CROP = 178, 218, 148
+ASPECT_TOLERANCE = 0.01
+
+# Raster formats only: Pillow would hand EPS to Ghostscript and so run a stranger's program.
+_FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF")
+# What Pillow's decoders raise on damaged files, beside OSError.
+_DAMAGE = (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError,
+           OverflowError, struct.error, zlib.error)  # fmt: skip
+
+
+def open_image(
+    source: str | Path | bytes | Image.Image,
+    *,
+    max_bytes: int = MAX_BYTES,
+    max_pixels: int = MAX_PIXELS,
+) -> Image.Image:
+    """Open any ordinary picture as 8-bit RGB.
+
+    Transparent pixels are laid on white, 16-bit greys are scaled (not clipped) to 8 bits, EXIF
+    rotation is applied, and of an animation the first frame is taken.
+
+    Args:
+        source: a path, the bytes of a file, or a picture that Pillow has opened.
+        max_bytes: largest file accepted.
+        max_pixels: largest width x height accepted; read from the header, before any decoding.
+
+    Returns:
+        The picture, of mode RGB, fully loaded.
+
+    Raises:
+        ImageError: the file is missing, empty, too large, damaged or no picture.
+    """
+    name, opened = _open_header(source, max_bytes)
+    width, height = opened.size
+    if width * height > max_pixels:
+        raise ImageError(
+            f"{name} has {width} x {height} pixels; at most {max_pixels:,} are accepted. "
+            "Scale it down first."
+        )
+    if width < 1 or height < 1:
+        raise ImageError(f"{name} has no pixels ({width} x {height}).")
+    try:
+        opened.load()
+        return _to_rgb(_upright(opened))
+    except _DAMAGE as error:
+        raise ImageError(
+            f"{name} cannot be decoded, it is damaged or cut short ({error})."
+        ) from error
+
+
+def face_crop(image: Image.Image) -> Image.Image:
+    """Cut the square that the models see.
+
+    Args:
+        image: any picture. In CelebA's aligned shape, 178x218 or any size of that aspect within
+            1%, the central square of side width * 148 / 178 is cut (148, or 74 at half size), as
+            is usual for CelebA; of any other shape the largest centred square.
+
+    Returns:
+        A square picture.
+    """
+    width, height = image.size
+    aspect = (width / height) / (CELEBA_WIDTH / CELEBA_HEIGHT)
+    is_celeba = abs(aspect - 1) <= ASPECT_TOLERANCE
+    side = round(width * CELEBA_CROP / CELEBA_WIDTH) if is_celeba else min(width, height)
+    left, top = (width - side) // 2, (height - side) // 2
+    return image.crop((left, top, left + side, top + side))
+
+
+def prepare(image: Image.Image, size: int) -> np.ndarray:
+    """Crop and resize a picture to what the models see.
+
+    Args:
+        image: any picture; one that is not RGB is converted as `open_image` does.
+        size: side of the result, in pixels.
+
+    Returns:
+        uint8 array (size, size, 3), resized with Pillow's LANCZOS.
+    """
+    if size < 1:
+        raise ImageError(f"image size {size}; expected at least 1.")
+    rgb = image if image.mode == "RGB" else open_image(image)
+    resized = face_crop(rgb).resize((size, size), Image.Resampling.LANCZOS)
+    return np.asarray(resized)
+
+
+def to_float(pictures: Tensor) -> Tensor:
+    """Turn 8-bit pictures into images.
+
+    Args:
+        pictures: uint8 (B, H, W, C).
+
+    Returns:
+        float32 (B, C, H, W) in [-1, 1], x / 127.5 - 1; channels_last in memory, so that no
+        transposing copy is made.
+    """
+    if pictures.dtype != torch.uint8 or pictures.ndim != 4:
+        raise ImageError(
+            f"pictures are {pictures.dtype} of shape {tuple(pictures.shape)}; "
+            "expected torch.uint8 of shape (B, H, W, C)."
+        )
+    images = pictures.permute(0, 3, 1, 2)  # (B, C, H, W)
+    return images.to(torch.float32).div_(127.5).sub_(1.0)
+
+
+def to_uint8(images: Tensor) -> Tensor:
+    """Turn images into 8-bit pictures; the exact inverse of `to_float`.
+
+    Args:
+        images: float (B, C, H, W); values outside [-1, 1] are clamped.
+
+    Returns:
+        uint8 (B, H, W, C).
+
+    Raises:
+        ImageError: another shape, or values that are not numbers (NaN).
+    """
+    if images.ndim != 4 or not images.is_floating_point():
+        raise ImageError(
+            f"images are {images.dtype} of shape {tuple(images.shape)}; "
+            "expected floating point of shape (B, C, H, W)."
+        )
+    if torch.isnan(images).any():
+        raise ImageError("images hold NaN; the model or the latents that made them are broken.")
+    scaled = images.detach().to(torch.float32).clamp(-1, 1).add(1).mul(127.5).round()
+    return scaled.to(torch.uint8).permute(0, 2, 3, 1)  # (B, H, W, C)
+
+
+def to_tensor(images: Iterable[Image.Image], size: int) -> Tensor:
+    """Crop, resize and stack pictures.
+
+    Args:
+        images: pictures of any size and mode; at least one.
+        size: side of the result, in pixels.
+
+    Returns:
+        float32 (B, 3, size, size) in [-1, 1].
+    """
+    prepared = [prepare(image, size) for image in images]
+    if not prepared:
+        raise ImageError("no pictures were given; expected at least one.")
+    return to_float(torch.from_numpy(np.stack(prepared)))
+
+
+def to_pil(images: Tensor, scale: int = 1) -> list[Image.Image]:
+    """Turn images into pictures for display.
+
+    Args:
+        images: float (B, C, H, W) in [-1, 1], with 1 (grey) or 3 (RGB) channels.
+        scale: whole factor by which the pictures are enlarged, with LANCZOS.
+
+    Returns:
+        B pictures of H * scale by W * scale.
+    """
+    if scale < 1:
+        raise ImageError(f"scale {scale}; expected a whole number from 1.")
+    pictures = to_uint8(images).cpu().numpy()  # (B, H, W, C)
+    _, height, width, channels = pictures.shape
+    if channels not in (1, 3):
+        raise ImageError(f"images have {channels} channels; expected 1 (grey) or 3 (RGB).")
+    shown = [Image.fromarray(p[..., 0] if channels == 1 else p) for p in pictures]
+    if scale == 1:
+        return shown
+    size = (width * scale, height * scale)
+    return [image.resize(size, Image.Resampling.LANCZOS) for image in shown]
+
+
+def save_png(image: Image.Image, path: str | Path) -> None:
+    """Write a picture as PNG, atomically: `path` is never half-written.
+
+    Args:
+        image: the picture.
+        path: the file; its folder is made where it is missing.
+    """
+    target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    # This module shares no code with its siblings (files.py has the general form of this).
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    try:
+        image.save(temporary, format="PNG")
+        temporary.replace(target)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _open_header(
+    source: str | Path | bytes | Image.Image, max_bytes: int
+) -> tuple[str, Image.Image]:
+    """The picture's name for messages, and the picture with only its header read."""
+    if isinstance(source, Image.Image):
+        return getattr(source, "filename", "") or "the given picture", source
+    if isinstance(source, bytes):
+        name, content = "the given picture", source
+        _check_file_size(name, len(content), max_bytes)
+    else:
+        name, content = str(source), _read_file(Path(source), max_bytes)
+    Image.init()
+    try:
+        known = [kind for kind in _FORMATS if kind in Image.OPEN]
+        return name, Image.open(io.BytesIO(content), formats=known)
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise ImageError(f"{name} has too many pixels to be opened ({error}).") from error
+    except Image.UnidentifiedImageError as error:
+        raise ImageError(
+            f"{name} is not a picture that can be read (JPEG, PNG, WebP, GIF, BMP, TIFF)."
+        ) from error
+    except _DAMAGE as error:
+        raise ImageError(f"{name} is damaged or cut short ({error}).") from error
+
+
+def _read_file(path: Path, max_bytes: int) -> bytes:
+    try:
+        _check_file_size(str(path), path.stat().st_size, max_bytes)
+        return path.read_bytes()
+    except FileNotFoundError as error:
+        raise ImageError(f"{path} does not exist; expected a picture file.") from error
+    except OSError as error:
+        raise ImageError(f"{path} cannot be read: {error.strerror or error}.") from error
+
+
+def _check_file_size(name: str, n_bytes: int, max_bytes: int) -> None:
+    if n_bytes == 0:
+        raise ImageError(f"{name} is empty (0 bytes); expected a picture.")
+    if n_bytes > max_bytes:
+        raise ImageError(f"{name} has {n_bytes:,} bytes; at most {max_bytes:,} are accepted.")
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """Apply the EXIF rotation."""
+    try:
+        return ImageOps.exif_transpose(image)
+    except _DAMAGE:
+        # Cameras and editors write broken EXIF blocks around sound pictures: no rotation is known.
+        return image
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode == "F":
+        raise ValueError("its pixels are floating-point numbers; expected 8 or 16 bits")
+    if image.mode == "I" or image.mode.startswith("I;16"):
+        return _from_deep_grey(image).convert("RGB")
+    if image.mode in ("La", "RGBa"):  # premultiplied alpha
+        image = image.convert("LA" if image.mode == "La" else "RGBA")
+    if "A" in image.getbands() or "transparency" in image.info:
+        overlay = image.convert("RGBA")
+        white = Image.new("RGBA", overlay.size, (255, 255, 255, 255))
+        return Image.alpha_composite(white, overlay).convert("RGB")
+    # A copy even of RGB: the caller's picture and its open file are not held on to.
+    return image.convert("RGB")
+
+
+def _from_deep_grey(image: Image.Image) -> Image.Image:
+    """Scale 16-bit (or 32-bit integer) greys to 8 bits; Pillow's own conversion would clip."""
+    grey = np.asarray(image).astype(np.float64)  # (H, W)
+    lowest = min(float(grey.min()), 0.0)
+    highest = 65535.0 if grey.max() <= 65535 else float(2**31 - 1)
+    scaled = (grey - lowest) / (highest - lowest) * 255
+    return Image.fromarray(scaled.round().astype(np.uint8))

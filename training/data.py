@@ -1,0 +1,256 @@
+"""Labelled pictures for training: decoded once, then read from a memory map.
+
+`load_dataset` takes CelebA, CelebAMask-HQ, a folder with a CSV, or a dataset of the Hub.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from filelock import FileLock
+from torch import Tensor
+from tqdm import tqdm
+
+from hublatent.errors import DataError, ImageError, unknown_name
+from hublatent.images import open_image, prepare, to_float
+from training.layouts import PARTITIONS, Listing, read_listing
+
+PIXELS_NAME = "pixels.u8"
+SUMMARY_NAME = "summary.json"
+# Raised when decoding changes, so that older caches are not used.
+CACHE_VERSION = 1
+_CHUNK_BYTES = 4 * 2**20
+
+
+@dataclass(frozen=True, eq=False)
+class FaceDataset:
+    """Labelled pictures of N faces.
+
+    Attributes:
+        images: (N, H, W, 3) uint8, a read-only memory map.
+        labels: (N, K) bool, presence of each attribute.
+        attributes: the K attributes' names.
+        identities: (N,) int64, who is on each picture.
+        partition: (N,) uint8; 0 train, 1 validation, 2 test.
+        names: the N file names.
+        skipped: file names that were listed but could not be read, each with the reason.
+        digest: sha256 over all of the above; the cards' "data hash".
+        preprocessing: how pictures became pixels, in one line.
+    """
+
+    images: np.ndarray
+    labels: np.ndarray
+    attributes: tuple[str, ...]
+    identities: np.ndarray
+    partition: np.ndarray
+    names: tuple[str, ...]
+    skipped: tuple[tuple[str, str], ...]
+    digest: str
+    preprocessing: str
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def indices(self, *partitions: str) -> np.ndarray:
+        """The pictures of some partitions.
+
+        Args:
+            partitions: any of "train", "validation", "test"; none of them means all pictures.
+
+        Returns:
+            int64 (n,), ascending.
+        """
+        for name in partitions:
+            if name not in PARTITIONS:
+                raise DataError(unknown_name("partition", name, PARTITIONS))
+        wanted = [PARTITIONS.index(name) for name in partitions or PARTITIONS]
+        return np.flatnonzero(np.isin(self.partition, wanted))
+
+    def batch(self, indices: np.ndarray | Tensor | list[int]) -> Tensor:
+        """Some pictures as images.
+
+        Args:
+            indices: (B,) positions.
+
+        Returns:
+            float32 (B, 3, H, W) in [-1, 1], channels_last.
+        """
+        # Indexing with an array copies those pictures, and only those, out of the memory map.
+        return to_float(torch.from_numpy(self.images[np.asarray(indices, dtype=np.int64)]))
+
+    def label(self, attribute: str) -> np.ndarray:
+        """Which pictures show an attribute: (N,) bool."""
+        if attribute not in self.attributes:
+            raise DataError(unknown_name("attribute", attribute, self.attributes))
+        return self.labels[:, self.attributes.index(attribute)]
+
+
+def load_dataset(
+    source: str | Path,
+    image_size: int = 64,
+    *,
+    cache: str | Path | None = None,
+    split: str | None = None,
+    progress: bool = True,
+) -> FaceDataset:
+    """Load labelled pictures; the first time they are decoded into a memory map in the cache.
+
+    Args:
+        source: a folder of CelebA, CelebAMask-HQ or pictures with a CSV, a dataset that the
+            `datasets` library saved, or the name of a Hub dataset ("user/name").
+        image_size: side of the pictures, in pixels.
+        cache: folder of the decoded pictures; by default $HUBLATENT_CACHE, or else
+            ~/.cache/hublatent/datasets.
+        split: of a Hub dataset, the one split to take; None takes all.
+        progress: whether to show a progress bar.
+
+    Returns:
+        The pictures that could be read; one printed line tells how many could not.
+
+    Raises:
+        DataError: nothing to load, or the files contradict each other.
+    """
+    if image_size < 1:
+        raise DataError(f"image size {image_size}; expected at least 1.")
+    listing = read_listing(source, split)
+    preprocessing = f"{listing.crop}, LANCZOS to {image_size}"
+    folder = _cache_folder(source, cache)
+    folder.mkdir(parents=True, exist_ok=True)
+    key = hashlib.sha256(
+        json.dumps([CACHE_VERSION, listing.stamp, listing.names, preprocessing]).encode()
+    ).hexdigest()[:32]
+    # Several processes may start together: one decodes, the others wait, and a kill unlocks.
+    with FileLock(folder / f"{key}.lock"):
+        if not (folder / key).is_dir():
+            _decode_into(folder / key, listing, image_size, progress)
+    return _assemble(folder / key, listing, image_size, preprocessing)
+
+
+def _cache_folder(source: str | Path, cache: str | Path | None) -> Path:
+    chosen = cache or os.environ.get("HUBLATENT_CACHE") or "~/.cache/hublatent/datasets"
+    folder = Path(chosen).expanduser().absolute()
+    data = Path(source).expanduser()
+    if data.is_dir() and folder.resolve().is_relative_to(data.resolve()):
+        raise DataError(f"The cache {folder} lies inside the data; choose a folder outside {data}.")
+    return folder
+
+
+def _decode_into(folder: Path, listing: Listing, image_size: int, progress: bool) -> None:
+    """Decode all pictures; `folder` appears only when it is complete."""
+    # Only the holder of the lock comes here, so what lies there is left over from a kill.
+    temporary = folder.with_name(f".{folder.name}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir()
+    try:
+        skipped: dict[int, str] = {}
+        digest = hashlib.sha256()
+        # Plain writes, not a writable map: a full disk is then an error and not a crash.
+        with (temporary / PIXELS_NAME).open("wb") as file:
+            for index, picture in _decoded(listing, image_size, progress):
+                if isinstance(picture, str):
+                    skipped[index] = picture
+                else:
+                    file.write(picture.tobytes())
+                    digest.update(picture.tobytes())
+        summary = {"skipped": sorted(skipped.items()), "sha256": digest.hexdigest()}
+        (temporary / SUMMARY_NAME).write_text(json.dumps(summary), encoding="utf-8")
+        temporary.rename(folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _decoded(
+    listing: Listing, image_size: int, progress: bool
+) -> Iterator[tuple[int, np.ndarray | str]]:
+    """Each picture in order, uint8 (H, W, 3), or the reason why it cannot be read."""
+
+    def decode(indices: range) -> list[np.ndarray | str]:
+        return [_decode(listing, i, image_size) for i in indices]
+
+    n = len(listing.names)
+    step = max(1, _CHUNK_BYTES // (3 * image_size**2))
+    n_workers = os.cpu_count() or 1
+    pending: deque[tuple[range, Future[list[np.ndarray | str]]]] = deque()
+    # Pillow releases the interpreter's lock while it decodes, so threads suffice.
+    pool = ThreadPoolExecutor(n_workers)
+    bar = tqdm(total=n, desc="decoding", unit="image", disable=not progress)
+    try:
+        for start in range(0, n + step * 2 * n_workers, step):
+            if start < n:
+                chunk = range(start, min(start + step, n))
+                pending.append((chunk, pool.submit(decode, chunk)))
+            # Bounded look-ahead: memory holds a few chunks, however large the set.
+            if pending and (len(pending) >= 2 * n_workers or start >= n):
+                chunk, future = pending.popleft()
+                yield from zip(chunk, future.result(), strict=True)
+                bar.update(len(chunk))
+    finally:
+        bar.close()
+        pool.shutdown(cancel_futures=True)
+
+
+def _decode(listing: Listing, index: int, image_size: int) -> np.ndarray | str:
+    try:
+        return prepare(open_image(listing.open(index)), image_size)
+    except ImageError as error:
+        return str(error)
+
+
+def _assemble(folder: Path, listing: Listing, image_size: int, preprocessing: str) -> FaceDataset:
+    """Join the decoded pictures with their labels, without those that could not be read."""
+    summary = json.loads((folder / SUMMARY_NAME).read_text(encoding="utf-8"))
+    skipped = tuple((listing.names[i], reason) for i, reason in summary["skipped"])
+    kept = np.setdiff1d(np.arange(len(listing.names)), [i for i, _ in summary["skipped"]])
+    if skipped:
+        name, reason = skipped[0]
+        print(
+            f"{len(skipped)} of {len(listing.names)} pictures skipped; the first, {name}: {reason}"
+        )
+    if len(kept) == 0:
+        raise DataError(f"None of the {len(listing.names)} listed pictures can be read.")
+    shape = (len(kept), image_size, image_size, 3)
+    arrays = [listing.labels[kept], listing.identities[kept], listing.partition[kept]]
+    for array in arrays:
+        array.flags.writeable = False
+    labels, identities, partition = arrays
+    names = tuple(listing.names[i] for i in kept)
+    _warn_of_partitions(identities, partition)
+    digest = _digest(names, listing.attributes, arrays, summary["sha256"])
+    images = np.memmap(folder / PIXELS_NAME, dtype=np.uint8, mode="r", shape=shape)
+    return FaceDataset(
+        images, labels, listing.attributes, identities, partition, names, skipped, digest,
+        preprocessing,
+    )  # fmt: skip
+
+
+def _digest(
+    names: tuple[str, ...], attributes: tuple[str, ...], arrays: list[np.ndarray], pixels: str
+) -> str:
+    digest = hashlib.sha256(json.dumps([names, attributes, pixels]).encode())
+    for array in arrays:
+        # Little-endian, so that every machine has the same bytes.
+        digest.update(array.astype(array.dtype.newbyteorder("<")).tobytes())
+    return digest.hexdigest()
+
+
+def _warn_of_partitions(identities: np.ndarray, partition: np.ndarray) -> None:
+    present = [set(identities[partition == i].tolist()) for i in range(len(PARTITIONS))]
+    empty = [name for name, people in zip(PARTITIONS, present, strict=True) if not people]
+    if empty:
+        print(f"Warning: no picture is in the partition {' or '.join(empty)}.")
+    shared = (present[0] & present[1]) | (present[0] & present[2]) | (present[1] & present[2])
+    if shared:
+        print(
+            f"Warning: {len(shared)} identities occur in more than one partition; "
+            "held-out scores will be too good."
+        )
