@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from hublatent.errors import ImageError
@@ -226,7 +226,7 @@ def _open_header(
         return name, Image.open(io.BytesIO(content), formats=known)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ImageError(f"{name} has too many pixels to be opened ({error}).") from error
-    except Image.UnidentifiedImageError as error:
+    except UnidentifiedImageError as error:
         raise ImageError(
             f"{name} is not a picture that can be read (JPEG, PNG, WebP, GIF, BMP, TIFF)."
         ) from error

@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import shutil
 from collections import deque
-from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Generator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +26,8 @@ from tqdm import tqdm
 
 from hublatent.errors import DataError, ImageError, unknown_name
 from hublatent.images import open_image, prepare, to_float
-from training.layouts import PARTITIONS, Listing, read_listing
+from training.layouts import read_listing
+from training.listing import PARTITIONS, Listing
 
 PIXELS_NAME = "pixels.u8"
 SUMMARY_NAME = "summary.json"
@@ -44,7 +48,8 @@ class FaceDataset:
         partition: (N,) uint8; 0 train, 1 validation, 2 test.
         names: the N file names.
         skipped: file names that were listed but could not be read, each with the reason.
-        digest: sha256 over all of the above; the cards' "data hash".
+        digest: sha256 over names, attributes, labels, identities, partition and pixels; the
+            "data hash" of the cards.
         preprocessing: how pictures became pixels, in one line.
     """
 
@@ -151,18 +156,26 @@ def _decode_into(folder: Path, listing: Listing, image_size: int, progress: bool
     temporary = folder.with_name(f".{folder.name}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir()
+    skipped: list[tuple[int, str]] = []
+    digest = hashlib.sha256()
     try:
-        skipped: dict[int, str] = {}
-        digest = hashlib.sha256()
         # Plain writes, not a writable map: a full disk is then an error and not a crash.
-        with (temporary / PIXELS_NAME).open("wb") as file:
-            for index, picture in _decoded(listing, image_size, progress):
+        with (
+            (temporary / PIXELS_NAME).open("wb") as file,
+            closing(_decoded(listing, image_size, progress)) as pictures,
+        ):
+            for index, picture in pictures:
                 if isinstance(picture, str):
-                    skipped[index] = picture
+                    skipped.append((index, picture))
                 else:
                     file.write(picture.tobytes())
                     digest.update(picture.tobytes())
-        summary = {"skipped": sorted(skipped.items()), "sha256": digest.hexdigest()}
+        if len(skipped) == len(listing.names):
+            raise DataError(
+                f"None of the {len(skipped)} listed pictures can be read; the first: "
+                f"{skipped[0][1]}"
+            )
+        summary = {"skipped": skipped, "sha256": digest.hexdigest()}
         (temporary / SUMMARY_NAME).write_text(json.dumps(summary), encoding="utf-8")
         temporary.rename(folder)
     finally:
@@ -171,7 +184,7 @@ def _decode_into(folder: Path, listing: Listing, image_size: int, progress: bool
 
 def _decoded(
     listing: Listing, image_size: int, progress: bool
-) -> Iterator[tuple[int, np.ndarray | str]]:
+) -> Generator[tuple[int, np.ndarray | str], None, None]:
     """Each picture in order, uint8 (H, W, 3), or the reason why it cannot be read."""
 
     def decode(indices: range) -> list[np.ndarray | str]:
@@ -179,21 +192,19 @@ def _decoded(
 
     n = len(listing.names)
     step = max(1, _CHUNK_BYTES // (3 * image_size**2))
+    chunks = iter([range(start, min(start + step, n)) for start in range(0, n, step)])
     n_workers = os.cpu_count() or 1
-    pending: deque[tuple[range, Future[list[np.ndarray | str]]]] = deque()
+    bar = tqdm(total=n, desc="decoding", unit="image", disable=not progress)
     # Pillow releases the interpreter's lock while it decodes, so threads suffice.
     pool = ThreadPoolExecutor(n_workers)
-    bar = tqdm(total=n, desc="decoding", unit="image", disable=not progress)
     try:
-        for start in range(0, n + step * 2 * n_workers, step):
-            if start < n:
-                chunk = range(start, min(start + step, n))
-                pending.append((chunk, pool.submit(decode, chunk)))
-            # Bounded look-ahead: memory holds a few chunks, however large the set.
-            if pending and (len(pending) >= 2 * n_workers or start >= n):
-                chunk, future = pending.popleft()
-                yield from zip(chunk, future.result(), strict=True)
-                bar.update(len(chunk))
+        # Bounded look-ahead: memory holds a few chunks, however large the set.
+        pending = deque((c, pool.submit(decode, c)) for c in islice(chunks, 2 * n_workers))
+        while pending:
+            chunk, future = pending.popleft()
+            yield from zip(chunk, future.result(), strict=True)
+            bar.update(len(chunk))
+            pending.extend((c, pool.submit(decode, c)) for c in islice(chunks, 1))
     finally:
         bar.close()
         pool.shutdown(cancel_futures=True)
@@ -212,25 +223,33 @@ def _assemble(folder: Path, listing: Listing, image_size: int, preprocessing: st
     skipped = tuple((listing.names[i], reason) for i, reason in summary["skipped"])
     kept = np.setdiff1d(np.arange(len(listing.names)), [i for i, _ in summary["skipped"]])
     if skipped:
-        name, reason = skipped[0]
         print(
-            f"{len(skipped)} of {len(listing.names)} pictures skipped; the first, {name}: {reason}"
+            f"{len(skipped)} of {len(listing.names)} pictures are skipped; the first: "
+            f"{skipped[0][1]} (To try them again, delete {folder}.)"
         )
-    if len(kept) == 0:
-        raise DataError(f"None of the {len(listing.names)} listed pictures can be read.")
-    shape = (len(kept), image_size, image_size, 3)
     arrays = [listing.labels[kept], listing.identities[kept], listing.partition[kept]]
     for array in arrays:
         array.flags.writeable = False
     labels, identities, partition = arrays
-    names = tuple(listing.names[i] for i in kept)
     _warn_of_partitions(identities, partition)
+    names = tuple(listing.names[i] for i in kept)
     digest = _digest(names, listing.attributes, arrays, summary["sha256"])
-    images = np.memmap(folder / PIXELS_NAME, dtype=np.uint8, mode="r", shape=shape)
+    images = _map_pixels(folder, (len(kept), image_size, image_size, 3))
     return FaceDataset(
         images, labels, listing.attributes, identities, partition, names, skipped, digest,
         preprocessing,
     )  # fmt: skip
+
+
+def _map_pixels(folder: Path, shape: tuple[int, int, int, int]) -> np.ndarray:
+    path = folder / PIXELS_NAME
+    expected, found = math.prod(shape), path.stat().st_size
+    if found != expected:
+        raise DataError(
+            f"{path} has {found:,} bytes; expected {expected:,}. Delete {folder}, and the "
+            "pictures will be decoded again."
+        )
+    return np.memmap(path, dtype=np.uint8, mode="r", shape=shape)
 
 
 def _digest(

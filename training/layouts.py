@@ -1,74 +1,98 @@
-"""What labelled picture folders look like on disk: one small reader per layout.
+"""What labelled face data look like on disk: one small reader per layout.
 
-A reader turns names, labels, identities and partition into a `Listing` and says how to open each
-picture; it decodes none. A new layout is one reader and one line in `LAYOUTS`.
+A reader turns a source into a `Listing`: names, labels, identities, partition, and how to open
+each picture. A new layout is one reader and one line in `LAYOUTS`.
 """
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+import re
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from hublatent.errors import DataError
+from training.hub_datasets import is_saved_dataset, read_hub_dataset
+from training.listing import (
+    CELEBA_CROP,
+    IDENTITY,
+    PARTITION,
+    SQUARE_CROP,
+    Listing,
+    Table,
+    draw_partition,
+    parse_booleans,
+    parse_identities,
+    parse_partition,
+    read_attribute_file,
+    read_csv,
+    read_lines,
+    read_numbers,
+    require_entries,
+    stamp_of,
+)
 
-PARTITIONS = ("train", "validation", "test")
-CELEBA_CROP = "central 148x148 (74x74 at half size)"
-SQUARE_CROP = "largest centred square (of CelebA's 178x218 shape the central 148/178)"
-
-
-@dataclass(frozen=True, eq=False)
-class Listing:
-    """A labelled set of pictures, none of them opened yet.
-
-    Attributes:
-        names: file name of each of the N pictures, unique.
-        attributes: names of the K attributes.
-        labels: (N, K) bool, presence of each attribute.
-        identities: (N,) int64, who is on the picture.
-        partition: (N,) uint8, index into PARTITIONS.
-        open: gives picture i's path or file content; raises OSError where it is missing.
-        stamp: text that changes whenever the pictures change.
-        crop: how `hublatent.images.face_crop` cuts these pictures, in words.
-    """
-
-    names: tuple[str, ...]
-    attributes: tuple[str, ...]
-    labels: np.ndarray
-    identities: np.ndarray
-    partition: np.ndarray
-    open: Callable[[int], Path | bytes]
-    stamp: str
-    crop: str
-
+HQ_ATTRIBUTES = "CelebAMask-HQ-attribute-anno.txt"
+HQ_MAPPING = "CelebA-HQ-to-CelebA-mapping.txt"
 
 Reader = Callable[[Path], Listing]
 
 
-# --- CelebA -------------------------------------------------------------------------------------
+def read_listing(source: str | Path, split: str | None = None) -> Listing:
+    """Read the listing of a source of any layout; see `training.data.load_dataset`."""
+    folder = Path(source).expanduser()
+    if not folder.exists():
+        if isinstance(source, str) and re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", source):
+            return read_hub_dataset(source, split)
+        raise DataError(
+            f"There is no folder {source}; expected a folder, or a Hub dataset as 'user/name'."
+        )
+    if not folder.is_dir():
+        raise DataError(f"{source} is a file; expected the folder that holds the data.")
+    if not any(folder.iterdir()):
+        raise DataError(f"{source} is an empty folder.")
+    for description, matches, read in LAYOUTS:
+        if matches(folder):
+            return _read(folder, split, description, read)
+    known = "; ".join(description for description, _, _ in LAYOUTS)
+    raise DataError(f"{source} holds no data in a known layout. Known: {known}.")
+
+
+def _read(folder: Path, split: str | None, description: str, read: Reader) -> Listing:
+    if read is read_hub_dataset:
+        return read_hub_dataset(folder, split)
+    if split is not None:
+        raise DataError(
+            f"split {split!r} was asked for, but {folder} is {description}, which has no splits; "
+            "leave it out, and take the partitions from FaceDataset.indices."
+        )
+    return read(folder)
 
 
 def is_celeba(folder: Path) -> bool:
-    """Whether CelebA's attribute file is there, beside the pictures or in Anno/."""
-    return _find(folder, "list_attr_celeba.txt", "Anno") is not None
+    return _celeba_file(folder, "list_attr_celeba", "Anno") is not None
 
 
 def read_celeba(folder: Path) -> Listing:
-    """CelebA's own layout, flat or with its Anno/, Eval/ and Img/ folders (Liu et al. 2015)."""
-    attribute_file = _find(folder, "list_attr_celeba.txt", "Anno")
+    """CelebA's own layout (Liu et al. 2015), flat, with Anno/, Eval/ and Img/, or with .csv files.
+
+    Args:
+        folder: holds list_attr_celeba.txt, identity_CelebA.txt, list_eval_partition.txt and
+            img_align_celeba/.
+    """
+    attribute_file = _celeba_file(folder, "list_attr_celeba", "Anno")
     pictures = _find(folder, "img_align_celeba", "Img")
     if attribute_file is None or pictures is None:
-        raise DataError(
-            f"{folder} has CelebA's list_attr_celeba.txt but no img_align_celeba folder."
-        )
+        raise DataError(f"{folder} has CelebA's attributes, but no folder img_align_celeba.")
     # Some archives unpack to img_align_celeba/img_align_celeba.
     pictures = _find(pictures, "img_align_celeba") or pictures
-    names, attributes, labels = read_attribute_file(attribute_file)
-    identities, keys = _identities(_find(folder, "identity_CelebA.txt", "Anno"), names)
-    partition = _partition(_find(folder, "list_eval_partition.txt", "Eval"), names, keys)
+    if attribute_file.suffix == ".csv":
+        table = read_csv(attribute_file)
+        names, (attributes, labels) = table.names, _labels(table, attribute_file)
+    else:
+        names, attributes, labels = read_attribute_file(attribute_file)
+    identities, partition = _from_celeba_files(folder, names, names)
     paths = [pictures / name for name in names]
     return Listing(
         names, attributes, labels, identities, partition, paths.__getitem__, stamp_of(paths),
@@ -76,180 +100,155 @@ def read_celeba(folder: Path) -> Listing:
     )  # fmt: skip
 
 
-def _identities(file: Path | None, names: Sequence[str]) -> tuple[np.ndarray, Sequence[str]]:
-    """Identities as numbers, and as the texts from which a partition is drawn."""
-    if file is None:
-        print("No identity_CelebA.txt was found: every picture counts as a person of its own.")
-        return np.arange(len(names), dtype=np.int64), names
-    by_name = read_numbers(file)
-    _require_entries(file, by_name, names)
-    identities = np.array([by_name[name] for name in names], dtype=np.int64)
-    return identities, [str(identity) for identity in identities]
+def is_celeba_hq(folder: Path) -> bool:
+    return (folder / HQ_ATTRIBUTES).is_file()
 
 
-def _partition(file: Path | None, names: Sequence[str], keys: Sequence[str]) -> np.ndarray:
-    if file is None:
-        print("No list_eval_partition.txt was found: 80/10/10 % are drawn by identity.")
-        return draw_partition(keys)
-    by_name = read_numbers(file, allowed=range(len(PARTITIONS)))
-    _require_entries(file, by_name, names)
-    return np.array([by_name[name] for name in names], dtype=np.uint8)
-
-
-# --- the parts layouts share ---------------------------------------------------------------------
-
-
-def read_attribute_file(path: Path) -> tuple[tuple[str, ...], tuple[str, ...], np.ndarray]:
-    """Read CelebA's attribute format: a count, the attributes' names, then rows of name and -1/1.
-
-    Returns:
-        File names (N,), attributes (K,) and labels (N, K), bool.
-
-    Raises:
-        DataError: count, header and rows disagree; the message names the line.
-    """
-    lines = read_lines(path)
-    if len(lines) < 3:
-        raise DataError(f"{path} has {len(lines)} lines; expected a count, the names, then rows.")
-    (_, count), (_, header), *rows = lines
-    if not count.strip().isdecimal():
-        raise DataError(f"Line 1 of {path} is {count[:40]!r}; expected the number of rows.")
-    attributes = tuple(header.split())
-    check_unique(attributes, f"Line 2 of {path}", "attribute")
-    if int(count) != len(rows):
-        raise DataError(f"Line 1 of {path} announces {count.strip()} rows, but {len(rows)} follow.")
-    labels = np.empty((len(rows), len(attributes)), dtype=bool)
-    first_line: dict[str, int] = {}
-    for i, (number, line) in enumerate(rows):
-        name, *values = line.split()
-        if len(values) != len(attributes):
-            raise DataError(
-                f"Line {number} of {path} has {len(values)} values; "
-                f"expected {len(attributes)}, one for each name in line 2."
-            )
-        if not {"-1", "1"}.issuperset(values):
-            k = next(k for k, value in enumerate(values) if value not in ("-1", "1"))
-            raise DataError(
-                f"Line {number} of {path} gives {attributes[k]} the value {values[k]!r}; "
-                "expected -1 or 1."
-            )
-        _note_line(first_line, name, number, path)
-        labels[i] = [value == "1" for value in values]
-    return tuple(first_line), attributes, labels
-
-
-def read_numbers(path: Path, allowed: range | None = None) -> dict[str, int]:
-    """Read a file of lines "name number".
+def read_celeba_hq(folder: Path) -> Listing:
+    """CelebAMask-HQ (Lee et al. 2020); who is on a picture is known through CelebA's own files.
 
     Args:
-        path: the file.
-        allowed: the numbers that may occur; None for any.
-
-    Raises:
-        DataError: a line is not of that form, or a name occurs twice; the message names the line.
+        folder: holds CelebA-HQ-img/, CelebAMask-HQ-attribute-anno.txt and, for identities,
+            CelebA-HQ-to-CelebA-mapping.txt beside CelebA's identity_CelebA.txt.
     """
-    numbers: dict[str, int] = {}
-    first_line: dict[str, int] = {}
-    for line_number, line in read_lines(path):
+    pictures = folder / "CelebA-HQ-img"
+    if not pictures.is_dir():
+        raise DataError(f"{folder} has {HQ_ATTRIBUTES}, but no folder CelebA-HQ-img.")
+    names, attributes, labels = read_attribute_file(folder / HQ_ATTRIBUTES)
+    mapping = folder / HQ_MAPPING
+    original = _original_names(mapping, names) if mapping.is_file() else None
+    identities, partition = _from_celeba_files(folder, names, original)
+    paths = [pictures / name for name in names]
+    return Listing(
+        names, attributes, labels, identities, partition, paths.__getitem__, stamp_of(paths),
+        SQUARE_CROP,
+    )  # fmt: skip
+
+
+def is_csv_folder(folder: Path) -> bool:
+    return any(folder.glob("*.csv"))
+
+
+def read_csv_folder(folder: Path) -> Listing:
+    """A folder of pictures with attributes.csv, or with one .csv of another name.
+
+    Args:
+        folder: the file's first column holds picture names relative to it; the columns
+            `identity` and `partition` are optional, all others are attributes.
+    """
+    files = sorted(folder.glob("*.csv"))
+    file = folder / "attributes.csv" if folder / "attributes.csv" in files else files[0]
+    if file.name != "attributes.csv" and len(files) > 1:
+        found = ", ".join(path.name for path in files)
+        raise DataError(f"{folder} has several .csv files ({found}); name one attributes.csv.")
+    table = read_csv(file)
+    attributes, labels = _labels(table, file)
+    texts = table.columns.get(IDENTITY)
+    if texts is not None and "" in texts:
+        raise DataError(f"Line {table.lines[texts.index('')]} of {file} has no identity.")
+    identities, people = parse_identities(texts, table.names)
+    is_partitioned = PARTITION in table.columns
+    partition = _partition(table, file) if is_partitioned else draw_partition(people)
+    paths = [folder / name for name in table.names]
+    return Listing(
+        table.names, attributes, labels, identities, partition, paths.__getitem__,
+        stamp_of(paths), SQUARE_CROP,
+    )  # fmt: skip
+
+
+# --- CelebA's files -------------------------------------------------------------------------------
+
+
+def _from_celeba_files(
+    folder: Path, names: Sequence[str], original: Sequence[str] | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Identities and partition by each picture's name in CelebA, where the files are there.
+
+    Args:
+        folder: holds identity_CelebA.txt and list_eval_partition.txt.
+        names: the N pictures' names here.
+        original: their names in CelebA; None if unknown.
+    """
+    file = _celeba_file(folder, "identity_CelebA", "Anno")
+    texts = None
+    if file is not None and original is not None:
+        by_name = read_numbers(file)
+        require_entries(file, by_name, original)
+        texts = [str(by_name[name]) for name in original]
+    identities, people = parse_identities(texts, names)
+    file = _celeba_file(folder, "list_eval_partition", "Eval")
+    if file is None or original is None:
+        return identities, draw_partition(people)
+    by_name = read_numbers(file, partition=True)
+    require_entries(file, by_name, original)
+    return identities, np.array([by_name[name] for name in original], dtype=np.uint8)
+
+
+def _original_names(mapping: Path, names: Sequence[str]) -> list[str]:
+    """CelebA's name of each CelebA-HQ picture, from lines "idx orig_idx orig_file"."""
+    original: dict[str, str] = {}
+    for number, line in read_lines(mapping)[1:]:
         fields = line.split()
-        if len(fields) != 2 or not fields[1].isdecimal():
+        if len(fields) != 3 or not fields[0].isdecimal():
             raise DataError(
-                f"Line {line_number} of {path} is {line[:60]!r}; expected a file name and a number."
+                f"Line {number} of {mapping} is {line[:60]!r}; expected idx, orig_idx, orig_file."
             )
-        number = int(fields[1])
-        if allowed is not None and number not in allowed:
-            raise DataError(
-                f"Line {line_number} of {path} gives {number}; expected one of "
-                f"{', '.join(map(str, allowed))}."
-            )
-        _note_line(first_line, fields[0], line_number, path)
-        numbers[fields[0]] = number
-    return numbers
-
-
-def read_lines(path: Path) -> list[tuple[int, str]]:
-    """The lines of a text file that are not blank, with their numbers from 1."""
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path} is not a text file in UTF-8 ({error}).") from error
-    return [(i, line) for i, line in enumerate(text.splitlines(), start=1) if line.strip()]
-
-
-def check_unique(names: Iterable[str], where: str, kind: str) -> None:
-    """Refuse names that occur twice."""
-    seen: set[str] = set()
-    for name in names:
-        if name in seen:
-            raise DataError(f"{where} has the {kind} {name!r} twice; expected each once.")
-        seen.add(name)
-
-
-def draw_partition(keys: Iterable[str]) -> np.ndarray:
-    """Draw 80/10/10 % for train, validation and test from a hash of each picture's identity.
-
-    The same identity always lands in the same part, on every machine, whatever the other rows.
-
-    Args:
-        keys: the identity of each of the N pictures, as text.
-
-    Returns:
-        (N,) uint8, indices into PARTITIONS.
-    """
-    hashes = [hashlib.sha256(key.encode()).digest()[:8] for key in keys]
-    uniform = np.array([int.from_bytes(h, "big") for h in hashes], dtype=np.float64) / 2.0**64
-    return (uniform >= 0.8).astype(np.uint8) + (uniform >= 0.9).astype(np.uint8)
-
-
-def stamp_of(paths: Iterable[Path]) -> str:
-    """A digest of the files' places, sizes and times; a missing file counts as such."""
-    digest = hashlib.sha256()
-    for path in paths:
-        try:
-            status = path.stat()
-            state = f"{status.st_size} {status.st_mtime_ns}"
-        except OSError:
-            state = "missing"
-        digest.update(f"{path.absolute()}\0{state}\n".encode())
-    return digest.hexdigest()
-
-
-def _require_entries(file: Path, known: Mapping[str, int], names: Iterable[str]) -> None:
-    missing = [name for name in names if name not in known]
+        original[fields[0]] = fields[2]
+    missing = [name for name in names if Path(name).stem not in original]
     if missing:
         raise DataError(
-            f"{file} lacks {len(missing)} of the names in the attribute file, "
-            f"the first of them {missing[0]}; expected one line for each."
+            f"{mapping} has no line for {len(missing)} of the pictures, the first of them "
+            f"{missing[0]}; expected one line for each."
         )
+    return [original[Path(name).stem] for name in names]
 
 
-def _note_line(first_line: dict[str, int], name: str, number: int, path: Path) -> None:
-    if name in first_line:
-        raise DataError(
-            f"Line {number} of {path} repeats {name} from line {first_line[name]}; "
-            "expected each name once."
-        )
-    first_line[name] = number
+def _celeba_file(folder: Path, stem: str, subfolder: str) -> Path | None:
+    return _find(folder, f"{stem}.txt", subfolder) or _find(folder, f"{stem}.csv", subfolder)
 
 
-def _find(folder: Path, name: str, subfolder: str | None = None) -> Path | None:
+def _find(folder: Path, name: str, subfolder: str = "") -> Path | None:
     """The file or folder of that name in `folder`, or in its subfolder."""
-    candidates = [folder / name, *([folder / subfolder / name] if subfolder else [])]
+    candidates = (folder / name, folder / subfolder / name)
     return next((path for path in candidates if path.exists()), None)
 
 
+# --- columns --------------------------------------------------------------------------------------
+
+
+def _labels(table: Table, file: Path) -> tuple[tuple[str, ...], np.ndarray]:
+    """Attributes (K,) and labels (N, K) of a CSV file."""
+    labels: dict[str, np.ndarray] = {}
+    for name, values in table.columns.items():
+        if name in (IDENTITY, PARTITION):
+            continue
+        column = parse_booleans(values)
+        if isinstance(column, int):
+            raise DataError(
+                f"Line {table.lines[column]} of {file} gives {name} the value "
+                f"{values[column]!r}; expected 0/1, -1/1 or true/false, the same in all rows."
+            )
+        labels[name] = column
+    if not labels:
+        raise DataError(f"{file} has no attribute column; expected at least one beside the names.")
+    return tuple(labels), np.stack(list(labels.values()), axis=1)
+
+
+def _partition(table: Table, file: Path) -> np.ndarray:
+    values = table.columns[PARTITION]
+    partition = parse_partition(values)
+    if isinstance(partition, int):
+        raise DataError(
+            f"Line {table.lines[partition]} of {file} gives the partition "
+            f"{values[partition]!r}; expected train, validation or test (0, 1 or 2)."
+        )
+    return partition
+
+
 LAYOUTS: tuple[tuple[str, Callable[[Path], bool], Reader], ...] = (
+    # CelebA's own files may lie beside those of CelebAMask-HQ, for the identities.
+    (f"CelebAMask-HQ ({HQ_ATTRIBUTES}, CelebA-HQ-img/)", is_celeba_hq, read_celeba_hq),
     ("CelebA (list_attr_celeba.txt, img_align_celeba/)", is_celeba, read_celeba),
+    ("a saved dataset (save_to_disk, parquet, imagefolder)", is_saved_dataset, read_hub_dataset),
+    ("a folder of pictures with one .csv (attributes.csv)", is_csv_folder, read_csv_folder),
 )
-
-
-def read_listing(source: str | Path, split: str | None = None) -> Listing:
-    """Read the listing of a source of any layout."""
-    folder = Path(source).expanduser()
-    if not folder.is_dir():
-        raise DataError(f"{source} is no folder.")
-    for _, matches, read in LAYOUTS:
-        if matches(folder):
-            return read(folder)
-    known = "; ".join(description for description, _, _ in LAYOUTS)
-    raise DataError(f"{source} holds no data in a known layout. Known: {known}.")
