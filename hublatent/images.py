@@ -30,8 +30,10 @@ ASPECT_TOLERANCE = 0.01
 # Raster formats only: Pillow would hand EPS to Ghostscript and so run a stranger's program.
 _FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF")
 # What Pillow's decoders raise on damaged files, beside OSError.
-_DAMAGE = (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError,
-           OverflowError, struct.error, zlib.error)  # fmt: skip
+_DAMAGE = (
+    OSError, RuntimeError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError,
+    OverflowError, struct.error, zlib.error,
+)  # fmt: skip
 
 
 def open_image(
@@ -60,17 +62,18 @@ def open_image(
     width, height = opened.size
     if width * height > max_pixels:
         raise ImageError(
-            f"{name} has {width} x {height} pixels; at most {max_pixels:,} are accepted. "
-            "Scale it down first."
+            f"{name} has {width} x {height} pixels; at most {max_pixels:,} in all are accepted."
         )
     if width < 1 or height < 1:
         raise ImageError(f"{name} has no pixels ({width} x {height}).")
+    if opened.mode == "F":
+        raise ImageError(f"{name} has floating-point pixels; expected 8 or 16 bits per channel.")
     try:
         opened.load()
         return _to_rgb(_upright(opened))
     except _DAMAGE as error:
         raise ImageError(
-            f"{name} cannot be decoded, it is damaged or cut short ({error})."
+            f"{name} cannot be decoded; it may be damaged or cut short ({error})."
         ) from error
 
 
@@ -261,8 +264,6 @@ def _upright(image: Image.Image) -> Image.Image:
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode == "F":
-        raise ValueError("its pixels are floating-point numbers; expected 8 or 16 bits")
     if image.mode == "I" or image.mode.startswith("I;16"):
         return _from_deep_grey(image).convert("RGB")
     if image.mode in ("La", "RGBa"):  # premultiplied alpha

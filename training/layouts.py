@@ -194,13 +194,9 @@ def _original_names(mapping: Path, names: Sequence[str]) -> list[str]:
                 f"Line {number} of {mapping} is {line[:60]!r}; expected idx, orig_idx, orig_file."
             )
         original[fields[0]] = fields[2]
-    missing = [name for name in names if Path(name).stem not in original]
-    if missing:
-        raise DataError(
-            f"{mapping} has no line for {len(missing)} of the pictures, the first of them "
-            f"{missing[0]}; expected one line for each."
-        )
-    return [original[Path(name).stem] for name in names]
+    numbers = [Path(name).stem for name in names]
+    require_entries(mapping, original, numbers)
+    return [original[number] for number in numbers]
 
 
 def _celeba_file(folder: Path, stem: str, subfolder: str) -> Path | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -88,7 +88,9 @@ def read_attribute_file(path: Path) -> tuple[tuple[str, ...], tuple[str, ...], n
     attributes = tuple(header.split())
     _check_header(attributes, f"Line {second} of {path}")
     if int(count) != len(rows):
-        raise DataError(f"Line {first} of {path} announces {count.strip()} rows; {len(rows)} follow.")
+        raise DataError(
+            f"Line {first} of {path} announces {count.strip()} rows; {len(rows)} follow."
+        )
     names, values = [], []
     for number, line in rows:
         name, *texts = line.split()
@@ -239,7 +241,7 @@ def draw_partition(keys: Iterable[str]) -> np.ndarray:
     return (uniform >= 0.8).astype(np.uint8) + (uniform >= 0.9).astype(np.uint8)
 
 
-def require_entries(file: Path, known: Mapping[str, int], names: Iterable[str]) -> None:
+def require_entries(file: Path, known: Container[str], names: Iterable[str]) -> None:
     """Refuse a file that says nothing about some of the names."""
     missing = [name for name in names if name not in known]
     if missing:
