@@ -1,0 +1,139 @@
+"""StyleGAN2's objective: adversarial losses, lazy regularisers, weight averaging."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from hublatent.models.stylegan2 import StyleGAN2, mix_styles
+
+PATH_LENGTH_DECAY = 0.01  # of the running mean, per regularisation step (arXiv:1912.04958, app. B)
+
+
+def generator_loss(fake_logits: Tensor) -> Tensor:
+    """Non-saturating loss -log sigmoid(D(fake)) (Goodfellow et al. 2014), a scalar."""
+    return F.softplus(-fake_logits).mean()
+
+
+def discriminator_loss(fake_logits: Tensor, real_logits: Tensor) -> Tensor:
+    """-log(1 - sigmoid(D(fake))) - log sigmoid(D(real)) (Goodfellow et al. 2014), a scalar."""
+    return F.softplus(fake_logits).mean() + F.softplus(-real_logits).mean()
+
+
+def r1_penalty(real: Tensor, real_logits: Tensor) -> Tensor:
+    """R1 without its factor gamma / 2: E |grad_x D(x)|^2 (Mescheder et al. 2018, eq. 9).
+
+    Args:
+        real: (B, C, H, W), requires grad.
+        real_logits: (B, 1), computed from it.
+
+    Returns:
+        Scalar; the square is summed over the pixels and averaged over the batch.
+    """
+    (gradient,) = torch.autograd.grad(real_logits.sum(), real, create_graph=True)
+    return gradient.square().sum(dim=(1, 2, 3)).mean()
+
+
+def path_lengths(images: Tensor, latents: Tensor, noise: Tensor) -> Tensor:
+    """|J_w^T y| for random images y (arXiv:1912.04958, section 3.2, eq. 4).
+
+    Args:
+        images: (B, C, H, W), synthesised from the latents.
+        latents: (B, L, D), requires grad.
+        noise: (B, C, H, W), from N(0, I).
+
+    Returns:
+        (B,): root of the squared gradient, summed over D and averaged over L.
+    """
+    scale = 1 / math.sqrt(images.shape[2] * images.shape[3])
+    (gradient,) = torch.autograd.grad((images * noise).sum() * scale, latents, create_graph=True)
+    return gradient.square().sum(dim=2).mean(dim=1).sqrt()
+
+
+@torch.no_grad()
+def update_average(average: nn.Module, model: nn.Module, keep: float) -> None:
+    """Move an exponential moving average of the weights: average = keep * average + (1 - keep) * model.
+
+    Args:
+        average: the averaged model.
+        model: the trained model.
+        keep: weight of the old average, in [0, 1].
+    """
+    torch._foreach_lerp_(list(average.parameters()), list(model.parameters()), 1 - keep)
+
+
+def average_keep(images_seen: int, batch_size: int, half_life: float, ramp_up: float) -> float:
+    """How much of the average survives one step (arXiv:1912.04958, appendix B, with ramp-up).
+
+    Args:
+        images_seen: images seen so far.
+        batch_size: images per step.
+        half_life: half-life of the average, in images.
+        ramp_up: early on the half-life is this share of the images seen.
+
+    Returns:
+        The factor, in [0, 1).
+    """
+    length = min(half_life, images_seen * ramp_up)
+    return 0.0 if length <= 0 else 0.5 ** (batch_size / length)
+
+
+def lazy_adam(
+    parameters: list[nn.Parameter], learning_rate: float, regularise_every: int
+) -> torch.optim.Adam:
+    """Adam (0, 0.99), corrected for a regulariser of its own step every few steps (appendix B).
+
+    Args:
+        parameters: what to optimise.
+        learning_rate: before the correction.
+        regularise_every: steps between two regularisations; 0 if there are none.
+    """
+    ratio = regularise_every / (regularise_every + 1) if regularise_every else 1.0
+    # One batched update for all tensors: hundreds of small ones would cost more than their work.
+    return torch.optim.Adam(
+        parameters, lr=learning_rate * ratio, betas=(0.0, 0.99**ratio), eps=1e-8, foreach=True
+    )
+
+
+def perturbed(latents: Tensor, amount: float, generator: torch.Generator) -> Tensor:
+    """Add Gaussian noise to W+ codes: the paper's remedy for holes in the latent space.
+
+    Args:
+        latents: (B, L, D).
+        amount: standard deviation of the noise, in standard deviations of W over the batch.
+        generator: CPU generator.
+
+    Returns:
+        Codes (B, L, D).
+    """
+    if amount == 0:
+        return latents
+    noise = torch.randn(latents.shape, generator=generator).to(latents)
+    spread = latents.detach().std(dim=0, keepdim=True)  # (1, L, D)
+    return latents + amount * spread * noise
+
+
+def draw_latents(
+    model: StyleGAN2, n: int, mixing: float, generator: torch.Generator
+) -> Tensor:
+    """Draw W+ codes for training, of which a share has mixed styles (Karras et al. 2019, 3.1).
+
+    Args:
+        model: the generator; gradients flow into its mapping network.
+        n: number of codes.
+        mixing: share of codes with two styles, crossing over at a random layer.
+        generator: CPU generator.
+
+    Returns:
+        Codes (n, L, D).
+    """
+    device = model.const.device
+    z = torch.randn(2 * n, model.z_dim, generator=generator).to(device)
+    n_layers = model.latent_shape[0]
+    crossover = torch.randint(1, n_layers, (n,), generator=generator)
+    mixed = torch.rand(n, generator=generator) < mixing
+    first, second = model.mapping(z).chunk(2)  # (n, L, D) each
+    return mix_styles(first, second, torch.where(mixed, crossover, n_layers).to(device))

@@ -1,0 +1,209 @@
+"""Adaptive discriminator augmentation (ADA; Karras et al. 2020b, arXiv:2006.06676)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+UPDATE_EVERY = 4  # steps whose signs are averaged before the probability moves
+
+
+@dataclass
+class AdaptiveProbability:
+    """The augmentation probability p, steered so that r_t stays at its target (section 3).
+
+    Attributes:
+        target: wanted r_t, the mean sign of the discriminator's logits on real images.
+        ramp_images: images over which p can move from 0 to 1.
+        p: the probability now.
+    """
+
+    target: float
+    ramp_images: int
+    p: float = 0.0
+    sign_sum: float = 0.0
+    n_images: int = 0
+    n_updates: int = 0
+
+    def update(self, mean_sign: float, n_images: int) -> None:
+        """Take in one step's mean sign of D(real) over n_images; every few steps p moves."""
+        self.sign_sum += mean_sign * n_images
+        self.n_images += n_images
+        self.n_updates += 1
+        if self.n_updates < UPDATE_EVERY:
+            return
+        r_t = self.sign_sum / self.n_images
+        direction = math.copysign(1.0, r_t - self.target)
+        self.p = min(max(self.p + direction * self.n_images / self.ramp_images, 0.0), 1.0)
+        self.sign_sum, self.n_images, self.n_updates = 0.0, 0, 0
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a resumed run needs."""
+        return {
+            "p": self.p,
+            "sign_sum": self.sign_sum,
+            "n_images": self.n_images,
+            "n_updates": self.n_updates,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take up a saved state."""
+        for name in self.state_dict():
+            setattr(self, name, state[name])
+
+
+def augment(images: Tensor, p: float, generator: torch.Generator) -> Tensor:
+    """Apply each geometric and colour transformation with probability p (appendix B, "bgc").
+
+    Real and generated images pass through the same distribution of transformations, which is
+    invertible for p < 1: what the discriminator learns does not leak into the generator.
+
+    Args:
+        images: (B, C, H, W), in [-1, 1].
+        p: probability of each transformation.
+        generator: CPU generator of all draws.
+
+    Returns:
+        Images (B, C, H, W), differentiable once with respect to the input.
+    """
+    if p <= 0:
+        return images
+    matrices = random_geometry(len(images), p, images.shape[-1], generator)  # (B, 3, 3)
+    images = _warp(images, matrices)
+    if images.shape[1] == 3:
+        images = _recolour(images, random_colours(len(images), p, generator))
+    return images
+
+
+def random_geometry(n: int, p: float, size: int, generator: torch.Generator) -> Tensor:
+    """Draw n maps from output to input positions, each a product of transformations of probability p.
+
+    Args:
+        n: number of matrices.
+        p: probability of each transformation.
+        size: height and width of the images in pixels, for whole-pixel shifts.
+        generator: CPU generator.
+
+    Returns:
+        (n, 3, 3), in coordinates that run from -1 to 1.
+    """
+
+    def chosen(values: Tensor, neutral: float, probability: float = p) -> Tensor:
+        applies = torch.rand(n, generator=generator) < probability
+        return torch.where(applies, values, torch.tensor(neutral))
+
+    def uniform(low: float, high: float) -> Tensor:
+        return low + (high - low) * torch.rand(n, generator=generator)
+
+    def normal() -> Tensor:
+        return torch.randn(n, generator=generator)
+
+    ones = torch.ones(n)
+    flip = chosen(torch.floor(uniform(0, 2)) * -2 + 1, 1.0)
+    quarter = chosen(torch.floor(uniform(0, 4)) * (math.pi / 2), 0.0)
+    # Whole pixels; the image spans 2 units.
+    step = 2 / size
+    shift_x = chosen((uniform(-0.125, 0.125) * size).round() * step, 0.0)
+    shift_y = chosen((uniform(-0.125, 0.125) * size).round() * step, 0.0)
+    scale = chosen(torch.exp2(-0.2 * normal()), 1.0)
+    # Two rotations enclose the anisotropic scaling; together they occur with probability p.
+    p_rotate = 1 - math.sqrt(1 - p)
+    before = chosen(uniform(-math.pi, math.pi), 0.0, p_rotate)
+    stretch = chosen(torch.exp2(-0.2 * normal()), 1.0)
+    after = chosen(uniform(-math.pi, math.pi), 0.0, p_rotate)
+    slide_x = chosen(0.25 * normal(), 0.0)
+    slide_y = chosen(0.25 * normal(), 0.0)
+    matrix = _scaling(flip, ones) @ _rotation(quarter) @ _translation(shift_x, shift_y)
+    matrix = matrix @ _scaling(scale, scale) @ _rotation(before) @ _scaling(stretch, 1 / stretch)
+    matrix = matrix @ _rotation(after) @ _translation(slide_x, slide_y)
+    return matrix
+
+
+def random_colours(n: int, p: float, generator: torch.Generator) -> Tensor:
+    """Draw n affine maps of RGB, each a product of transformations of probability p.
+
+    Args:
+        n: number of matrices.
+        p: probability of each transformation.
+        generator: CPU generator.
+
+    Returns:
+        (n, 4, 4), homogeneous; colours run from -1 to 1.
+    """
+
+    def chosen(values: Tensor, neutral: float) -> Tensor:
+        applies = torch.rand(n, generator=generator) < p
+        return torch.where(applies, values, torch.tensor(neutral))
+
+    identity = torch.eye(4).repeat(n, 1, 1)
+    brightness = identity.clone()
+    brightness[:, :3, 3] = chosen(0.2 * torch.randn(n, generator=generator), 0.0)[:, None]
+    contrast = identity.clone()
+    factor = chosen(torch.exp2(0.5 * torch.randn(n, generator=generator)), 1.0)
+    contrast[:, range(3), range(3)] = factor[:, None]
+    luma = torch.zeros(4)
+    luma[:3] = 1 / math.sqrt(3)
+    grey = torch.outer(luma, luma)  # projects a colour onto the grey axis
+    inverted = chosen(torch.floor(2 * torch.rand(n, generator=generator)), 0.0)
+    luma_flip = identity - 2 * grey * inverted[:, None, None]
+    angle = chosen((2 * torch.rand(n, generator=generator) - 1) * math.pi, 0.0)
+    hue = _rotation_about(luma[:3], angle)
+    strength = chosen(torch.exp2(torch.randn(n, generator=generator)), 1.0)
+    saturation = grey + (identity - grey) * strength[:, None, None]
+    saturation[:, 3, 3] = 1
+    return saturation @ hue @ luma_flip @ contrast @ brightness
+
+
+def _warp(images: Tensor, matrices: Tensor) -> Tensor:
+    """Resample the images whose matrix is not the identity, mirrored beyond the border."""
+    moved = (matrices - torch.eye(3)).abs().amax(dim=(1, 2)) > 0
+    where = moved.nonzero().flatten().to(images.device)
+    if len(where) == 0:
+        return images
+    theta = matrices[moved, :2].to(images)
+    shape = [len(where), *images.shape[1:]]
+    grid = F.affine_grid(theta, shape, align_corners=False)  # (M, H, W, 2)
+    warped = F.grid_sample(images[where], grid, padding_mode="reflection", align_corners=False)
+    return images.index_copy(0, where, warped)
+
+
+def _recolour(images: Tensor, matrices: Tensor) -> Tensor:
+    matrices = matrices.to(images)
+    pixels = images.flatten(2)  # (B, 3, HW)
+    recoloured = torch.baddbmm(matrices[:, :3, 3:], matrices[:, :3, :3], pixels)
+    return recoloured.reshape(images.shape)
+
+
+def _matrix(rows: list[list[Tensor]]) -> Tensor:
+    return torch.stack([torch.stack(row, dim=-1) for row in rows], dim=-2)
+
+
+def _scaling(x: Tensor, y: Tensor) -> Tensor:
+    one, zero = torch.ones_like(x), torch.zeros_like(x)
+    return _matrix([[x, zero, zero], [zero, y, zero], [zero, zero, one]])
+
+
+def _translation(x: Tensor, y: Tensor) -> Tensor:
+    one, zero = torch.ones_like(x), torch.zeros_like(x)
+    return _matrix([[one, zero, x], [zero, one, y], [zero, zero, one]])
+
+
+def _rotation(angle: Tensor) -> Tensor:
+    cos, sin = angle.cos(), angle.sin()
+    one, zero = torch.ones_like(angle), torch.zeros_like(angle)
+    return _matrix([[cos, -sin, zero], [sin, cos, zero], [zero, zero, one]])
+
+
+def _rotation_about(axis: Tensor, angle: Tensor) -> Tensor:
+    """Rotations (n, 4, 4) of space about a unit axis (Rodrigues' formula)."""
+    x, y, z = axis.tolist()
+    cross = torch.tensor([[0, -z, y], [z, 0, -x], [-y, x, 0]])
+    turn = angle[:, None, None]
+    rotation = torch.eye(4).repeat(len(angle), 1, 1)
+    rotation[:, :3, :3] += turn.sin() * cross + (1 - turn.cos()) * (cross @ cross)
+    return rotation

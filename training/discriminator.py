@@ -1,0 +1,114 @@
+"""StyleGAN2's residual discriminator (Karras et al. 2020, arXiv:1912.04958, figure 7c)."""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from hublatent.models.stylegan2 import GAIN, SLOPE, EqualLinear, blur_kernel, channels_by_height
+
+GROUP_SIZE = 4  # images whose statistics the last block compares
+
+
+class Discriminator(nn.Module):
+    """Images (B, C, H, W) -> logits (B, 1): large for real, small for generated ones.
+
+    Args:
+        image_size: height and width in pixels, a power of two from 16 to 1024.
+        channels: image channels.
+        channel_base: as in StyleGAN2, with channel_max and channel_min.
+        channel_max: channels never exceed this.
+        channel_min: channels never fall below this.
+    """
+
+    def __init__(
+        self,
+        image_size: int = 64,
+        channels: int = 3,
+        channel_base: int = 2048,
+        channel_max: int = 256,
+        channel_min: int = 48,
+    ) -> None:
+        super().__init__()
+        widths = channels_by_height(image_size, channels, channel_base, channel_max, channel_min)
+        falling = sorted(widths, reverse=True)
+        self.from_rgb = EqualConv(channels, widths[image_size], 1)
+        self.blocks = nn.ModuleDict(
+            {str(h): ResidualBlock(widths[h], widths[half]) for h, half in pairwise(falling)}
+        )
+        self.last_conv = EqualConv(widths[4] + 1, widths[4], 3)
+        self.last_linear = EqualLinear(widths[4] * 16, widths[4])
+        self.out = EqualLinear(widths[4], 1)
+
+    def forward(self, images: Tensor) -> Tensor:
+        x = images.contiguous(memory_format=torch.channels_last)
+        x = F.leaky_relu_(self.from_rgb(x, GAIN), SLOPE)  # (B, width, H, W)
+        for block in self.blocks.values():
+            x = block(x)  # (B, width', H / 2, W / 2)
+        # The statistics and the logit are small differences: float32, whatever came before.
+        with torch.autocast(x.device.type, enabled=False):
+            x = append_deviation(x.float())  # (B, width + 1, 4, 4)
+            x = F.leaky_relu_(self.last_conv(x, GAIN), SLOPE)  # (B, width, 4, 4)
+            x = F.leaky_relu(self.last_linear(x.flatten(1)), SLOPE) * GAIN  # (B, width)
+            return self.out(x)  # type: ignore[no-any-return]  # (B, 1)
+
+
+class ResidualBlock(nn.Module):
+    """Two convolutions, the second halving the size, beside a 1x1 short cut."""
+
+    def __init__(self, n_in: int, n_out: int) -> None:
+        super().__init__()
+        self.conv0 = EqualConv(n_in, n_in, 3)
+        self.conv1 = EqualConv(n_in, n_out, 3)
+        self.skip = EqualConv(n_in, n_out, 1, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        # Gains go into weights and biases: leaky ReLU is positively homogeneous. The sum of the
+        # two branches is divided by sqrt(2), which for conv1 cancels the activation's gain.
+        short = self.skip(blur(x, stride=2, padding=1), math.sqrt(0.5))  # (B, n_out, H/2, W/2)
+        x = F.leaky_relu_(self.conv0(x, GAIN), SLOPE)  # (B, n_in, H, W)
+        x = self.conv1(blur(x, padding=2), 1.0, stride=2)  # (B, n_out, H/2, W/2)
+        return F.leaky_relu_(x, SLOPE) + short
+
+
+class EqualConv(nn.Module):
+    """Convolution with equalised learning rate (Karras et al. 2018, section 4.1)."""
+
+    def __init__(self, n_in: int, n_out: int, kernel: int, bias: bool = True) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(n_out, n_in, kernel, kernel))
+        self.bias = nn.Parameter(torch.zeros(n_out)) if bias else None
+
+    def forward(self, x: Tensor, gain: float, stride: int = 1) -> Tensor:
+        kernel = self.weight.shape[2]
+        weight = self.weight * (gain / math.sqrt(self.weight[0].numel()))
+        bias = None if self.bias is None else self.bias * gain
+        padding = kernel // 2 if stride == 1 else 0  # a strided one follows a padded blur
+        return F.conv2d(x, weight, bias, stride=stride, padding=padding)
+
+
+def blur(x: Tensor, stride: int = 1, padding: int = 0) -> Tensor:
+    """Filter with [1, 3, 3, 1], zero outside, depthwise."""
+    return F.conv2d(x, blur_kernel(x), stride=stride, padding=padding, groups=x.shape[1])
+
+
+def append_deviation(x: Tensor, group_size: int = GROUP_SIZE) -> Tensor:
+    """Append how much the images of a group differ (Karras et al. 2018, section 3).
+
+    Args:
+        x: (B, C, H, W); image i belongs to the group i mod (B / group size).
+        group_size: images in a group; the whole batch where it is smaller.
+
+    Returns:
+        (B, C + 1, H, W).
+    """
+    batch, _, height, width = x.shape
+    size = min(group_size, batch)
+    groups = x.reshape(size, batch // size, -1)  # (G, B / G, C * H * W)
+    deviation = (groups.var(dim=0, unbiased=False) + 1e-8).sqrt().mean(dim=1)  # (B / G,)
+    plane = deviation.repeat(size)[:, None, None, None].expand(-1, 1, height, width)
+    return torch.cat([x, plane], dim=1)
