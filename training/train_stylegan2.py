@@ -407,7 +407,9 @@ def train(arguments: Arguments) -> None:
         )
     dataset = load_dataset(arguments.data, recipe.image_size)
     train_indices = dataset.indices("train")
-    settings = {**asdict(recipe), "data": dataset.digest}
+    # The precision is left out: a state remembers it, and another machine may need another one.
+    settings = {k: v for k, v in asdict(recipe).items() if k != "precision"}
+    settings["data"] = dataset.digest
     run = Run.open(arguments.out, settings)
     trainer = Trainer(recipe, accelerator)
     state = run.load_state() or _other_state(arguments.start_from, trainer)
@@ -415,6 +417,8 @@ def train(arguments: Arguments) -> None:
         trainer.settle_precision()
     else:
         trainer.load_state_dict(state)
+        if recipe.precision != "auto":
+            trainer.precision = recipe.precision
     run.trim_log("images", trainer.images_seen)
     reporter = Reporter(run, trainer, dataset, arguments) if accelerator.is_main_process else None
     if reporter is not None:
