@@ -305,3 +305,14 @@ def test_beta_tcvae_is_the_elbo_plus_the_extra_total_correlation(estimator: str)
     # Counter-example, known from widely used code: beta KL + (beta - 1) TC.
     wrong = rec + beta * kl + (beta - 1) * terms.total_correlation
     assert abs(wrong - loss) > 1
+
+
+def test_far_apart_posteriors_stay_exact() -> None:
+    # Most densities underflow: only a sample's own posterior, of weight 1/N, is near it.
+    mean = 20.0 * torch.stack([torch.randperm(32, generator=_generator(d)) for d in range(6)], 1)
+    log_variance = torch.full((32, 6), -4.0)
+    z = objectives.sample_posterior(mean, log_variance, _generator(1))
+    terms = decompose_kl(z, mean, log_variance, importance_weights(32, N))
+    log_n = math.log(N)
+    expected = [log_n, (6 - 1) * log_n]
+    assert [t.item() for t in terms[:2]] == pytest.approx(expected, rel=1e-3)
