@@ -1,0 +1,345 @@
+"""Writers of others' file formats, for the importers' tests: small files, made from scratch."""
+
+from __future__ import annotations
+
+import io
+import pickle
+import sys
+import types
+import zipfile
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+SQRT2 = np.sqrt(2)
+
+
+class EasyDict(dict):
+    """Stands for NVIDIA's dictionary class while a pickle is written."""
+
+
+class TensorFlowNetwork(dict):
+    """Stands for NVIDIA's TensorFlow network class while a pickle is written."""
+
+
+def _reconstruct_persistent_obj(meta: Any) -> None:
+    raise AssertionError("a reader executed what it read")
+
+
+@contextmanager
+def nvidia_modules() -> Iterator[None]:
+    """NVIDIA's module names, so that pickle can write them."""
+    names = {
+        "torch_utils.persistence": _reconstruct_persistent_obj,
+        "dnnlib.util": EasyDict,
+        "dnnlib.tflib.network": TensorFlowNetwork,
+    }
+    public = {TensorFlowNetwork: "Network"}
+    made: dict[str, types.ModuleType] = {}
+    before = {}
+    for name, value in names.items():
+        parts = name.split(".")
+        for i in range(len(parts)):
+            part = ".".join(parts[: i + 1])
+            made.setdefault(part, types.ModuleType(part))
+        before[value] = (value.__module__, value.__qualname__)
+        value.__module__ = name
+        value.__qualname__ = public.get(value, value.__name__)
+        setattr(made[name], value.__qualname__, value)
+    sys.modules.update(made)
+    try:
+        yield
+    finally:
+        for name in made:
+            del sys.modules[name]
+        for value, (module, qualname) in before.items():
+            value.__module__, value.__qualname__ = module, qualname
+
+
+class Persistent:
+    """A module of NVIDIA's: pickled as its source text, class name and attributes."""
+
+    def __init__(self, class_name: str, module_src: str, **attributes: Any) -> None:
+        self.class_name = class_name
+        self.module_src = module_src
+        self.state: dict[str, Any] = {
+            "training": False,
+            "_parameters": OrderedDict(),
+            "_buffers": OrderedDict(),
+            "_non_persistent_buffers_set": set(),
+            "_backward_hooks": OrderedDict(),
+            "_modules": OrderedDict(),
+            **attributes,
+        }
+
+    def child(self, name: str) -> Persistent:
+        """The descendant of a dotted name."""
+        module = self
+        for part in name.split(".") if name else ():
+            module = module.state["_modules"][part]
+        return module
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        meta = {
+            "type": "class",
+            "version": 6,
+            "module_src": self.module_src,
+            "class_name": self.class_name,
+            "state": self.state,
+        }
+        return (_reconstruct_persistent_obj, (meta,), None)
+
+
+def nvidia_weights(
+    image_size: int, width: int = 8, channel_base: int = 2048, channel_max: int = 8, depth: int = 2
+) -> dict[str, Tensor]:
+    """Seeded random weights of a skip generator, with the names of NVIDIA's state dict."""
+    generator = torch.Generator().manual_seed(image_size)
+
+    def draw(*shape: int) -> Tensor:
+        return torch.randn(shape, generator=generator)
+
+    weights = {"mapping.w_avg": 0.1 * draw(width)}
+    for i in range(depth):
+        weights |= {
+            f"mapping.fc{i}.weight": 100 * draw(width, width),
+            f"mapping.fc{i}.bias": draw(width),
+        }
+    heights = [2**i for i in range(2, image_size.bit_length())]
+    channels = {h: min(channel_base // h, channel_max) for h in heights}
+    taps = torch.tensor([1.0, 3.0, 3.0, 1.0])
+    resample_filter = torch.outer(taps, taps) / 64
+    weights["synthesis.b4.const"] = draw(channels[4], 4, 4)
+    for height in heights:
+        n_out, block = channels[height], f"synthesis.b{height}"
+        weights[f"{block}.resample_filter"] = resample_filter
+        inputs = (
+            {"conv1": n_out} if height == 4 else {"conv0": channels[height // 2], "conv1": n_out}
+        )
+        for name, n_in in inputs.items():
+            weights |= {
+                f"{block}.{name}.weight": draw(n_out, n_in, 3, 3),
+                f"{block}.{name}.bias": draw(n_out),
+                f"{block}.{name}.noise_strength": draw().abs(),
+                f"{block}.{name}.noise_const": draw(height, height),
+                f"{block}.{name}.resample_filter": resample_filter,
+                f"{block}.{name}.affine.weight": draw(n_in, width),
+                f"{block}.{name}.affine.bias": torch.ones(n_in),
+            }
+        weights |= {
+            f"{block}.torgb.weight": draw(3, n_out, 1, 1),
+            f"{block}.torgb.bias": draw(3),
+            f"{block}.torgb.affine.weight": draw(n_out, width),
+            f"{block}.torgb.affine.bias": torch.ones(n_out),
+        }
+    return weights
+
+
+def nvidia_generator(
+    weights: Mapping[str, Tensor],
+    *,
+    module_src: str = "",
+    with_settings: bool = True,
+    multiplier: float = 0.01,
+    conv_clamp: float | None = None,
+) -> Persistent:
+    """NVIDIA's Generator around a state dict.
+
+    Args:
+        weights: names of NVIDIA's state dict, without a leading "G.".
+        module_src: the source text that NVIDIA's own loader would execute.
+        with_settings: whether the modules' plain attributes are written down.
+        multiplier: the mapping network's learning-rate multiplier.
+        conv_clamp: as in NVIDIA's layers.
+    """
+    buffers = ("w_avg", "noise_const", "resample_filter")
+    root = Persistent("Generator", module_src)
+    for full, value in weights.items():
+        *parents, name = full.split(".")
+        module = root
+        for part in parents:
+            children = module.state["_modules"]
+            children.setdefault(part, Persistent(_class_name(part), module_src))
+            module = children[part]
+        if name in buffers:
+            module.state["_buffers"][name] = value
+        else:
+            module.state["_parameters"][name] = torch.nn.Parameter(value.clone(), False)
+    if with_settings:
+        _write_settings(root, multiplier, conv_clamp)
+    return root
+
+
+def _write_settings(root: Persistent, multiplier: float, conv_clamp: float | None) -> None:
+    mapping, synthesis = root.child("mapping"), root.child("synthesis")
+    root.state |= {"c_dim": 0, "_init_args": (), "_init_kwargs": EasyDict(c_dim=0)}
+    mapping.state |= {"c_dim": 0, "w_avg_beta": 0.995}
+    for name, layer in mapping.state["_modules"].items():
+        if name.startswith("fc"):
+            _write_gains(layer, "lrelu", multiplier)
+    for block in synthesis.state["_modules"].values():
+        block.state |= {"architecture": "skip", "use_fp16": True}
+        for name, layer in block.state["_modules"].items():
+            layer.state["conv_clamp"] = conv_clamp
+            _write_gains(layer.child("affine"), "linear", 1)
+            if name == "torgb":
+                n_in = layer.state["_parameters"]["weight"].shape[1]
+                layer.state["weight_gain"] = 1 / np.sqrt(n_in)
+            else:
+                layer.state |= {"use_noise": True, "activation": "lrelu", "act_gain": SQRT2}
+
+
+def _write_gains(layer: Persistent, activation: str, multiplier: float) -> None:
+    n_in = layer.state["_parameters"]["weight"].shape[1]
+    layer.state |= {
+        "activation": activation,
+        "weight_gain": multiplier / np.sqrt(n_in),  # a NumPy number, as in NVIDIA's
+        "bias_gain": multiplier,
+    }
+
+
+def _class_name(part: str) -> str:
+    known = {
+        "mapping": "MappingNetwork",
+        "synthesis": "SynthesisNetwork",
+        "torgb": "ToRGBLayer",
+        "affine": "FullyConnectedLayer",
+    }
+    if part.startswith("conv"):
+        return "SynthesisLayer"
+    return known.get(part, "SynthesisBlock" if part.startswith("b") else "FullyConnectedLayer")
+
+
+def write_nvidia(path: Path, generator: Any, protocol: int = 4) -> Path:
+    """NVIDIA's snapshot: a dictionary of networks and of the training set's arguments."""
+    content = {
+        "G": None,
+        "D": None,
+        "G_ema": generator,
+        "augment_pipe": None,
+        "training_set_kwargs": EasyDict(path="faces.zip", xflip=True),
+    }
+    with nvidia_modules():
+        path.write_bytes(pickle.dumps(content, protocol=protocol))
+    return path
+
+
+def write_tensorflow(path: Path) -> Path:
+    """The pickle of the TensorFlow StyleGAN: a tuple of three networks."""
+    with nvidia_modules():
+        path.write_bytes(pickle.dumps(tuple(TensorFlowNetwork(version=4) for _ in range(3))))
+    return path
+
+
+class Call:
+    """Pickles as a call of any global: what a hostile file does."""
+
+    def __init__(self, module: str, name: str, *arguments: Any) -> None:
+        self.opcode = f"c{module}\n{name}\n".encode()
+        self.arguments = arguments
+
+    def dumps(self) -> bytes:
+        arguments = pickle.dumps(self.arguments, protocol=2)[2:-1]
+        return b"\x80\x02" + self.opcode + arguments + b"R."
+
+
+class Reduced:
+    """Pickles as a call of an importable function."""
+
+    def __init__(self, function: Any, *arguments: Any, state: Any = None) -> None:
+        self.reduced = (function, arguments, state)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return self.reduced
+
+
+def tensor_claiming(
+    tensor: Tensor, size: tuple[int, ...], stride: tuple[int, ...], count: int | None = None
+) -> Reduced:
+    """A flat tensor whose pickle claims another size, and a storage of another length."""
+    buffer = io.BytesIO()
+    storage = tensor.untyped_storage()
+    torch.save(
+        torch.storage.TypedStorage(wrap_storage=storage, dtype=tensor.dtype, _internal=True),
+        buffer,
+        _use_new_zipfile_serialization=False,
+    )
+    data = buffer.getvalue()
+    if count is not None:
+        honest = len(tensor)
+        named = b"K" + honest.to_bytes(1, "little") + b"N"
+        assert data.count(named) == 1 and data.count(honest.to_bytes(8, "little")) == 1
+        data = data.replace(named, b"J" + count.to_bytes(4, "little") + b"N")
+        data = data.replace(honest.to_bytes(8, "little"), count.to_bytes(8, "little"))
+    load = Reduced(torch.storage._load_from_bytes, data)
+    return Reduced(torch._utils._rebuild_tensor_v2, load, 0, size, stride, False, OrderedDict())
+
+
+def array_claiming(array: np.ndarray, shape: tuple[int, ...]) -> Reduced:
+    """An array whose pickle claims another shape."""
+    function, arguments, state = array.__reduce__()
+    return Reduced(function, *arguments, state=(state[0], shape, *state[2:]))
+
+
+def torch_legacy(payload: bytes) -> bytes:
+    """A torch file of the format before 1.6 whose object is a given pickle."""
+    buffer = io.BytesIO()
+    torch.save(torch.zeros(1), buffer, _use_new_zipfile_serialization=False)
+    header = buffer.getvalue()
+    end = header.index(b"ctorch._utils")  # the header's three pickles come first
+    return header[: end - 2] + payload + pickle.dumps([], protocol=2)
+
+
+def write_torch(path: Path, content: Any, device: str = "cpu") -> Path:
+    """torch.save's zip, with the storages tagged as on a device."""
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    with zipfile.ZipFile(buffer) as source, zipfile.ZipFile(path, "w") as target:
+        for entry in source.infolist():
+            data = source.read(entry)
+            if entry.filename.endswith("data.pkl"):
+                tag = b"X" + len(device).to_bytes(4, "little") + device.encode()
+                assert b"X\x03\x00\x00\x00cpu" in data
+                data = data.replace(b"X\x03\x00\x00\x00cpu", tag)
+            target.writestr(entry.filename, data)
+    return path
+
+
+def write_higan(path: Path, boundary: np.ndarray, layers: str) -> Path:
+    """HiGAN's .npy: an object array without axes around a dictionary."""
+    content = {
+        "boundary": boundary,
+        "meta_data": {"type": "attribute", "manipulate_layers": layers},
+    }
+    np.save(path, np.array(content, dtype=object), allow_pickle=True)
+    return path
+
+
+def write_ganspace(path: Path, component: np.ndarray, start: int, end: int, stdev: float) -> Path:
+    """GANSpace's exported edit."""
+    content = {
+        "name": "Light direction",
+        "sigma_range": np.float64(-2.8),
+        "component_index": 15,
+        "act_comp": component,
+        "lat_comp": component,
+        "latent_space": "W",
+        "act_stdev": 1.0,
+        "lat_stdev": stdev,
+        "model_name": "StyleGAN2",
+        "output_class": "ffhq",
+        "decomposition": {"name": "ipca", "components": 80},
+        "edit_type": "latent",
+        "truncation": 0.9,
+        "edit_start": start,
+        "edit_end": end,
+        "example_seed": 7,
+    }
+    path.write_bytes(pickle.dumps(content, protocol=3))
+    return path
