@@ -316,3 +316,12 @@ def test_far_apart_posteriors_stay_exact() -> None:
     log_n = math.log(N)
     expected = [log_n, (6 - 1) * log_n]
     assert [t.item() for t in terms[:2]] == pytest.approx(expected, rel=1e-3)
+
+
+def test_autocast_does_not_coarsen_the_terms() -> None:
+    mean, log_variance = _posterior(16)
+    z = objectives.sample_posterior(mean, log_variance, _generator())
+    weights = importance_weights(16, N)
+    expected = decompose_kl(z, mean, log_variance, weights)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert decompose_kl(z, mean, log_variance, weights) == expected

@@ -216,7 +216,9 @@ def pairwise_log_density(z: Tensor, mean: Tensor, log_variance: Tensor) -> Tenso
     constant = mean.square() * precision + log_variance + LOG_2PI
     samples = torch.stack((z.square(), z, torch.ones_like(z)), dim=2)  # (B, D, 3)
     posteriors = torch.stack((-0.5 * precision, mean * precision, -0.5 * constant))  # (3, M, D)
-    return samples.transpose(0, 1) @ posteriors.permute(2, 0, 1)  # (D, B, M)
+    # Large terms nearly cancel here: an autocast to bf16 around this would leave noise.
+    with torch.autocast(z.device.type, enabled=False):
+        return samples.transpose(0, 1) @ posteriors.permute(2, 0, 1)  # (D, B, M)
 
 
 def decompose_kl(z: Tensor, mean: Tensor, log_variance: Tensor, weights: Tensor) -> KLTerms:
