@@ -1,0 +1,279 @@
+"""Others' directions in and out: formats.py reads their files, this fits them to a model here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hublatent.direction import Direction, DirectionSet
+from hublatent.errors import DirectionError
+from hublatent.files import atomic_path
+from hublatent.interop.formats import ForeignDirection, read_foreign
+from hublatent.interop.stylespace import import_channels, read_channels
+from hublatent.model import LatentModel
+
+__all__ = [
+    "ForeignDirection",
+    "Imported",
+    "export_interfacegan",
+    "export_npz",
+    "import_direction",
+    "import_directions",
+    "read_foreign",
+    "to_direction",
+]
+UNKNOWN = "unknown"
+# What a space is called in an error: InterFaceGAN's readers know these names.
+_SPACES = {"z": "Z, the generator's input", "w": "W", "w+": "W+"}
+
+
+@dataclass(frozen=True, eq=False)
+class Imported:
+    """The result of an import.
+
+    Attributes:
+        directions: the directions, in one set.
+        report: one line per file: what it was taken for, and what it lacked.
+    """
+
+    directions: DirectionSet
+    report: tuple[str, ...]
+
+
+def to_direction(
+    foreign: ForeignDirection,
+    attribute: str,
+    model: LatentModel | None = None,
+    *,
+    layers: Sequence[int] | None = None,
+    space: str | None = None,
+    method: str | None = None,
+) -> Direction:
+    """Make a Direction of a foreign one; its norm is kept.
+
+    A single row goes onto `layers`, else onto the layers that its author moves, else onto all. Rows
+    per layer are kept, and with `layers` the others become zero. Threshold and gain stay absent;
+    sigma is measured on the model.
+
+    Args:
+        foreign: the direction as read.
+        attribute: what it changes, such as "Age".
+        model: the model it is for, on the user's word; None leaves layers and sigma open.
+        layers: the layers to move.
+        space: "z", "w" or "w+", where the file's own word is wrong or missing.
+        method: the direction's method; None takes the format's name.
+
+    Raises:
+        DirectionError: space, width or layers do not fit the model; names both.
+    """
+    rows = torch.from_numpy(np.array(foreign.vector))  # (1, D) or (L, D)
+    if model is None:
+        vector = rows[0] if len(rows) == 1 else rows
+    else:
+        _check_space(foreign, space or foreign.space, model)
+        vector = _fit(rows, foreign, model, layers)
+    direction = Direction(
+        attribute,
+        method or foreign.source_format,
+        vector,
+        conditioned_on=foreign.conditioned_on,
+    )
+    return direction if model is None else direction.measured_on(model)
+
+
+def import_direction(
+    path: str | Path,
+    model: LatentModel | None,
+    attribute: str,
+    *,
+    layers: Sequence[int] | None = None,
+    space: str | None = None,
+) -> Direction:
+    """Import a file that holds one direction; see `to_direction`.
+
+    Raises:
+        DirectionError: the file holds several, is damaged, or does not fit the model.
+    """
+    found = read_foreign(path)
+    if len(found) > 1:
+        raise DirectionError(
+            f"{path} holds {len(found)} directions; import them with import_directions()."
+        )
+    try:
+        return to_direction(found[0], attribute, model, layers=layers, space=space)
+    except DirectionError as error:
+        raise DirectionError(f"{path}: {error}") from error
+
+
+def import_directions(
+    paths: Iterable[str | Path],
+    attribute: str,
+    model: LatentModel | None = None,
+    *,
+    layers: Sequence[int] | None = None,
+    space: str | None = None,
+) -> Imported:
+    """Import every direction of several files as one set.
+
+    Args:
+        paths: files of any known format, also lists of StyleSpace channels.
+        attribute: what they change; their methods tell them apart.
+        model: the model they are for, on the user's word; without one the set belongs to no model
+            and can only be exported.
+        layers: see `to_direction`.
+        space: see `to_direction`.
+
+    Returns:
+        The set, and the report on each file.
+
+    Raises:
+        DirectionError: a file is damaged or does not fit the model; names the file.
+    """
+    directions: list[Direction] = []
+    report, spaces = [], set()
+    for path in map(Path, paths):
+        try:
+            new, line, found = _import_file(path, attribute, model, layers, space)
+        except DirectionError as error:
+            text = str(error)
+            raise DirectionError(text if str(path) in text else f"{path}: {text}") from error
+        directions += [_unlike(direction, directions) for direction in new]
+        spaces |= found
+        report.append(f"{path.name}: {line}")
+    if not directions:
+        raise DirectionError("No file was given to import.")
+    if model is not None:
+        return Imported(DirectionSet.of(model, directions), tuple(report))
+    if len(spaces) > 1:
+        raise DirectionError(
+            f"The files are of different spaces ({', '.join(sorted(spaces))}); import them apart, "
+            "or name the model they are for."
+        )
+    return Imported(DirectionSet(tuple(directions), UNKNOWN, spaces.pop(), UNKNOWN), tuple(report))
+
+
+def export_interfacegan(direction: Direction, path: str | Path) -> None:
+    """Write InterFaceGAN's format: .npy, (1, D), float64, the vector as it is.
+
+    Args:
+        direction: of a latent without layers, or with the same row on every layer it touches.
+        path: the file.
+
+    Raises:
+        DirectionError: the rows differ, which the format cannot hold.
+    """
+    rows = direction.vector.reshape(-1, direction.vector.shape[-1])
+    rows = rows[rows.any(dim=1)]
+    if not torch.equal(rows, rows[:1].expand_as(rows)):
+        raise DirectionError(
+            f"{direction.name} has a different row on each layer; InterFaceGAN's format holds one. "
+            "Export it as .npz."
+        )
+    with atomic_path(path) as temporary, temporary.open("wb") as file:
+        np.save(file, rows[:1].double().numpy(), allow_pickle=False)
+
+
+def export_npz(direction: Direction, path: str | Path) -> None:
+    """Write a plain .npz: vector, attribute, method; sigma, threshold, gain, layers where known."""
+    values: dict[str, object] = {
+        "vector": direction.vector.numpy(),
+        "attribute": direction.attribute,
+        "method": direction.method,
+        "sigma": direction.sigma,
+        "threshold": direction.threshold,
+        "gain": direction.gain,
+        "layers": direction.layers,
+    }
+    known = {name: np.asarray(value) for name, value in values.items() if value is not None}
+    with atomic_path(path) as temporary, temporary.open("wb") as file:
+        np.savez(file, **known)
+
+
+def _import_file(
+    path: Path,
+    attribute: str,
+    model: LatentModel | None,
+    layers: Sequence[int] | None,
+    space: str | None,
+) -> tuple[list[Direction], str, set[str]]:
+    """The directions of one file, the line that reports on it, and their spaces."""
+    channels = read_channels(path)
+    if channels is not None:
+        new, line = import_channels(channels, attribute, model)
+        return new, line, {"w+"}
+    found = read_foreign(path)
+    methods = [
+        f"{one.source_format}-{i}" if len(found) > 1 else one.source_format
+        for i, one in enumerate(found)
+    ]
+    new = [
+        to_direction(one, attribute, model, layers=layers, space=space, method=method)
+        for one, method in zip(found, methods, strict=True)
+    ]
+    return new, _describe(found, space), {space or found[0].space or UNKNOWN}
+
+
+def _describe(found: tuple[ForeignDirection, ...], space: str | None) -> str:
+    first = found[0]
+    count = f"{len(found)} directions" if len(found) > 1 else "a direction"
+    shape = "x".join(map(str, first.vector.shape))
+    where = _SPACES.get(space or first.space or "", "an unstated space")
+    layers = f", layers {first.layers[0]} to {first.layers[-1]}" if first.layers else ""
+    lacks = [name for name in first.missing if name != "space" or space is None]
+    return (
+        f"{count} in {where} ({first.source_format}, {shape}{layers}); "
+        f"the file lacks: {', '.join(lacks) or 'nothing'}"
+    )
+
+
+def _unlike(direction: Direction, others: list[Direction]) -> Direction:
+    """The direction under a method that no other one has: the second gets "-2"."""
+    taken, method, n = {other.name for other in others}, direction.method, 1
+    while direction.name in taken:
+        n += 1
+        direction = replace(direction, method=f"{method}-{n}")
+    return direction
+
+
+def _check_space(foreign: ForeignDirection, space: str | None, model: LatentModel) -> None:
+    if space not in (None, *_SPACES):
+        raise DirectionError(f"Unknown space {space!r}; expected one of {', '.join(_SPACES)}.")
+    if space is not None and (space == "z") != (model.space == "z"):
+        raise DirectionError(
+            f"{foreign.name} is a direction in {_SPACES[space]}; the latents of "
+            f"{type(model).__name__} are in {_SPACES[model.space]}, where it means nothing."
+        )
+
+
+def _fit(
+    rows: Tensor, foreign: ForeignDirection, model: LatentModel, layers: Sequence[int] | None
+) -> Tensor:
+    """Rows (1, D) or (L, D) as a vector of the model's latent_shape."""
+    n, width = rows.shape
+    shape = model.latent_shape
+    n_layers = shape[0] if len(shape) == 2 else 1
+    if width != shape[-1] or n not in (1, n_layers):
+        raise DirectionError(
+            f"{foreign.name} has the shape {tuple(rows.shape)}; the latents of "
+            f"{type(model).__name__} have {tuple(shape)}."
+        )
+    if len(shape) == 1:
+        if layers is not None:
+            raise DirectionError(f"The latents of {type(model).__name__} have no layers to choose.")
+        return rows[0]
+    if layers is None:
+        layers = foreign.layers if n == 1 and foreign.layers else range(n_layers)
+    outside = [layer for layer in layers if not 0 <= layer < n_layers]
+    if outside or not len(layers):
+        raise DirectionError(
+            f"{foreign.name} moves the layers {list(layers)}; {type(model).__name__} has the "
+            f"layers 0 to {n_layers - 1}, its latents the shape {tuple(shape)}."
+        )
+    vector = torch.zeros(shape)
+    vector[list(layers)] = rows.expand(shape)[list(layers)]
+    return vector  # (L, D)

@@ -1,0 +1,124 @@
+"""Channels of StyleSpace (Wu et al. 2021, arXiv:2011.12799) as W+ directions.
+
+A style is an affine function of a row of the W+ code, s = A w + b. The smallest change of w that
+moves channel c by 1 and no other channel of that style is the c-th column of A's pseudo-inverse.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from hublatent.direction import Direction
+from hublatent.errors import DirectionError
+from hublatent.model import LatentModel
+from hublatent.models.stylegan2 import EqualLinear, StyleGAN2, SynthesisBlock
+
+MAX_TEXT_BYTES = 1 << 16
+MAX_RESIDUAL = 0.01
+Channel = tuple[int, int]
+
+
+def read_channels(path: Path) -> tuple[Channel, ...] | None:
+    """Read a text of StyleSpace channels: "9_409" on each line, or JSON such as [[9, 409]].
+
+    Args:
+        path: the file.
+
+    Returns:
+        Pairs (layer, channel), the layers counted with ToRGB; None where it is no such text.
+    """
+    if not path.is_file() or path.stat().st_size > MAX_TEXT_BYTES:
+        return None
+    text = path.read_bytes().decode("ascii", errors="replace")
+    if not re.fullmatch(r"[\s\d,_()\[\]]+", text):
+        return None
+    pairs = re.findall(r"(\d{1,6})\s*[,_]\s*(\d{1,6})", text)
+    return tuple((int(layer), int(channel)) for layer, channel in pairs) or None
+
+
+def import_channels(
+    channels: tuple[Channel, ...], attribute: str, model: LatentModel | None
+) -> tuple[list[Direction], str]:
+    """The channels as directions of a model, and a line that says what one sigma of each is.
+
+    Raises:
+        DirectionError: the model has no styles, or lacks a layer or channel.
+    """
+    if not isinstance(model, StyleGAN2):
+        raise DirectionError(
+            "it names StyleSpace channels, which only a StyleGAN2 model has; name the model they "
+            "are for."
+        )
+    found = [style_direction(model, channel, attribute) for channel in channels]
+    scales = ", ".join(
+        f"{layer}_{channel} = {style_sigma(model, (layer, channel)):.3g}"
+        for layer, channel in channels
+    )
+    line = (
+        f"{len(found)} StyleSpace channels; the file lacks: threshold, gain, sigma. One standard "
+        f"deviation of the channel is the raw strength: {scales}"
+    )
+    return found, line
+
+
+@torch.no_grad()
+def style_direction(model: StyleGAN2, channel: Channel, attribute: str) -> Direction:
+    """The W+ direction that moves one style channel; raw strength 1 moves it by 1.
+
+    Where a row of the code also feeds another style (ToRGB shares its row with the first
+    convolution of the next block), that one moves too.
+
+    Args:
+        model: a StyleGAN2.
+        channel: (layer, channel), the layers counted with ToRGB.
+        attribute: what it changes.
+
+    Raises:
+        DirectionError: there is no such channel, or no code moves it alone.
+    """
+    matrix, row = _style(model, channel)
+    solution = torch.linalg.pinv(matrix)[:, channel[1]]  # (D,)
+    wanted = torch.zeros(len(matrix), dtype=torch.float64)
+    wanted[channel[1]] = 1
+    residual = float((matrix @ solution - wanted).norm())
+    if residual > MAX_RESIDUAL:
+        raise DirectionError(
+            f"StyleSpace channel {channel[0]}_{channel[1]} cannot be moved alone through W+: its "
+            f"layer has {len(matrix)} channels and the code {matrix.shape[1]} numbers."
+        )
+    vector = torch.zeros(model.latent_shape)
+    vector[row] = solution.float()
+    method = f"stylespace-{channel[0]}_{channel[1]}"
+    return Direction(attribute, method, vector).measured_on(model)
+
+
+@torch.no_grad()
+def style_sigma(model: StyleGAN2, channel: Channel) -> float:
+    """The standard deviation of a style channel over the model's latents: sqrt(a' Cov a)."""
+    matrix, _ = _style(model, channel)
+    row = matrix[channel[1]]
+    return float((row @ model.latent_covariance.double().cpu() @ row).clamp(min=0).sqrt())
+
+
+def _style(model: StyleGAN2, channel: Channel) -> tuple[Tensor, int]:
+    """The matrix A (n_channels, D) of a style, and the row of the code that feeds it."""
+    styles: list[tuple[EqualLinear, int]] = []
+    for i, block in enumerate(model.blocks.values()):
+        assert isinstance(block, SynthesisBlock)
+        first = max(2 * i - 1, 0)
+        layers = [*block.convs(), block.to_rgb]
+        styles += [(layer.affine, first + j) for j, layer in enumerate(layers)]
+    layer, number = channel
+    if layer >= len(styles) or number >= len(styles[layer][0].weight):
+        widths = [len(affine.weight) for affine, _ in styles]
+        raise DirectionError(
+            f"there is no StyleSpace channel {layer}_{number}; the model's layers 0 to "
+            f"{len(styles) - 1} have {widths} channels."
+        )
+    affine, row = styles[layer]
+    scale = affine.lr_multiplier / affine.weight.shape[1] ** 0.5
+    return affine.weight.double().cpu() * scale, row
