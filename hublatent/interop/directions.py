@@ -191,7 +191,7 @@ def export_npz(direction: Direction, path: str | Path) -> None:
     }
     known = {name: np.asarray(value) for name, value in values.items() if value is not None}
     with atomic_path(path) as temporary, temporary.open("wb") as file:
-        np.savez(file, **known)
+        np.savez(file, **known)  # type: ignore[arg-type]
 
 
 def _import_file(
@@ -223,7 +223,7 @@ def _describe(found: tuple[ForeignDirection, ...], space: str | None) -> str:
     count = f"{len(found)} directions" if len(found) > 1 else "a direction"
     shape = "x".join(map(str, first.vector.shape))
     where = _SPACES.get(space or first.space or "", "an unstated space")
-    layers = f", layers {first.layers[0]} to {first.layers[-1]}" if first.layers else ""
+    layers = f", layers {' '.join(map(str, first.layers))}" if first.layers else ""
     lacks = [name for name in first.missing if name != "space" or space is None]
     return (
         f"{count} in {where} ({first.source_format}, {shape}{layers}); "

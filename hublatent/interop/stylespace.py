@@ -110,8 +110,8 @@ def _style(model: StyleGAN2, channel: Channel) -> tuple[Tensor, int]:
     for i, block in enumerate(model.blocks.values()):
         assert isinstance(block, SynthesisBlock)
         first = max(2 * i - 1, 0)
-        layers = [*block.convs(), block.to_rgb]
-        styles += [(layer.affine, first + j) for j, layer in enumerate(layers)]
+        affines = [*(conv.affine for conv in block.convs()), block.to_rgb.affine]
+        styles += [(affine, first + j) for j, affine in enumerate(affines)]
     layer, number = channel
     if layer >= len(styles) or number >= len(styles[layer][0].weight):
         widths = [len(affine.weight) for affine, _ in styles]
