@@ -1,0 +1,143 @@
+"""Recipes: what each published VAE is and how it is trained; and reading one from a command."""
+
+from __future__ import annotations
+
+import sys
+from argparse import ArgumentParser
+from collections.abc import Mapping
+from dataclasses import MISSING, dataclass, fields
+from typing import Any, Literal, TypeVar
+
+import tyro
+
+from hublatent.checkpoint import init_parameters
+from hublatent.errors import DataError, unknown_name
+from hublatent.models import VAE, BetaTCVAE, BetaVAE
+
+Arguments = TypeVar("Arguments")
+VAE_CLASSES: dict[str, type[VAE]] = {c.architecture: c for c in (VAE, BetaVAE, BetaTCVAE)}
+
+
+@dataclass(frozen=True)
+class VAERecipe:
+    """What a VAE is and how it is trained; terms in nats.
+
+    Attributes:
+        architecture: the class that is trained, as in config.json.
+        image_size: height and width of the images, in pixels.
+        latent_dim: D, width of the latent.
+        width: channels of the network's first stage.
+        max_width: channels never exceed this.
+        n_stages: how often the encoder halves the image.
+        objective: what is minimised (training/objectives.py); "beta-vae" with beta 1 is the ELBO.
+        likelihood: of the pixels.
+        sigma: standard deviation of the likelihood "gaussian", for pixels in [0, 1].
+        beta: weight of the KL divergence in "beta-vae", of the total correlation in "beta-tcvae".
+        alpha: weight of the mutual information in "beta-tcvae".
+        gamma: weight of the dimension-wise KL in "beta-tcvae".
+        estimator: of the three terms in "beta-tcvae".
+        capacity: C_max of "capacity-vae".
+        capacity_images: images after which C has risen from 0 to its maximum.
+        capacity_weight: weight of the distance between the KL and C (Burgess et al.'s gamma).
+        epochs: passes over the training images.
+        batch_size: images per step, over all processes.
+        learning_rate: of Adam, the highest.
+        warm_up: share of the steps over which it rises from 0; then it falls to 0 as a cosine.
+        ema: decay per step of the averaged weights; 0 publishes the last weights instead.
+        flip: mirror half of the training images.
+        seed: everything random follows from it.
+    """
+
+    architecture: Literal["vae", "betavae", "btcvae"]
+    image_size: int = 64
+    latent_dim: int = 128
+    width: int = 32
+    max_width: int = 128
+    n_stages: int = 4
+    objective: Literal["beta-vae", "capacity-vae", "beta-tcvae"] = "beta-vae"
+    likelihood: Literal["calibrated-gaussian", "gaussian"] = "calibrated-gaussian"
+    sigma: float = 1.0
+    beta: float = 1.0
+    alpha: float = 1.0
+    gamma: float = 1.0
+    estimator: Literal["mss", "mws"] = "mss"
+    capacity: float = 25.0
+    capacity_images: int = 100_000
+    capacity_weight: float = 1000.0
+    epochs: int = 60
+    batch_size: int = 64
+    learning_rate: float = 1e-3
+    warm_up: float = 0.05
+    ema: float = 0.0
+    flip: bool = True
+    seed: int = 0
+
+    def build(self) -> VAE:
+        """The model, freshly initialised from torch's global generator."""
+        model_class = VAE_CLASSES[self.architecture]
+        names = init_parameters(model_class)
+        return model_class(
+            **{f.name: getattr(self, f.name) for f in fields(self) if f.name in names}
+        )
+
+    def check(self) -> None:
+        """Refuse values that cannot be trained with.
+
+        Raises:
+            DataError: says which value, and what would do.
+        """
+        for name in ("epochs", "batch_size", "capacity_images"):
+            self._expect(name, getattr(self, name) >= 1, "at least 1")
+        for name in ("learning_rate", "sigma"):
+            self._expect(name, getattr(self, name) > 0, "a number above 0")
+        for name in ("beta", "alpha", "gamma", "capacity", "capacity_weight", "seed"):
+            self._expect(name, getattr(self, name) >= 0, "0 or more")
+        for name in ("warm_up", "ema"):
+            self._expect(name, 0 <= getattr(self, name) < 1, "from 0 to below 1")
+
+    def _expect(self, name: str, fits: bool, expected: str) -> None:
+        if not fits:
+            option = name.replace("_", "-")
+            raise DataError(f"--{option} {getattr(self, name)}; expected {expected}.")
+
+
+# beta was fixed before any score was seen, and is the same for both small networks.
+RECIPES: dict[str, VAERecipe] = {
+    "vae-celeba": VAERecipe("vae", latent_dim=128, width=64, max_width=416),
+    "betavae-celeba": VAERecipe("betavae", beta=2.0),
+    "btcvae-celeba": VAERecipe("btcvae", objective="beta-tcvae", beta=2.0),
+    # Not published: the comparison needs it to tell the objective from the network's size.
+    "beta1-celeba": VAERecipe("vae"),
+}
+
+
+def parse_command(
+    arguments: type[Arguments], recipes: Mapping[str, Any], words: list[str] | None = None
+) -> Arguments:
+    """Read a command line: the named recipe first, then every value that overrides it.
+
+    Args:
+        arguments: a dataclass with the fields `recipe` and `settings`, the latter a recipe.
+        recipes: name -> recipe.
+        words: the command line; None takes this process's.
+
+    Raises:
+        DataError: the recipe is unknown or not named.
+    """
+    words = sys.argv[1:] if words is None else words
+    first = ArgumentParser(add_help=False, allow_abbrev=False)
+    first.add_argument("--recipe")
+    name = first.parse_known_args(words)[0].recipe
+    if name is None and {"-h", "--help"} & set(words):
+        name = next(iter(recipes))  # any one, to have defaults to show
+    if name is None:
+        raise DataError(f"--recipe is missing. Available: {', '.join(sorted(recipes))}.")
+    if name not in recipes:
+        raise DataError(unknown_name("recipe", name, recipes))
+    others = {f.name: tyro.MISSING for f in fields(arguments) if _is_required(f)}  # type: ignore[arg-type]
+    defaults = arguments(**{**others, "recipe": name, "settings": recipes[name]})
+    return tyro.cli(arguments, args=words, default=defaults, config=(tyro.conf.OmitArgPrefixes,))
+
+
+def _is_required(field: Any) -> bool:
+    return field.default is MISSING and field.default_factory is MISSING

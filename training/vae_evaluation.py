@@ -1,0 +1,178 @@
+"""What a trained VAE shows: errors and terms on held-out images, and a picture per epoch."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from hublatent.models.vae import VAE
+from training import objectives
+from training.data import FaceDataset
+from training.grids import contact_sheet
+from training.objectives import KLTerms
+
+BATCH = 256
+# The exact decomposition compares every image with every other, in every dimension.
+MAX_DECOMPOSED = 2_000
+DECOMPOSITION_ELEMENTS = 2**24
+N_COLUMNS = 8
+N_TRAVERSED = 5
+ACTIVE_VARIANCE = 0.01
+
+
+@dataclass(frozen=True)
+class Posteriors:
+    """The posteriors of some images, on the CPU.
+
+    Attributes:
+        mean: (N, D).
+        log_variance: (N, D).
+    """
+
+    mean: Tensor
+    log_variance: Tensor
+
+
+@torch.no_grad()
+def posteriors(model: VAE, dataset: FaceDataset, indices: np.ndarray) -> Posteriors:
+    """Encode some images of a dataset; the model's mode is left as it was.
+
+    Args:
+        model: the model.
+        dataset: the images.
+        indices: (N,) positions in it.
+    """
+    was_training = model.training
+    model.eval()
+    device = model.latent_mean.device
+    means, log_variances = [], []
+    for part in _parts(indices):
+        mean, log_variance = model.encode_distribution(dataset.batch(part).to(device))
+        means.append(mean.cpu())
+        log_variances.append(log_variance.cpu())
+    model.train(was_training)
+    return Posteriors(torch.cat(means), torch.cat(log_variances))
+
+
+@torch.no_grad()
+def reconstruction_error(
+    model: VAE, dataset: FaceDataset, indices: np.ndarray, latents: Tensor
+) -> float:
+    """Mean squared error, for pixels in [0, 1], of images decoded from their posterior means.
+
+    Args:
+        model: the model; its mode is left as it was.
+        dataset: the images.
+        indices: (N,) positions in it.
+        latents: (N, D), their latents.
+    """
+    was_training = model.training
+    model.eval()
+    device = model.latent_mean.device
+    total = 0.0
+    for part, z in zip(_parts(indices), latents.split(BATCH), strict=True):
+        decoded = model.decode(z.to(device))
+        mse = objectives.pixel_mse(decoded, dataset.batch(part).to(device))
+        total += float(mse) * len(part)
+    model.train(was_training)
+    return total / len(indices)
+
+
+@torch.no_grad()
+def exact_decomposition(posterior: Posteriors, generator: torch.Generator) -> KLTerms:
+    """Mutual information, total correlation and dimension-wise KL over all given images.
+
+    The aggregate posterior q(z) is that of these images, so the mutual information is at most
+    log N.
+
+    Args:
+        posterior: of N images.
+        generator: draws one latent from each posterior.
+    """
+    mean, log_variance = posterior.mean, posterior.log_variance
+    z = objectives.sample_posterior(mean, log_variance, generator)
+    n, d = mean.shape
+    weights = torch.full((1, n), 1 / n)
+    n_rows = max(1, DECOMPOSITION_ELEMENTS // (n * d))
+    totals = torch.zeros(3)
+    for start in range(0, n, n_rows):
+        rows = z[start : start + n_rows]
+        # The samples' own posteriors come first.
+        order = torch.arange(n).roll(-start)
+        terms = objectives.decompose_kl(rows, mean[order], log_variance[order], weights)
+        totals += torch.stack(terms) * len(rows) / n
+    return KLTerms(*totals)
+
+
+def evaluate(
+    model: VAE, dataset: FaceDataset, indices: np.ndarray, seed: int
+) -> dict[str, float | int]:
+    """Judge a model on held-out images.
+
+    Args:
+        model: the model.
+        dataset: the images.
+        indices: (N,) positions in it; at least one.
+        seed: of the latents that the decomposition draws.
+
+    Returns:
+        n_images; mse (pixels in [0, 1]); kl, mutual_information, total_correlation and
+        dimension_wise_kl (nats; the three over n_decomposed images); active_dimensions, whose
+        mean varies by more than 0.01 (Burda 2016, arXiv:1509.00519, section 2).
+    """
+    found = posteriors(model, dataset, indices)
+    some = Posteriors(found.mean[:MAX_DECOMPOSED], found.log_variance[:MAX_DECOMPOSED])
+    terms = exact_decomposition(some, torch.Generator().manual_seed(seed))
+    varying = found.mean.var(dim=0, correction=0) > ACTIVE_VARIANCE
+    return {
+        "n_images": len(indices),
+        "mse": reconstruction_error(model, dataset, indices, found.mean),
+        "kl": float(objectives.kl_divergence(found.mean, found.log_variance)),
+        **{name: float(value) for name, value in terms._asdict().items()},
+        "n_decomposed": len(some.mean),
+        "active_dimensions": int(varying.sum()),
+    }
+
+
+@torch.no_grad()
+def preview(model: VAE, images: Tensor, seed: int) -> Image.Image:
+    """Draw originals, reconstructions, samples, and traversals of the most varied dimensions.
+
+    Args:
+        model: the model, on any device; left as it was.
+        images: (N, C, H, W), at least 2; the first 8 are shown, all of them give the spread of
+            the latents.
+        seed: of the samples.
+
+    Returns:
+        A picture 8 images wide.
+    """
+    shown = copy.deepcopy(model).eval()
+    latents = shown.encode(images.to(shown.latent_mean.device))  # (N, D)
+    shown.set_latent_statistics(latents)
+    first = latents[:N_COLUMNS]
+    rows = [_padded(images[:N_COLUMNS]), _padded(shown.decode(first).cpu())]
+    draws = torch.Generator().manual_seed(seed)
+    rows.append(shown.decode(shown.sample_latents(N_COLUMNS, generator=draws)).cpu())
+    deviations = shown.latent_covariance.diagonal().sqrt()
+    for dimension in deviations.argsort(descending=True)[:N_TRAVERSED]:
+        z = first[:1].repeat(N_COLUMNS, 1)
+        offsets = torch.linspace(-3, 3, N_COLUMNS, device=z.device) * deviations[dimension]
+        z[:, dimension] = shown.latent_mean[dimension] + offsets
+        rows.append(shown.decode(z).cpu())
+    return contact_sheet(torch.cat(rows), N_COLUMNS)
+
+
+def _padded(images: Tensor) -> Tensor:
+    """Fill a row with black."""
+    missing = N_COLUMNS - len(images)
+    return torch.cat([images, images.new_full((missing, *images.shape[1:]), -1.0)])
+
+
+def _parts(indices: np.ndarray) -> list[np.ndarray]:
+    return [indices[start : start + BATCH] for start in range(0, len(indices), BATCH)]
