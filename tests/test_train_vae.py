@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -415,6 +416,22 @@ def test_a_folder_that_cannot_be_written_to(
     message = capsys.readouterr().err.rsplit("error: ")[-1]  # after the progress bar
     assert str(tmp_path / where) in message and message.count("\n") == 1
     assert (tmp_path / "not-a-folder").read_text(encoding="utf-8") == "a file"
+
+
+def test_a_full_disk_costs_one_sentence_and_no_earlier_state(faces: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    train(arguments(faces, out))
+    before = {p.name: p.read_bytes() for p in out.rglob("*") if p.is_file()}
+
+    def fill_disk() -> None:  # files of this process can grow no larger than 8 kB
+        resource.setrlimit(resource.RLIMIT_FSIZE, (8_000, 8_000))
+
+    ended = subprocess.run(
+        _command(faces, out), env=ENVIRONMENT, preexec_fn=fill_disk, capture_output=True, text=True
+    )
+    message = ended.stderr.rsplit("error: ")[-1]
+    assert ended.returncode == 2 and "File too large" in message and message.count("\n") == 1
+    assert {p.name: p.read_bytes() for p in out.rglob("*") if p.is_file()} == before
 
 
 def test_too_few_images_for_a_batch(faces: Path, tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ import accelerate
 import numpy as np
 import torch
 import tyro
+from safetensors import SafetensorError
 from tqdm import tqdm
 
 from hublatent.errors import DataError
@@ -252,5 +253,14 @@ def _announcement(arguments: Arguments, trainer: Trainer) -> str:
     )
 
 
+def main() -> None:
+    """Train what the command line asks for."""
+    arguments = parse_command(Arguments, RECIPES)
+    try:
+        train(arguments)
+    except SafetensorError as error:  # how safetensors reports a full disk
+        raise DataError(f"{arguments.out} cannot be read or written: {error}.") from error
+
+
 if __name__ == "__main__":
-    exit_on_user_error(lambda: train(parse_command(Arguments, RECIPES)))
+    exit_on_user_error(main)
