@@ -28,7 +28,7 @@ from hublatent.errors import DataError, HublatentError
 from training import objectives, vae_evaluation
 from training.data import FaceDataset, load_dataset
 from training.recipes import RECIPES, VAERecipe, parse_command
-from training.run import Run, exit_on_user_error, step_generator
+from training.run import Run, exit_on_user_error, parameter_count, step_generator
 from training.train_vae import Arguments, start_accelerator, train
 from training.vae_evaluation import Posteriors
 from training.vae_trainer import TrainedVAE, Trainer
@@ -99,6 +99,16 @@ def test_the_small_recipes_differ_in_nothing_but_the_objective() -> None:
     assert RECIPES["betavae-celeba"].beta == RECIPES["btcvae-celeba"].beta >= 2
     assert RECIPES["beta1-celeba"].beta == RECIPES["vae-celeba"].beta == 1
     assert RECIPES["beta1-celeba"].objective == "beta-vae"
+
+
+def test_parameter_counts() -> None:
+    counts = {name: parameter_count(recipe.build()) for name, recipe in RECIPES.items()}
+    assert counts == {
+        "vae-celeba": 6_256_643,
+        "betavae-celeba": 1_346_163,
+        "btcvae-celeba": 1_346_163,
+        "beta1-celeba": 1_346_163,
+    }
 
 
 def test_any_recipe_value_can_be_overridden() -> None:
@@ -255,6 +265,19 @@ def test_a_diverged_loss_is_refused_before_it_reaches_the_weights(dataset: FaceD
             before = {k: v.clone() for k, v in ours.model.named_parameters()}
             ours.step()
     assert all(torch.equal(v, before[k]) for k, v in ours.model.named_parameters())
+
+
+def test_arithmetic_is_measured_without_touching_the_run(
+    dataset: FaceDataset, capsys: pytest.CaptureFixture[str]
+) -> None:
+    forced = trainer(dataset)
+    accelerator = start_accelerator()
+    measured = Trainer(TINY, dataset, accelerator)
+    assert measured.precision in ("fp32", "bf16")
+    assert measured.memory_format in ("contiguous", "channels-last")
+    printed = capsys.readouterr().out
+    assert "fp32 contiguous" in printed and "bf16 channels-last" in printed
+    assert _equal_weights(measured.model.state_dict(), forced.model.state_dict())
 
 
 # --- resumption -----------------------------------------------------------------------------------

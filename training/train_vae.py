@@ -25,6 +25,7 @@ from tqdm import tqdm
 from hublatent.errors import DataError
 from hublatent.files import write_text
 from hublatent.images import save_png
+from training.allocator import keep_freed_memory
 from training.data import FaceDataset, load_dataset
 from training.objectives import kl_divergence
 from training.recipes import RECIPES, VAERecipe, parse_command
@@ -170,6 +171,7 @@ class Reporter:
 
 def start_accelerator() -> accelerate.Accelerator:
     """Accelerate for this process, on the GPU where there is one."""
+    keep_freed_memory()
     device = getattr(torch, "accelerator", torch.cuda)  # torch.accelerator is new in 2.6
     # Without this, processes launched on a machine without a GPU would each train on their own.
     on_cpu = int(os.environ.get("WORLD_SIZE", "1")) > 1 and not device.is_available()

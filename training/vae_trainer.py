@@ -9,9 +9,9 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Mapping
 from functools import lru_cache, partial
-from typing import Any
+from typing import Any, TypeVar
 
 import accelerate
 import numpy as np
@@ -35,6 +35,7 @@ MEMORY_FORMATS = {
 # Streams of randomness apart from the processes' own, which count from 0.
 ORDER_STREAM = 1_000_003
 FLIP_STREAM = 2_000_003
+Key = TypeVar("Key", bound=Hashable)
 
 
 class TrainedVAE(nn.Module):
@@ -273,13 +274,13 @@ class Trainer:
         ]
         if len(options) == 1:
             return options[0]
-        images = self.dataset.batch(np.resize(self.indices, self.n_local))
-        seconds = {}
-        for chosen_precision, chosen_format in options:
-            trial = copy.deepcopy(module).to(memory_format=MEMORY_FORMATS[chosen_format])
-            trial.precision = chosen_precision
-            passes = partial(_passes, trial, images.to(self.accelerator.device))
-            seconds[chosen_precision, chosen_format] = _fastest_of(passes)
+        images = self.dataset.batch(self.indices[: self.n_local]).to(self.accelerator.device)
+        passes = {}
+        for option in options:
+            trial = copy.deepcopy(module).to(memory_format=MEMORY_FORMATS[option[1]])
+            trial.precision = option[0]
+            passes[option] = partial(_passes, trial, images)
+        seconds = _fastest_rounds(passes)
         # Every process has to do the same; the first one's stopwatch counts.
         fastest = broadcast_object_list([min(seconds, key=seconds.__getitem__)])[0]
         self.accelerator.print(
@@ -298,15 +299,19 @@ def _passes(module: TrainedVAE, images: Tensor) -> None:
         torch.cuda.synchronize()
 
 
-def _fastest_of(action: Callable[[], object], repeats: int = 3) -> float:
-    """Seconds of the fastest of some runs, after one to warm up."""
-    action()
-    seconds = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        action()
-        seconds.append(time.perf_counter() - start)
-    return min(seconds)
+def _fastest_rounds(actions: Mapping[Key, Callable[[], object]], n: int = 5) -> dict[Key, float]:
+    """Seconds of each action's fastest round, after one to warm up.
+
+    They take turns, so that other load on the machine meets all of them alike.
+    """
+    seconds = dict.fromkeys(actions, math.inf)
+    for turn in range(n + 1):
+        for name, action in actions.items():
+            start = time.perf_counter()
+            action()
+            if turn:
+                seconds[name] = min(seconds[name], time.perf_counter() - start)
+    return seconds
 
 
 @lru_cache(maxsize=2)
