@@ -1,4 +1,4 @@
-"""The errors a user can cause: each message says what was given, what was expected and what to do."""
+"""The errors a user can cause; each says what was given, what was expected and what to do."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ SHARED = PROJECT.parent / "shared"
 
 @pytest.fixture(scope="session")
 def shared() -> Path:
-    """The folder of shared test material beside the checkout; tests that need it skip without it."""
+    """The shared test material beside the checkout; tests that need it skip without it."""
     if not SHARED.is_dir():
         pytest.skip("the shared test material (../shared) is not beside this checkout")
     return SHARED

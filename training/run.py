@@ -7,6 +7,7 @@ ends with the weights of an unbroken one. States are safetensors with a JSON hea
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -15,13 +16,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
+import accelerate
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from hublatent.errors import DataError, HublatentError
 from hublatent.files import atomic_path, write_text
+from training.allocator import keep_freed_memory
 
 STATE_NAME = "state.safetensors"
 SETTINGS_NAME = "settings.json"
@@ -54,6 +57,8 @@ class Run:
             DataError: the folder holds a run with other settings.
         """
         path = Path(folder)
+        for torn in path.glob(f".{STATE_NAME}.*.tmp"):  # a kill while a state was being written
+            torn.unlink()
         given = json.loads(json.dumps(settings))
         known = path / SETTINGS_NAME
         if known.is_file():
@@ -87,7 +92,7 @@ class Run:
             return None
         with safe_open(path, framework="pt") as file:
             skeleton = json.loads(file.metadata()["skeleton"])
-            return _put_tensors(skeleton, file.get_tensor)  # type: ignore[no-any-return]
+            return _put_tensors(skeleton, file.get_tensor)
 
     def log(self, **values: Any) -> None:
         """Append a line to log.jsonl."""
@@ -162,6 +167,15 @@ def choose_precision(requested: str, step: Callable[[str], Any], repeats: int = 
     return chosen
 
 
+def start_accelerator() -> accelerate.Accelerator:
+    """Accelerate for this process, on the GPU where there is one."""
+    keep_freed_memory()
+    device = getattr(torch, "accelerator", torch.cuda)  # torch.accelerator is new in 2.6
+    # Without this, processes launched on a machine without a GPU would each train on their own.
+    on_cpu = int(os.environ.get("WORLD_SIZE", "1")) > 1 and not device.is_available()
+    return accelerate.Accelerator(cpu=on_cpu, mixed_precision="no")
+
+
 def parameter_count(model: nn.Module) -> int:
     """How many trained numbers a model has."""
     return sum(parameter.numel() for parameter in model.parameters())
@@ -179,6 +193,8 @@ def exit_on_user_error(main: Callable[[], Result]) -> Result:
         _fail(str(error))
     except OSError as error:
         _fail(f"{error.filename or 'A file'} cannot be read or written: {error.strerror or error}.")
+    except SafetensorError as error:  # how safetensors reports a full disk
+        _fail(f"A safetensors file could not be written or read: {error}.")
 
 
 def _fail(sentence: str) -> NoReturn:

@@ -6,7 +6,6 @@ The same command resumes a run that was killed. Several devices: accelerate laun
 from __future__ import annotations
 
 import json
-import os
 import sys
 import time
 from dataclasses import asdict, dataclass
@@ -15,21 +14,18 @@ from typing import Annotated, Any, Literal
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-import accelerate
 import numpy as np
 import torch
 import tyro
-from safetensors import SafetensorError
 from tqdm import tqdm
 
 from hublatent.errors import DataError
 from hublatent.files import write_text
 from hublatent.images import save_png
-from training.allocator import keep_freed_memory
 from training.data import FaceDataset, load_dataset
 from training.objectives import kl_divergence
 from training.recipes import RECIPES, VAERecipe, parse_command
-from training.run import Run, exit_on_user_error, parameter_count
+from training.run import Run, exit_on_user_error, parameter_count, start_accelerator
 from training.vae_evaluation import evaluate, posteriors, preview, reconstruction_error
 from training.vae_trainer import Trainer
 
@@ -169,15 +165,6 @@ class Reporter:
         return results
 
 
-def start_accelerator() -> accelerate.Accelerator:
-    """Accelerate for this process, on the GPU where there is one."""
-    keep_freed_memory()
-    device = getattr(torch, "accelerator", torch.cuda)  # torch.accelerator is new in 2.6
-    # Without this, processes launched on a machine without a GPU would each train on their own.
-    on_cpu = int(os.environ.get("WORLD_SIZE", "1")) > 1 and not device.is_available()
-    return accelerate.Accelerator(cpu=on_cpu, mixed_precision="no")
-
-
 def train(arguments: Arguments) -> None:
     """Train, or go on training, to the recipe's last epoch."""
     recipe = arguments.settings
@@ -257,11 +244,7 @@ def _announcement(arguments: Arguments, trainer: Trainer) -> str:
 
 def main() -> None:
     """Train what the command line asks for."""
-    arguments = parse_command(Arguments, RECIPES)
-    try:
-        train(arguments)
-    except SafetensorError as error:  # how safetensors reports a full disk
-        raise DataError(f"{arguments.out} cannot be read or written: {error}.") from error
+    train(parse_command(Arguments, RECIPES))
 
 
 if __name__ == "__main__":

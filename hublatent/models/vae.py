@@ -88,7 +88,7 @@ class VAE(LatentModel):
 
     def decode_unclamped(self, latents: Tensor) -> Tensor:
         """The decoder's output (B, C, H, W) before it is clamped to [-1, 1]; for training."""
-        return self.decoder(latents).float()  # type: ignore[no-any-return]
+        return self.decoder(latents).float()
 
     def encode(self, images: Tensor) -> Tensor:
         """The posterior mean (B, D) of images (B, C, H, W) in [-1, 1]."""
