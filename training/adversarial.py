@@ -55,7 +55,7 @@ def path_lengths(images: Tensor, latents: Tensor, noise: Tensor) -> Tensor:
 
 @torch.no_grad()
 def update_average(average: nn.Module, model: nn.Module, keep: float) -> None:
-    """Move an exponential moving average of the weights: average = keep * average + (1 - keep) * model.
+    """Move the average of the weights: average = keep * average + (1 - keep) * model.
 
     Args:
         average: the averaged model.
@@ -116,9 +116,7 @@ def perturbed(latents: Tensor, amount: float, generator: torch.Generator) -> Ten
     return latents + amount * spread * noise
 
 
-def draw_latents(
-    model: StyleGAN2, n: int, mixing: float, generator: torch.Generator
-) -> Tensor:
+def draw_latents(model: StyleGAN2, n: int, mixing: float, generator: torch.Generator) -> Tensor:
     """Draw W+ codes for training, of which a share has mixed styles (Karras et al. 2019, 3.1).
 
     Args:

@@ -81,7 +81,7 @@ def augment(images: Tensor, p: float, generator: torch.Generator) -> Tensor:
 
 
 def random_geometry(n: int, p: float, size: int, generator: torch.Generator) -> Tensor:
-    """Draw n maps from output to input positions, each a product of transformations of probability p.
+    """Draw n maps from output to input positions, products of transformations of probability p.
 
     Args:
         n: number of matrices.
@@ -120,8 +120,7 @@ def random_geometry(n: int, p: float, size: int, generator: torch.Generator) -> 
     slide_y = chosen(0.25 * normal(), 0.0)
     matrix = _scaling(flip, ones) @ _rotation(quarter) @ _translation(shift_x, shift_y)
     matrix = matrix @ _scaling(scale, scale) @ _rotation(before) @ _scaling(stretch, 1 / stretch)
-    matrix = matrix @ _rotation(after) @ _translation(slide_x, slide_y)
-    return matrix
+    return matrix @ _rotation(after) @ _translation(slide_x, slide_y)
 
 
 def random_colours(n: int, p: float, generator: torch.Generator) -> Tensor:

@@ -9,7 +9,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hublatent.models.stylegan2 import GAIN, SLOPE, EqualLinear, blur_kernel, channels_by_height
+from hublatent.models.stylegan2_layers import (
+    GAIN,
+    SLOPE,
+    EqualLinear,
+    blur_kernel,
+    channels_by_height,
+)
 
 GROUP_SIZE = 4  # images whose statistics the last block compares
 
@@ -54,7 +60,7 @@ class Discriminator(nn.Module):
             x = append_deviation(x.float())  # (B, width + 1, 4, 4)
             x = F.leaky_relu_(self.last_conv(x, GAIN), SLOPE)  # (B, width, 4, 4)
             x = F.leaky_relu(self.last_linear(x.flatten(1)), SLOPE) * GAIN  # (B, width)
-            return self.out(x)  # type: ignore[no-any-return]  # (B, 1)
+            return self.out(x)  # (B, 1)
 
 
 class ResidualBlock(nn.Module):

@@ -1,16 +1,7 @@
-"""StyleGAN2 (Karras et al. 2020, arXiv:1912.04958) in pure PyTorch, arranged for speed without a GPU.
-
-Every forward pass equals the usual formulation (a modulated weight per sample), but
-- the activations are modulated instead of the weights (section 2.2's equivalence), so that one
-  ordinary convolution serves the whole batch;
-- the activation's gain of sqrt(2) is multiplied into the next layer's styles: leaky ReLU is
-  positively homogeneous;
-- demodulation, noise and bias are one fused multiply-add.
-"""
+"""StyleGAN2's generator (Karras et al. 2020, arXiv:1912.04958) in pure PyTorch."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Literal
 
@@ -19,20 +10,24 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hublatent.checkpoint import check_number
-from hublatent.errors import CheckpointError, HublatentError
+from hublatent.errors import HublatentError
 from hublatent.model import LatentModel
+from hublatent.models.stylegan2_layers import (
+    GAIN,
+    SLOPE,
+    EqualLinear,
+    SynthesisBlock,
+    channels_by_height,
+)
 
 Noise = Literal["const", "random", "none"]
-SLOPE = 0.2
-GAIN = math.sqrt(2)  # keeps the variance through a leaky ReLU
-MAX_MAP_ELEMENTS = 2**26  # channels * pixels of the largest feature map; NVIDIA's 1024 has 2**25
 
 
 class StyleGAN2(LatentModel):
     """StyleGAN2's generator with skip-RGB synthesis; its latents are W+ codes (L, D).
 
-    The feature maps of height r have max(channel_min, min(channel_base // r, channel_max)) channels,
-    which with channel_min = 1 is NVIDIA's rule.
+    Feature maps of height r have max(channel_min, min(channel_base // r, channel_max)) channels;
+    with channel_min = 1 this is NVIDIA's rule.
 
     Args:
         image_size: height and width in pixels, a power of two from 16 to 1024.
@@ -95,13 +90,7 @@ class StyleGAN2(LatentModel):
             }
         )
 
-    def mapping(
-        self,
-        z: Tensor,
-        truncation: float = 1.0,
-        cutoff: int | None = None,
-        n_layers: int | None = None,
-    ) -> Tensor:
+    def mapping(self, z: Tensor, truncation: float = 1.0, cutoff: int | None = None) -> Tensor:
         """Map Gaussian inputs to W and repeat them for every layer (Karras et al. 2019).
 
         Args:
@@ -153,10 +142,11 @@ class StyleGAN2(LatentModel):
         """
         self.check_latents(latents)
         maps = self._noise_maps_for(noise, len(latents), generator)
+        # A copy in any case: without gradients the layers work in place.
         x = self.const.expand(len(latents), -1, -1, -1)
-        x = x.contiguous(memory_format=torch.channels_last)  # (B, C0, 4, 4)
+        x = x.clone(memory_format=torch.channels_last)  # (B, C0, 4, 4)
         image = None
-        for i, block in enumerate(self.blocks.values()):
+        for i, block in enumerate(self._blocks()):
             first = max(2 * i - 1, 0)  # a ToRGB shares its code with the next block's first layer
             x, image = block(x, image, latents[:, first : 2 * i + 2], maps[first : 2 * i + 1])
         assert image is not None
@@ -185,17 +175,17 @@ class StyleGAN2(LatentModel):
 
     def noise_maps(self) -> list[Tensor]:
         """The constant noise maps, (H, W) each; the last L-th code has none."""
-        return [conv.noise_const for block in self.blocks.values() for conv in block.convs()]
+        return [conv.noise_const for block in self._blocks() for conv in block.convs()]
+
+    def _blocks(self) -> list[SynthesisBlock]:
+        return list(self.blocks.values())  # type: ignore[arg-type]
 
     def _noise_maps_for(
         self, noise: Noise | Sequence[Tensor], n: int, generator: torch.Generator | None
     ) -> list[Tensor | None]:
         constant = self.noise_maps()
         if not isinstance(noise, str):
-            if len(noise) != len(constant):
-                raise HublatentError(
-                    f"synthesize got {len(noise)} noise maps; expected {len(constant)}, one a layer."
-                )
+            _check_noise_maps(noise, constant)
             return list(noise)
         if noise == "none":
             return [None] * len(constant)
@@ -213,6 +203,18 @@ class StyleGAN2(LatentModel):
         )
 
 
+def _check_noise_maps(given: Sequence[Tensor], expected: Sequence[Tensor]) -> None:
+    shapes = [tuple(m.shape) for m in given]
+    wanted = [tuple(m.shape) for m in expected]
+    if [shape[-2:] for shape in shapes] != wanted or any(
+        len(shape) not in (2, 4) or shape[1:-2] not in ((), (1,)) for shape in shapes
+    ):
+        raise HublatentError(
+            f"synthesize got noise maps of the shapes {shapes}; expected (H, W) or (B, 1, H, W) "
+            f"with the heights and widths {wanted}."
+        )
+
+
 def mix_styles(first: Tensor, second: Tensor, crossover: int | Tensor) -> Tensor:
     """Take the coarse layers of one code and the fine layers of another (Karras et al. 2019, 3.1).
 
@@ -227,160 +229,3 @@ def mix_styles(first: Tensor, second: Tensor, crossover: int | Tensor) -> Tensor
     layers = torch.arange(first.shape[1], device=first.device)
     crossover = torch.as_tensor(crossover, device=first.device).reshape(-1, 1)
     return torch.where((layers < crossover).unsqueeze(2), first, second)
-
-
-def channels_by_height(
-    image_size: int, channels: int, channel_base: int, channel_max: int, channel_min: int
-) -> dict[int, int]:
-    """The number of channels at each height from 4 to image_size, after checking the arguments."""
-    check_number("image_size", image_size, 16, 1024)
-    check_number("channels", channels, 1, 4)
-    check_number("channel_base", channel_base, 1, 2**20)
-    check_number("channel_max", channel_max, 1, 4096)
-    check_number("channel_min", channel_min, 1, 4096)
-    if image_size & (image_size - 1):
-        raise CheckpointError(
-            f"image_size = {image_size}; expected a power of two from 16 to 1024."
-        )
-    heights = [2**i for i in range(2, image_size.bit_length())]
-    widths = {h: max(channel_min, min(channel_base // h, channel_max)) for h in heights}
-    if max(width * height**2 for height, width in widths.items()) > MAX_MAP_ELEMENTS:
-        raise CheckpointError(
-            f"channel_base = {channel_base}, channel_max = {channel_max} and channel_min = "
-            f"{channel_min} make feature maps of more than {MAX_MAP_ELEMENTS:,} numbers an image."
-        )
-    return widths
-
-
-class EqualLinear(nn.Module):
-    """Linear layer with equalised learning rate (Karras et al. 2018, section 4.1)."""
-
-    def __init__(
-        self, n_in: int, n_out: int, bias_init: float = 0.0, lr_multiplier: float = 1.0
-    ) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.randn(n_out, n_in) / lr_multiplier)
-        self.bias = nn.Parameter(torch.full((n_out,), float(bias_init)))
-        self.lr_multiplier = lr_multiplier
-
-    def forward(self, x: Tensor) -> Tensor:
-        # A style scales a whole channel, so it stays in float32 where the convolutions do not.
-        with torch.autocast(x.device.type, enabled=False):
-            weight = self.weight * (self.lr_multiplier / math.sqrt(self.weight.shape[1]))
-            return F.linear(x.float(), weight, self.bias * self.lr_multiplier)
-
-
-class SynthesisBlock(nn.Module):
-    """The layers of one height: an up-sampling and a plain convolution, and the way to RGB."""
-
-    def __init__(
-        self, n_in: int, n_out: int, height: int, latent_dim: int, channels: int, clamp: float
-    ) -> None:
-        super().__init__()
-        if n_in:
-            self.conv0: StyledConv | None = StyledConv(
-                n_in, n_out, height, latent_dim, clamp, up=True
-            )
-        else:
-            self.conv0 = None
-        self.conv1 = StyledConv(n_out, n_out, height, latent_dim, clamp)
-        self.to_rgb = ToRGB(n_out, channels, latent_dim, clamp)
-
-    def convs(self) -> list[StyledConv]:
-        """The styled convolutions, in order."""
-        return [self.conv1] if self.conv0 is None else [self.conv0, self.conv1]
-
-    def forward(
-        self, x: Tensor, image: Tensor | None, w: Tensor, noise: Sequence[Tensor | None]
-    ) -> tuple[Tensor, Tensor]:
-        # The learned constant has not passed through an activation, all later inputs have.
-        gains = (1.0,) if self.conv0 is None else (GAIN, GAIN)
-        for i, (conv, gain) in enumerate(zip(self.convs(), gains, strict=True)):
-            x = conv(x, w[:, i], noise[i], gain)  # (B, n_out, H, W)
-        rgb = self.to_rgb(x, w[:, -1])
-        return x, rgb if image is None else upsample(image) + rgb  # (B, C, H, W)
-
-
-class StyledConv(nn.Module):
-    """Modulated convolution, noise, bias and leaky ReLU; the gain sqrt(2) is left to the next layer."""
-
-    def __init__(
-        self, n_in: int, n_out: int, height: int, latent_dim: int, clamp: float, up: bool = False
-    ) -> None:
-        super().__init__()
-        self.affine = EqualLinear(latent_dim, n_in, bias_init=1)
-        self.weight = nn.Parameter(torch.randn(n_out, n_in, 3, 3))
-        self.bias = nn.Parameter(torch.zeros(n_out))
-        self.noise_strength = nn.Parameter(torch.zeros(()))
-        self.noise_const: Tensor
-        self.register_buffer("noise_const", torch.randn(height, height))
-        self.clamp = clamp / GAIN
-        self.up = up
-
-    def forward(self, x: Tensor, w: Tensor, noise: Tensor | None, gain: float) -> Tensor:
-        style = self.affine(w)  # (B, n_in)
-        # Demodulation (eq. 3); summing the squared kernel first makes it a matrix product.
-        energy = self.weight.square().sum(dim=(2, 3))  # (n_out, n_in)
-        demodulation = (style.square() @ energy.T + 1e-8).rsqrt()  # (B, n_out)
-        x = x * _per_channel(style * gain, x)
-        if self.up:
-            x = upsampling_conv(x, self.weight)  # (B, n_out, 2H, 2W)
-        else:
-            x = F.conv2d(x, self.weight, padding=1)  # (B, n_out, H, W)
-        bias = self.bias[:, None, None].to(x.dtype)
-        x = torch.addcmul(bias, x, _per_channel(demodulation, x))
-        if noise is not None:
-            x.add_((noise * self.noise_strength).to(x.dtype))
-        x = F.leaky_relu_(x, SLOPE)
-        return x.clamp(-self.clamp, self.clamp) if self.clamp else x
-
-
-class ToRGB(nn.Module):
-    """Modulated 1x1 convolution to image channels, without demodulation."""
-
-    def __init__(self, n_in: int, channels: int, latent_dim: int, clamp: float) -> None:
-        super().__init__()
-        self.affine = EqualLinear(latent_dim, n_in, bias_init=1)
-        self.weight = nn.Parameter(torch.randn(channels, n_in, 1, 1))
-        self.bias = nn.Parameter(torch.zeros(channels))
-        self.clamp = clamp
-
-    def forward(self, x: Tensor, w: Tensor) -> Tensor:
-        batch, n_in, height, width = x.shape
-        style = self.affine(w) * (GAIN / math.sqrt(n_in))  # (B, n_in)
-        weight = style[:, :, None] * self.weight.flatten(1).T  # (B, n_in, C)
-        pixels = x.permute(0, 2, 3, 1).reshape(
-            batch, height * width, n_in
-        )  # no copy: channels_last
-        rgb = torch.bmm(pixels, weight.to(x.dtype)).float() + self.bias  # (B, HW, C)
-        rgb = rgb.reshape(batch, height, width, -1).permute(0, 3, 1, 2)  # (B, C, H, W)
-        return rgb.clamp(-self.clamp, self.clamp) if self.clamp else rgb
-
-
-def upsampling_conv(x: Tensor, weight: Tensor) -> Tensor:
-    """Double the size, convolve and blur with [1, 3, 3, 1]: (B, I, H, W) -> (B, O, 2H, 2W).
-
-    The blur stays a depthwise convolution of its own: folded into the weight it would cost four
-    times the multiplications.
-    """
-    x = F.conv_transpose2d(x, weight.transpose(0, 1), stride=2)  # (B, O, 2H + 1, 2W + 1)
-    return F.conv2d(x, blur_kernel(x, gain=4), padding=1, groups=x.shape[1])  # (B, O, 2H, 2W)
-
-
-def upsample(x: Tensor) -> Tensor:
-    """Double the size of images with the filter [1, 3, 3, 1], zero outside, in float32."""
-    with torch.autocast(x.device.type, enabled=False):
-        kernel = blur_kernel(x, gain=4)
-        return F.conv_transpose2d(x, kernel, stride=2, padding=1, groups=x.shape[1])
-
-
-def blur_kernel(x: Tensor, gain: float = 1.0) -> Tensor:
-    """The depthwise kernel (C, 1, 4, 4) of the filter [1, 3, 3, 1] for the channels of x."""
-    taps = torch.tensor([1.0, 3.0, 3.0, 1.0], dtype=x.dtype, device=x.device)
-    kernel = torch.outer(taps, taps) * (gain / 64)
-    return kernel.expand(x.shape[1], 1, 4, 4)
-
-
-def _per_channel(values: Tensor, x: Tensor) -> Tensor:
-    """Shape (B, C) values to scale the channels of x, in its type."""
-    return values[:, :, None, None].to(x.dtype)
