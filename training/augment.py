@@ -74,7 +74,7 @@ def augment(images: Tensor, p: float, generator: torch.Generator) -> Tensor:
     if p <= 0:
         return images
     matrices = random_geometry(len(images), p, images.shape[-1], generator)  # (B, 3, 3)
-    images = _warp(images, matrices)
+    images = warp(images, matrices)
     if images.shape[1] == 3:
         images = _recolour(images, random_colours(len(images), p, generator))
     return images
@@ -158,8 +158,16 @@ def random_colours(n: int, p: float, generator: torch.Generator) -> Tensor:
     return saturation @ hue @ luma_flip @ contrast @ brightness
 
 
-def _warp(images: Tensor, matrices: Tensor) -> Tensor:
-    """Resample the images whose matrix is not the identity, mirrored beyond the border."""
+def warp(images: Tensor, matrices: Tensor) -> Tensor:
+    """Resample the images whose matrix is not the identity, mirrored beyond the border.
+
+    Args:
+        images: (B, C, H, W).
+        matrices: (B, 3, 3), from output to input positions in coordinates from -1 to 1.
+
+    Returns:
+        Images (B, C, H, W).
+    """
     moved = (matrices - torch.eye(3)).abs().amax(dim=(1, 2)) > 0
     where = moved.nonzero().flatten().to(images.device)
     if len(where) == 0:
