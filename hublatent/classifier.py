@@ -1,0 +1,240 @@
+"""AttributeClassifier: which attributes a face shows, and features to measure distances with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from hublatent.checkpoint import check_number
+from hublatent.errors import CheckpointError, HublatentError, unknown_name
+from hublatent.hub import HubModel
+
+# CelebA's attributes in CelebA's order (Liu et al. 2015, arXiv:1411.7766).
+CELEBA_ATTRIBUTES = (
+    "5_o_Clock_Shadow,Arched_Eyebrows,Attractive,Bags_Under_Eyes,Bald,Bangs,Big_Lips,Big_Nose,"
+    "Black_Hair,Blond_Hair,Blurry,Brown_Hair,Bushy_Eyebrows,Chubby,Double_Chin,Eyeglasses,Goatee,"
+    "Gray_Hair,Heavy_Makeup,High_Cheekbones,Male,Mouth_Slightly_Open,Mustache,Narrow_Eyes,No_Beard,"
+    "Oval_Face,Pale_Skin,Pointy_Nose,Receding_Hairline,Rosy_Cheeks,Sideburns,Smiling,Straight_Hair,"
+    "Wavy_Hair,Wearing_Earrings,Wearing_Hat,Wearing_Lipstick,Wearing_Necklace,Wearing_Necktie,Young"
+)
+N_STAGES = 4
+MAX_ATTRIBUTES = 1000
+# Keeps the gradient finite where all channels are 0.
+EPSILON = 1e-8
+
+
+class AttributeClassifier(nn.Module, HubModel):
+    """A small residual network (He et al. 2015, arXiv:1512.03385) with one logit per attribute.
+
+    The stem halves the image; stage i of four has width * 2**i channels, each but the first
+    halves again. Images of another size than its own are resized first (bilinear, antialiased),
+    so gradients flow to images of any size.
+
+    Args:
+        image_size: height and width that the network sees, in pixels; divisible by 16.
+        channels: image channels.
+        width: channels of the first stage.
+        n_blocks: residual blocks per stage.
+        dropout: share of the features that training drops before the logits.
+        attributes: the K attributes' names, separated by commas.
+    """
+
+    architecture = "attribute-classifier"
+    temperature: Tensor
+
+    def __init__(
+        self,
+        image_size: int = 64,
+        channels: int = 3,
+        width: int = 40,
+        n_blocks: int = 1,
+        dropout: float = 0.2,
+        attributes: str = CELEBA_ATTRIBUTES,
+    ) -> None:
+        check_number("image_size", image_size, 16, 512)
+        if image_size % 2**N_STAGES:
+            raise CheckpointError(f"image_size = {image_size}; expected a multiple of 16.")
+        check_number("channels", channels, 1, 4)
+        check_number("width", width, 1, 128)
+        check_number("n_blocks", n_blocks, 1, 4)
+        check_number("dropout", dropout, 0, 0.95, float)
+        names = split_names(attributes)
+        super().__init__()
+        self.image_size = image_size
+        self.channels = channels
+        self.width = width
+        self.n_blocks = n_blocks
+        self.dropout = dropout
+        self.attributes = attributes
+        self.attribute_names = names
+        widths = [width * 2**i for i in range(N_STAGES)]
+        self.stem = nn.Sequential(
+            nn.Conv2d(channels, width, 3, 2, 1, bias=False),
+            nn.BatchNorm2d(width),
+            nn.ReLU(inplace=True),
+        )
+        strides = (1, 2, 2, 2)
+        self.stages = nn.ModuleList(
+            _stage(a, b, stride, n_blocks)
+            for (a, b), stride in zip(pairwise([width, *widths]), strides, strict=True)
+        )
+        self.head = nn.Linear(widths[-1], len(names))
+        # Logits are divided by it (Guo et al. 2017, arXiv:1706.04599); fitted on validation images.
+        self.register_buffer("temperature", torch.ones(len(names)))
+
+    @property
+    def feature_width(self) -> int:
+        """F, the number of features."""
+        return self.head.in_features
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Calibrated logits of each attribute.
+
+        Args:
+            images: (B, C, H, H), in [-1, 1], of any size H.
+
+        Returns:
+            float32 (B, K); `sigmoid` of them are probabilities at the training data's prevalence.
+        """
+        features = functional.dropout(self.features(images), self.dropout, self.training)
+        return self.head(features).float() / self.temperature  # (B, K)
+
+    def probabilities(self, images: Tensor) -> Tensor:
+        """Probabilities (B, K) of the attributes of images (B, C, H, H) in [-1, 1]."""
+        return self(images).sigmoid()
+
+    def features(self, images: Tensor) -> Tensor:
+        """What the logits are linear in: the last stage, averaged over positions.
+
+        Args:
+            images: (B, C, H, H), in [-1, 1], of any size H.
+
+        Returns:
+            float32 (B, F), not negative; for kernel distances between sets of images and for
+            distances between two.
+        """
+        return self._activations(images)[-1].float().mean(dim=(2, 3))  # (B, F)
+
+    def feature_maps(self, images: Tensor) -> list[Tensor]:
+        """Feature maps for a perceptual loss (Johnson et al. 2016, arXiv:1603.08155).
+
+        Each position's vector of channels has length 1, as in LPIPS (Zhang et al. 2018,
+        arXiv:1801.03924, eq. 1), so that the stages weigh alike and contrast matters little.
+
+        Args:
+            images: (B, C, H, H), in [-1, 1], of any size H.
+
+        Returns:
+            One float32 map per stage, (B, width * 2**i, S / 2**(i + 1), S / 2**(i + 1)) with S
+            the network's own image_size.
+        """
+        return [_unit_vectors(maps) for maps in self._activations(images)]
+
+    def index(self, attribute: str) -> int:
+        """Where an attribute stands among the logits.
+
+        Raises:
+            HublatentError: the classifier does not know it.
+        """
+        if attribute not in self.attribute_names:
+            raise HublatentError(unknown_name("attribute", attribute, self.attribute_names))
+        return self.attribute_names.index(attribute)
+
+    def _activations(self, images: Tensor) -> list[Tensor]:
+        """Each stage's output (B, width * 2**i, S / 2**(i + 1), S / 2**(i + 1))."""
+        x = self.stem(self._own_size(images))  # (B, width, S/2, S/2)
+        activations = []
+        for stage in self.stages:
+            x = stage(x)
+            activations.append(x)
+        return activations
+
+    def _own_size(self, images: Tensor) -> Tensor:
+        if images.ndim != 4 or images.shape[1] != self.channels:
+            raise HublatentError(
+                f"{type(self).__name__} got images of shape {tuple(images.shape)}; "
+                f"expected (B, {self.channels}, H, W)."
+            )
+        height, width = images.shape[2:]
+        if height != width:
+            raise HublatentError(
+                f"{type(self).__name__} got images of {height} x {width} pixels; expected square "
+                "ones. hublatent.images.prepare cuts the square that it knows faces from."
+            )
+        if height != self.image_size:
+            size = (self.image_size, self.image_size)
+            images = functional.interpolate(
+                images.float(), size, mode="bilinear", antialias=True, align_corners=False
+            )  # (B, C, S, S)
+        return images.contiguous(memory_format=torch.channels_last)
+
+
+class _Block(nn.Module):
+    """relu(shortcut(x) + conv(relu(conv(x)))); the shortcut averages before it narrows."""
+
+    def __init__(self, n_in: int, n_out: int, stride: int) -> None:
+        super().__init__()
+        last = nn.BatchNorm2d(n_out)
+        # A block that starts as its shortcut trains more steadily (arXiv:1706.02677, section 5.1).
+        nn.init.zeros_(last.weight)
+        self.main = nn.Sequential(
+            nn.Conv2d(n_in, n_out, 3, stride, 1, bias=False),
+            nn.BatchNorm2d(n_out),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(n_out, n_out, 3, 1, 1, bias=False),
+            last,
+        )
+        self.shortcut = nn.Sequential()
+        if stride > 1:
+            # Not a strided 1x1 convolution, which would never see three quarters of the positions.
+            self.shortcut.append(nn.AvgPool2d(stride))
+        if n_in != n_out:
+            self.shortcut.append(nn.Conv2d(n_in, n_out, 1, bias=False))
+            self.shortcut.append(nn.BatchNorm2d(n_out))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return functional.relu(self.shortcut(x) + self.main(x))  # (B, n_out, H/stride, W/stride)
+
+
+def split_names(attributes: str) -> tuple[str, ...]:
+    """Split a comma-separated list of attribute names.
+
+    Args:
+        attributes: such as "Eyeglasses,Male,Smiling".
+
+    Returns:
+        The names.
+
+    Raises:
+        CheckpointError: none, too many, empty or repeated names.
+    """
+    names = tuple(attributes.split(",")) if isinstance(attributes, str) else ()
+    clean = all(name and name == name.strip() for name in names)
+    if not names or not clean or len(names) > MAX_ATTRIBUTES or len(set(names)) < len(names):
+        raise CheckpointError(
+            f"attributes = {attributes!r:.200}; expected 1 to {MAX_ATTRIBUTES} different names "
+            "separated by commas, such as 'Eyeglasses,Male,Smiling'."
+        )
+    return names
+
+
+def join_names(names: Iterable[str]) -> str:
+    """The constructor's `attributes` for some names; the inverse of `split_names`."""
+    joined = ",".join(names)
+    split_names(joined)
+    return joined
+
+
+def _stage(n_in: int, n_out: int, stride: int, n_blocks: int) -> nn.Sequential:
+    blocks = [_Block(n_in, n_out, stride)]
+    blocks += [_Block(n_out, n_out, 1) for _ in range(n_blocks - 1)]
+    return nn.Sequential(*blocks)
+
+
+def _unit_vectors(maps: Tensor) -> Tensor:
+    maps = maps.float()
+    return maps * (maps.square().sum(dim=1, keepdim=True) + EPSILON).rsqrt()
