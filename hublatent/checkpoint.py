@@ -140,15 +140,8 @@ def load_weights(model: nn.Module, path: Path) -> None:
             weight is NaN or infinite. The model is then left as it was.
     """
     if not path.is_file():
-        others = [
-            p.name for p in path.parent.glob("*") if p.suffix in (".bin", ".pt", ".pkl", ".pth")
-        ]
-        hint = (
-            f" {', '.join(sorted(others))} is a pickle, which can run code when it is opened, and is"
-            " not read."
-            if others
-            else ""
-        )
+        pickles = sorted(p.name for p in path.parent.glob("*") if p.suffix in PICKLE_SUFFIXES)
+        hint = f" Not read, since a pickle can run code: {', '.join(pickles)}." if pickles else ""
         raise CheckpointError(f"{path.parent} holds no {path.name}.{hint}")
     expected = model.state_dict()
     try:
