@@ -9,6 +9,7 @@ from hublatent.errors import CheckpointError, unknown_name
 from hublatent.hub import snapshot
 from hublatent.model import LatentModel
 from hublatent.models.eigenfaces import Eigenfaces
+from hublatent.models.stylegan2 import StyleGAN2
 from hublatent.models.vae import VAE, BetaTCVAE, BetaVAE
 
 ARCHITECTURES: dict[str, type[LatentModel]] = {
@@ -16,6 +17,7 @@ ARCHITECTURES: dict[str, type[LatentModel]] = {
     "betavae": BetaVAE,
     "btcvae": BetaTCVAE,
     "eigenfaces": Eigenfaces,
+    "stylegan2": StyleGAN2,
 }
 
 
