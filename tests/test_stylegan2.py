@@ -357,6 +357,20 @@ def test_noise_maps_can_be_optimised() -> None:
     assert all(m.grad is not None and m.grad.abs().max() > 0 for m in maps)
 
 
+@pytest.mark.parametrize("noise", ["const", "random", "maps"])
+def test_images_drawn_in_pieces_are_the_same(monkeypatch: pytest.MonkeyPatch, noise: Any) -> None:
+    model = tiny()
+    monkeypatch.setattr(model, "_chunk_size", 3)
+    if noise == "maps":
+        noise = [torch.randn(7, 1, *m.shape) for m in model.noise_maps()]
+        noise[0] = noise[0][:1]
+    whole = model.synthesize(codes(model, 7), noise, torch.Generator().manual_seed(0)).detach()
+    with torch.no_grad():
+        pieces = model.synthesize(codes(model, 7), noise, torch.Generator().manual_seed(0))
+        assert model.synthesize(codes(model, 0)).shape == (0, 3, 16, 16)
+    torch.testing.assert_close(pieces, whole, rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize("noise", ["constant", [torch.zeros(4, 4)], [torch.zeros(5, 5)] * 5])
 def test_wrong_noise_is_refused(noise: Any) -> None:
     model = tiny()

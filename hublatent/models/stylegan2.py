@@ -21,6 +21,7 @@ from hublatent.models.stylegan2_layers import (
 )
 
 Noise = Literal["const", "random", "none"]
+CHUNK_ELEMENTS = 2**22  # numbers in the largest feature map of the images drawn together
 
 
 class StyleGAN2(LatentModel):
@@ -76,6 +77,9 @@ class StyleGAN2(LatentModel):
         self.channel_max = channel_max
         self.channel_min = channel_min
         self.conv_clamp = conv_clamp
+        # Without gradients few enough images at a time to stay in the processor's cache.
+        largest_map = max(width * height**2 for height, width in widths.items())
+        self._chunk_size = max(CHUNK_ELEMENTS // largest_map, 1)
         inputs = [z_dim] + [latent_dim] * (mapping_layers - 1)
         self.mapping_network = nn.ModuleList(
             EqualLinear(n, latent_dim, lr_multiplier=mapping_lr_multiplier) for n in inputs
@@ -142,14 +146,23 @@ class StyleGAN2(LatentModel):
         """
         self.check_latents(latents)
         maps = self._noise_maps_for(noise, len(latents), generator)
+        if torch.is_grad_enabled():
+            return self._draw(latents, maps)
+        parts = []
+        for start in range(0, max(len(latents), 1), self._chunk_size):
+            rows = slice(start, start + self._chunk_size)
+            parts.append(self._draw(latents[rows], [_rows_of(m, rows) for m in maps]))
+        return torch.cat(parts)  # (B, C, H, W)
+
+    def _draw(self, latents: Tensor, noise: Sequence[Tensor | None]) -> Tensor:
         # A copy in any case: without gradients the layers work in place.
         x = self.const.expand(len(latents), -1, -1, -1)
         x = x.clone(memory_format=torch.channels_last)  # (B, C0, 4, 4)
         image = None
         for i, block in enumerate(self._blocks()):
             first = max(2 * i - 1, 0)  # a ToRGB shares its code with the next block's first layer
-            x, image = block(x, image, latents[:, first : 2 * i + 2], maps[first : 2 * i + 1])
-        assert image is not None
+            x, image = block(x, image, latents[:, first : 2 * i + 2], noise[first : 2 * i + 1])
+        assert image is not None, "every size has a block"
         return image  # (B, C, H, W)
 
     def decode(self, latents: Tensor) -> Tensor:
@@ -201,6 +214,13 @@ class StyleGAN2(LatentModel):
         raise HublatentError(
             f"synthesize got noise {noise!r}; expected 'const', 'random', 'none' or a list of maps."
         )
+
+
+def _rows_of(noise: Tensor | None, rows: slice) -> Tensor | None:
+    """The noise of some images; a map that all images share stays as it is."""
+    if noise is None or noise.ndim == 2 or len(noise) == 1:
+        return noise
+    return noise[rows]
 
 
 def _check_noise_maps(given: Sequence[Tensor], expected: Sequence[Tensor]) -> None:

@@ -157,7 +157,7 @@ class ToRGB(nn.Module):
             batch, height * width, n_in
         )  # no copy: channels_last
         rgb = torch.bmm(pixels, weight.to(x.dtype)).float() + self.bias  # (B, HW, C)
-        rgb = rgb.reshape(batch, height, width, -1).permute(0, 3, 1, 2)  # (B, C, H, W)
+        rgb = rgb.unflatten(1, (height, width)).permute(0, 3, 1, 2)  # (B, C, H, W)
         return rgb.clamp(-self.clamp, self.clamp) if self.clamp else rgb
 
 
