@@ -358,6 +358,19 @@ def test_regularisers_run_when_they_are_due(dataset: FaceDataset) -> None:
     assert ours.probability.p == pytest.approx(32 / 100)  # r_t is above -0.5 here
 
 
+def test_without_noise_everything_follows_from_w(dataset: FaceDataset) -> None:
+    ours = trainer(dataset, replace(TINY, noise=False))
+    for _ in range(5):
+        ours.step()
+    latents = ours.average.sample_latents(3)
+    first, second = (ours.average.synthesize(latents, "random") for _ in range(2))
+    assert torch.equal(first, second)
+    noisy = trainer(dataset)
+    noisy.step()
+    strengths = [v for k, v in noisy.generator.state_dict().items() if "noise_strength" in k]
+    assert all(float(s) != 0 for s in strengths)
+
+
 def test_the_average_lags_behind_the_generator(dataset: FaceDataset) -> None:
     ours = trainer(dataset, replace(TINY, ema_ramp_up=1.0, ema_half_life=8))
     expected = weights(ours.average)
@@ -426,7 +439,9 @@ def test_generated_colours_approach_the_real_ones(dataset: FaceDataset) -> None:
 # --- resumption -----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("values", [{}, {"w_noise": 0.1}, {"path_length_weight": 0.0}])
+@pytest.mark.parametrize(
+    "values", [{}, {"w_noise": 0.1}, {"path_length_weight": 0.0}, {"noise": False}]
+)
 def test_a_resumed_trainer_equals_an_unbroken_one(
     dataset: FaceDataset, tmp_path: Path, values: dict[str, Any]
 ) -> None:

@@ -19,7 +19,7 @@ from accelerate.utils import broadcast_object_list
 from torch import Tensor, nn
 
 from hublatent.errors import DataError, HublatentError
-from hublatent.models.stylegan2 import StyleGAN2
+from hublatent.models.stylegan2 import Noise, StyleGAN2
 from training.adversarial import (
     PATH_LENGTH_DECAY,
     average_keep,
@@ -68,6 +68,8 @@ class StyleGAN2Recipe:
         ada_target: mean sign of D on real images at which the augmentation holds still.
         ada_images: images over which its probability could rise from 0 to 1.
         flip: mirror half of the training images.
+        noise: give the generator noise maps. Without them all variety has to come from W; at small
+            sizes a young generator otherwise draws whole features from noise, out of W's reach.
         w_noise: Gaussian noise on the W+ codes, in standard deviations of W; 0 for none.
         seed: everything random follows from it.
     """
@@ -92,6 +94,7 @@ class StyleGAN2Recipe:
     ada_target: float = 0.6
     ada_images: int = 100_000
     flip: bool = True
+    noise: bool = True
     w_noise: float = 0.0
     seed: int = 0
 
@@ -169,7 +172,10 @@ class Trainer:
         self.generator = generator.to(self.device)
         self.discriminator = discriminator.to(self.device)
         self.average = copy.deepcopy(self.generator).requires_grad_(False)
-        self.g_parameters = list(self.generator.parameters())
+        if not recipe.noise:  # its strengths are 0 at the start, and stay so
+            for name, parameter in self.generator.named_parameters():
+                parameter.requires_grad_(not name.endswith("noise_strength"))
+        self.g_parameters = [p for p in self.generator.parameters() if p.requires_grad]
         self.d_parameters = list(self.discriminator.parameters())
         path_every = recipe.path_length_every if recipe.path_length_weight else 0
         self.g_optimizer = lazy_adam(self.g_parameters, recipe.learning_rate, path_every)
@@ -224,7 +230,7 @@ class Trainer:
         with autocast(self.precision, self.device.type):
             latents = draw_latents(self.generator, len(real), recipe.style_mixing, draws)
             latents = perturbed(latents, recipe.w_noise, draws)
-            fake = self.generator.synthesize(latents, noise="random", generator=draws)
+            fake = self._synthesize(latents, draws)
             fake_logits = self.discriminator(augment(fake, p, draws))
             real_logits = self.discriminator(real)
         g_loss = generator_loss(fake_logits)
@@ -243,6 +249,10 @@ class Trainer:
         self._update_average()
         self.n_steps += 1
         return report
+
+    def _synthesize(self, latents: Tensor, draws: torch.Generator) -> Tensor:
+        noise: Noise = "random" if self.recipe.noise else "none"
+        return self.generator.synthesize(latents, noise, draws)
 
     def _report(self, g_loss: Tensor, d_loss: Tensor, real_logits: Tensor) -> dict[str, float]:
         values = torch.stack([g_loss, d_loss, real_logits.sign().mean()]).detach()
@@ -268,7 +278,7 @@ class Trainer:
         """Path length (arXiv:1912.04958, section 3.2), at half the batch as in its appendix B."""
         with autocast(self.precision, self.device.type):
             latents = draw_latents(self.generator, n, self.recipe.style_mixing, draws)
-            images = self.generator.synthesize(latents, noise="random", generator=draws)
+            images = self._synthesize(latents, draws)
         noise = torch.randn(images.shape, generator=draws).to(self.device)
         lengths = path_lengths(images, latents, noise)  # (n,)
         mean = float(self._mean(lengths.detach().mean()))
