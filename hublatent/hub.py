@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
-import httpx
+import httpx2
 from huggingface_hub import CommitOperationAdd, HfApi, PyTorchModelHubMixin, snapshot_download
 from huggingface_hub import errors as hub_errors
-from huggingface_hub.utils import validate_repo_id
+from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined, unused-ignore]
 from torch import Tensor
 
 from hublatent import checkpoint
@@ -100,7 +100,7 @@ def snapshot(
         return Snapshot(repo, path, path.name)
     try:
         commit = _check_remote(repo, revision, token, files, max_bytes)
-    except (httpx.TransportError, hub_errors.OfflineModeIsEnabled) as error:
+    except (httpx2.TransportError, hub_errors.OfflineModeIsEnabled) as error:
         path = _explained(lambda: download(True), repo, revision)
         logger.warning("The Hub cannot be reached (%s); %s comes from the cache.", error, repo)
         return Snapshot(repo, path, path.name)
@@ -158,7 +158,7 @@ def publish(
             create_pr=create_pr,
             parent_commit=parent,
         )
-        return str(result.pr_url if create_pr else result.commit_url)
+        return str(result.pr_url or result.commit_url)
 
     return _explained(commit, repo, revision)
 
@@ -234,7 +234,7 @@ class HubModel(PyTorchModelHubMixin, library_name="hublatent", license="other"):
         model = cls(**arguments)
         checkpoint.load_weights(model, where.folder / WEIGHTS_NAME)  # type: ignore[arg-type]
         model.commit = where.commit
-        return model.eval() if device is None else model.eval().to(device)  # type: ignore[attr-defined, no-any-return]
+        return model.eval() if device is None else model.eval().to(device)  # type: ignore[attr-defined]
 
     def save_pretrained(self, save_directory: str | Path) -> None:  # type: ignore[override]
         """Write config.json and model.safetensors into a folder, both or neither.
@@ -289,7 +289,7 @@ class HubModel(PyTorchModelHubMixin, library_name="hublatent", license="other"):
             )
 
     def _weights(self) -> dict[str, Tensor]:
-        return self.state_dict()  # type: ignore[attr-defined, no-any-return]
+        return self.state_dict()  # type: ignore[attr-defined]
 
 
 def _check_repo_id(repo: str) -> None:
@@ -335,7 +335,7 @@ def _explained(action: Callable[[], Result], repo: str, revision: str | None) ->
         hub_errors.HfHubHTTPError,
         hub_errors.LocalEntryNotFoundError,
         hub_errors.OfflineModeIsEnabled,
-        httpx.HTTPError,
+        httpx2.HTTPError,
         OSError,
     ) as error:
         raise explain(error, repo, revision) from error
@@ -361,7 +361,7 @@ def explain(error: Exception, repo: str, revision: str | None = None) -> HubErro
         return HubError(_STATUS_SENTENCES[status].format(repo=repo))
     if isinstance(error, hub_errors.HfHubHTTPError):
         return HubError(f"The Hub answered {status} for {repo}. Try again later.")
-    if isinstance(error, httpx.HTTPError):
+    if isinstance(error, httpx2.HTTPError):
         return HubError(f"The connection to the Hub broke while {repo} was in hand. Try again.")
     return HubError(f"{repo} could not be written or read here: {error}.")
 
