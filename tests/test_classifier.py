@@ -40,9 +40,8 @@ from training.classifier_trainer import ClassifierRecipe, Trainer
 from training.data import FaceDataset, load_dataset
 from training.distort import Distortion, blur, distort, resampling
 from training.recipes import parse_command
-from training.run import Run, parameter_count
+from training.run import Run, parameter_count, start_accelerator
 from training.train_classifier import RECIPES, Arguments, train
-from training.train_vae import start_accelerator
 
 PROJECT = Path(__file__).resolve().parent.parent
 N_TRAIN, N_VALIDATION, N_TEST = 24, 16, 16

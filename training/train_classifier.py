@@ -39,8 +39,7 @@ from training.classifier_trainer import ClassifierRecipe, Trainer
 from training.data import FaceDataset, load_dataset
 from training.distort import Distortion, blur
 from training.recipes import parse_command
-from training.run import Run, exit_on_user_error, parameter_count
-from training.train_vae import start_accelerator
+from training.run import Run, exit_on_user_error, parameter_count, start_accelerator
 
 RESULTS_NAME = "results.json"
 MODEL_FOLDER = "model"
