@@ -1,0 +1,392 @@
+"""The app without a browser: sessions, links, rows, and the endpoint that scripts call."""
+
+from __future__ import annotations
+
+import io
+import json
+import threading
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from hublatent import models
+from hublatent.editing import edit, probability
+from hublatent.errors import DirectionError, HubError, HublatentError, ImageError
+from hublatent.figures import data_uri, enlarge, grid, strip
+from hublatent.images import to_pil, to_tensor
+from hublatent.session import (
+    MAX_OPEN_MODELS,
+    STRIP_STRENGTHS,
+    EditRequest,
+    ModelShelf,
+    compare_edits,
+    drawn_face,
+    find_models,
+    offered_attributes,
+    offered_methods,
+    uploaded_face,
+)
+from hublatent.webpage import download_html, results_html
+from tests.tiny_models import build_model_folders, save_model, tiny_eigenfaces, tiny_vae
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("model_cards")
+    build_model_folders(root)
+    return root
+
+
+@pytest.fixture
+def shelf(folder: Path) -> ModelShelf:
+    return ModelShelf(find_models(folder), device="cpu")
+
+
+def png_bytes(size: tuple[int, int] = (40, 50), mode: str = "RGB") -> bytes:
+    pixels = np.random.default_rng(0).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).convert(mode).save(buffer, format="PNG")
+    return buffer.getvalue()
+
+
+def request_for(shelf: ModelShelf, **changes: object) -> EditRequest:
+    return EditRequest(**{"models": shelf.names, "strength": 2.0, **changes})  # type: ignore[arg-type]
+
+
+# Which models are offered, and which may be opened
+
+
+def test_only_folders_with_a_latent_model_are_offered(folder: Path, tmp_path: Path) -> None:
+    assert list(find_models(folder)) == [
+        "betavae-tiny",
+        "eigenfaces-tiny",
+        "stylegan2-tiny",
+        "vae-tiny",
+    ]
+    for name, config in (("broken", "{"), ("other", '{"architecture": "bert"}'), ("list", "[]")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.json").write_text(config)
+        (tmp_path / name / "model.safetensors").touch()
+    (tmp_path / "no-weights").mkdir()
+    (tmp_path / "no-weights" / "config.json").write_text('{"architecture": "vae"}')
+    assert find_models(tmp_path) == {}
+    assert find_models(tmp_path / "missing") == {}
+
+
+def test_a_visitor_cannot_open_a_folder_of_the_host(
+    folder: Path, shelf: ModelShelf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("a visitor's path reached the loader")
+
+    monkeypatch.setattr(models, "load", refuse)
+    monkeypatch.chdir(folder.parent)
+    inside = f"{folder.name}/vae-tiny"
+    assert Path(inside).is_dir()
+    for name in (
+        inside,
+        str(folder / "vae-tiny"),
+        "../x",
+        "~/x",
+        "a/b/c",
+        "vae",
+        "",
+        "a/..",
+        "a\n/b",
+    ):
+        with pytest.raises(HubError, match="no Hub id"):
+            shelf.open(name)
+
+
+def test_a_hub_id_is_read_without_the_hosts_token(
+    shelf: ModelShelf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = {}
+
+    def load(source: str, **options: object) -> None:
+        asked.update(options, source=source)
+        raise HubError("unreachable")
+
+    monkeypatch.setattr(models, "load", load)
+    with pytest.raises(HubError, match="unreachable"):
+        shelf.open("user/model")
+    assert asked["source"] == "user/model"
+    assert asked["token"] is False
+
+
+def test_two_visitors_load_a_model_once_and_old_models_leave(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load, loaded = models.load, []
+
+    def counting(source: str, **options: object) -> models.LatentModel:
+        loaded.append(source)
+        return load(source, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(models, "load", counting)
+    path = str(folder / "eigenfaces-tiny")
+    shelf = ModelShelf({f"m{i}": path for i in range(MAX_OPEN_MODELS + 1)}, device="cpu")
+    threads = [threading.Thread(target=shelf.open, args=("m0",)) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(loaded) == 1
+    first = shelf.open("m0")
+    for name in shelf.names[1:]:
+        shelf.open(name)
+    assert shelf.open("m0") is not first
+
+
+# Faces
+
+
+def test_a_seed_draws_the_same_face_and_another_seed_another(shelf: ModelShelf) -> None:
+    opened = shelf.open("vae-tiny")
+    first, again, other = drawn_face(opened, 3), drawn_face(opened, 3), drawn_face(opened, 4)
+    assert first.picture.tobytes() == again.picture.tobytes()
+    assert first.picture.tobytes() != other.picture.tobytes()
+    for seed in (-1, 2**31):
+        with pytest.raises(HublatentError, match="Seed"):
+            drawn_face(opened, seed)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "RGBA", "P", "1"])
+def test_uploads_of_any_mode_become_square_rgb(mode: str) -> None:
+    face = uploaded_face(png_bytes((60, 40), mode))
+    assert face.picture.mode == "RGB"
+    assert face.picture.size == (40, 40)
+
+
+@pytest.mark.parametrize("content", [b"", b"hello", png_bytes()[:60]])
+def test_a_broken_upload_is_one_sentence_without_a_path(content: bytes) -> None:
+    with pytest.raises(ImageError) as caught:
+        uploaded_face(content)
+    assert str(caught.value).startswith("the given picture")
+
+
+# Rows
+
+
+def test_rows_agree_with_the_models_own_arithmetic(shelf: ModelShelf) -> None:
+    face = uploaded_face(png_bytes((32, 32)))
+    (row,) = compare_edits(shelf, face, request_for(shelf, models=("vae-tiny",)))
+    opened = shelf.open("vae-tiny")
+    assert opened.directions is not None
+    direction = opened.directions["Eyeglasses", "joint"]
+    with torch.inference_mode():
+        images = to_tensor([face.picture], 32)
+        latents = opened.model.encode(images)
+        moved = latents + 2.0 * direction.sigma * direction.vector
+        pixels = (images + 1) / 2 - (opened.model.decode(latents) + 1) / 2
+        expected = to_pil(opened.model.decode(moved))[0]
+    assert row.still is not None and row.edited is not None
+    assert row.edited.tobytes() == expected.tobytes()
+    assert row.still.error == pytest.approx(float((pixels**2).mean()), rel=1e-5)
+    assert row.raw == pytest.approx(2.0 * direction.sigma)
+    assert row.after == pytest.approx(float(probability(moved, direction)), abs=1e-6)
+    # An edit that aims at the printed probability arrives at the printed strength.
+    aimed = edit(latents, direction, row.after, unit="probability")
+    assert torch.allclose(aimed, moved, atol=1e-4)
+
+
+def test_the_strip_runs_through_the_unedited_picture(shelf: ModelShelf) -> None:
+    face = drawn_face(shelf.open("vae-tiny"), 0)
+    for row in compare_edits(shelf, face, request_for(shelf, models=("vae-tiny", "betavae-tiny"))):
+        assert row.still is not None
+        assert len(row.still.frames) == len(STRIP_STRENGTHS)
+        middle = np.asarray(row.still.frames[3], dtype=int)
+        assert np.abs(middle - np.asarray(row.still.reconstruction, dtype=int)).max() <= 1
+
+
+def test_a_model_without_encoder_edits_its_own_faces_only(shelf: ModelShelf) -> None:
+    own = drawn_face(shelf.open("stylegan2-tiny"), 1)
+    rows = {row.name: row for row in compare_edits(shelf, own, request_for(shelf))}
+    assert all(not row.problem for row in rows.values())
+    still = rows["stylegan2-tiny"].still
+    assert still is not None and still.error is None
+    assert still.reconstruction.tobytes() == own.picture.tobytes()
+    other = drawn_face(shelf.open("vae-tiny"), 1)
+    rows = {row.name: row for row in compare_edits(shelf, other, request_for(shelf))}
+    assert "hublatent.project" in rows["stylegan2-tiny"].problem
+    assert not rows["betavae-tiny"].problem
+
+
+def test_held_attributes_keep_their_reading(shelf: ModelShelf) -> None:
+    opened = shelf.open("vae-tiny")
+    assert opened.directions is not None
+    direction = opened.find("Eyeglasses", "joint", ("Male", "Smiling"))
+    latents = opened.model.sample_latents(5, generator=torch.Generator().manual_seed(0))
+    moved = edit(latents, direction, 4.0)
+    for held in ("Male", "Smiling"):
+        reading = opened.directions[held, "svm"]
+        assert torch.allclose(reading.coordinate(moved), reading.coordinate(latents), atol=1e-4)
+    with pytest.raises(DirectionError, match="cannot be held"):
+        opened.find("Male", "joint", ("Male",))
+
+
+def test_one_models_problem_does_not_stop_the_others(shelf: ModelShelf, tmp_path: Path) -> None:
+    shelf.catalogue["bare"] = str(save_model(tiny_eigenfaces(), tmp_path / "bare"))
+    foreign = save_model(tiny_vae(), tmp_path / "foreign")
+    source = Path(shelf.catalogue["vae-tiny"]) / "directions.safetensors"
+    (foreign / source.name).write_bytes(source.read_bytes())
+    shelf.catalogue["foreign"] = str(foreign)
+    face = drawn_face(shelf.open("vae-tiny"), 0)
+    names = ("bare", "foreign", "no-such/model/here", "eigenfaces-tiny")
+    rows = compare_edits(shelf, face, request_for(shelf, models=names))
+    assert "find_directions" in rows[0].problem
+    assert "fingerprint" in rows[1].problem
+    assert "no Hub id" in rows[2].problem
+    assert rows[3].edited is not None
+
+
+def test_an_unknown_attribute_offers_the_nearest_name(shelf: ModelShelf) -> None:
+    face = drawn_face(shelf.open("vae-tiny"), 0)
+    rows = compare_edits(shelf, face, request_for(shelf, attribute="Eyeglases"))
+    assert all(
+        "Did you mean Eyeglasses?" in row.problem for row in rows if "stylegan2" not in row.name
+    )
+
+
+def test_what_is_offered_is_the_union(shelf: ModelShelf) -> None:
+    opened = [shelf.open(name) for name in shelf.names]
+    assert offered_attributes(opened) == ("Eyeglasses", "Smiling", "Male")
+    assert offered_methods(opened) == ("joint", "svm")
+
+
+def test_a_slider_move_encodes_nothing_again(
+    shelf: ModelShelf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    face = uploaded_face(png_bytes())
+    compare_edits(shelf, face, request_for(shelf))
+    model = shelf.open("vae-tiny").model
+    monkeypatch.setattr(model, "encode", lambda *_: pytest.fail("encoded again"))
+    (row,) = compare_edits(shelf, face, request_for(shelf, models=("vae-tiny",), strength=-1.0))
+    assert row.edited is not None
+
+
+# Links
+
+
+def test_a_link_restores_the_request() -> None:
+    from urllib.parse import parse_qsl
+
+    request = EditRequest(
+        ("vae-tiny", "user/repo"), "No_Beard", "svm", ("Male", "Young"), -2.5, "vae-tiny", 17
+    )
+    query = dict(parse_qsl(request.to_query().lstrip("?")))
+    assert EditRequest.from_query(query, EditRequest()) == request
+    assert EditRequest.from_query({}, request) == request
+
+
+@pytest.mark.parametrize(
+    "query", [{"strength": "7"}, {"strength": "nan"}, {"strength": "x"}, {"seed": "inf"},
+              {"models": "a,b,c,d,e,f,g,h,i"}],
+)  # fmt: skip
+def test_a_bad_link_is_refused(query: dict[str, str]) -> None:
+    with pytest.raises(HublatentError):
+        EditRequest.from_query(query, EditRequest())
+
+
+# Pictures and HTML
+
+
+def test_strip_and_grid_place_every_picture() -> None:
+    colours = ["#ff0000", "#00ff00", "#0000ff"]
+    pictures = [Image.new("RGB", (10, 8), colour) for colour in colours]
+    joined = strip(pictures, gap=2)
+    assert joined.size == (34, 8)
+    assert [joined.getpixel((12 * i, 4)) for i in range(3)] == [
+        p.getpixel((0, 0)) for p in pictures
+    ]
+    assert joined.getpixel((10, 0)) == (255, 255, 255)
+    sheet = grid([pictures, pictures], ["a", "b"], ["1", "2", "3"], "title")
+    counts = {colour: n for n, colour in sheet.getcolors(1 << 16)}
+    assert all(counts[p.getpixel((0, 0))] == 2 * 80 for p in pictures)
+    with pytest.raises(HublatentError, match="one size"):
+        strip([pictures[0], Image.new("RGB", (9, 8))])
+    with pytest.raises(HublatentError, match="row labels"):
+        grid([pictures], ["a", "b"], ["1", "2", "3"])
+    assert enlarge(pictures[0], 25).size == (30, 24)
+    assert data_uri(pictures[0]).startswith("data:image/png;base64,")
+
+
+class Attributes(HTMLParser):
+    """Collects tags, and refuses a script."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.images: list[dict[str, str | None]] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        assert tag not in ("script", "b")
+        if tag == "img":
+            self.images.append(dict(attrs))
+
+
+def test_every_picture_has_an_alternative_text_and_names_are_escaped(
+    shelf: ModelShelf, folder: Path
+) -> None:
+    name = '<script>alert(1)</script>"x'
+    shelf.catalogue[name] = str(folder / "vae-tiny")
+    face = drawn_face(shelf.open("vae-tiny"), 0)
+    request = request_for(shelf, models=("eigenfaces-tiny", name))
+    rows = compare_edits(shelf, face, request)
+    images = Attributes(results_html(rows, request)).images
+    assert len(images) == 8
+    assert all(image["alt"] for image in images)
+    assert 'download="Eyeglasses-joint.png"' in download_html(rows, request)
+    Attributes(
+        results_html(compare_edits(shelf, face, request_for(shelf, models=("<script>",))), request)
+    )
+
+
+# The Gradio app itself
+
+
+def test_without_models_the_page_says_what_to_do() -> None:
+    app = pytest.importorskip("app")
+    page, download, _ = app.Callbacks(ModelShelf({}, device="cpu")).view(None, EditRequest())
+    assert "model_cards/" in page and "--models" in page
+    assert download == ""
+
+
+def test_models_named_at_launch_join_those_found(folder: Path, tmp_path: Path) -> None:
+    app = pytest.importorskip("app")
+    twin = save_model(tiny_vae(), tmp_path / "vae-tiny")
+    found = app.collect_models((str(twin), "user/repo"), folder)
+    assert set(found) == {*find_models(folder), "vae-tiny (2)", "user/repo"}
+    assert found["vae-tiny (2)"] == str(twin)
+
+
+def test_the_edit_endpoint_answers_scripts(shelf: ModelShelf, tmp_path: Path) -> None:
+    app = pytest.importorskip("app")
+    client_module = pytest.importorskip("gradio_client")
+    blocks = app.launch(shelf, server_name="127.0.0.1", prevent_thread_lock=True, quiet=True)
+    try:
+        client = client_module.Client(blocks.local_url, verbose=False, download_files=str(tmp_path))
+        picture = tmp_path / "face.png"
+        picture.write_bytes(png_bytes())
+        names = list(shelf.names)
+        call = (names, "Smiling", "joint", ["Male"], 2.0)
+        pictures, numbers = client.predict(
+            client_module.handle_file(str(picture)), None, 0, *call, api_name="/edit"
+        )
+        assert len(pictures) == 3
+        assert [n["model"] for n in numbers] == names
+        assert sum("problem" in n for n in numbers) == 1
+        pictures, numbers = client.predict(None, "stylegan2-tiny", 5, *call, api_name="/edit")
+        assert len(pictures) == 4
+        json.dumps(numbers)
+        picture.write_bytes(b"no picture")
+        with pytest.raises(Exception, match="not a picture"):
+            client.predict(
+                client_module.handle_file(str(picture)), None, 0, *call, api_name="/edit"
+            )
+    finally:
+        blocks.close()
