@@ -157,7 +157,7 @@ class Callbacks:
     def slide(self, face: Face | None, *values: Any) -> tuple[str, str]:
         """The slider moved: what it does not change is not made again."""
         if face is None:
-            return gr.skip()  # type: ignore[no-any-return]
+            return gr.skip()  # type: ignore[no-any-return, unused-ignore]
         request = replace(to_request(*values), source=face.source, seed=face.seed)
         return results_html(compare_edits(self.shelf, face, request), request), request.to_query()
 
