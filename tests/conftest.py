@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
+
+# Sums depend on how many threads share them, and some tests compare weights bit by bit with those
+# of other processes. Set before torch is first imported; child processes inherit it.
+os.environ["OMP_NUM_THREADS"] = "1"
 
 PROJECT = Path(__file__).resolve().parent.parent
 SHARED = PROJECT.parent / "shared"
