@@ -20,32 +20,30 @@ import gradio as gr
 import tyro
 
 from hublatent.errors import HublatentError
-from hublatent.figures import enlarge
+from hublatent.figures import fit
 from hublatent.images import MAX_BYTES
 from hublatent.session import (
     MAX_SEED,
     MAX_STRENGTH,
     EditRequest,
     Face,
-    ModelShelf,
-    OpenModel,
     compare_edits,
     drawn_face,
-    find_models,
-    offered_attributes,
-    offered_methods,
     uploaded_face,
 )
-from hublatent.webpage import CSS, FRAME_SIDE, download_html, numbers_of, results_html
+from hublatent.shelf import (
+    ModelShelf,
+    OpenModel,
+    collect_models,
+    offered_attributes,
+    offered_methods,
+)
+from hublatent.webpage import CSS, LINK_JS, download_html, numbers_of, results_html
 
 CARDS = Path(__file__).resolve().parent / "model_cards"
 N_SHOWN_AT_FIRST = 4
 SAMPLE_SEEDS = tuple(range(8))
-# Replaces the address without a new entry in the history; browsers limit how often that may be.
-LINK_JS = """(query) => {
-  try { history.replaceState(null, "", query || location.pathname); } catch (error) {}
-  return new URL(query, location.href).href;
-}"""
+SAMPLE_SIDE = 128
 
 
 @dataclass(frozen=True)
@@ -97,6 +95,9 @@ class Callbacks:
             gr.Warning(escape(str(error), quote=False), duration=None)
         updates = self.choices(list(wanted.models), wanted.attribute, wanted.method, wanted.source)
         attribute, method, hold, source = updates
+        for key, update in (("attribute", attribute), ("method", method)):
+            if key in request.query_params:  # an unknown one is answered, not replaced
+                update["value"] = getattr(wanted, key)
         face, samples = None, []
         try:
             face, samples = self.draw(wanted.source, wanted.seed), self.samples(wanted.source)
@@ -109,24 +110,14 @@ class Callbacks:
             hold, wanted.strength, face, *self.view(face, shown),
         )  # fmt: skip
 
-    def opened(self, names: list[str]) -> list[OpenModel]:
-        """The models that can be opened; the others say in their rows why not."""
-        opened = []
-        for name in names:
-            try:
-                opened.append(self.shelf.open(name))
-            except HublatentError:
-                continue
-        return opened
-
     def choices(self, names: list[str], attribute: str, method: str, source: str) -> list[Any]:
         """What the chosen models offer, keeping what was selected."""
-        opened = self.opened(names)
+        opened = self.shelf.open_all(names)
         attributes, methods = offered_attributes(opened), offered_methods(opened)
         sources = list(dict.fromkeys([*self.shelf.names, *(o.name for o in opened)]))
         return [
-            gr.update(choices=list(attributes), value=attribute or next(iter(attributes), "")),
-            gr.update(choices=list(methods), value=method or next(iter(methods), "")),
+            gr.update(choices=list(attributes), value=kept(attribute, attributes)),
+            gr.update(choices=list(methods), value=kept(method, methods)),
             gr.update(choices=list(attributes)),
             gr.update(choices=sources, value=source or next(iter(sources), None)),
         ]
@@ -138,7 +129,7 @@ class Callbacks:
     def samples(self, source: str | None) -> list[tuple[Any, str]]:
         """A few faces that a model draws, as captioned pictures."""
         faces = [self.draw(source, seed) for seed in SAMPLE_SEEDS]
-        return [(enlarge(f.picture, FRAME_SIDE), f"seed {f.seed}") for f in faces if f]
+        return [(fit(f.picture, SAMPLE_SIDE, SAMPLE_SIDE), f"seed {f.seed}") for f in faces if f]
 
     def view(self, face: Face | None, request: EditRequest) -> tuple[str, str, str]:
         """The rows, the download and the query string."""
@@ -151,14 +142,14 @@ class Callbacks:
     @warn_user
     def redraw(self, face: Face | None, *values: Any) -> tuple[str, str, str]:
         """Any control but the slider was changed."""
-        return self.view(face, to_request(*values))
+        return self.view(face, EditRequest.of(*values))
 
     @warn_user
     def slide(self, face: Face | None, *values: Any) -> tuple[str, str]:
         """The slider moved: what it does not change is not made again."""
         if face is None:
             return gr.skip()  # type: ignore[no-any-return, unused-ignore]
-        request = replace(to_request(*values), source=face.source, seed=face.seed)
+        request = replace(EditRequest.of(*values), source=face.source, seed=face.seed)
         return results_html(compare_edits(self.shelf, face, request), request), request.to_query()
 
     @warn_user
@@ -166,7 +157,7 @@ class Callbacks:
         self, face: Face | None, source: str, seed: float, *values: Any
     ) -> tuple[Any, ...]:
         """Other models were chosen."""
-        request = to_request(*values)
+        request = EditRequest.of(*values)
         updates = self.choices(list(request.models), request.attribute, request.method, source)
         drawn_by = updates[-1]["value"]
         samples: Any = gr.skip()
@@ -179,15 +170,15 @@ class Callbacks:
     def change_source(self, source: str, seed: float, *values: Any) -> tuple[Any, ...]:
         """Another model draws the face."""
         face = self.draw(source, seed)
-        return self.samples(source), None, face, *self.view(face, to_request(*values))
+        return self.samples(source), None, face, *self.view(face, EditRequest.of(*values))
 
     @warn_user
     def change_seed(self, source: str, seed: float | None, *values: Any) -> tuple[Any, ...]:
         """Another face is drawn, or the uploaded one is taken away."""
         face = self.draw(source, seed)
-        return None, face, *self.view(face, to_request(*values))
+        return None, face, *self.view(face, EditRequest.of(*values))
 
-    def pick_sample(self, source: str, *values: Any, event: gr.SelectData) -> tuple[Any, ...]:
+    def pick_sample(self, event: gr.SelectData, source: str, *values: Any) -> tuple[Any, ...]:
         """One of the samples was picked."""
         seed = SAMPLE_SEEDS[event.index]
         changes = self.change_seed(source, seed, *values)
@@ -198,7 +189,7 @@ class Callbacks:
         """A face was uploaded."""
         # By its bytes: messages then name no path of this machine.
         face = uploaded_face(Path(path).read_bytes())
-        return face, *self.view(face, to_request(*values))
+        return face, *self.view(face, EditRequest.of(*values))
 
     def edit(
         self, image: str | None, source: str | None, seed: float, models: list[str],
@@ -210,7 +201,7 @@ class Callbacks:
             The edited pictures with their models' names, and each model's numbers or problem.
         """
         try:
-            request = to_request(models, attribute, method, hold, strength)
+            request = EditRequest.of(models, attribute, method, hold, strength)
             face = uploaded_face(Path(image).read_bytes()) if image else self.draw(source, seed)
             if face is None:
                 raise HublatentError("No face: send an image, or the model that draws the seed.")
@@ -221,13 +212,9 @@ class Callbacks:
         return pictures, [numbers_of(row) for row in rows]
 
 
-def to_request(
-    models: list[str] | None, attribute: str, method: str, held: list[str] | None, strength: float
-) -> EditRequest:
-    """What the controls say."""
-    return EditRequest(
-        tuple(models or ()), attribute or "", method or "", tuple(held or ()), float(strength)
-    )
+def kept(value: str, offered: tuple[str, ...]) -> str:
+    """A selection, or the first of what is offered where it is not among it."""
+    return value if value in offered or not offered else offered[0]
 
 
 def build_app(shelf: ModelShelf) -> gr.Blocks:
@@ -257,7 +244,8 @@ def build_app(shelf: ModelShelf) -> gr.Blocks:
                     with gr.Tab("Drawn face"):
                         source = _dropdown("Drawn by", "source")
                         samples = gr.Gallery(
-                            label="Samples", columns=4, height=210, format="png", buttons=[],
+                            label="Samples", show_label=False, columns=4,
+                            height=210, format="png", buttons=[],
                             allow_preview=False, interactive=False, elem_id="samples",
                         )  # fmt: skip
                         seed = gr.Number(
@@ -333,27 +321,6 @@ def _add_api(do: Callbacks, inputs: list[Any]) -> None:
     button.click(do.edit, inputs, [pictures, numbers], api_name="edit")
 
 
-def collect_models(extra: tuple[str, ...], cards: Path = CARDS) -> dict[str, str]:
-    """The models of model_cards/ and those named at launch.
-
-    Args:
-        extra: folders or Hub ids.
-        cards: the folder of bundled models.
-
-    Returns:
-        Name -> folder or Hub id.
-    """
-    catalogue = find_models(cards)
-    for source in extra:
-        folder = Path(source).expanduser()
-        name = folder.resolve().name if folder.is_dir() else source
-        stem, n = name, 2
-        while catalogue.get(name, source) != source:
-            name, n = f"{stem} ({n})", n + 1
-        catalogue[name] = source
-    return catalogue
-
-
 def launch(shelf: ModelShelf, **options: Any) -> gr.Blocks:
     """Serve the app; options go to Blocks.launch."""
     app = build_app(shelf)
@@ -367,7 +334,7 @@ def launch(shelf: ModelShelf, **options: Any) -> gr.Blocks:
 
 def main(arguments: Arguments) -> None:
     """Open what was named at launch, then serve."""
-    catalogue = collect_models(arguments.models)
+    catalogue = collect_models(arguments.models, CARDS)
     shelf = ModelShelf(catalogue)
     named = set(arguments.models)
     for name, source in catalogue.items():

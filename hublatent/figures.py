@@ -79,13 +79,13 @@ def grid(
     return sheet
 
 
-def enlarge(picture: Image.Image, side: int) -> Image.Image:
-    """Enlarge a small picture by a whole factor until it is at least `side` wide, with LANCZOS."""
-    factor = max(1, -(-side // picture.width))
-    if factor == 1:
+def fit(picture: Image.Image, low: int, high: int) -> Image.Image:
+    """Resize a picture, with LANCZOS, if its width is not between `low` and `high` pixels."""
+    width = min(max(picture.width, low), high)
+    if width == picture.width:
         return picture
-    size = (picture.width * factor, picture.height * factor)
-    return picture.resize(size, Image.Resampling.LANCZOS)
+    height = max(1, round(picture.height * width / picture.width))
+    return picture.resize((width, height), Image.Resampling.LANCZOS)
 
 
 def data_uri(picture: Image.Image) -> str:

@@ -1,6 +1,5 @@
 """One face, one edit, several models: what the app shows, without the app.
 
-ModelShelf    opens models by name and keeps the latest few
 Face          a picture that somebody brought or that a model drew
 EditRequest   which models, attribute, method and strength; also a link's query string
 compare_edits a row of pictures and numbers per model
@@ -9,190 +8,30 @@ compare_edits a row of pictures and numbers per model
 from __future__ import annotations
 
 import hashlib
-import json
 import math
-import re
-import threading
-from collections import OrderedDict
-from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import Any, TypeVar
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 from urllib.parse import quote
 
 import torch
 from PIL import Image
 from torch import Tensor
 
-from hublatent import models
-from hublatent.checkpoint import CONFIG_NAME, WEIGHTS_NAME
-from hublatent.direction import Direction, DirectionSet
+from hublatent.direction import Direction
 from hublatent.discovery import DEFAULT_METHOD
 from hublatent.editing import edit, probability, to_raw, traverse
-from hublatent.errors import DirectionError, HubError, HublatentError
-from hublatent.hub import DIRECTIONS_NAME
+from hublatent.errors import HublatentError
 from hublatent.images import face_crop, open_image, to_pil, to_tensor
 from hublatent.model import LatentModel
+from hublatent.shelf import ModelShelf, OpenModel
 
 MAX_STRENGTH = 6.0
 STRIP_STRENGTHS = (-6.0, -4.0, -2.0, 0.0, 2.0, 4.0, 6.0)
-MAX_OPEN_MODELS = 8
 MAX_ROWS = 8
 MAX_FACE_SIDE = 1024
 MAX_SEED = 2**31 - 1
-HOLDING_METHOD = "svm"  # the filter, which reads an attribute
 DEFAULT_ATTRIBUTE = "Eyeglasses"
-# Owner and name, and nothing that could be a path of this machine.
-_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
-
-Value = TypeVar("Value")
-
-
-class Cache:
-    """The latest results under their keys; safe for several threads."""
-
-    def __init__(self, capacity: int) -> None:
-        self.capacity = capacity
-        self._values: OrderedDict[Hashable, Any] = OrderedDict()
-        self._lock = threading.Lock()
-
-    def get(self, key: Hashable, make: Callable[[], Value]) -> Value:
-        """The value of a key, made where it is missing; two threads may make it twice."""
-        with self._lock:
-            if key in self._values:
-                self._values.move_to_end(key)
-                return self._values[key]  # type: ignore[no-any-return, unused-ignore]
-        value = make()
-        with self._lock:
-            self._values[key] = value
-            while len(self._values) > self.capacity:
-                self._values.popitem(last=False)
-        return value
-
-
-@dataclass(frozen=True, eq=False)
-class OpenModel:
-    """A loaded model with its directions, and what it has lately been asked.
-
-    Attributes:
-        name: what the app calls it.
-        model: the model.
-        directions: its directions; None where it has none.
-        problem: why it has none.
-    """
-
-    name: str
-    model: LatentModel
-    directions: DirectionSet | None
-    problem: str = ""
-    memory: Cache = field(default_factory=lambda: Cache(128))
-
-    def find(self, attribute: str, method: str, held: tuple[str, ...] = ()) -> Direction:
-        """The direction of an attribute, with the readings of others held where asked for."""
-        if self.directions is None:
-            raise DirectionError(self.problem)
-        direction = self.directions[attribute, method]
-        if attribute in held:
-            raise DirectionError(f"{attribute} cannot be held still while it is being edited.")
-        filters = [self.directions[name, HOLDING_METHOD] for name in held]
-        direction = direction.orthogonal_to(*filters)
-        return direction if direction.sigma is not None else direction.measured_on(self.model)
-
-
-class ModelShelf:
-    """Opens models by name, one thread at a time each, and keeps the latest in memory.
-
-    Args:
-        catalogue: name -> folder or Hub id, chosen by whoever runs the app.
-        device: where models run; None takes a GPU where there is one.
-    """
-
-    def __init__(self, catalogue: Mapping[str, str], device: str | None = None) -> None:
-        self.catalogue = dict(catalogue)
-        self.device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-        self._open: OrderedDict[str, OpenModel] = OrderedDict()
-        self._lock = threading.Lock()
-        self._loading: dict[str, threading.Lock] = {}
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The models on offer."""
-        return tuple(self.catalogue)
-
-    def open(self, name: str) -> OpenModel:
-        """A model of the catalogue, or one of the Hub by its id; never another local folder.
-
-        Raises:
-            HublatentError: it is neither, or cannot be loaded.
-        """
-        with self._lock:
-            if name in self._open:
-                self._open.move_to_end(name)
-                return self._open[name]
-            loading = self._loading.setdefault(name, threading.Lock())
-        with loading:  # another visitor may be loading the same model: wait for it
-            with self._lock:
-                if name in self._open:
-                    return self._open[name]
-            try:
-                opened = self._load(name)
-                with self._lock:
-                    self._open[name] = opened
-                    while len(self._open) > MAX_OPEN_MODELS:
-                        self._open.popitem(last=False)
-            finally:
-                with self._lock:
-                    self._loading.pop(name, None)
-            return opened
-
-    def _load(self, name: str) -> OpenModel:
-        source = self.catalogue.get(name)
-        # A visitor's Hub id is read as a stranger would read it, without the host's token.
-        token = None if source is not None else False
-        if source is None:
-            source = _checked_hub_id(name, self.names)
-        model = models.load(source, device=self.device, token=token)
-        try:
-            directions = DirectionSet.from_pretrained(source, model, model.commit, token=token)
-        except (DirectionError, HubError) as error:
-            has_file = (Path(source) / DIRECTIONS_NAME).is_file() or model.commit is not None
-            missing = f"{name} has no {DIRECTIONS_NAME}; make one with training/find_directions.py."
-            return OpenModel(name, model, None, str(error) if has_file else missing)
-        return OpenModel(name, model, directions)
-
-
-def find_models(folder: Path) -> dict[str, str]:
-    """The latent models in the subfolders of a folder.
-
-    Args:
-        folder: such as model_cards/; it may be missing.
-
-    Returns:
-        Name -> folder, by name.
-    """
-    if not folder.is_dir():
-        return {}
-    return {path.name: str(path) for path in sorted(folder.iterdir()) if _is_latent_model(path)}
-
-
-def _is_latent_model(folder: Path) -> bool:
-    if not (folder / WEIGHTS_NAME).is_file():
-        return False
-    try:
-        config = json.loads((folder / CONFIG_NAME).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
-    return isinstance(config, dict) and config.get("architecture") in models.ARCHITECTURES
-
-
-def _checked_hub_id(name: str, offered: Sequence[str]) -> str:
-    # hublatent.load() lets an existing folder win: no visitor may name one of this machine.
-    if not _HUB_ID.fullmatch(name) or ".." in name or Path(name).exists():
-        raise HubError(
-            f"{name!r} is no model of this app and no Hub id such as 'user/model'. "
-            f"Available: {', '.join(offered) or 'none'}."
-        )
-    return name
 
 
 @dataclass(frozen=True, eq=False)
@@ -271,6 +110,19 @@ class EditRequest:
         if len(self.models) > MAX_ROWS:
             raise HublatentError(f"{len(self.models)} models; at most {MAX_ROWS} are compared.")
 
+    @classmethod
+    def of(
+        cls,
+        models: Sequence[str] | None,
+        attribute: str | None,
+        method: str | None,
+        held: Sequence[str] | None,
+        strength: float,
+    ) -> EditRequest:
+        """What a page's controls say; an empty one is None."""
+        names, still = tuple(models or ()), tuple(held or ())
+        return cls(names, attribute or "", method or "", still, float(strength))
+
     def to_query(self) -> str:
         """The request as a link's query string."""
         values = {
@@ -280,7 +132,7 @@ class EditRequest:
             "hold": self.held,
             "strength": (f"{self.strength:g}",),
             "face": (self.source,),
-            "seed": (str(self.seed),),
+            "seed": (str(self.seed),) if self.source else (),
         }
         parts = [
             f"{key}={','.join(quote(v, safe='/') for v in value)}"
@@ -432,16 +284,3 @@ def _still(opened: OpenModel, face: Face, latents: Tensor, direction: Direction)
     steps = traverse(latents, direction, torch.tensor(STRIP_STRENGTHS))[0]  # (S, *latent_shape)
     (original,), (redrawn,) = to_pil(images), to_pil(reconstruction)
     return Still(original, redrawn, error, tuple(to_pil(model.decode(steps))))
-
-
-def offered_attributes(opened: Sequence[OpenModel]) -> tuple[str, ...]:
-    """The attributes that any of the models has a direction for."""
-    sets = [o.directions for o in opened if o.directions is not None]
-    return tuple(dict.fromkeys(name for s in sets for name in s.attributes))
-
-
-def offered_methods(opened: Sequence[OpenModel]) -> tuple[str, ...]:
-    """The methods that any of the models has directions of; the default first."""
-    sets = [o.directions for o in opened if o.directions is not None]
-    names = dict.fromkeys(name for s in sets for name in s.methods)
-    return tuple(sorted(names, key=lambda name: name != DEFAULT_METHOD))

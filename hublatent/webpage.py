@@ -7,10 +7,18 @@ from functools import lru_cache
 from html import escape
 from typing import Any
 
-from hublatent.figures import data_uri, enlarge, grid, strip
+from hublatent.figures import data_uri, fit, grid, strip
 from hublatent.session import MAX_STRENGTH, STRIP_STRENGTHS, EditRequest, Row, Still
 
-EDITED_SIDE, FRAME_SIDE = 256, 128
+# Smallest and largest width at which pictures are sent; the browser shows them larger. Small ones
+# keep a slider move quick: all rows are sent again.
+INPUT_SIDES, EDITED_SIDES, FRAME_SIDES = (64, 256), (128, 512), (64, 128)
+DOWNLOAD_SIDE = 128
+# Replaces the address without a new entry in the history; browsers limit how often that may be.
+LINK_JS = """(query) => {
+  try { history.replaceState(null, "", query || location.pathname); } catch (error) {}
+  return new URL(query, location.href).href;
+}"""
 CSS = """
 .gradio-container { max-width: 1240px !important; margin: 0 auto !important; }
 /* Captions stay as the samples' alternative texts; on small pictures they would hide the face. */
@@ -54,19 +62,22 @@ def figure(uri: str, alt: str, caption: str) -> str:
 @lru_cache(maxsize=64)
 def still_html(still: Still, name: str, attribute: str) -> tuple[str, str]:
     """The parts of a row that do not move with the slider: the inputs and the strip."""
-    error = "drawn by it" if still.error is None else f"MSE {still.error:.4f}"
-    inputs = figure(data_uri(still.original), f"The face as {name} sees it", "original")
+    own = still.error is None
+    caption = "its own drawing" if own else f"reconstruction, MSE {still.error:.4f}"
+    inputs = figure(
+        data_uri(fit(still.original, *INPUT_SIDES)), f"The face as {name} sees it", "original"
+    )
     inputs += figure(
-        data_uri(still.reconstruction), f"{name}'s unedited picture", f"unedited, {error}"
+        data_uri(fit(still.reconstruction, *INPUT_SIDES)), f"{name}'s unedited picture", caption
     )
     ticks = "".join(f"<span>{sigmas(s)}</span>" for s in STRIP_STRENGTHS)
     alt = f"{attribute} in {name} from -{MAX_STRENGTH:g} to +{MAX_STRENGTH:g} sigma"
-    frames = strip([enlarge(frame, FRAME_SIDE) for frame in still.frames])
+    frames = strip([fit(frame, *FRAME_SIDES) for frame in still.frames])
     image = f'<img src="{data_uri(frames)}" alt="{escape(alt)}" decoding="sync">'
-    caption = f'<figcaption class="hl-ticks">{ticks}</figcaption>'
+    scale = f'<figcaption class="hl-ticks">{ticks}</figcaption>'
     return (
         f'<div class="hl-inputs">{inputs}</div>',
-        f'<figure class="hl-strip">{image}{caption}</figure>',
+        f'<figure class="hl-strip">{image}{scale}</figure>',
     )
 
 
@@ -81,7 +92,7 @@ def row_html(row: Row, request: EditRequest) -> str:
         numbers += f"; the model's own reading of {request.attribute}: {change}"
     inputs, frames = still_html(row.still, row.name, request.attribute)
     alt = f"The face with {request.attribute} {request.strength:+.1f} sigma in {row.name}"
-    edited = figure(data_uri(enlarge(row.edited, EDITED_SIDE)), alt, "edited")
+    edited = figure(data_uri(fit(row.edited, *EDITED_SIDES)), alt, "edited")
     pictures = f'<div class="hl-pictures">{inputs}{edited}{frames}</div>'
     return f"{head}<p>{escape(numbers)}</p>{pictures}</section>"
 
@@ -104,8 +115,11 @@ def download_html(rows: Sequence[Row], request: EditRequest) -> str:
     done = [row for row in rows if row.still is not None]
     if not done:
         return ""
-    frames = [[enlarge(f, FRAME_SIDE).resize((FRAME_SIDE, FRAME_SIDE)) for f in r.still.frames]
-              for r in done if r.still is not None]  # fmt: skip
+    frames = [
+        [fit(frame, DOWNLOAD_SIDE, DOWNLOAD_SIDE) for frame in row.still.frames]
+        for row in done
+        if row.still is not None
+    ]
     held = f", holding {', '.join(request.held)}" if request.held else ""
     title = f"{request.attribute} ({request.method}{held})"
     sheet = grid(frames, [r.name for r in done], [sigmas(s) for s in STRIP_STRENGTHS], title)

@@ -16,19 +16,22 @@ from PIL import Image
 from hublatent import models
 from hublatent.editing import edit, probability
 from hublatent.errors import DirectionError, HubError, HublatentError, ImageError
-from hublatent.figures import data_uri, enlarge, grid, strip
+from hublatent.figures import data_uri, fit, grid, strip
 from hublatent.images import to_pil, to_tensor
 from hublatent.session import (
-    MAX_OPEN_MODELS,
     STRIP_STRENGTHS,
     EditRequest,
-    ModelShelf,
     compare_edits,
     drawn_face,
+    uploaded_face,
+)
+from hublatent.shelf import (
+    MAX_OPEN_MODELS,
+    ModelShelf,
+    collect_models,
     find_models,
     offered_attributes,
     offered_methods,
-    uploaded_face,
 )
 from hublatent.webpage import download_html, results_html
 from tests.tiny_models import build_model_folders, save_model, tiny_eigenfaces, tiny_vae
@@ -283,6 +286,11 @@ def test_a_link_restores_the_request() -> None:
     assert EditRequest.from_query({}, request) == request
 
 
+def test_an_upload_is_not_part_of_a_link() -> None:
+    query = EditRequest(("vae-tiny",), source="", seed=5).to_query()
+    assert "seed" not in query and "face" not in query
+
+
 @pytest.mark.parametrize(
     "query", [{"strength": "7"}, {"strength": "nan"}, {"strength": "x"}, {"seed": "inf"},
               {"models": "a,b,c,d,e,f,g,h,i"}],
@@ -311,7 +319,9 @@ def test_strip_and_grid_place_every_picture() -> None:
         strip([pictures[0], Image.new("RGB", (9, 8))])
     with pytest.raises(HublatentError, match="row labels"):
         grid([pictures], ["a", "b"], ["1", "2", "3"])
-    assert enlarge(pictures[0], 25).size == (30, 24)
+    assert fit(pictures[0], 25, 50).size == (25, 20)
+    assert fit(pictures[0], 2, 5).size == (5, 4)
+    assert fit(pictures[0], 5, 20) is pictures[0]
     assert data_uri(pictures[0]).startswith("data:image/png;base64,")
 
 
@@ -357,9 +367,8 @@ def test_without_models_the_page_says_what_to_do() -> None:
 
 
 def test_models_named_at_launch_join_those_found(folder: Path, tmp_path: Path) -> None:
-    app = pytest.importorskip("app")
     twin = save_model(tiny_vae(), tmp_path / "vae-tiny")
-    found = app.collect_models((str(twin), "user/repo"), folder)
+    found = collect_models((str(twin), "user/repo"), folder)
     assert set(found) == {*find_models(folder), "vae-tiny (2)", "user/repo"}
     assert found["vae-tiny (2)"] == str(twin)
 

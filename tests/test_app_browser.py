@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from hublatent.session import ModelShelf, find_models
+from hublatent.shelf import ModelShelf, find_models
 from tests.tiny_models import build_model_folders
 
 pytestmark = pytest.mark.browser
 WIDTHS = {"desk": (1280, 900), "phone": (390, 844)}
-PATIENCE = 30_000
+PATIENCE = 20_000
 
 
 @pytest.fixture(scope="module")
@@ -120,8 +120,7 @@ def test_uploads_are_shown_or_refused_in_words(page: Any, address: str, tmp_path
     page.locator("#upload input[type=file]").set_input_files(str(bad))
     page.get_by_text("is not a picture").wait_for()
     assert edited(page) == before
-    page.goto(address)
-    page.wait_for_selector(".hl-row img")
+    open_page(page, address)
     page.get_by_role("tab", name="Your picture").click()
     page.locator("#upload input[type=file]").set_input_files(str(good))
     page.wait_for_function("!location.search.includes('seed')")
