@@ -33,7 +33,6 @@ from hublatent.session import (
 )
 from hublatent.shelf import (
     ModelShelf,
-    OpenModel,
     collect_models,
     offered_attributes,
     offered_methods,
@@ -227,8 +226,7 @@ def build_app(shelf: ModelShelf) -> gr.Blocks:
     first = do.first_request()
     with gr.Blocks(title="hublatent", analytics_enabled=False, delete_cache=(3600, 86400)) as app:
         gr.Markdown(
-            "# hublatent\nOne face, one attribute, one slider: the same edit in several "
-            "generative models."
+            "# hublatent\nOne face, one slider: the same edit in several generative models."
         )
         face = gr.State(None, time_to_live=3600)
         query = gr.Textbox(visible="hidden", elem_id="query", label="Query")
@@ -245,7 +243,7 @@ def build_app(shelf: ModelShelf) -> gr.Blocks:
                         source = _dropdown("Drawn by", "source")
                         samples = gr.Gallery(
                             label="Samples", show_label=False, columns=4,
-                            height=210, format="png", buttons=[],
+                            height=180, format="png", buttons=[],
                             allow_preview=False, interactive=False, elem_id="samples",
                         )  # fmt: skip
                         seed = gr.Number(
@@ -257,10 +255,7 @@ def build_app(shelf: ModelShelf) -> gr.Blocks:
                             label="A picture of a face, of any size", file_types=["image"],
                             height=150, elem_id="upload",
                         )  # fmt: skip
-                        gr.Markdown(
-                            "The largest centred square is used. An uploaded face is not part of "
-                            "the link below."
-                        )
+                        gr.Markdown("Its central square is used. It is not part of the link.")
                 with gr.Accordion("Method and what to hold still", open=False):
                     method = _dropdown("Method", "method", "joint moves the attribute alone; "
                                        "svm is the paper's")  # fmt: skip
@@ -287,7 +282,10 @@ def build_app(shelf: ModelShelf) -> gr.Blocks:
             **private,
         )  # fmt: skip
         latest: dict[str, Any] = {"trigger_mode": "always_last", "show_progress": "hidden"}
-        strength.input(do.slide, [face, *controls], [results, query], **latest, **private)
+        # Without the queue's two requests per move; a page sends its next move after the answer.
+        strength.input(
+            do.slide, [face, *controls], [results, query], queue=False, **latest, **private
+        )
         for control in (attribute, method, hold):
             control.input(do.redraw, [face, *controls], views, **latest, **private)
         models.input(

@@ -20,13 +20,17 @@ LINK_JS = """(query) => {
   return new URL(query, location.href).href;
 }"""
 CSS = """
+:root, .dark { --block-info-text-color: var(--body-text-color); }
 .gradio-container { max-width: 1240px !important; margin: 0 auto !important; }
 /* Captions stay as the samples' alternative texts; on small pictures they would hide the face. */
 #samples .caption-label { display: none; }
-#samples .grid-container { grid-template-columns: repeat(4, minmax(0, 1fr)); gap: 6px; }
-#samples .thumbnail-item, #samples .gallery-item { min-width: 0; width: 100%; }
-#models .info, #hold .info { color: var(--body-text-color); }
-#strength { position: sticky; top: 0; z-index: 5; }
+#samples .grid-container { grid-template-columns: repeat(4, minmax(0, 1fr)); gap: 6px;
+  grid-template-rows: auto !important; grid-auto-rows: min-content !important; }
+#samples .thumbnail-item, #samples .gallery-item { min-width: 0; width: 100%;
+  height: auto !important; aspect-ratio: 1; }
+/* The slider stays in sight, which a hidden overflow around it would prevent. */
+.gradio-container { overflow: clip !important; }
+.form:has(> #strength) { position: sticky; top: 0; z-index: 5; overflow: visible; }
 .hl-row { border-top: 1px solid var(--border-color-primary); padding: 12px 0; }
 .hl-row h3 { margin: 0 0 2px; font-size: 1.05rem; overflow-wrap: anywhere; }
 .hl-row p { margin: 0 0 8px; }

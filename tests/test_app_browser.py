@@ -77,6 +77,10 @@ def test_the_page_fits_and_the_slider_edits_every_row(page: Any, address: str) -
     page.locator("#strength input[type=number]").fill("-5")
     wait_for_query(page, "strength=-5")
     assert all(edited(page, row) != old for row, old in enumerate(before))
+    page.locator(".hl-row").nth(2).scroll_into_view_if_needed()
+    page.mouse.wheel(0, 600)
+    page.wait_for_function("scrollY > 300")
+    assert page.locator("#strength").bounding_box()["y"] >= 0, "the slider stays in sight"
     for image in page.locator(".hl-row img").all():
         assert image.get_attribute("alt")
 
@@ -125,7 +129,7 @@ def test_uploads_are_shown_or_refused_in_words(page: Any, address: str, tmp_path
     page.locator("#upload input[type=file]").set_input_files(str(good))
     page.wait_for_function("!location.search.includes('seed')")
     assert edited(page) != before
-    assert page.get_by_text("not part of the link").is_visible()
+    assert page.get_by_text("It is not part of the link").is_visible()
 
 
 def test_a_typed_path_is_refused_in_its_row(page: Any, address: str) -> None:
