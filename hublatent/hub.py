@@ -6,30 +6,45 @@ reads strictly: config and weights come from one commit, and every tensor has to
 
 from __future__ import annotations
 
+import hashlib
 import logging
+import re
 import tempfile
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
-import httpx2
-from huggingface_hub import CommitOperationAdd, HfApi, PyTorchModelHubMixin, snapshot_download
-from huggingface_hub import errors as hub_errors
-from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined, unused-ignore]
+from huggingface_hub import HfApi, PyTorchModelHubMixin, hf_hub_download
+from huggingface_hub.hf_api import ModelInfo, RepoSibling
 from torch import Tensor
 
 from hublatent import checkpoint
-from hublatent.checkpoint import CONFIG_NAME, FORMAT_VERSION, WEIGHTS_NAME
+from hublatent.checkpoint import CONFIG_NAME, FORMAT_VERSION, PICKLE_SUFFIXES, WEIGHTS_NAME
 from hublatent.errors import CheckpointError, HubError
+from hublatent.hub_client import CONNECT_SECONDS, ask, check_repo_id, is_passing
+from hublatent.publishing import (
+    CARD_NAME,
+    DIRECTIONS_NAME,
+    PUBLISHED_FILES,
+    SAMPLES_NAME,
+    publish,
+)
 
-DIRECTIONS_NAME = "directions.safetensors"
-CARD_NAME = "README.md"
-SAMPLES_NAME = "samples.png"
+__all__ = [
+    "CARD_NAME",
+    "DIRECTIONS_NAME",
+    "MODEL_FILES",
+    "PUBLISHED_FILES",
+    "SAMPLES_NAME",
+    "HubModel",
+    "Snapshot",
+    "publish",
+    "snapshot",
+]
+
 MODEL_FILES = (CONFIG_NAME, WEIGHTS_NAME)
-PUBLISHED_FILES = (CONFIG_NAME, WEIGHTS_NAME, DIRECTIONS_NAME, CARD_NAME, SAMPLES_NAME)
 MAX_DOWNLOAD_BYTES = 2 << 30
-HUB_TIMEOUT_SECONDS = 10.0
 
 logger = logging.getLogger("hublatent")
 Model = TypeVar("Model", bound="HubModel")
@@ -58,9 +73,12 @@ def snapshot(
     cache_dir: str | Path | None = None,
     local_files_only: bool = False,
     files: tuple[str, ...] = MODEL_FILES,
+    optional: tuple[str, ...] = (),
     max_bytes: int = MAX_DOWNLOAD_BYTES,
 ) -> Snapshot:
     """Resolve a folder or a Hub id to files on this machine, all of one commit.
+
+    While the Hub is away or busy, the cache's copy serves, with a warning in the log.
 
     Args:
         source: an existing folder, which wins, or a Hub id such as "user/btcvae-celeba".
@@ -68,99 +86,135 @@ def snapshot(
         token: a Hub token; None takes the stored one.
         cache_dir: where downloads are kept; None takes the Hub client's folder.
         local_files_only: take what is in the cache and ask nobody.
-        files: the names that are wanted; others are never downloaded.
+        files: the names that have to be there; others are never downloaded.
+        optional: names that are taken too where the repository has them.
         max_bytes: refuse a larger download.
 
     Returns:
         The snapshot.
 
     Raises:
-        HubError: the source does not exist, may not be read, is too large or cannot be reached.
+        HubError: the source does not exist, lacks a file, may not be read, is too large, did not
+            arrive as announced, or cannot be reached.
     """
     folder = Path(source).expanduser()
     if folder.is_dir():
         return Snapshot(str(source), folder, None)
-    _check_repo_id(str(source))
     repo = str(source)
-
-    def download(local: bool) -> Path:
-        return Path(
-            snapshot_download(
-                repo,
-                revision=revision,
-                token=token,
-                cache_dir=cache_dir,
-                allow_patterns=list(files),
-                local_files_only=local,
-            )
-        )
-
+    check_repo_id(repo)
+    cache = _Cache(repo, revision, token, cache_dir)
     if local_files_only:
-        path = _explained(lambda: download(True), repo, revision)
-        return Snapshot(repo, path, path.name)
+        return cache.get(files, optional)
     try:
-        commit = _check_remote(repo, revision, token, files, max_bytes)
-    except (httpx2.TransportError, hub_errors.OfflineModeIsEnabled) as error:
-        path = _explained(lambda: download(True), repo, revision)
-        logger.warning("The Hub cannot be reached (%s); %s comes from the cache.", error, repo)
-        return Snapshot(repo, path, path.name)
-    path = _explained(lambda: download(False), repo, revision)
-    if path.name != commit:
-        raise HubError(f"{repo} was changed while it was being read; try again.")
-    return Snapshot(repo, path, commit)
+        info = ask(lambda: cache.look_up(), repo, revision)
+        wanted = _check_files(repo, info, files, optional, max_bytes)
+        return cache.fill(info, wanted)
+    except HubError as error:
+        if not is_passing(error.__cause__):
+            raise
+        try:
+            cached = cache.get(files, optional)
+        except HubError:
+            raise error from error.__cause__
+        logger.warning("%s %s comes from the cache, at %s.", error, repo, cached.commit)
+        return cached
 
 
-def publish(
-    folder: str | Path,
-    repo: str,
-    *,
-    private: bool = False,
-    revision: str | None = None,
-    create_pr: bool = False,
-    token: str | bool | None = None,
-    message: str = "Publish with hublatent",
-    files: tuple[str, ...] = PUBLISHED_FILES,
-) -> str:
-    """Send the published files of a folder to the Hub in one commit.
+@dataclass(frozen=True)
+class _Cache:
+    """One repository at one revision, in the Hub client's cache."""
 
-    Args:
-        folder: the folder; only the names in `files` are sent.
-        repo: the Hub id; made where it does not exist.
-        private: whether a new repository is private.
-        revision: the branch to commit to.
-        create_pr: open a pull request instead of committing to the branch.
-        token: a Hub token with write access; None takes the stored one.
-        message: the commit's summary.
-        files: the allow-list.
+    repo: str
+    revision: str | None
+    token: str | bool | None
+    cache_dir: str | Path | None
 
-    Returns:
-        The commit's URL.
-
-    Raises:
-        HubError: the Hub refused, or somebody else committed in between.
-    """
-    _check_repo_id(repo)
-    paths = [Path(folder) / name for name in files if (Path(folder) / name).is_file()]
-    if not paths:
-        raise HubError(f"{folder} holds none of {', '.join(files)}; there is nothing to publish.")
-    api = HfApi(token=token)
-
-    def commit() -> str:
-        api.create_repo(repo, private=private, exist_ok=True)
-        if revision is not None:
-            api.create_branch(repo, branch=revision, exist_ok=True)
-        parent = api.model_info(repo, revision=revision, timeout=HUB_TIMEOUT_SECONDS).sha
-        result = api.create_commit(
-            repo,
-            [CommitOperationAdd(path_in_repo=p.name, path_or_fileobj=p) for p in paths],
-            commit_message=message,
-            revision=revision,
-            create_pr=create_pr,
-            parent_commit=parent,
+    def look_up(self) -> ModelInfo:
+        """Ask the Hub which commit the revision is, and what files it holds."""
+        return HfApi(token=self.token).model_info(
+            self.repo, revision=self.revision, files_metadata=True, timeout=CONNECT_SECONDS
         )
-        return str(result.pr_url or result.commit_url)
 
-    return _explained(commit, repo, revision)
+    def get(self, files: tuple[str, ...], optional: tuple[str, ...]) -> Snapshot:
+        """The files that are here, from one commit; asks nobody."""
+        paths = [self._file(name, self.revision, local=True) for name in files]
+        for name in optional:
+            if (paths[0].parent / name).is_file():
+                paths.append(paths[0].parent / name)
+        return Snapshot(self.repo, paths[0].parent, paths[0].parent.name)
+
+    def fill(self, info: ModelInfo, files: Mapping[str, RepoSibling]) -> Snapshot:
+        """Download what is missing of one commit, and check all of it."""
+        commit = str(info.sha)
+        for name, announced in files.items():
+            _check_content(self.repo, self._file(name, commit), announced)
+        folder = self._file(next(iter(files)), commit).parent
+        if self.revision is None or not re.fullmatch("[0-9a-f]{40}", self.revision):
+            # Only now, with every file there, is the branch's name pointed at this commit.
+            self._file(next(iter(files)), self.revision)
+        return Snapshot(self.repo, folder, commit)
+
+    def _file(self, name: str, revision: str | None, local: bool = False) -> Path:
+        def download() -> Path:
+            return Path(
+                hf_hub_download(
+                    self.repo,
+                    name,
+                    revision=revision,
+                    token=self.token,
+                    cache_dir=self.cache_dir,
+                    local_files_only=local,
+                )
+            )
+
+        return ask(download, self.repo, self.revision)
+
+
+def _check_files(
+    repo: str, info: ModelInfo, files: tuple[str, ...], optional: tuple[str, ...], limit: int
+) -> dict[str, RepoSibling]:
+    """Look at a repository before downloading: does it hold the files, and how large are they?"""
+    found = {s.rfilename: s for s in info.siblings or []}
+    missing = [name for name in files if name not in found]
+    if missing:
+        pickles = sorted(name for name in found if name.endswith(PICKLE_SUFFIXES))
+        hint = f" Not read, since a pickle can run code: {', '.join(pickles[:3])}."
+        raise HubError(
+            f"{repo} holds no {' and no '.join(missing)}; it is not what was asked for."
+            f"{hint if pickles else ''}"
+        )
+    wanted = {name: found[name] for name in (*files, *optional) if name in found}
+    total = sum(s.size or 0 for s in wanted.values())
+    if total > limit:
+        raise HubError(
+            f"{repo} would download {total / 1e6:,.0f} MB; the limit is {limit / 1e6:,.0f} MB. "
+            "Raise max_bytes if you trust it."
+        )
+    return wanted
+
+
+def _check_content(repo: str, path: Path, announced: RepoSibling) -> None:
+    """Compare a file with the size and hash that the Hub lists; take a wrong one out of the cache.
+
+    The client itself does not look at hashes.
+    """
+    size = path.stat().st_size
+    expected: str | None
+    if announced.lfs is not None:
+        digest, expected = hashlib.sha256(), announced.lfs.sha256
+    else:  # the name that git gives to a file's content
+        digest, expected = hashlib.sha1(f"blob {size}\0".encode()), announced.blob_id
+    with path.open("rb") as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    if expected is None or (size == announced.size and digest.hexdigest() == expected):
+        return
+    path.resolve().unlink(missing_ok=True)
+    path.unlink(missing_ok=True)
+    raise HubError(
+        f"{path.name} of {repo} did not arrive as the Hub lists it (its size or hash is another); "
+        "it was thrown away. Try again."
+    )
 
 
 class HubModel(PyTorchModelHubMixin, library_name="hublatent", license="other"):
@@ -290,113 +344,3 @@ class HubModel(PyTorchModelHubMixin, library_name="hublatent", license="other"):
 
     def _weights(self) -> dict[str, Tensor]:
         return self.state_dict()  # type: ignore[attr-defined]
-
-
-def _check_repo_id(repo: str) -> None:
-    try:
-        validate_repo_id(repo)
-    except hub_errors.HFValidationError as error:
-        raise HubError(
-            f"{repo!r} is neither an existing folder nor a Hub id such as 'user/model'."
-        ) from error
-
-
-def _check_remote(
-    repo: str, revision: str | None, token: str | bool | None, files: tuple[str, ...], limit: int
-) -> str:
-    """Look at a repository before downloading: does it hold the files, and how large are they?"""
-    api = HfApi()
-    try:
-        info = api.model_info(
-            repo, revision=revision, files_metadata=True, timeout=HUB_TIMEOUT_SECONDS, token=token
-        )
-    except hub_errors.HfHubHTTPError as error:
-        raise explain(error, repo, revision) from error
-    sizes = {s.rfilename: s.size or 0 for s in info.siblings or []}
-    if files[0] not in sizes:
-        raise HubError(f"{repo} holds no {files[0]}; it is not a hublatent repository.")
-    total = sum(size for name, size in sizes.items() if name in files)
-    if total > limit:
-        raise HubError(
-            f"{repo} would download {total / 1e6:,.0f} MB; the limit is {limit / 1e6:,.0f} MB. "
-            "Raise max_bytes if you trust it."
-        )
-    return str(info.sha)
-
-
-Result = TypeVar("Result")
-
-
-def _explained(action: Callable[[], Result], repo: str, revision: str | None) -> Result:
-    """Run a Hub action; what the client raises becomes one HubError in plain words."""
-    try:
-        return action()
-    except (
-        hub_errors.HfHubHTTPError,
-        hub_errors.LocalEntryNotFoundError,
-        hub_errors.OfflineModeIsEnabled,
-        httpx2.HTTPError,
-        OSError,
-    ) as error:
-        raise explain(error, repo, revision) from error
-
-
-def explain(error: Exception, repo: str, revision: str | None = None) -> HubError:
-    """Put an error of the Hub client into one sentence that says what to do.
-
-    Args:
-        error: what huggingface_hub or its HTTP library raised.
-        repo: the Hub id.
-        revision: the revision asked for.
-
-    Returns:
-        The error to raise.
-    """
-    for kind, sentence in _SENTENCES:
-        if isinstance(error, kind):
-            return HubError(sentence.format(repo=repo, revision=revision or "main"))
-    response = getattr(error, "response", None)
-    status = getattr(response, "status_code", None)
-    if status in _STATUS_SENTENCES:
-        return HubError(_STATUS_SENTENCES[status].format(repo=repo))
-    if isinstance(error, hub_errors.HfHubHTTPError):
-        return HubError(f"The Hub answered {status} for {repo}. Try again later.")
-    if isinstance(error, httpx2.HTTPError):
-        return HubError(f"The connection to the Hub broke while {repo} was in hand. Try again.")
-    return HubError(f"{repo} could not be written or read here: {error}.")
-
-
-# Most specific first: a gated repository is also a missing one to the client.
-_SENTENCES: tuple[tuple[type[Exception], str], ...] = (
-    (
-        hub_errors.GatedRepoError,
-        "{repo} is gated: ask for access on its page on the Hub, then log in with: hf auth login",
-    ),
-    (
-        hub_errors.RepositoryNotFoundError,
-        "{repo} does not exist on the Hub, or is private: check the spelling, or log in with: "
-        "hf auth login",
-    ),
-    (hub_errors.DisabledRepoError, "{repo} has been disabled on the Hub."),
-    (
-        hub_errors.RevisionNotFoundError,
-        "{repo} has no revision {revision!r}; expected a branch, a tag or a commit.",
-    ),
-    (hub_errors.RemoteEntryNotFoundError, "{repo} lacks a file that was asked for."),
-    (
-        hub_errors.LocalEntryNotFoundError,
-        "{repo} at {revision} is not in the cache, and the Hub cannot be reached. "
-        "Try again with a connection.",
-    ),
-    (
-        hub_errors.OfflineModeIsEnabled,
-        "{repo} is not in the cache, and HF_HUB_OFFLINE forbids to ask the Hub.",
-    ),
-)
-_STATUS_SENTENCES = {
-    401: "The Hub wants a login for {repo}: run hf auth login, or pass a token.",
-    403: "The token in use may not do this to {repo}; it needs write access to its owner's models.",
-    409: "{repo} is being changed by somebody else. Try again.",
-    412: "{repo} was changed by somebody else meanwhile; nothing was overwritten. Try again.",
-    429: "The Hub asks to slow down. Try {repo} again in a few minutes.",
-}

@@ -1,0 +1,204 @@
+"""Asking the Hugging Face Hub: bounded waiting, and the client's errors in plain words."""
+
+from __future__ import annotations
+
+import importlib
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from huggingface_hub import errors as hub_errors
+from huggingface_hub import get_session, hf_raise_for_status
+from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
+
+from hublatent.errors import HubError
+
+# Seconds; the read limit is long because the Hub may take its time over a large commit.
+CONNECT_SECONDS = 10.0
+READ_SECONDS = 60.0
+# The client would retry a busy or ill Hub for half a minute, or as long as the Hub says.
+MAX_FAILED_ANSWERS = 2
+_BUSY = (408, 429, 500, 502, 503, 504)
+
+# huggingface_hub 1 speaks through httpx, 2 through httpx2, whose exceptions are unrelated classes.
+HTTPError: type[Exception] = next(
+    kind for kind in hub_errors.HfHubHTTPError.__mro__ if kind.__name__ == "HTTPError"
+)
+TransportError: type[Exception] = importlib.import_module(
+    HTTPError.__module__.partition(".")[0]
+).TransportError
+
+Result = TypeVar("Result")
+
+
+@dataclass
+class _Patience:
+    n_failed: int = 0
+
+
+_patience: ContextVar[_Patience | None] = ContextVar("hublatent_patience", default=None)
+
+
+@contextmanager
+def bounded() -> Iterator[None]:
+    """Inside the block this thread's requests have time limits and few retries.
+
+    The client's session is shared by the whole process: its hooks act only on requests that are
+    made inside such a block.
+    """
+    session = get_session()
+    for event, hook in (("request", _limit_times), ("response", _limit_retries)):
+        hooks = session.event_hooks
+        if hook not in hooks[event]:
+            hooks[event].append(hook)
+            session.event_hooks = hooks
+    outer = _patience.set(_Patience())
+    try:
+        yield
+    finally:
+        _patience.reset(outer)
+
+
+def _limit_times(request: Any) -> None:
+    if _patience.get() is None:
+        return
+    given = request.extensions.get("timeout", {})
+    limits = {"connect": CONNECT_SECONDS, "pool": CONNECT_SECONDS}
+    limits |= {"read": READ_SECONDS, "write": READ_SECONDS}
+    known = {name: seconds for name, seconds in given.items() if seconds is not None}
+    request.extensions["timeout"] = limits | known
+
+
+def _limit_retries(response: Any) -> None:
+    """Raise where the client would wait too long before it asks again."""
+    patience = _patience.get()
+    if patience is None or response.status_code not in _BUSY:
+        return
+    patience.n_failed += 1
+    told_to_wait = response.status_code == 429 or "retry-after" in response.headers
+    if told_to_wait or patience.n_failed > MAX_FAILED_ANSWERS:
+        response.read()
+        hf_raise_for_status(response)
+
+
+def ask(action: Callable[[], Result], repo: str, revision: str | None = None) -> Result:
+    """Run a Hub action, bounded; what the client raises becomes one HubError in plain words.
+
+    Args:
+        action: what to do.
+        repo: the Hub id, for the message.
+        revision: the revision asked for, for the message.
+
+    Returns:
+        What the action returns.
+
+    Raises:
+        HubError: the Hub, the way to it or the disk refused.
+    """
+    try:
+        with bounded():
+            return action()
+    except (
+        HTTPError,
+        hub_errors.LocalEntryNotFoundError,
+        hub_errors.OfflineModeIsEnabled,
+        json.JSONDecodeError,
+        OSError,
+    ) as error:
+        raise explain(error, repo, revision) from error
+
+
+def is_passing(error: BaseException | None) -> bool:
+    """Whether an error says that the Hub is away or busy, so that a cached copy may serve."""
+    if isinstance(error, hub_errors.LocalEntryNotFoundError) and error.__cause__ is not None:
+        return is_passing(error.__cause__)
+    if isinstance(error, hub_errors.HfHubHTTPError):
+        return _status(error) in _BUSY
+    return isinstance(error, (TransportError, hub_errors.OfflineModeIsEnabled))
+
+
+def check_repo_id(repo: str) -> None:
+    """Refuse what is no Hub id."""
+    try:
+        validate_repo_id(repo)
+    except hub_errors.HFValidationError as error:
+        raise HubError(
+            f"{repo!r} is neither an existing folder nor a Hub id such as 'user/model'."
+        ) from error
+
+
+def explain(error: BaseException, repo: str, revision: str | None = None) -> HubError:
+    """Put an error of the Hub client into one sentence that says what to do.
+
+    Args:
+        error: what huggingface_hub or its HTTP library raised.
+        repo: the Hub id.
+        revision: the revision asked for.
+
+    Returns:
+        The error to raise.
+    """
+    # "Not in the cache" is what the client says at last; why the Hub was no help is the cause.
+    if isinstance(error, hub_errors.LocalEntryNotFoundError) and error.__cause__ is not None:
+        return explain(error.__cause__, repo, revision)
+    for kind, sentence in _SENTENCES:
+        if isinstance(error, kind):
+            return HubError(sentence.format(repo=repo, revision=revision or "main"))
+    status = _status(error)
+    if status in _STATUS_SENTENCES:
+        return HubError(_STATUS_SENTENCES[status].format(repo=repo))
+    if isinstance(error, hub_errors.HfHubHTTPError):
+        return HubError(f"The Hub answered {status} for {repo}. Try again later.")
+    if isinstance(error, json.JSONDecodeError):
+        return HubError(f"What answered for {repo} is not the Hub; is a proxy in between?")
+    if "Consistency check failed" in str(error):
+        return HubError(f"A file of {repo} did not come with the size it was announced with.")
+    return HubError(f"{repo} could not be written or read here: {error}.")
+
+
+def _status(error: BaseException) -> int | None:
+    return getattr(getattr(error, "response", None), "status_code", None)
+
+
+# Most specific first: a gated repository is also a missing one to the client.
+_SENTENCES: tuple[tuple[type[BaseException], str], ...] = (
+    (
+        hub_errors.GatedRepoError,
+        "{repo} is gated: ask for access on its page on the Hub, then log in with: hf auth login",
+    ),
+    (
+        hub_errors.RepositoryNotFoundError,
+        "{repo} does not exist on the Hub, or is private: check the spelling, or log in with: "
+        "hf auth login",
+    ),
+    (hub_errors.DisabledRepoError, "{repo} has been disabled on the Hub."),
+    (
+        hub_errors.RevisionNotFoundError,
+        "{repo} has no revision {revision!r}; expected a branch, a tag or a commit.",
+    ),
+    (hub_errors.RemoteEntryNotFoundError, "{repo} lacks a file that was asked for."),
+    (
+        hub_errors.LocalEntryNotFoundError,
+        "{repo} at {revision} is not in the cache, or not whole. Load it once with a connection "
+        "and without local_files_only.",
+    ),
+    (
+        hub_errors.OfflineModeIsEnabled,
+        "{repo} is not in the cache, and HF_HUB_OFFLINE forbids to ask the Hub.",
+    ),
+    (
+        TransportError,
+        "The Hub cannot be reached, or the connection broke, while {repo} was in hand. Try again "
+        "with a connection.",
+    ),
+)
+_STATUS_SENTENCES = {
+    401: "The Hub wants a login for {repo}: run hf auth login, or pass a token.",
+    403: "The token in use may not do this to {repo}; it needs write access to its owner's models.",
+    409: "{repo} is being changed by somebody else. Try again.",
+    412: "{repo} was changed by somebody else meanwhile; nothing was overwritten. Try again.",
+    429: "The Hub asks to slow down. Try {repo} again in a few minutes.",
+}

@@ -1,0 +1,148 @@
+"""Publishing: what a folder must be to go to the Hub, and the one commit that takes it there."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from huggingface_hub import CommitOperationAdd, HfApi
+
+from hublatent.checkpoint import CONFIG_NAME, WEIGHTS_NAME
+from hublatent.errors import HubError
+from hublatent.hub_client import ask, check_repo_id
+
+if TYPE_CHECKING:
+    from hublatent.model import LatentModel
+
+DIRECTIONS_NAME = "directions.safetensors"
+CARD_NAME = "README.md"
+SAMPLES_NAME = "samples.png"
+PUBLISHED_FILES = (CONFIG_NAME, WEIGHTS_NAME, DIRECTIONS_NAME, CARD_NAME, SAMPLES_NAME)
+
+Result = TypeVar("Result")
+
+
+def publish(
+    folder: str | Path,
+    repo: str,
+    *,
+    private: bool = False,
+    revision: str | None = None,
+    create_pr: bool = False,
+    token: str | bool | None = None,
+    message: str = "Publish with hublatent",
+    files: tuple[str, ...] = PUBLISHED_FILES,
+) -> str:
+    """Send the published files of a folder to the Hub in one commit.
+
+    Args:
+        folder: the folder; only the names in `files` are sent.
+        repo: the Hub id; made where it does not exist, unless `create_pr`.
+        private: whether a new repository is private; an existing public one is then refused.
+        revision: the branch to commit to; made where it does not exist, unless `create_pr`.
+        create_pr: open a pull request instead of committing to the branch.
+        token: a Hub token with write access; None takes the stored one.
+        message: the commit's summary.
+        files: the allow-list.
+
+    Returns:
+        The URL of the commit or pull request; of the latest commit where nothing has changed.
+
+    Raises:
+        HubError: the Hub refused, or somebody else committed in between.
+    """
+    check_repo_id(repo)
+    paths = [Path(folder) / name for name in files if (Path(folder) / name).is_file()]
+    if not paths:
+        raise HubError(f"{folder} holds none of {', '.join(files)}; there is nothing to publish.")
+    api = HfApi(token=token)
+
+    def commit() -> str:
+        if not create_pr:
+            api.create_repo(repo, private=private, exist_ok=True)
+            if revision is not None:
+                api.create_branch(repo, branch=revision, exist_ok=True)
+        info = api.model_info(repo, revision=revision)
+        if private and not info.private:
+            raise HubError(
+                f"{repo} exists and is public; nothing was sent. Drop private to publish."
+            )
+        additions = [CommitOperationAdd(path_in_repo=p.name, path_or_fileobj=p) for p in paths]
+        for addition in additions:
+            # One by one in this thread: several at once would each retry for half a minute.
+            api.preupload_lfs_files(repo, [addition], revision=revision, create_pr=create_pr)
+        result = api.create_commit(
+            repo,
+            additions,
+            commit_message=message,
+            revision=revision,
+            create_pr=create_pr,
+            parent_commit=info.sha,
+        )
+        return str(result.pr_url or result.commit_url)
+
+    return ask(lambda: _with_upload_errors(commit, repo), repo, revision)
+
+
+def _with_upload_errors(commit: Callable[[], Result], repo: str) -> Result:
+    """The client hides why a large file's upload failed in a RuntimeError."""
+    try:
+        return commit()
+    except RuntimeError as error:
+        reason = f" ({error.__cause__})" if error.__cause__ is not None else ""
+        first_line = f"{error}{reason}".splitlines()[0].rstrip(". )")
+        raise HubError(f"Nothing was published to {repo}: {first_line}. Try again.") from error
+
+
+def check_folder(folder: str | Path) -> LatentModel:
+    """Refuse a model folder that is not fit to be published.
+
+    Args:
+        folder: holds config.json, model.safetensors and README.md, perhaps directions and samples.
+
+    Returns:
+        The model.
+
+    Raises:
+        HublatentError: the weights do not load, the directions belong to other weights, or the card
+            does not parse, names no licence or holds a figure that is not finite.
+    """
+    from hublatent.direction import DirectionSet
+    from hublatent.models import load
+
+    path = Path(folder)
+    if not path.is_dir():
+        raise HubError(f"{folder} is not a folder; expected one with {', '.join(PUBLISHED_FILES)}.")
+    model = load(path)
+    if (path / DIRECTIONS_NAME).is_file():
+        DirectionSet.load(path / DIRECTIONS_NAME, model)
+    check_card(path / CARD_NAME)
+    return model
+
+
+def check_card(path: Path) -> None:
+    """Refuse a model card that the Hub would not understand, or that names no licence."""
+    import yaml  # type: ignore[import-untyped, unused-ignore]
+    from huggingface_hub import ModelCard
+
+    if not path.is_file():
+        raise HubError(f"{path.parent} holds no {path.name}; a published model needs a card.")
+    try:
+        data: Any = ModelCard(path.read_text(encoding="utf-8")).data
+    except (ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError) as error:
+        raise HubError(f"{path} does not parse as a model card: {error}.") from error
+    if not data.get("license"):
+        raise HubError(f"{path} names no license; add the line 'license: ...' to its head.")
+    for result in data.eval_results or []:
+        value = result.metric_value
+        if (
+            isinstance(value, bool)
+            or not isinstance(value, (int, float))
+            or not math.isfinite(value)
+        ):
+            raise HubError(
+                f"{path}: the model-index gives {result.metric_type} = {value!r}; expected a "
+                "finite number."
+            )
