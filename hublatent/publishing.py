@@ -14,7 +14,7 @@ from hublatent.errors import HubError
 from hublatent.hub_client import ask, check_repo_id
 
 if TYPE_CHECKING:
-    from hublatent.model import LatentModel
+    from hublatent.hub import HubModel
 
 DIRECTIONS_NAME = "directions.safetensors"
 CARD_NAME = "README.md"
@@ -96,7 +96,7 @@ def _with_upload_errors(commit: Callable[[], Result], repo: str) -> Result:
         raise HubError(f"Nothing was published to {repo}: {first_line}. Try again.") from error
 
 
-def check_folder(folder: str | Path) -> LatentModel:
+def check_folder(folder: str | Path) -> HubModel:
     """Refuse a model folder that is not fit to be published.
 
     Args:
@@ -109,17 +109,37 @@ def check_folder(folder: str | Path) -> LatentModel:
         HublatentError: the weights do not load, the directions belong to other weights, or the card
             does not parse, names no licence or holds a figure that is not finite.
     """
-    from hublatent.direction import DirectionSet
-    from hublatent.models import load
-
     path = Path(folder)
     if not path.is_dir():
         raise HubError(f"{folder} is not a folder; expected one with {', '.join(PUBLISHED_FILES)}.")
-    model = load(path)
-    if (path / DIRECTIONS_NAME).is_file():
-        DirectionSet.load(path / DIRECTIONS_NAME, model)
+    model = load_published(path)
+    check_directions(path, model)
     check_card(path / CARD_NAME)
     return model
+
+
+def load_published(folder: Path) -> HubModel:
+    """Load whatever is published from here, a latent model or an attribute classifier, strictly."""
+    from hublatent.checkpoint import read_config
+    from hublatent.classifier import AttributeClassifier
+    from hublatent.models import load
+
+    if read_config(folder)["architecture"] == AttributeClassifier.architecture:
+        return AttributeClassifier.from_pretrained(folder)
+    return load(folder)
+
+
+def check_directions(folder: Path, model: HubModel) -> None:
+    """Refuse directions that lie beside a model but were not found on it."""
+    from hublatent.direction import DirectionSet
+    from hublatent.model import LatentModel
+
+    path = folder / DIRECTIONS_NAME
+    if not path.is_file():
+        return
+    if not isinstance(model, LatentModel):
+        raise HubError(f"{folder} holds directions, but its {model.architecture} has no latents.")
+    DirectionSet.load(path, model)
 
 
 def check_card(path: Path) -> None:

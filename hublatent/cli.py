@@ -1,0 +1,284 @@
+"""The `hublatent` command: look into, edit with, convert, publish and pull what hublatent reads."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import tyro
+from safetensors import SafetensorError
+from tyro.conf import FlagCreatePairsOff, Positional, arg
+
+from hublatent.errors import HublatentError
+
+if TYPE_CHECKING:
+    from hublatent.direction import Direction, DirectionSet
+    from hublatent.hub import HubModel
+    from hublatent.model import LatentModel
+
+app = tyro.extras.SubcommandApp()
+
+
+@app.command
+def info(model: Positional[str], revision: str | None = None) -> None:
+    """Show a model's config, its fingerprint, and its directions with their scores.
+
+    Args:
+        model: a folder or a Hub id.
+        revision: branch, tag or commit on the Hub.
+    """
+    from hublatent.models import load
+
+    loaded = load(model, revision=revision)
+    _describe(loaded)
+    directions = _own_directions(model, loaded, revision)
+    if directions is None:
+        print("directions: none")
+        return
+    print(f"directions: {len(directions)}")
+    for direction in directions:
+        print(f"  {_line(direction)}")
+
+
+@app.command
+def edit(
+    model: Positional[str],
+    image: Positional[Path],
+    attribute: str,
+    strength: float,
+    out: Path,
+    method: str = "joint",
+    unit: Literal["sigma", "raw", "probability"] = "sigma",
+    directions: str | None = None,
+    revision: str | None = None,
+) -> None:
+    """Edit one picture: encode it, move its latent along a direction, decode it.
+
+    Args:
+        model: a folder or a Hub id; a model with an encoder.
+        image: the picture; its central square is used.
+        attribute: what to change, such as Eyeglasses.
+        strength: how far; negative takes the attribute away.
+        out: the PNG file to write.
+        method: how the direction was found.
+        unit: of the strength: standard deviations, the raw coefficient, or a target probability.
+        directions: a direction file, folder or Hub id; by default the model's own.
+        revision: branch, tag or commit of the model on the Hub.
+    """
+    import torch
+
+    from hublatent import editing
+    from hublatent.direction import DirectionSet
+    from hublatent.images import open_image, save_png, to_pil, to_tensor
+    from hublatent.models import load
+
+    picture = open_image(image)
+    loaded = load(model, revision=revision)
+    if directions is None:
+        found = DirectionSet.from_pretrained(model, loaded, loaded.commit)
+    elif Path(directions).is_file():
+        found = DirectionSet.load(directions, loaded)
+    else:
+        found = DirectionSet.from_pretrained(directions, loaded)
+    direction = found[attribute, method]
+    if direction.sigma is None:
+        direction = direction.measured_on(loaded)
+    with torch.inference_mode():
+        latents = loaded.encode(to_tensor([picture], loaded.image_size))
+        moved = editing.edit(latents, direction, strength, unit)
+        save_png(to_pil(loaded.decode(moved))[0], out)
+        shift = float(editing.to_sigma(latents, direction, strength, unit))
+    print(f"{out}: {direction.name} by {shift:+.2f} standard deviations")
+
+
+@app.command
+def convert(file: Positional[Path], out: Positional[Path]) -> None:
+    """Convert NVIDIA's StyleGAN2 pickle into a model folder, executing nothing in it.
+
+    Args:
+        file: a .pkl of stylegan2-ada-pytorch or of stylegan3's StyleGAN2.
+        out: the folder to write.
+    """
+    from hublatent.interop import nvidia
+
+    _describe(nvidia.convert(file, out))
+    print(f"written: {out}")
+
+
+@app.command
+def import_directions(
+    files: Positional[tuple[Path, ...]],
+    attribute: str,
+    out: Path,
+    model: Annotated[str | None, arg(name="for")] = None,
+    layers: tuple[int, ...] | None = None,
+    space: Literal["z", "w", "w+"] | None = None,
+) -> None:
+    """Bring directions of other projects into one direction file, executing nothing in them.
+
+    Args:
+        files: one or more files of any known format.
+        attribute: what they change.
+        out: the direction file to write.
+        model: the model they are for, a folder or a Hub id; without it they belong to no model.
+        layers: the layers to put a single vector on.
+        space: the latent space they are in, where the file does not say.
+    """
+    from hublatent.interop import directions
+    from hublatent.models import load
+
+    loaded = None if model is None else load(model)
+    imported = directions.import_directions(files, attribute, loaded, layers=layers, space=space)
+    imported.directions.save(out)
+    print("\n".join(imported.report))
+    print(f"{out}: {len(imported.directions)} directions")
+
+
+@app.command
+def push(
+    folder: Positional[Path],
+    repo: Positional[str],
+    private: bool = False,
+    revision: str | None = None,
+    pr: bool = False,
+) -> None:
+    """Check a model folder, then publish it in one commit.
+
+    Args:
+        folder: config.json, model.safetensors, README.md, and directions and samples where there
+            are any; nothing else in it is sent.
+        repo: the Hub id; made where it does not exist.
+        private: make the repository private.
+        revision: the branch to commit to.
+        pr: open a pull request instead of committing.
+    """
+    from hublatent.publishing import check_folder, publish
+
+    _describe(check_folder(folder))
+    print(publish(folder, repo, private=private, revision=revision, create_pr=pr))
+
+
+@app.command
+def push_directions(
+    file: Positional[Path],
+    repo: Positional[str],
+    private: bool = False,
+    revision: str | None = None,
+    pr: bool = False,
+) -> None:
+    """Publish a direction file without its model.
+
+    Args:
+        file: a direction file.
+        repo: the Hub id; made where it does not exist.
+        private: make the repository private.
+        revision: the branch to commit to.
+        pr: open a pull request instead of committing.
+    """
+    from hublatent.direction import DirectionSet
+
+    directions = DirectionSet.load(file)
+    print(directions.push_to_hub(repo, private=private, revision=revision, create_pr=pr))
+
+
+@app.command
+def pull(
+    repo: Positional[str],
+    revision: str | None = None,
+    out: Path | None = None,
+    only_directions: bool = False,
+) -> None:
+    """Download a model of the Hub, check it, and say where it lies and of which commit it is.
+
+    Args:
+        repo: the Hub id.
+        revision: branch, tag or commit.
+        out: a folder to copy the files to; by default they stay in the cache.
+        only_directions: take the direction file alone; for repositories without a model too.
+    """
+    from hublatent.direction import DirectionSet
+    from hublatent.files import atomic_path
+    from hublatent.hub import DIRECTIONS_NAME, MODEL_FILES, PUBLISHED_FILES, snapshot
+    from hublatent.publishing import check_directions, load_published
+
+    files = (DIRECTIONS_NAME,) if only_directions else MODEL_FILES
+    optional = () if only_directions else PUBLISHED_FILES[len(MODEL_FILES) :]
+    where = snapshot(repo, revision=revision, files=files, optional=optional)
+    present = [name for name in (*files, *optional) if (where.folder / name).is_file()]
+    model = None if only_directions else load_published(where.folder)
+    if model is None:
+        print(f"directions: {len(DirectionSet.load(where.folder / DIRECTIONS_NAME))}")
+    else:
+        check_directions(where.folder, model)
+        _describe(model)
+    if out is not None:
+        for name in present:
+            with atomic_path(out / name) as temporary:
+                shutil.copyfile(where.folder / name, temporary)
+    print(f"commit: {where.commit}\nfolder: {out or where.folder}")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command; a user's mistake ends in one sentence on stderr and exit code 2.
+
+    Args:
+        arguments: the words after the command's name; None takes the process's own.
+    """
+    logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    try:
+        app.cli(
+            prog="hublatent",
+            description=__doc__,
+            args=arguments,
+            config=(FlagCreatePairsOff,),
+            sort_subcommands=False,
+        )
+    except HublatentError as error:
+        sys.exit(_fail(str(error)))
+    except OSError as error:  # a full disk, a folder that may not be written
+        sys.exit(_fail(f"{error.filename or 'The output'}: {error.strerror or error}."))
+    except SafetensorError as error:  # how safetensors reports a full disk
+        sys.exit(_fail(f"The output could not be written: {error}."))
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def _fail(sentence: str) -> int:
+    print(f"hublatent: {sentence}", file=sys.stderr)
+    return 2
+
+
+def _describe(model: HubModel) -> None:
+    for name, value in model.config.items():
+        print(f"{name}: {value}")
+    if model.commit is not None:
+        print(f"commit: {model.commit}")
+    fingerprint = getattr(model, "fingerprint", None)
+    if fingerprint is not None:
+        print(f"fingerprint: {fingerprint()}")
+
+
+def _own_directions(source: str, model: LatentModel, revision: str | None) -> DirectionSet | None:
+    """The directions beside a model; None where it has none."""
+    from hublatent.direction import DirectionSet
+    from hublatent.hub import CONFIG_NAME, DIRECTIONS_NAME, snapshot
+
+    pinned = model.commit or revision
+    where = snapshot(source, revision=pinned, files=(CONFIG_NAME,), optional=(DIRECTIONS_NAME,))
+    path = where.folder / DIRECTIONS_NAME
+    return DirectionSet.load(path, model) if path.is_file() else None
+
+
+def _line(direction: Direction) -> str:
+    """A direction's name, its sigma and its scores."""
+    parts = [direction.name]
+    if direction.sigma is not None:
+        parts.append(f"sigma {direction.sigma:.3g}")
+    if direction.layers is not None:
+        parts.append(f"layers {', '.join(map(str, direction.layers))}")
+    parts += [f"{k} {s.value:.3f} [{s.low:.3f}, {s.high:.3f}]" for k, s in direction.scores.items()]
+    return "; ".join(parts)
