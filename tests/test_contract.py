@@ -1,0 +1,190 @@
+"""What every architecture promises, checked for each entry of ARCHITECTURES."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+import hublatent
+from hublatent.checkpoint import init_parameters
+from hublatent.errors import CheckpointError, HublatentError
+from hublatent.model import LatentModel
+from hublatent.models import ARCHITECTURES
+
+# A new architecture adds one line here; without it this module fails.
+VAE_CONFIG = {"image_size": 16, "latent_dim": 4, "width": 4, "max_width": 8, "n_stages": 2}
+TINY_CONFIGS: dict[str, dict[str, Any]] = {
+    "vae": VAE_CONFIG,
+    "betavae": VAE_CONFIG,
+    "btcvae": VAE_CONFIG,
+    "eigenfaces": {"image_size": 16, "latent_dim": 4},
+    "stylegan2": {
+        "image_size": 16,
+        "latent_dim": 8,
+        "z_dim": 8,
+        "mapping_layers": 2,
+        "channel_base": 64,
+        "channel_max": 8,
+        "channel_min": 4,
+    },
+}
+
+
+@pytest.fixture(params=sorted(ARCHITECTURES))
+def model(request: pytest.FixtureRequest) -> LatentModel:
+    """A tiny model whose every tensor is random."""
+    torch.manual_seed(0)
+    model = ARCHITECTURES[request.param](**TINY_CONFIGS[request.param])
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for tensor in model.state_dict().values():
+            if tensor.is_floating_point():
+                tensor.add_(0.1 * torch.randn(tensor.shape, generator=generator))
+    width = model.latent_shape[-1]
+    mixing = torch.randn(width, width, generator=generator)
+    model.set_latent_statistics(torch.randn(500, width, generator=generator) @ mixing + 1.0)
+    return model.eval()
+
+
+def images_for(model: LatentModel, n: int = 3) -> torch.Tensor:
+    shape = (n, model.channels, model.image_size, model.image_size)
+    return torch.rand(shape, generator=torch.Generator().manual_seed(2)) * 2 - 1
+
+
+def seeded(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def test_shapes_and_range(model: LatentModel) -> None:
+    with torch.no_grad():
+        latents = model.sample_latents(3, generator=seeded())
+        images = model.decode(10 * latents)
+    assert latents.shape == (3, *model.latent_shape) and latents.dtype == torch.float32
+    assert images.shape == (3, model.channels, model.image_size, model.image_size)
+    assert images.dtype == torch.float32 and images.min() >= -1 and images.max() <= 1
+    if model.has_encoder:
+        given = images_for(model)
+        encoded = model.encode(given)
+        assert encoded.shape == (3, *model.latent_shape)
+        assert torch.equal(encoded, model.encode(given))
+    else:
+        with pytest.raises(HublatentError, match=r"project\("):
+            model.encode(images_for(model))
+
+
+def test_wrong_shapes_are_refused(model: LatentModel) -> None:
+    width = model.latent_shape[-1]
+    for shape in ((2, *model.latent_shape[:-1], width + 1), model.latent_shape, (2, 1, 1, width)):
+        with pytest.raises(HublatentError, match="latents of shape"):
+            model.decode(torch.zeros(shape))
+    if model.has_encoder:
+        for shape in ((2, model.channels, 8, 8), (2, 7, 16, 16), (model.channels, 16, 16)):
+            with pytest.raises(HublatentError, match="images of shape"):
+                model.encode(torch.zeros(shape))
+
+
+def test_a_batch_is_its_examples(model: LatentModel) -> None:
+    with torch.no_grad():
+        latents = model.sample_latents(3, generator=seeded())
+        together = model.decode(latents)
+        apart = torch.cat([model.decode(z[None]) for z in latents])
+    torch.testing.assert_close(together, apart, atol=1e-5, rtol=0)
+
+
+def test_the_seed_decides(model: LatentModel) -> None:
+    first = model.sample_latents(4, generator=seeded(7))
+    assert torch.equal(first, model.sample_latents(4, generator=seeded(7)))
+    assert not torch.equal(first, model.sample_latents(4, generator=seeded(8)))
+    with torch.no_grad():
+        assert torch.equal(model.decode(first), model.decode(first))
+
+
+def test_samples_have_the_latent_statistics(model: LatentModel) -> None:
+    if not model.has_encoder:
+        # A mapping network draws its own samples: the statistics are measured on those.
+        model.set_latent_statistics(model.sample_latents(5000, generator=seeded(3))[:, 0])
+    n = 20_000
+    samples = model.sample_latents(n, generator=seeded(4)).double()
+    rows = samples if samples.ndim == 2 else samples[:, 0]
+    covariance = model.latent_covariance.double()
+    scale = covariance.diagonal().sqrt()
+    # Standard errors: of a mean scale / sqrt(n); of a covariance at most sqrt(2 / n) of the scales,
+    # somewhat more where tails are heavy. StyleGAN2's own statistics come from 5,000 samples.
+    allowed = 5 / (n if model.has_encoder else 5000) ** 0.5
+    assert ((rows.mean(0) - model.latent_mean.double()).abs() < allowed * scale).all()
+    difference = (torch.cov(rows.T) - covariance).abs() / torch.outer(scale, scale)
+    assert difference.max() < 3 * allowed
+
+
+def test_a_folder_gives_the_model_back_bit_by_bit(model: LatentModel, tmp_path: Path) -> None:
+    model.save_pretrained(tmp_path)
+    for loaded in (hublatent.load(tmp_path), type(model).from_pretrained(tmp_path)):
+        assert type(loaded) is type(model) and not loaded.training
+        assert loaded.config == model.config
+        assert loaded.fingerprint() == model.fingerprint()
+        state, other = model.state_dict(), loaded.state_dict()
+        assert state.keys() == other.keys()
+        assert all(torch.equal(state[name], other[name]) for name in state)
+        latents = model.sample_latents(2, generator=seeded())
+        with torch.no_grad():
+            assert torch.equal(model.decode(latents), loaded.decode(latents))
+
+
+def test_the_config_is_the_signature(model: LatentModel) -> None:
+    config = dict(model.config)
+    assert config.pop("architecture") == model.architecture
+    assert config.pop("format_version") == 1
+    assert config.keys() == init_parameters(type(model)).keys()
+    assert TINY_CONFIGS[model.architecture].items() <= config.items()
+    assert type(model)(**config).config == model.config
+
+
+def test_each_missing_weight_is_noticed(model: LatentModel, tmp_path: Path) -> None:
+    model.save_pretrained(tmp_path)
+    weights = load_file(tmp_path / "model.safetensors")
+    for name in weights:
+        rest = {k: v for k, v in weights.items() if k != name}
+        save_file(rest, tmp_path / "model.safetensors")
+        with pytest.raises(CheckpointError, match="lacks") as caught:
+            hublatent.load(tmp_path)
+        assert name in str(caught.value)
+
+
+def test_any_weight_changes_the_fingerprint(model: LatentModel) -> None:
+    seen = {model.fingerprint()}
+    for tensor in model.state_dict().values():
+        with torch.no_grad():
+            tensor.reshape(-1)[-1:].add_(1)
+        seen.add(model.fingerprint())
+    assert len(seen) == 1 + len(model.state_dict())
+
+
+def test_the_contracts_class_attributes(model: LatentModel) -> None:
+    assert ARCHITECTURES[model.architecture] is type(model)
+    assert model.space in ("z", "w+") and (model.space == "w+") == (len(model.latent_shape) == 2)
+    assert all(0 <= layer < model.latent_shape[0] for layer in model.default_layers)
+    width = model.latent_shape[-1]
+    assert model.latent_mean.shape == (width,)
+    assert model.latent_covariance.shape == (width, width)
+
+
+def test_importing_is_light() -> None:
+    code = (
+        "import sys, hublatent, hublatent.cli\n"
+        "heavy = ('gradio', 'sklearn', 'matplotlib', 'lpips', 'training', 'accelerate')\n"
+        "print([name for name in heavy if name in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=Path(__file__).parents[1],
+    )
+    assert done.stdout.strip() == "[]"
