@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from huggingface_hub import errors as hub_errors
 from huggingface_hub import get_session, hf_raise_for_status
-from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
+from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined, unused-ignore]
 
 from hublatent.errors import HubError
 
