@@ -12,8 +12,9 @@ doi:10.1016/j.neuroimage.2013.10.067). Which of them edits well is an empirical 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -29,6 +30,8 @@ from hublatent.statistics import (
     balanced_indices,
     classification_scores,
     identity_folds,
+    logistic_curve,
+    midpoint,
 )
 
 N_FOLDS = 5
@@ -38,7 +41,7 @@ LOGISTIC_C = 0.1
 DEFAULT_METHOD = "joint"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class LabelledLatents:
     """Latents of images, with what is known about each image.
 
@@ -66,8 +69,10 @@ class LabelledLatents:
                 f"{len(self.identities)} identities and {len(self.attributes)} attributes "
                 "do not belong together."
             )
+        if not np.isfinite(self.latents).all():
+            raise DataError("The latents hold NaN or infinite values; the model is broken.")
 
-    @property
+    @cached_property
     def codes(self) -> NDArray[np.float64]:
         """(N, D): the latents; one with layers is averaged over them, as in the paper."""
         codes = self.latents.astype(np.float64)
@@ -80,23 +85,50 @@ class LabelledLatents:
         return self.labels[:, self.attributes.index(attribute)]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
+class Population:
+    """All examples that a fit may see, at their natural prevalence.
+
+    Attributes:
+        data: N examples.
+        keep: (N,), which of them.
+    """
+
+    data: LabelledLatents
+    keep: Bools
+
+    @cached_property
+    def coefficients(self) -> Floats:
+        """(K, D): each attribute's coefficient when codes are regressed on all attributes."""
+        labels = self.data.labels[self.keep]
+        design = np.column_stack([np.ones(len(labels)), labels])
+        solution, *_ = np.linalg.lstsq(design, self.data.codes[self.keep], rcond=None)
+        return np.asarray(solution[1:])
+
+
+@dataclass(frozen=True, eq=False)
 class Examples:
     """What a method is fitted on: the balanced examples of an attribute, and all of them.
 
     Attributes:
         codes: (n, D), the balanced set.
         labels: (n,), the attribute on it.
-        all_codes: (N, D), every example.
-        all_labels: (N, K), every attribute.
-        column: the attribute's column of `all_labels`.
+        population: every example.
+        column: the attribute's column of the population's labels.
     """
 
     codes: Floats
     labels: Bools
-    all_codes: Floats
-    all_labels: Bools
+    population: Population
     column: int
+
+    @cached_property
+    def svm_normal(self) -> Floats:
+        """(D,): normal of the linear SVM, which two methods need."""
+        from sklearn.svm import LinearSVC
+
+        fit = LinearSVC(C=SVM_C, dual=False, max_iter=10_000).fit(_scaled(self.codes), self.labels)
+        return np.asarray(fit.coef_[0])
 
 
 def discover(
@@ -125,35 +157,79 @@ def discover(
         DataError: the attribute is unknown or has too few examples.
         HublatentError: the method is unknown, or a layer is outside the model.
     """
-    if method not in METHODS:
-        raise HublatentError(unknown_name("method", method, METHODS))
+    return next(discover_all(data, (attribute,), (method,), model=model, layers=layers, seed=seed))
+
+
+def discover_all(
+    data: LabelledLatents,
+    attributes: Sequence[str],
+    methods: Sequence[str],
+    *,
+    model: LatentModel,
+    layers: Iterable[int] | None = None,
+    seed: int = 0,
+) -> Iterator[Direction]:
+    """Find many directions; what several of them need is computed once.
+
+    Args:
+        data, model, layers, seed: as for `discover`.
+        attributes: what to find.
+        methods: some of METHODS.
+
+    Yields:
+        What `discover` returns, for each method of the first attribute, then of the next.
+
+    Raises:
+        DataError, HublatentError: as `discover`, before anything is fitted.
+    """
+    for method in methods:
+        if method not in METHODS:
+            raise HublatentError(unknown_name("method", method, METHODS))
+    chosen = {attribute: check_attribute(data, attribute, seed) for attribute in attributes}
+    rows = touched_layers(model, layers)
+    folds = identity_folds(data.identities, N_FOLDS, seed)
+    # The last one holds nobody out: it gives the direction itself.
+    populations = [Population(data, folds != fold) for fold in range(N_FOLDS + 1)]
+    for attribute, indices in chosen.items():
+        fits = [
+            _examples(data, attribute, indices[population.keep[indices]], population)
+            for population in populations
+        ]
+        for method in methods:
+            vectors = [_vector(METHODS[method](fit), rows, model.latent_shape) for fit in fits]
+            held_out = _held_out(data, attribute, indices, folds, vectors)
+            found = _direction(data, attribute, method, indices, vectors[-1], held_out, seed)
+            yield found.measured_on(model)
+
+
+def check_attribute(data: LabelledLatents, attribute: str, seed: int = 0) -> Ints:
+    """Refuse an attribute whose direction, or whose scores, would rest on too few examples.
+
+    Args:
+        data: the latents and labels.
+        attribute: one of the data's.
+        seed: of the balanced set and the folds.
+
+    Returns:
+        The balanced set: indices of as many examples with as without the attribute.
+
+    Raises:
+        DataError: it is unknown, fewer than 20 examples have or lack it, or they show so few
+            people that a fit without some of them has none.
+    """
     label = data.label(attribute)
     try:
         chosen = balanced_indices(label, seed)
     except DataError as error:
         raise DataError(f"{attribute}: {error}") from error
-    rows = touched_layers(model, layers)
-    everyone = np.ones(len(label), dtype=bool)
-    vector = _fit(data, attribute, method, everyone, chosen, rows, model.latent_shape)
-    coordinate, decision = _held_out(data, attribute, method, chosen, rows, model, seed)
-    threshold, gain = logistic_curve(coordinate, label[chosen])
-    scores = classification_scores(
-        label[chosen], decision > 0, decision, data.identities[chosen], seed
-    )
-    n_positive = int(label.sum()) if method == "joint" else len(chosen) // 2
-    n_negative = int((~label).sum()) if method == "joint" else len(chosen) // 2
-    return Direction(
-        attribute=attribute,
-        method=method,
-        vector=torch.from_numpy(vector),
-        threshold=threshold,
-        gain=gain,
-        n_positive=n_positive,
-        n_negative=n_negative,
-        dataset=data.dataset,
-        preprocessing=data.preprocessing,
-        scores=scores,
-    ).measured_on(model)
+    folds = identity_folds(data.identities, N_FOLDS, seed)[chosen]
+    for fold in range(N_FOLDS):
+        if len(np.unique(label[chosen][folds != fold])) < 2:
+            raise DataError(
+                f"{attribute}: its examples show too few people; with one fifth of the people "
+                "held out, none is left to learn from."
+            )
+    return chosen
 
 
 def touched_layers(model: LatentModel, layers: Iterable[int] | None) -> tuple[int, ...] | None:
@@ -169,77 +245,79 @@ def touched_layers(model: LatentModel, layers: Iterable[int] | None) -> tuple[in
     return chosen
 
 
-def logistic_curve(coordinate: Floats, labels: Bools) -> tuple[float, float]:
-    """Fit P = sigmoid(gain * (c - threshold)) on held-out coordinates of a balanced set.
-
-    Args:
-        coordinate: (n,).
-        labels: (n,), as many of each kind.
-
-    Returns:
-        The threshold, in units of c, and the gain, per unit of c.
-    """
-    from sklearn.linear_model import LogisticRegression
-
-    # The fit works on standardised coordinates, since solvers dislike very small or large ones.
-    mean, spread = coordinate.mean(), coordinate.std()
-    fit = LogisticRegression(C=1e6).fit(((coordinate - mean) / spread)[:, None], labels)
-    slope, intercept = float(fit.coef_[0, 0]), float(fit.intercept_[0])
-    return float(mean - spread * intercept / slope), float(slope / spread)
-
-
-def _fit(
-    data: LabelledLatents,
-    attribute: str,
-    method: str,
-    allowed: Bools,
-    chosen: Ints,
-    rows: tuple[int, ...] | None,
-    latent_shape: tuple[int, ...],
-) -> NDArray[np.float32]:
-    """Fit a method on the allowed examples; each touched row of the result has norm 1."""
-    codes, inside = data.codes, chosen[allowed[chosen]]
-    examples = Examples(
-        codes=codes[inside],
-        labels=data.label(attribute)[inside],
-        all_codes=codes[allowed],
-        all_labels=data.labels[allowed],
+def _examples(
+    data: LabelledLatents, attribute: str, indices: Ints, population: Population
+) -> Examples:
+    return Examples(
+        codes=data.codes[indices],
+        labels=data.label(attribute)[indices],
+        population=population,
         column=data.attributes.index(attribute),
     )
-    row = METHODS[method](examples)
+
+
+def _vector(
+    row: Floats, layers: tuple[int, ...] | None, latent_shape: tuple[int, ...]
+) -> NDArray[np.float32]:
+    """(*latent_shape): the row at norm 1, in each layer it moves."""
     row = row / np.linalg.norm(row)
-    if rows is None:
+    if layers is None:
         return row.astype(np.float32)
     vector = np.zeros(latent_shape, np.float32)
-    vector[list(rows)] = row
+    vector[list(layers)] = row
     return vector
 
 
 def _held_out(
     data: LabelledLatents,
     attribute: str,
-    method: str,
     chosen: Ints,
-    rows: tuple[int, ...] | None,
-    model: LatentModel,
-    seed: int,
+    folds: Ints,
+    vectors: Sequence[NDArray[np.float32]],
 ) -> tuple[Floats, Floats]:
-    """Read each balanced example with a direction that never saw its identity.
+    """Read each balanced example with the vector that never saw its identity.
 
     Returns:
         The coordinates (n,), and the decisions (n,): how far beyond the fold's own threshold.
     """
-    label = data.label(attribute)
-    folds = identity_folds(data.identities, N_FOLDS, seed)
+    label = data.label(attribute)[chosen]
     coordinate = np.zeros(len(chosen))
     decision = np.zeros(len(chosen))
     for fold in range(N_FOLDS):
         out = folds[chosen] == fold
-        vector = _fit(data, attribute, method, folds != fold, chosen, rows, model.latent_shape)
-        c = _coordinates(data.latents[chosen], vector)
+        c = _coordinates(data.latents[chosen], vectors[fold])
         coordinate[out] = c[out]
-        decision[out] = c[out] - _midpoint(c[~out], label[chosen][~out])
+        decision[out] = c[out] - midpoint(c[~out], label[~out])
     return coordinate, decision
+
+
+def _direction(
+    data: LabelledLatents,
+    attribute: str,
+    method: str,
+    chosen: Ints,
+    vector: NDArray[np.float32],
+    held_out: tuple[Floats, Floats],
+    seed: int,
+) -> Direction:
+    coordinate, decision = held_out
+    label = data.label(attribute)
+    used = label if method == "joint" else label[chosen]
+    threshold, gain = logistic_curve(coordinate, label[chosen])
+    return Direction(
+        attribute=attribute,
+        method=method,
+        vector=torch.from_numpy(vector),
+        threshold=threshold,
+        gain=gain,
+        n_positive=int(used.sum()),
+        n_negative=int((~used).sum()),
+        dataset=data.dataset,
+        preprocessing=data.preprocessing,
+        scores=classification_scores(
+            label[chosen], decision > 0, decision, data.identities[chosen], seed
+        ),
+    )
 
 
 def _coordinates(latents: Floats, vector: Floats) -> Floats:
@@ -248,18 +326,9 @@ def _coordinates(latents: Floats, vector: Floats) -> Floats:
     return flat @ row / (row @ row)
 
 
-def _midpoint(coordinate: Floats, labels: Bools) -> float:
-    """Half-way between the class means: the decision at equal priors."""
-    return float(coordinate[labels].mean() + coordinate[~labels].mean()) / 2
-
-
 def svm(examples: Examples) -> Floats:
     """Normal of the linear SVM (the paper, section 5; Cortes & Vapnik 1995)."""
-    from sklearn.svm import LinearSVC
-
-    codes = _scaled(examples.codes)
-    fit = LinearSVC(C=SVM_C, dual=False, max_iter=10_000).fit(codes, examples.labels)
-    return np.asarray(fit.coef_[0])
+    return examples.svm_normal
 
 
 def logistic(examples: Examples) -> Floats:
@@ -280,14 +349,12 @@ def mean_difference(examples: Examples) -> Floats:
 
 def pattern(examples: Examples) -> Floats:
     """Covariance of the latents times the svm filter (Haufe et al. 2014, eq. 6)."""
-    return np.asarray(np.cov(examples.codes.T) @ svm(examples))
+    return np.asarray(np.cov(examples.codes.T) @ examples.svm_normal)
 
 
 def joint(examples: Examples) -> Floats:
     """The attribute's coefficient in the least-squares regression of latents on all attributes."""
-    design = np.column_stack([np.ones(len(examples.all_labels)), examples.all_labels])
-    solution, *_ = np.linalg.lstsq(design.astype(np.float64), examples.all_codes, rcond=None)
-    return np.asarray(solution[1 + examples.column])
+    return examples.population.coefficients[examples.column]
 
 
 def _scaled(codes: Floats) -> Floats:

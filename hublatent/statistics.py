@@ -66,6 +66,30 @@ def balanced_indices(labels: Bools, seed: int = 0) -> Ints:
     return np.sort(np.concatenate(chosen))
 
 
+def logistic_curve(coordinate: Floats, labels: Bools) -> tuple[float, float]:
+    """Fit P = sigmoid(gain * (c - threshold)) on held-out coordinates of a balanced set.
+
+    Args:
+        coordinate: (n,).
+        labels: (n,), as many of each kind.
+
+    Returns:
+        The threshold, in units of c, and the gain, per unit of c.
+    """
+    from sklearn.linear_model import LogisticRegression
+
+    # The fit works on standardised coordinates, since solvers dislike very small or large ones.
+    mean, spread = coordinate.mean(), coordinate.std()
+    fit = LogisticRegression(C=1e6).fit(((coordinate - mean) / spread)[:, None], labels)
+    slope, intercept = float(fit.coef_[0, 0]), float(fit.intercept_[0])
+    return float(mean - spread * intercept / slope), float(slope / spread)
+
+
+def midpoint(coordinate: Floats, labels: Bools) -> float:
+    """Half-way between the class means: the decision at equal priors."""
+    return float(coordinate[labels].mean() + coordinate[~labels].mean()) / 2
+
+
 def bootstrap_weights(
     identities: Ints, n_resamples: int = N_BOOTSTRAP, seed: int = 0
 ) -> Iterator[NDArray[np.float32]]:

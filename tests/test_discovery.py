@@ -1,16 +1,14 @@
-"""Discovery against closed forms: Gaussian classes, a linear model, a known logistic curve."""
+"""Discovery against closed forms: Gaussian classes, a linear model, chance."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 import torch
-from sklearn.metrics import accuracy_score, f1_score, precision_score, recall_score, roc_auc_score
 
 from hublatent import VAE
-from hublatent.discovery import METHODS, LabelledLatents, discover, logistic_curve
+from hublatent.discovery import METHODS, LabelledLatents, discover, discover_all
 from hublatent.errors import DataError, HublatentError
-from hublatent.statistics import balanced_indices, classification_scores, identity_folds
 
 D = 5
 
@@ -64,34 +62,6 @@ def test_joint_tells_correlated_attributes_apart(model):
     assert cosine(difference, effects[0]) < 0.9
 
 
-def test_threshold_and_gain_of_a_known_logistic():
-    rng = np.random.default_rng(3)
-    coordinate = rng.normal(0.4, 2.0, size=200_000)
-    labels = rng.random(200_000) < 1 / (1 + np.exp(-1.7 * (coordinate - 0.9)))
-    threshold, gain = logistic_curve(coordinate, labels)
-    assert threshold == pytest.approx(0.9, abs=0.02)
-    assert gain == pytest.approx(1.7, rel=0.02)
-
-
-def test_scores_are_scikit_learns(model, factor):
-    rng = np.random.default_rng(4)
-    labels = rng.random(300) < 0.5
-    ranking = np.round(rng.normal(size=300) + labels, 1)  # rounding makes ties
-    predicted = ranking > 0.5
-    scores = classification_scores(labels, predicted, ranking, np.arange(300) // 3)
-    expected = {
-        "accuracy": accuracy_score(labels, predicted),
-        "precision": precision_score(labels, predicted),
-        "recall": recall_score(labels, predicted),
-        "f1": f1_score(labels, predicted),
-        "auroc": roc_auc_score(labels, ranking),
-    }
-    assert set(scores) == set(expected)
-    for name, value in expected.items():
-        assert scores[name].value == pytest.approx(value, abs=1e-6)
-        assert scores[name].low < value < scores[name].high
-
-
 def test_held_out_scores_of_noise_are_chance(model):
     rng = np.random.default_rng(5)
     latents = rng.normal(size=(400, D)).astype(np.float32)
@@ -99,24 +69,6 @@ def test_held_out_scores_of_noise_are_chance(model):
     data = LabelledLatents(latents, labels, ("A",), np.arange(400) // 4)
     score = discover(data, "A", "svm", model=model).scores["auroc"]
     assert score.low < 0.5 < score.high
-
-
-def test_folds_never_split_an_identity():
-    identities = np.random.default_rng(6).integers(0, 50, size=500)
-    folds = identity_folds(identities, 5, seed=1)
-    for identity in np.unique(identities):
-        assert len(np.unique(folds[identities == identity])) == 1
-    assert set(folds) == {0, 1, 2, 3, 4}
-    assert np.array_equal(folds, identity_folds(identities, 5, seed=1))
-
-
-def test_balanced_sets_are_balanced():
-    labels = np.arange(1000) < 60
-    chosen = balanced_indices(labels, seed=3)
-    assert labels[chosen].sum() == 60
-    assert len(np.unique(chosen)) == 120
-    with pytest.raises(DataError, match="at least 20"):
-        balanced_indices(np.arange(1000) < 19)
 
 
 class Layered:
@@ -154,3 +106,66 @@ def test_the_same_seed_finds_the_same(model, factor):
     first, second = (discover(data, "A", "svm", model=model, seed=3) for _ in range(2))
     assert torch.equal(first.vector, second.vector)
     assert first.scores == second.scores
+
+
+def test_threshold_and_gain_are_those_of_the_populations(model, factor):
+    """Two Gaussians that differ by delta: P(A | c) is logistic in c, with known constants."""
+    shift = np.array([1.0, -0.5, 0.0, 0.8, 0.2])
+    direction = discover(two_classes(factor, shift, n=20_000), "A", "svm", model=model)
+    row = direction.vector.numpy().astype(np.float64)
+    spread = row @ factor @ factor.T @ row
+    # log P(c | A) / P(c | not A) = (c - midpoint) * gap / variance, with <v, v> = 1.
+    assert direction.threshold == pytest.approx(row @ shift / 2, abs=0.03)
+    assert direction.gain == pytest.approx(row @ shift / spread, rel=0.05)
+
+
+def test_sigma_is_the_spread_over_the_models_statistics(model, factor):
+    data = two_classes(factor, np.ones(D), n=2000)
+    model.set_latent_statistics(torch.from_numpy(data.latents))
+    direction = discover(data, "A", "pattern", model=model)
+    measured = direction.coordinate(torch.from_numpy(data.latents)).std()
+    assert direction.sigma == pytest.approx(float(measured), rel=1e-4)
+
+
+def test_many_at_once_are_those_found_alone(model, factor):
+    data = two_classes(factor, np.eye(D)[1], n=500)
+    together = list(discover_all(data, ("A", "B"), ("svm", "pattern", "joint"), model=model))
+    assert [d.name for d in together[:4]] == ["A.svm", "A.pattern", "A.joint", "B.svm"]
+    for direction in together:
+        alone = discover(data, direction.attribute, direction.method, model=model)
+        assert torch.equal(alone.vector, direction.vector)
+        assert alone.scores == direction.scores
+
+
+def test_held_out_people_do_not_help(model):
+    """Latents that only tell persons apart read nothing on persons never seen."""
+    rng = np.random.default_rng(7)
+    identities = np.repeat(np.arange(5 * 12), 8)
+    persons = rng.normal(size=(60, 200)) * 4
+    latents = persons[identities] + 0.1 * rng.normal(size=(480, 200))
+    labels = (rng.permutation(60) < 30)[identities][:, None]
+    wide = VAE(image_size=16, latent_dim=200, width=4, max_width=4, n_stages=2)
+    data = LabelledLatents(latents.astype(np.float32), labels, ("A",), identities)
+    assert discover(data, "A", "svm", model=wide).scores["accuracy"].value < 0.75
+    leaky = LabelledLatents(data.latents, labels, ("A",), np.arange(480))
+    assert discover(leaky, "A", "svm", model=wide).scores["accuracy"].value > 0.95
+
+
+def test_too_few_examples_or_people_are_refused(model):
+    rng = np.random.default_rng(8)
+    latents = rng.normal(size=(200, D)).astype(np.float32)
+    rare = LabelledLatents(latents, (np.arange(200) < 19)[:, None], ("Rare",), np.arange(200))
+    with pytest.raises(DataError, match=r"Rare: 19 examples have the attribute.*at least 20"):
+        discover(rare, "Rare", model=model)
+    one = np.where(np.arange(200) < 30, 0, np.arange(200))
+    person = LabelledLatents(latents, (np.arange(200) < 30)[:, None], ("One",), one)
+    with pytest.raises(DataError, match="One: its examples show too few people"):
+        discover(person, "One", model=model)
+
+
+def test_latents_that_do_not_fit_are_refused():
+    latents, labels = np.zeros((4, D), np.float32), np.zeros((4, 2), bool)
+    with pytest.raises(DataError, match="do not belong together"):
+        LabelledLatents(latents, labels, ("A",), np.arange(4))
+    with pytest.raises(DataError, match="NaN"):
+        LabelledLatents(latents * np.nan, labels, ("A", "B"), np.arange(4))

@@ -1,0 +1,156 @@
+"""Scores, folds and bootstraps against scikit-learn, plain loops and closed forms."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from sklearn.metrics import accuracy_score, f1_score, precision_score, recall_score, roc_auc_score
+
+from hublatent.errors import DataError
+from hublatent.statistics import (
+    balanced_indices,
+    bootstrap_weights,
+    classification_scores,
+    identity_folds,
+    logistic_curve,
+    midpoint,
+    paired_difference,
+    weighted_auroc,
+)
+
+
+@pytest.fixture
+def readings() -> tuple[np.ndarray, np.ndarray]:
+    """Labels and a ranking of 300 examples; rounding makes ties."""
+    rng = np.random.default_rng(4)
+    labels = rng.random(300) < 0.5
+    return labels, np.round(rng.normal(size=300) + labels, 1)
+
+
+def test_scores_are_scikit_learns(readings):
+    labels, ranking = readings
+    predicted = ranking > 0.5
+    scores = classification_scores(labels, predicted, ranking, np.arange(300) // 3)
+    expected = {
+        "accuracy": accuracy_score(labels, predicted),
+        "precision": precision_score(labels, predicted),
+        "recall": recall_score(labels, predicted),
+        "f1": f1_score(labels, predicted),
+        "auroc": roc_auc_score(labels, ranking),
+    }
+    assert set(scores) == set(expected)
+    for name, value in expected.items():
+        assert scores[name].value == pytest.approx(value, abs=1e-6)
+        assert scores[name].low < value < scores[name].high
+
+
+def test_weighted_auroc_is_that_of_repeated_examples(readings):
+    labels, ranking = readings
+    weights = np.random.default_rng(0).integers(0, 4, size=(3, 300))
+    found = weighted_auroc(weights.astype(np.float32), labels, ranking)
+    for row, value in zip(weights, found, strict=True):
+        repeated = roc_auc_score(np.repeat(labels, row), np.repeat(ranking, row))
+        assert value == pytest.approx(repeated, abs=1e-9)
+
+
+def test_auroc_of_ties_alone_is_one_half():
+    labels = np.array([True, False, False, True])
+    assert weighted_auroc(np.ones((1, 4)), labels, np.zeros(4))[0] == 0.5
+    assert weighted_auroc(np.ones((1, 4)), labels, labels.astype(float))[0] == 1
+    assert weighted_auroc(np.ones((1, 4)), labels, -labels.astype(float))[0] == 0
+
+
+def test_the_interval_has_the_width_that_theory_gives():
+    """Accuracy of n independent people: a half-width of 1.96 sqrt(p (1 - p) / n)."""
+    rng = np.random.default_rng(1)
+    labels = np.arange(2000) % 2 == 0
+    predicted = np.where(rng.random(2000) < 0.8, labels, ~labels)
+    score = classification_scores(labels, predicted, predicted.astype(float), np.arange(2000))
+    accuracy = score["accuracy"]
+    half_width = 1.96 * np.sqrt(accuracy.value * (1 - accuracy.value) / 2000)
+    assert (accuracy.high - accuracy.low) / 2 == pytest.approx(half_width, rel=0.1)
+    # Ten photographs of each person that are right or wrong together say no more than one.
+    people = np.repeat(np.arange(2000), 10)
+    repeated = classification_scores(
+        np.repeat(labels, 10), np.repeat(predicted, 10), np.repeat(predicted, 10) * 1.0, people
+    )["accuracy"]
+    assert (repeated.high - repeated.low) / 2 == pytest.approx(half_width, rel=0.1)
+
+
+def test_a_bootstrap_draws_people():
+    identities = np.array([7, 7, 3, 9, 3])
+    weights = np.concatenate(list(bootstrap_weights(identities, n_resamples=250, seed=5)))
+    assert weights.shape == (250, 5)
+    assert np.array_equal(weights[:, 0], weights[:, 1])
+    assert np.array_equal(weights[:, 2], weights[:, 4])
+    assert (weights[:, [0, 2, 3]].sum(axis=1) == 3).all()
+    again = np.concatenate(list(bootstrap_weights(identities, n_resamples=250, seed=5)))
+    assert np.array_equal(weights, again)
+
+
+def test_a_paired_difference_cancels_what_the_models_share():
+    """Two models that miss mostly the same hard people differ by less than each one varies."""
+    rng = np.random.default_rng(2)
+    first = rng.random(1000) < 0.7
+    second = first | (rng.random(1000) < 0.03)
+    gains = second.astype(float) - first
+
+    def difference(weights: np.ndarray) -> np.ndarray:
+        return weights @ gains / weights.sum(axis=1)
+
+    score = paired_difference(difference, np.arange(1000))
+    assert score.value == pytest.approx(gains.mean())
+    standard_error = gains.std() / np.sqrt(1000)
+    assert score.high - score.low == pytest.approx(2 * 1.96 * standard_error, rel=0.1)
+    assert score.low > 0
+
+
+def test_folds_never_split_an_identity():
+    identities = np.random.default_rng(6).integers(0, 50, size=500)
+    folds = identity_folds(identities, 5, seed=1)
+    people = [set(identities[folds == fold]) for fold in range(5)]
+    assert [len(p) for p in people] == [10] * 5
+    assert len(set.union(*people)) == 50
+    assert np.array_equal(folds, identity_folds(identities, 5, seed=1))
+    assert not np.array_equal(folds, identity_folds(identities, 5, seed=2))
+    with pytest.raises(DataError, match="the data have 3"):
+        identity_folds(np.array([1, 1, 2, 3]), 5)
+
+
+@pytest.mark.parametrize("share", [0.06, 0.94])
+def test_balanced_sets_are_balanced(share):
+    labels = np.arange(1000) < 1000 * share
+    chosen = balanced_indices(labels, seed=3)
+    assert labels[chosen].sum() == 60
+    assert len(np.unique(chosen)) == 120
+    assert np.array_equal(chosen, balanced_indices(labels, seed=3))
+    assert not np.array_equal(chosen, balanced_indices(labels, seed=4))
+
+
+@pytest.mark.parametrize("n", [0, 19, 981, 1000])
+def test_fewer_than_twenty_of_a_kind_are_refused(n):
+    with pytest.raises(DataError, match=f"{n} examples have the attribute.*at least 20"):
+        balanced_indices(np.arange(1000) < n)
+
+
+def test_threshold_and_gain_of_a_known_logistic():
+    rng = np.random.default_rng(3)
+    coordinate = rng.normal(0.4, 2.0, size=200_000)
+    labels = rng.random(200_000) < 1 / (1 + np.exp(-1.7 * (coordinate - 0.9)))
+    threshold, gain = logistic_curve(coordinate, labels)
+    assert threshold == pytest.approx(0.9, abs=0.02)
+    assert gain == pytest.approx(1.7, rel=0.02)
+
+
+def test_threshold_and_gain_follow_a_change_of_units():
+    rng = np.random.default_rng(4)
+    labels = np.arange(400) % 2 == 0
+    coordinate = rng.normal(size=400) + labels
+    threshold, gain = logistic_curve(coordinate, labels)
+    scaled_threshold, scaled_gain = logistic_curve(1e-6 * coordinate + 3, labels)
+    assert scaled_threshold == pytest.approx(1e-6 * threshold + 3, abs=1e-10)
+    assert scaled_gain == pytest.approx(1e6 * gain, rel=1e-4)
+
+
+def test_the_midpoint_lies_between_the_class_means():
+    assert midpoint(np.array([0.0, 2.0, 10.0]), np.array([False, False, True])) == 5.5
