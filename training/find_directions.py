@@ -5,9 +5,12 @@ Uses training and validation images only; the test partition stays unseen.
 
 from __future__ import annotations
 
+import json
 import sys
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
@@ -18,15 +21,17 @@ from tqdm import tqdm
 
 import hublatent
 from hublatent.direction import Direction, DirectionSet
-from hublatent.discovery import METHODS, LabelledLatents, discover
-from hublatent.errors import DataError, unknown_name
+from hublatent.discovery import METHODS, LabelledLatents, check_attribute, discover_all
+from hublatent.errors import DataError, HublatentError, unknown_name
+from hublatent.files import write_text
 from hublatent.hub import DIRECTIONS_NAME
 from hublatent.model import LatentModel
-from hublatent.statistics import MIN_POSITIVES
 from training.data import FaceDataset, load_dataset
 from training.run import exit_on_user_error
 
 BATCH = 256
+ALL = "all"
+DEFAULT_METHODS = ("svm", "pattern", "joint")
 
 
 @dataclass(frozen=True)
@@ -36,20 +41,43 @@ class Arguments:
     Attributes:
         model: folder or Hub id of the model.
         data: folder or Hub dataset of labelled faces.
-        out: the direction file; by default directions.safetensors in the model's folder.
-        attributes: what to find; by default every attribute of the data.
+        out: the direction file; by default directions.safetensors in the model's folder. The
+            scores stand in the file, and readable beside it, in a .json of the same name.
+        attributes: what to find; "all" is every attribute of the data.
         methods: how to find it.
         seed: of the balanced sets, the folds and the bootstraps.
+        split: of a Hub dataset, the one split to take.
         cache: folder of the decoded images; by default ~/.cache/hublatent/datasets.
     """
 
     model: str
     data: str
     out: Path | None = None
-    attributes: tuple[str, ...] = ()
-    methods: tuple[str, ...] = ("svm", "pattern", "joint")
+    attributes: tuple[str, ...] = (ALL,)
+    methods: tuple[str, ...] = DEFAULT_METHODS
     seed: int = 0
+    split: str | None = None
     cache: Path | None = None
+
+    def check(self) -> None:
+        """Refuse, before anything is loaded, what cannot be done.
+
+        Raises:
+            DataError: a method is unknown, or there is no folder to write to.
+        """
+        for method in self.methods:
+            if method not in METHODS:
+                raise DataError(unknown_name("method", method, METHODS))
+        if self.out is None and not Path(self.model).is_dir():
+            raise DataError(
+                f"{self.model} is not a folder here; if it is on the Hub, say with --out where "
+                "the directions go."
+            )
+
+    @property
+    def path(self) -> Path:
+        """Where the directions go."""
+        return self.out or Path(self.model) / DIRECTIONS_NAME
 
 
 @torch.no_grad()
@@ -60,14 +88,20 @@ def encode_labelled(model: LatentModel, dataset: FaceDataset, name: str) -> Labe
         model: a model with an encoder.
         dataset: the images and their labels.
         name: of the data, for the direction file.
+
+    Raises:
+        DataError: there are no such images.
     """
     indices = dataset.indices("train", "validation")
-    parts = np.array_split(indices, max(1, len(indices) // BATCH))
+    if not len(indices):
+        raise DataError(f"{name} has no training or validation images; directions need some.")
     device = model.latent_mean.device
-    latents = [
-        model.encode(dataset.batch(part).to(device)).cpu().numpy()
-        for part in tqdm(parts, desc="encode", unit="batch")
-    ]
+    latents = []
+    with tqdm(total=len(indices), desc="encode", unit="image") as bar:
+        for start in range(0, len(indices), BATCH):
+            images = dataset.batch(indices[start : start + BATCH])
+            latents.append(model.encode(images.to(device)).cpu().numpy())
+            bar.update(len(images))
     return LabelledLatents(
         latents=np.concatenate(latents),
         labels=dataset.labels[indices],
@@ -78,50 +112,102 @@ def encode_labelled(model: LatentModel, dataset: FaceDataset, name: str) -> Labe
     )
 
 
-def findable(data: LabelledLatents, wanted: tuple[str, ...]) -> list[str]:
-    """The wanted attributes with enough examples; says which ones are left out."""
-    names = wanted or data.attributes
-    rarer = {a: int(min(data.label(a).sum(), (~data.label(a)).sum())) for a in names}
-    rare = [f"{a} ({n})" for a, n in rarer.items() if n < MIN_POSITIVES]
-    if rare:
-        print(f"Left out, with fewer than {MIN_POSITIVES} examples of a kind: {', '.join(rare)}.")
-    kept = [a for a, n in rarer.items() if n >= MIN_POSITIVES]
+def choose_attributes(
+    data: LabelledLatents, wanted: Iterable[str], seed: int
+) -> tuple[list[str], dict[str, str]]:
+    """The wanted attributes that have enough examples, and why the others are left out.
+
+    Raises:
+        DataError: one is unknown, or none has enough examples.
+    """
+    names = list(dict.fromkeys(wanted))
+    if ALL in names:
+        names = list(data.attributes)
+    left_out = {}
+    for name in names:
+        data.label(name)  # an unknown name is a mistake, a rare attribute is not
+        try:
+            check_attribute(data, name, seed)
+        except DataError as error:
+            left_out[name] = str(error)
+    kept = [name for name in names if name not in left_out]
     if not kept:
-        raise DataError(f"None of {', '.join(names)} has {MIN_POSITIVES} examples of each kind.")
-    return kept
+        raise DataError(f"No direction can be found. {' '.join(left_out.values())}")
+    return kept, left_out
 
 
 def run(arguments: Arguments) -> None:
     """Find, print and save."""
-    for method in arguments.methods:
-        if method not in METHODS:
-            raise DataError(unknown_name("method", method, METHODS))
-    out = arguments.out
-    if out is None and not Path(arguments.model).is_dir():
-        raise DataError(f"{arguments.model} is on the Hub; say with --out where the file goes.")
+    arguments.check()
     model = hublatent.load(arguments.model)
-    dataset = load_dataset(arguments.data, model.image_size, cache=arguments.cache)
-    data = encode_labelled(model, dataset, Path(arguments.data).name)
-    print(f"seed {arguments.seed}")
-    pairs = [(a, m) for a in findable(data, arguments.attributes) for m in arguments.methods]
-    directions = [
-        discover(data, attribute, method, model=model, seed=arguments.seed)
-        for attribute, method in tqdm(pairs, desc="discover", unit="direction")
-    ]
-    path = out or Path(arguments.model) / DIRECTIONS_NAME
-    DirectionSet.of(model, directions).save(path)
-    print("\n".join(map(describe, directions)))
-    print(f"{path}: {len(directions)} directions")
-
-
-def describe(direction: Direction) -> str:
-    """One line: name, sigma, and the scores on held-out identities."""
-    scores = "  ".join(
-        f"{name} {score.value:.3f} [{score.low:.3f}, {score.high:.3f}]"
-        for name, score in direction.scores.items()
-        if name in ("accuracy", "auroc")
+    if not model.has_encoder:
+        raise HublatentError(
+            f"{arguments.model} is a {model.architecture}, which has no encoder; directions of "
+            "labelled images need the images' latents."
+        )
+    dataset = load_dataset(
+        arguments.data, model.image_size, cache=arguments.cache, split=arguments.split
     )
-    return f"{direction.name:32} sigma {direction.sigma:.3g}  {scores}"
+    data = encode_labelled(model, dataset, Path(arguments.data).name)
+    chosen, left_out = choose_attributes(data, arguments.attributes, arguments.seed)
+    for reason in left_out.values():
+        print(f"left out: {reason}")
+    print(f"{len(data.latents):,} images; seed {arguments.seed}")
+    found = discover_all(data, chosen, arguments.methods, model=model, seed=arguments.seed)
+    n = len(chosen) * len(arguments.methods)
+    directions = list(tqdm(found, desc="discover", unit="direction", total=n))
+    DirectionSet.of(model, directions).save(arguments.path)
+    scores = summary(model, dataset, directions, left_out, arguments)
+    write_text(arguments.path.with_suffix(".json"), json.dumps(scores, indent=2) + "\n")
+    print(table(directions))
+    print(f"{arguments.path}: {n} directions")
+
+
+def summary(
+    model: LatentModel,
+    dataset: FaceDataset,
+    directions: Iterable[Direction],
+    left_out: Mapping[str, str],
+    arguments: Arguments,
+) -> dict[str, Any]:
+    """What was found on which data, for the model's card and for other programs."""
+    training = dataset.labels[dataset.indices("train")]
+    shares = training.mean(axis=0) if len(training) else []
+    return {
+        "fingerprint": model.fingerprint(),
+        "data": dataset.digest,
+        "preprocessing": dataset.preprocessing,
+        "n_images": len(dataset.indices("train", "validation")),
+        "seed": arguments.seed,
+        "attributes": list(arguments.attributes),
+        "methods": list(arguments.methods),
+        "left_out": dict(left_out),
+        "training_shares": dict(zip(dataset.attributes, map(float, shares), strict=False)),
+        "directions": {
+            d.name: {
+                "sigma": d.sigma,
+                "n_positive": d.n_positive,
+                "n_negative": d.n_negative,
+                "scores": {name: asdict(score) for name, score in d.scores.items()},
+            }
+            for d in directions
+        },
+    }
+
+
+def table(directions: Iterable[Direction]) -> str:
+    """One line per direction: sigma, and the scores on held-out identities."""
+    head = f"{'direction':32} {'sigma':>9}  {'accuracy':20}  {'AUROC':20}"
+    lines = [
+        f"{d.name:32} {d.sigma:9.3g}  {_cell(d, 'accuracy'):20}  {_cell(d, 'auroc'):20}".rstrip()
+        for d in directions
+    ]
+    return "\n".join([head, *lines])
+
+
+def _cell(direction: Direction, name: str) -> str:
+    score = direction.scores[name]
+    return f"{score.value:.3f} [{score.low:.3f}, {score.high:.3f}]"
 
 
 def main() -> None:

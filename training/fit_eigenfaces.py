@@ -1,9 +1,14 @@
-"""Fit the linear baseline: python training/fit_eigenfaces.py --data DATA --out runs/NAME"""
+"""Fit the linear baseline: python training/fit_eigenfaces.py --data DATA --out runs/NAME
+
+Images are streamed, so that memory holds the covariance of the pixels and no more.
+"""
 
 from __future__ import annotations
 
 import json
 import sys
+import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +18,7 @@ import numpy as np
 import torch
 import tyro
 from torch import Tensor
+from tqdm import tqdm
 
 from hublatent.errors import DataError
 from hublatent.files import write_text
@@ -35,6 +41,7 @@ class Arguments:
         out: folder for the model and its results.
         latent_dim: how many components.
         image_size: height and width of the images, in pixels.
+        split: of a Hub dataset, the one split to take.
         cache: folder of the decoded images; by default ~/.cache/hublatent/datasets.
     """
 
@@ -42,74 +49,111 @@ class Arguments:
     out: Path
     latent_dim: int = 128
     image_size: int = 64
+    split: str | None = None
     cache: Path | None = None
 
 
 @torch.no_grad()
-def fit(images: Tensor, latent_dim: int) -> Eigenfaces:
+def fit(dataset: FaceDataset, indices: np.ndarray, latent_dim: int) -> Eigenfaces:
     """Principal components of the pixels (Turk & Pentland 1991).
 
     Args:
-        images: (N, C, H, W), in [-1, 1].
+        dataset: the images.
+        indices: (N,) positions in it.
         latent_dim: D, how many components.
 
     Returns:
         The model; its components are orthonormal, in order of falling variance.
 
     Raises:
-        DataError: there are fewer images than components.
+        DataError: there are fewer images or pixels than components ask for.
     """
-    n, channels, height, _ = images.shape
-    if n <= latent_dim:
-        raise DataError(f"{latent_dim} components need more than {n} images.")
+    _, height, _, channels = dataset.images.shape
     model = Eigenfaces(height, channels, latent_dim)
-    pixels = images.contiguous().flatten(1)  # (N, C*H*W)
-    mean = pixels.mean(dim=0)
-    centred = pixels - mean
-    # The smaller of the two Gram matrices has the same spectrum and is cheaper to decompose.
-    if n < pixels.shape[1]:
-        _, vectors = torch.linalg.eigh((centred @ centred.T).double())
-        components = (vectors[:, -latent_dim:].flip(1).T.float() @ centred).double()
-    else:
-        _, vectors = torch.linalg.eigh((centred.T @ centred).double())
-        components = vectors[:, -latent_dim:].flip(1).T
-    components = components / components.norm(dim=1, keepdim=True)
-    # An eigenvector's sign is arbitrary; the largest entry's sign fixes it.
-    largest = components.gather(1, components.abs().argmax(dim=1, keepdim=True))
+    n_pixels = model.mean.numel()
+    if len(indices) <= latent_dim or n_pixels <= latent_dim:
+        raise DataError(
+            f"{latent_dim} components need more images and more pixel values than that; there "
+            f"are {len(indices)} and {n_pixels}."
+        )
+    total = torch.zeros(n_pixels, dtype=torch.float64)
+    for pixels in _pixels(dataset, indices, "mean"):
+        total += pixels.sum(dim=0, dtype=torch.float64)
+    mean = (total / len(indices)).float()
+    scatter = torch.zeros(n_pixels, n_pixels)
+    for pixels in _pixels(dataset, indices, "covariance"):
+        centred = pixels - mean  # (B, C*H*W)
+        scatter.addmm_(centred.T, centred)
     model.mean.copy_(mean)
-    model.components.copy_(components * largest.sign())
+    model.components.copy_(_leading_eigenvectors(scatter, latent_dim))
     return model.eval()
 
 
+def _pixels(dataset: FaceDataset, indices: np.ndarray, what: str) -> Iterable[Tensor]:
+    """Images as rows (B, C*H*W)."""
+    for part in tqdm(_parts(indices), desc=what, unit="batch"):
+        yield dataset.batch(part).contiguous().flatten(1)
+
+
+def _leading_eigenvectors(matrix: Tensor, n: int) -> Tensor:
+    """The n eigenvectors (n, D) of a symmetric matrix (D, D) with the largest eigenvalues."""
+    from scipy.sparse.linalg import eigsh  # type: ignore[import-untyped, unused-ignore]
+
+    # ARPACK's start is random unless it is given, and so would be the last digits.
+    start = np.random.default_rng(0).normal(size=len(matrix)).astype(np.float32)
+    _, columns = eigsh(matrix.numpy(), k=n, v0=start)  # in order of rising eigenvalues
+    vectors = torch.from_numpy(columns.T[::-1].copy())
+    # An eigenvector's sign is arbitrary; its largest entry is made positive.
+    largest = vectors.gather(1, vectors.abs().argmax(dim=1, keepdim=True))
+    return vectors * largest.sign()
+
+
 @torch.no_grad()
-def encode(model: Eigenfaces, dataset: FaceDataset, indices: np.ndarray) -> Tensor:
-    """Latents (N, D) of some images of a dataset."""
-    parts = np.array_split(indices, max(1, len(indices) // BATCH))
-    return torch.cat([model.encode(dataset.batch(part)) for part in parts])
+def evaluate(model: Eigenfaces, dataset: FaceDataset, indices: np.ndarray) -> dict[str, float]:
+    """Mean squared error of reconstructions of some images, for pixels in [0, 1]."""
+    total = 0.0
+    for part in _parts(indices):
+        images = dataset.batch(part)
+        total += float(pixel_mse(model.decode(model.encode(images)), images)) * len(part)
+    return {"n_images": len(indices), "mse": total / len(indices)}
+
+
+def _parts(indices: np.ndarray) -> list[np.ndarray]:
+    return [indices[start : start + BATCH] for start in range(0, len(indices), BATCH)]
 
 
 @torch.no_grad()
 def run(arguments: Arguments) -> None:
     """Fit, measure and save."""
-    dataset = load_dataset(arguments.data, arguments.image_size, cache=arguments.cache)
-    model = fit(dataset.batch(dataset.indices("train")), arguments.latent_dim)
-    known = dataset.indices("train", "validation")
-    model.set_latent_statistics(encode(model, dataset, known))
+    dataset = load_dataset(
+        arguments.data, arguments.image_size, cache=arguments.cache, split=arguments.split
+    )
+    started = time.monotonic()
+    training = dataset.indices("train")
+    model = fit(dataset, training, arguments.latent_dim)
+    known = _parts(dataset.indices("train", "validation"))
+    latents = [model.encode(dataset.batch(part)) for part in known]
+    model.set_latent_statistics(torch.cat(latents))
+    seconds = time.monotonic() - started
     test = dataset.indices("test")
-    error = None
-    if len(test):
-        images = dataset.batch(test)
-        error = {"mse": float(pixel_mse(model.decode(model.encode(images)), images))}
     model.save_pretrained(arguments.out / MODEL_FOLDER)
     results = {
+        "command": (
+            f"python training/fit_eigenfaces.py --data DATA --out runs/{arguments.out.name} "
+            f"--latent-dim {arguments.latent_dim} --image-size {arguments.image_size}"
+        ),
         "data": dataset.digest,
         "preprocessing": dataset.preprocessing,
-        "n_train": len(dataset.indices("train")),
+        "n_train": len(training),
+        "n_skipped": len(dataset.skipped),
+        "n_parameters": model.mean.numel() + model.components.numel(),
         "fingerprint": model.fingerprint(),
-        "test": error,
+        "seconds": round(seconds, 1),
+        "torch": torch.__version__,
+        "test": evaluate(model, dataset, test) if len(test) else None,
     }
     write_text(arguments.out / RESULTS_NAME, json.dumps(results, indent=2) + "\n")
-    print(f"{arguments.out / MODEL_FOLDER}: {json.dumps(error)}")
+    print(f"{arguments.out / MODEL_FOLDER}: {json.dumps(results['test'])}")
 
 
 def main() -> None:

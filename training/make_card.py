@@ -1,0 +1,214 @@
+"""Assemble a folder for the Hub: python training/make_card.py --run runs/btcvae-celeba
+
+Takes the run's model, its results and its directions, draws samples, and writes the card. Nothing
+of an existing folder is replaced before all is written.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+import shutil
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import tyro
+
+import hublatent
+from hublatent.cards import CardInput, draw_samples, render_card
+from hublatent.checkpoint import CONFIG_NAME, WEIGHTS_NAME, read_config
+from hublatent.direction import DirectionSet
+from hublatent.errors import DataError
+from hublatent.files import atomic_folder_update
+from hublatent.hub import CARD_NAME, DIRECTIONS_NAME, PUBLISHED_FILES, SAMPLES_NAME
+from hublatent.images import save_png
+from hublatent.model import LatentModel
+from training.recipes import RECIPES
+from training.run import exit_on_user_error
+
+RESULTS_NAME = "results.json"
+CARDS = "model_cards"
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Assemble a model's folder for the Hub.
+
+    Attributes:
+        run: the run's folder, holding results.json and the model.
+        model: folder of the model and its directions, within the run.
+        out: the folder to write; by default model_cards/ and the run's name.
+        baseline: folder of a model whose directions, found on the same data, are compared with.
+        source: what the card's example loads; by default model_cards/ and the name.
+        seed: of the samples.
+    """
+
+    run: Path
+    model: str = "model"
+    out: Path | None = None
+    baseline: Path | None = None
+    source: str = ""
+    seed: int = 0
+
+
+def read_json(path: Path, made_by: str) -> dict[str, Any]:
+    """Read what a command has measured.
+
+    Args:
+        path: the JSON file.
+        made_by: the script that writes it, for the message.
+
+    Raises:
+        DataError: it is missing or no JSON object.
+    """
+    if not path.is_file():
+        raise DataError(f"{path} does not exist; it is written by training/{made_by}.")
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise DataError(f"{path} is not JSON: {error}.") from error
+    if not isinstance(values, dict):
+        raise DataError(f"{path} holds no JSON object.")
+    return values
+
+
+def training_command(name: str, results: Mapping[str, Any]) -> str | None:
+    """The command that trained a model, from what its results say.
+
+    Args:
+        name: of the run.
+        results: results.json; its `recipe` is matched with the known ones.
+    """
+    if "command" in results:
+        return str(results["command"])
+    trained = results.get("recipe")
+    if trained is None:
+        return None
+    changes = {
+        recipe: {k: v for k, v in trained.items() if asdict(RECIPES[recipe]).get(k) != v}
+        for recipe in RECIPES
+    }
+    recipe = min(changes, key=lambda key: (len(changes[key]), key != name))
+    choices = {k: results[k] for k in ("precision", "memory_format") if k in results}
+    words = ["python", "training/train_vae.py", "--recipe", recipe, "--data", "DATA"]
+    words += ["--out", f"runs/{name}"]
+    for key, value in {**changes[recipe], **choices}.items():
+        words += _option(key, value)
+    return shlex.join(words)
+
+
+def _option(key: str, value: Any) -> list[str]:
+    option = key.replace("_", "-")
+    if isinstance(value, bool):
+        return [f"--{option}" if value else f"--no-{option}"]
+    return [f"--{option}", str(value)]
+
+
+def directions_command(name: str, found: Mapping[str, Any]) -> str:
+    """The command that found a model's directions."""
+    words = ["python", "training/find_directions.py", "--model", f"runs/{name}/model"]
+    words += ["--data", "DATA", "--attributes", *found["attributes"]]
+    return shlex.join([*words, "--methods", *found["methods"], "--seed", str(found["seed"])])
+
+
+def _commands(
+    arguments: Arguments, results: Mapping[str, Any], found: Mapping[str, Any] | None
+) -> Iterator[str]:
+    name = arguments.run.resolve().name
+    trained = training_command(name, results)
+    if trained is not None:
+        yield trained
+    if found is not None:
+        yield directions_command(name, found)
+    last = f"python training/make_card.py --run runs/{name} --seed {arguments.seed}"
+    if arguments.baseline is not None:
+        parts = arguments.baseline.resolve().parts[-3:]
+        last += f" --baseline {shlex.quote('/'.join(parts))}"
+    yield last
+
+
+def _baselines(folder: Path | None, seed: int) -> dict[str, DirectionSet]:
+    """The baseline's directions, under its architecture's name."""
+    if folder is None:
+        return {}
+    model = hublatent.load(folder)
+    found = read_found(folder)
+    if found["seed"] != seed:
+        raise DataError(
+            f"The baseline's directions were found with seed {found['seed']}, the model's with "
+            f"{seed}; only equal seeds give equal folds."
+        )
+    return {model.architecture: DirectionSet.load(folder / DIRECTIONS_NAME, model)}
+
+
+def read_found(folder: Path) -> dict[str, Any]:
+    """What find_directions.py wrote beside the directions of a model's folder."""
+    path = (folder / DIRECTIONS_NAME).with_suffix(".json")
+    return read_json(path, "find_directions.py")
+
+
+def gather(arguments: Arguments, model: LatentModel) -> CardInput:
+    """Collect what the commands have measured."""
+    folder = arguments.run / arguments.model
+    name = (arguments.out or arguments.run).resolve().name
+    results = read_json(arguments.run / RESULTS_NAME, "the script that trained the model")
+    directions, found = None, None
+    if (folder / DIRECTIONS_NAME).is_file():
+        directions = DirectionSet.load(folder / DIRECTIONS_NAME, model)
+        found = read_found(folder)
+        if found["fingerprint"] != directions.fingerprint:
+            raise DataError(f"The .json beside {folder / DIRECTIONS_NAME} is about other weights.")
+    return CardInput(
+        name=name,
+        config=read_config(folder),
+        results=results,
+        directions=directions,
+        shares=found["training_shares"] if found else {},
+        left_out=list(found["left_out"].values()) if found else (),
+        baselines=_baselines(arguments.baseline, found["seed"]) if found else {},
+        commands=list(_commands(arguments, results, found)),
+        source=arguments.source,
+    )
+
+
+def assemble(arguments: Arguments) -> Path:
+    """Write the folder.
+
+    Returns:
+        The folder.
+
+    Raises:
+        HublatentError: something is missing, damaged, of other weights, or not a finite number.
+    """
+    folder = arguments.run / arguments.model
+    model = hublatent.load(folder)
+    given = gather(arguments, model)
+    out = arguments.out or Path(CARDS) / given.name
+    picture, caption = draw_samples(model, given.directions, arguments.seed)
+    card = render_card(replace(given, samples_caption=caption), model)
+    left_out = DIRECTIONS_NAME if given.directions is None else None
+    names = tuple(name for name in PUBLISHED_FILES if name != left_out)
+    with atomic_folder_update(out, names) as paths:
+        for copied in {CONFIG_NAME, WEIGHTS_NAME, DIRECTIONS_NAME} & set(names):
+            shutil.copyfile(folder / copied, paths[copied])
+        paths[CARD_NAME].write_text(card, encoding="utf-8")
+        save_png(picture, paths[SAMPLES_NAME])
+    if left_out:  # the directions of earlier weights would not fit these
+        (out / left_out).unlink(missing_ok=True)
+    return out
+
+
+def main() -> None:
+    """Assemble what the command line asks for."""
+    out = assemble(tyro.cli(Arguments))
+    size = sum(path.stat().st_size for path in out.iterdir())
+    print(f"{out}: {size / 1e6:.1f} MB")
+
+
+if __name__ == "__main__":
+    exit_on_user_error(main)
