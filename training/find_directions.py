@@ -63,8 +63,10 @@ class Arguments:
         """Refuse, before anything is loaded, what cannot be done.
 
         Raises:
-            DataError: a method is unknown, or there is no folder to write to.
+            DataError: nothing is asked for, a method is unknown, or there is no folder to write to.
         """
+        if not self.attributes or not self.methods:
+            raise DataError("--attributes and --methods need at least one name each.")
         for method in self.methods:
             if method not in METHODS:
                 raise DataError(unknown_name("method", method, METHODS))
