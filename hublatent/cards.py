@@ -16,7 +16,8 @@ import torch
 from PIL import Image
 
 from hublatent import figures
-from hublatent.direction import Direction, DirectionSet, Score
+from hublatent.direction import Direction, Score
+from hublatent.direction_set import DirectionSet
 from hublatent.editing import edit
 from hublatent.errors import HublatentError
 from hublatent.images import to_pil

@@ -16,7 +16,8 @@ from tyro.conf import FlagCreatePairsOff, Positional, arg
 from hublatent.errors import HublatentError
 
 if TYPE_CHECKING:
-    from hublatent.direction import Direction, DirectionSet
+    from hublatent.direction import Direction
+    from hublatent.direction_set import DirectionSet
     from hublatent.hub import HubModel
     from hublatent.model import LatentModel
 
@@ -72,7 +73,7 @@ def edit(
     import torch
 
     from hublatent import editing
-    from hublatent.direction import DirectionSet
+    from hublatent.direction_set import DirectionSet
     from hublatent.images import open_image, save_png, to_pil, to_tensor
     from hublatent.models import load
 
@@ -179,7 +180,7 @@ def push_directions(
         revision: the branch to commit to.
         pr: open a pull request instead of committing.
     """
-    from hublatent.direction import DirectionSet
+    from hublatent.direction_set import DirectionSet
 
     directions = DirectionSet.load(file)
     print(directions.push_to_hub(repo, private=private, revision=revision, create_pr=pr))
@@ -200,7 +201,7 @@ def pull(
         out: a folder to copy the files to; by default they stay in the cache.
         only_directions: take the direction file alone; for repositories without a model too.
     """
-    from hublatent.direction import DirectionSet
+    from hublatent.direction_set import DirectionSet
     from hublatent.files import atomic_path
     from hublatent.hub import DIRECTIONS_NAME, MODEL_FILES, PUBLISHED_FILES, snapshot
     from hublatent.publishing import check_directions, load_published
@@ -264,7 +265,7 @@ def _describe(model: HubModel) -> None:
 
 def _own_directions(source: str, model: LatentModel, revision: str | None) -> DirectionSet | None:
     """The directions beside a model; None where it has none."""
-    from hublatent.direction import DirectionSet
+    from hublatent.direction_set import DirectionSet
     from hublatent.hub import CONFIG_NAME, DIRECTIONS_NAME, snapshot
 
     pinned = model.commit or revision

@@ -131,7 +131,7 @@ def load_published(folder: Path) -> HubModel:
 
 def check_directions(folder: Path, model: HubModel) -> None:
     """Refuse directions that lie beside a model but were not found on it."""
-    from hublatent.direction import DirectionSet
+    from hublatent.direction_set import DirectionSet
     from hublatent.model import LatentModel
 
     path = folder / DIRECTIONS_NAME

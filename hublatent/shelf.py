@@ -16,7 +16,8 @@ import torch
 
 from hublatent import models
 from hublatent.checkpoint import CONFIG_NAME, WEIGHTS_NAME
-from hublatent.direction import Direction, DirectionSet
+from hublatent.direction import Direction
+from hublatent.direction_set import DirectionSet
 from hublatent.discovery import DEFAULT_METHOD
 from hublatent.errors import DirectionError, HubError, HublatentError
 from hublatent.hub import DIRECTIONS_NAME

@@ -14,7 +14,8 @@ from huggingface_hub import ModelCard
 from PIL import Image
 
 from hublatent.cards import CardInput, Licence, check_number, draw_samples, render_card
-from hublatent.direction import DirectionSet, Score
+from hublatent.direction import Score
+from hublatent.direction_set import DirectionSet
 from hublatent.errors import DataError, DirectionError, HublatentError
 from hublatent.model import LatentModel
 from hublatent.publishing import PUBLISHED_FILES, check_card, check_folder

@@ -29,6 +29,7 @@ from hublatent.classifier import (
     join_names,
     split_names,
 )
+from hublatent.data import FaceDataset, load_dataset
 from hublatent.errors import CheckpointError, DataError, HublatentError
 from training.classifier_scores import (
     calibration_error,
@@ -37,7 +38,6 @@ from training.classifier_scores import (
     mean_auroc,
 )
 from training.classifier_trainer import ClassifierRecipe, Trainer
-from training.data import FaceDataset, load_dataset
 from training.distort import Distortion, blur, distort, resampling
 from training.recipes import parse_command
 from training.run import Run, parameter_count, start_accelerator
@@ -60,9 +60,12 @@ def tiny(**values: Any) -> AttributeClassifier:
     model = AttributeClassifier(**arguments).eval()
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
-            for tensor in (module.weight.data, module.bias.data, module.running_var):
-                tensor.uniform_(0.5, 1.5)
+            module.running_var.uniform_(0.5, 1.5)
             module.running_mean.normal_()
+            if module.affine:
+                module.weight.data.uniform_(0.5, 1.5)
+                module.bias.data.uniform_(0.5, 1.5)
+    nn.init.normal_(model.pool[0].weight)
     return model
 
 
@@ -88,12 +91,13 @@ def test_index() -> None:
 
 
 def test_parameter_count() -> None:
-    # Convolutions 3x3 without bias, two numbers per normalised channel, a linear head with bias.
+    # Convolutions 3x3 without bias, two numbers per normalised channel, an average over 4x4
+    # positions, a linear head with bias.
     widths = [40, 80, 160, 320]
-    expected = 27 * 40 + 2 * 40 + 2 * (9 * 40 * 40 + 2 * 40) + 320 * 40 + 40
+    expected = 27 * 40 + 2 * 40 + 2 * (9 * 40 * 40 + 2 * 40) + 320 * (16 + 40) + 40
     for n_in, n_out in pairwise(widths):
         expected += 9 * n_in * n_out + 9 * n_out**2 + n_in * n_out + 6 * n_out
-    assert parameter_count(AttributeClassifier()) == expected == 1_927_920
+    assert parameter_count(AttributeClassifier()) == expected == 1_933_040
 
 
 @pytest.mark.parametrize("size", [8, 16, 23, 64])
@@ -113,6 +117,21 @@ def test_logits_are_linear_in_the_features_and_divided_by_the_temperature() -> N
     expected = features @ model.head.weight.T + model.head.bias
     torch.testing.assert_close(model(images()), expected / torch.tensor([1.0, 2.0, 4.0]))
     torch.testing.assert_close(model.probabilities(images()), 1 / (1 + (-model(images())).exp()))
+
+
+def test_features_average_positions_by_weights() -> None:
+    model = tiny(image_size=32)
+    weights, norm = model.pool[0].weight[:, 0], model.pool[1]  # (F, 2, 2)
+    averages = (model._activations(images(3, 32))[-1] * weights).sum(dim=(2, 3))
+    expected = (averages - norm.running_mean) / (norm.running_var + 1e-5).sqrt()
+    torch.testing.assert_close(model.features(images(3, 32)), expected)
+
+
+def test_at_first_all_positions_weigh_alike() -> None:
+    torch.manual_seed(0)
+    model = AttributeClassifier(image_size=32, width=4, attributes="a").eval()
+    expected = model._activations(images(3, 32))[-1].mean(dim=(2, 3))
+    torch.testing.assert_close(model.features(images(3, 32)), expected, atol=1e-4, rtol=1e-4)
 
 
 def test_a_block_by_hand() -> None:
@@ -472,6 +491,13 @@ def test_only_training_images_are_seen(dataset: FaceDataset) -> None:
         seen += nearest.tolist()
         ours.n_steps += 1
     assert sorted(seen) == list(range(N_TRAIN))
+
+
+def test_the_first_prediction_is_the_prevalence(dataset: FaceDataset) -> None:
+    model = trainer(dataset).published
+    share = (dataset.labels[:N_TRAIN].sum(axis=0) + 1) / (N_TRAIN + 2)
+    expected = torch.from_numpy(share).float().expand(4, -1)
+    torch.testing.assert_close(model.probabilities(images(4)), expected)
 
 
 def test_training_learns(dataset: FaceDataset) -> None:

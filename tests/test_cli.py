@@ -14,7 +14,8 @@ from PIL import Image
 
 import hublatent
 from hublatent.cli import main
-from hublatent.direction import Direction, DirectionSet
+from hublatent.direction import Direction
+from hublatent.direction_set import DirectionSet
 from hublatent.images import open_image, to_tensor
 from hublatent.model import LatentModel
 from hublatent.models import StyleGAN2

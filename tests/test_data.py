@@ -12,9 +12,9 @@ import pytest
 import torch
 from PIL import Image
 
-import training.data
+from hublatent.data import FaceDataset, load_dataset
+from hublatent.data import dataset as dataset_module
 from hublatent.errors import DataError
-from training.data import FaceDataset, load_dataset
 
 Capture = pytest.CaptureFixture[str]
 
@@ -494,13 +494,13 @@ def test_partitions_that_share_people_or_are_empty_are_warned_of(
 
 def count_decodes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     counted: list[int] = []
-    original = training.data._decode
+    original = dataset_module._decode
 
     def decode(listing: object, index: int, size: int) -> np.ndarray | str:
         counted.append(index)
         return original(listing, index, size)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(training.data, "_decode", decode)
+    monkeypatch.setattr(dataset_module, "_decode", decode)
     return counted
 
 
@@ -529,7 +529,7 @@ def test_pictures_are_decoded_once_until_they_change(
 def test_many_chunks_keep_their_order(
     tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(training.data, "_CHUNK_BYTES", 1)
+    monkeypatch.setattr(dataset_module, "_CHUNK_BYTES", 1)
     names = [f"{i}.png" for i in range(40)]
     folder = tmp_path / "d"
     folder.mkdir()
@@ -552,7 +552,7 @@ def test_an_interrupted_decode_leaves_nothing_finished(
                 raise error
             return np.zeros((size, size, 3), np.uint8)
 
-        patch.setattr(training.data, "_decode", decode)
+        patch.setattr(dataset_module, "_decode", decode)
         with pytest.raises(error):
             load_dataset(folder, 16, cache=cache, progress=False)
     assert [path.suffix for path in cache.iterdir()] == [".lock"]
@@ -564,7 +564,7 @@ def test_leftovers_of_a_kill_are_not_used(tmp_path: Path, cache: Path) -> None:
     expected = load_dataset(folder, 16, cache=cache, progress=False).digest
     (finished,) = (path for path in cache.iterdir() if path.is_dir())
     finished.rename(cache / f".{finished.name}.tmp")
-    pixels = cache / f".{finished.name}.tmp" / training.data.PIXELS_NAME
+    pixels = cache / f".{finished.name}.tmp" / dataset_module.PIXELS_NAME
     pixels.write_bytes(pixels.read_bytes()[:100])
     data = load_dataset(folder, 16, cache=cache, progress=False)
     assert data.digest == expected
@@ -574,7 +574,7 @@ def test_leftovers_of_a_kill_are_not_used(tmp_path: Path, cache: Path) -> None:
 def test_a_damaged_cache_is_refused(tmp_path: Path, cache: Path) -> None:
     folder = make_celeba(tmp_path / "d")
     load_dataset(folder, 16, cache=cache, progress=False)
-    (pixels,) = cache.rglob(training.data.PIXELS_NAME)
+    (pixels,) = cache.rglob(dataset_module.PIXELS_NAME)
     pixels.write_bytes(pixels.read_bytes()[:100])
     with pytest.raises(DataError, match=r"has 100 bytes; expected 4,608. Delete"):
         load_dataset(folder, 16, cache=cache, progress=False)

@@ -12,7 +12,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from hublatent import VAE
-from hublatent.direction import Direction, DirectionSet, Score
+from hublatent.direction import Direction, Score
+from hublatent.direction_set import DirectionSet
 from hublatent.editing import edit, probability, to_raw, to_sigma, traverse
 from hublatent.errors import DirectionError
 

@@ -11,9 +11,9 @@ import torch
 from PIL import Image
 
 from hublatent import DirectionSet, hub, load
+from hublatent.data import FaceDataset, load_dataset
 from tests.tiny_models import tiny_stylegan2
 from training import find_directions, fit_eigenfaces
-from training.data import FaceDataset, load_dataset
 from training.run import exit_on_user_error
 
 SIZE = 16

@@ -13,7 +13,7 @@ import torch
 from huggingface_hub import errors as hub_errors
 
 import hublatent
-from hublatent.direction import DirectionSet
+from hublatent.direction_set import DirectionSet
 from hublatent.errors import DirectionError, HubError
 from hublatent.hub import PUBLISHED_FILES, publish, snapshot
 from hublatent.model import LatentModel

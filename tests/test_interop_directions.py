@@ -13,7 +13,8 @@ import pytest
 import torch
 
 from hublatent import VAE
-from hublatent.direction import Direction, DirectionSet
+from hublatent.direction import Direction
+from hublatent.direction_set import DirectionSet
 from hublatent.errors import DirectionError, HublatentError
 from hublatent.interop.directions import (
     export_interfacegan,

@@ -20,6 +20,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 import training.train_stylegan2 as script
+from hublatent.data import FaceDataset, load_dataset
 from hublatent.errors import DataError, HublatentError
 from hublatent.models.stylegan2 import StyleGAN2
 from tests.training_helpers import (
@@ -38,7 +39,6 @@ from training.augment import (
     random_geometry,
     warp,
 )
-from training.data import FaceDataset, load_dataset
 from training.kid import squared_mmd
 from training.recipes import parse_command
 from training.run import Run, step_generator

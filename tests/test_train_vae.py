@@ -24,9 +24,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 import hublatent
+from hublatent.data import FaceDataset, load_dataset
 from hublatent.errors import DataError, HublatentError
 from training import objectives, vae_evaluation
-from training.data import FaceDataset, load_dataset
 from training.recipes import RECIPES, VAERecipe, parse_command
 from training.run import Run, exit_on_user_error, parameter_count, step_generator
 from training.train_vae import Arguments, start_accelerator, train

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import torch
 
-from hublatent.direction import Direction, DirectionSet
+from hublatent.direction import Direction
+from hublatent.direction_set import DirectionSet
 from hublatent.model import LatentModel
 from hublatent.models import VAE, BetaVAE, Eigenfaces, StyleGAN2
 

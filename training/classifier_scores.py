@@ -13,9 +13,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from hublatent.classifier import AttributeClassifier
+from hublatent.data import FaceDataset
 from hublatent.errors import DataError
 from hublatent.statistics import bootstrap_weights, interval, weighted_auroc
-from training.data import FaceDataset
 
 N_BINS = 15
 BATCH = 256

@@ -20,9 +20,9 @@ from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from hublatent.classifier import AttributeClassifier, join_names
+from hublatent.data import FaceDataset
 from hublatent.errors import DataError, HublatentError
 from training.classifier_scores import cross_entropy
-from training.data import FaceDataset
 from training.distort import Distortion, distort
 from training.run import autocast, choose_precision, step_generator
 
@@ -39,6 +39,7 @@ class ClassifierRecipe:
         n_blocks: residual blocks per stage.
         dropout: share of the features dropped before the logits.
         distortion: how strongly the photographs are varied.
+        mixup: largest share of another photograph, and of its labels, in each.
         epochs: passes over the training images.
         batch_size: images per step, over all processes.
         learning_rate: of AdamW, the highest.
@@ -53,12 +54,13 @@ class ClassifierRecipe:
     n_blocks: int = 1
     dropout: float = 0.2
     distortion: Annotated[Distortion, tyro.conf.arg(name="")] = field(default_factory=Distortion)
-    epochs: int = 20
-    batch_size: int = 64
-    learning_rate: float = 2e-3
+    mixup: float = 0.5
+    epochs: int = 24
+    batch_size: int = 32
+    learning_rate: float = 3e-3
     weight_decay: float = 0.1
     warm_up: float = 0.1
-    ema: float = 0.99
+    ema: float = 0.995
     seed: int = 0
 
     def check(self) -> None:
@@ -72,6 +74,7 @@ class ClassifierRecipe:
             ("learning_rate", self.learning_rate > 0, "a number above 0"),
             ("weight_decay", self.weight_decay >= 0, "0 or more"),
             *((n, 0 <= getattr(self, n) < 1, "from 0 to below 1") for n in ("warm_up", "ema")),
+            ("mixup", 0 <= self.mixup <= 1, "from 0 to 1"),
         )
         for name, fits, expected in checks:
             if not fits:
@@ -111,6 +114,7 @@ class Trainer:
             recipe.image_size, 3, recipe.width, recipe.n_blocks, recipe.dropout, attributes
         ).to(accelerator.device)
         self.model.to(memory_format=torch.channels_last)
+        _start_from_prevalence(self.model, self.labels)
         self.average = AveragedModel(
             self.model, multi_avg_fn=get_ema_multi_avg_fn(recipe.ema), use_buffers=True
         )
@@ -170,14 +174,16 @@ class Trainer:
         return value
 
     def next_batch(self) -> tuple[Tensor, Tensor]:
-        """This process's varied images (B, 3, H, W) of this step, and their labels (B, K)."""
+        """This process's images (B, 3, H, W) of this step, varied and mixed, and labels (B, K)."""
         n, device = len(self.indices), self.accelerator.device
         positions = np.arange(self.recipe.batch_size) + self.images_seen
         mine = positions[self.accelerator.process_index :: self.accelerator.num_processes]
         picks = [_epoch_order(n, self.recipe.seed, int(p) // n)[p % n] for p in mine]
         images = self.dataset.batch(self.indices[picks])
-        images = distort(images, self.recipe.distortion, self._draws(stream=1))
-        return images.to(device), self.labels[picks].to(device)
+        draws = self._draws(stream=1)
+        images = distort(images, self.recipe.distortion, draws)
+        images, labels = mix(images, self.labels[picks], self.recipe.mixup, draws)
+        return images.to(device), labels.to(device)
 
     def learning_rate(self) -> float:
         """Linear warm-up, then half a cosine down to 0 (Loshchilov & Hutter, arXiv:1608.03983)."""
@@ -215,6 +221,39 @@ class Trainer:
             cross_entropy(self.model(images), labels).backward()
         self.model.zero_grad(set_to_none=True)
         self.model.load_state_dict(statistics, strict=False)
+
+
+def mix(
+    images: Tensor, labels: Tensor, largest_share: float, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """Mix each example with the next one (mixup; Zhang et al. 2018, arXiv:1710.09412, eq. 1).
+
+    Few photographs are soon known by heart; mixtures of them are not. The share is drawn uniformly
+    up to `largest_share`, instead of from their Beta distribution.
+
+    Args:
+        images: (B, C, H, W).
+        labels: (B, K), in [0, 1].
+        largest_share: of the other example; 0 leaves everything as it is.
+        generator: CPU generator of the draws.
+
+    Returns:
+        Images (B, C, H, W) and labels (B, K).
+    """
+    share = largest_share * torch.rand(len(images), 1, generator=generator)  # (B, 1)
+    mixed_labels = torch.lerp(labels, labels.roll(1, 0), share)
+    return torch.lerp(images, images.roll(1, 0), share[:, :, None, None]), mixed_labels
+
+
+@torch.no_grad()
+def _start_from_prevalence(model: AttributeClassifier, labels: Tensor) -> None:
+    """Let the first prediction be each attribute's prevalence (Lin et al. 2017, 1708.02002, 4.1).
+
+    Otherwise many steps go by until the biases of rare attributes have come down.
+    """
+    prevalence = (labels.sum(dim=0) + 1) / (len(labels) + 2)  # finite where none or all show it
+    model.head.bias.copy_(prevalence.logit())
+    model.head.weight.zero_()
 
 
 @lru_cache(maxsize=2)

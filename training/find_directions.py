@@ -20,13 +20,14 @@ import tyro
 from tqdm import tqdm
 
 import hublatent
-from hublatent.direction import Direction, DirectionSet
+from hublatent.data import FaceDataset, load_dataset
+from hublatent.direction import Direction
+from hublatent.direction_set import DirectionSet
 from hublatent.discovery import METHODS, LabelledLatents, check_attribute, discover_all
 from hublatent.errors import DataError, HublatentError, unknown_name
 from hublatent.files import write_text
 from hublatent.hub import DIRECTIONS_NAME
 from hublatent.model import LatentModel
-from training.data import FaceDataset, load_dataset
 from training.run import exit_on_user_error
 
 BATCH = 256

@@ -20,10 +20,10 @@ import tyro
 from torch import Tensor
 from tqdm import tqdm
 
+from hublatent.data import FaceDataset, load_dataset
 from hublatent.errors import DataError
 from hublatent.files import write_text
 from hublatent.models import Eigenfaces
-from training.data import FaceDataset, load_dataset
 from training.objectives import pixel_mse
 from training.run import exit_on_user_error
 

@@ -22,7 +22,7 @@ import tyro
 import hublatent
 from hublatent.cards import CardInput, draw_samples, render_card
 from hublatent.checkpoint import CONFIG_NAME, WEIGHTS_NAME, read_config
-from hublatent.direction import DirectionSet
+from hublatent.direction_set import DirectionSet
 from hublatent.errors import DataError
 from hublatent.files import atomic_folder_update
 from hublatent.hub import CARD_NAME, DIRECTIONS_NAME, PUBLISHED_FILES, SAMPLES_NAME

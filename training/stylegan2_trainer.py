@@ -18,6 +18,7 @@ import torch
 from accelerate.utils import broadcast_object_list
 from torch import Tensor, nn
 
+from hublatent.data import FaceDataset
 from hublatent.errors import DataError, HublatentError
 from hublatent.models.stylegan2 import Noise, StyleGAN2
 from training.adversarial import (
@@ -33,7 +34,6 @@ from training.adversarial import (
     update_average,
 )
 from training.augment import AdaptiveProbability, augment
-from training.data import FaceDataset
 from training.discriminator import Discriminator
 from training.run import autocast, choose_precision, step_generator
 

@@ -23,6 +23,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from hublatent.classifier import AttributeClassifier
+from hublatent.data import FaceDataset, load_dataset
 from hublatent.errors import DataError
 from hublatent.files import write_text
 from hublatent.hub import CARD_NAME
@@ -36,7 +37,6 @@ from training.classifier_scores import (
     render_card,
 )
 from training.classifier_trainer import ClassifierRecipe, Trainer
-from training.data import FaceDataset, load_dataset
 from training.distort import Distortion, blur
 from training.recipes import parse_command
 from training.run import Run, exit_on_user_error, parameter_count, start_accelerator
@@ -54,7 +54,7 @@ RECIPES: dict[str, ClassifierRecipe] = {
         distortion=Distortion(
             shift=0.08, scale=0.15, blur=0.04, blur_share=0.7, noise=0.15, contrast=0.5
         ),
-        epochs=24,
+        mixup=0.3,
         seed=1_234,
     ),
 }

@@ -24,9 +24,9 @@ from safetensors import SafetensorError
 from torch import Tensor
 from tqdm import tqdm
 
+from hublatent.data import load_dataset
 from hublatent.errors import DataError
 from hublatent.images import save_png
-from training.data import load_dataset
 from training.grids import contact_sheet
 from training.kid import FeatureNetwork, features_of, squared_mmd
 from training.recipes import parse_command

@@ -19,10 +19,10 @@ import torch
 import tyro
 from tqdm import tqdm
 
+from hublatent.data import FaceDataset, load_dataset
 from hublatent.errors import DataError
 from hublatent.files import write_text
 from hublatent.images import save_png
-from training.data import FaceDataset, load_dataset
 from training.objectives import kl_divergence
 from training.recipes import RECIPES, VAERecipe, parse_command
 from training.run import Run, exit_on_user_error, parameter_count, start_accelerator

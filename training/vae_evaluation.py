@@ -10,9 +10,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from hublatent.data import FaceDataset
 from hublatent.models.vae import VAE
 from training import objectives
-from training.data import FaceDataset
 from training.grids import contact_sheet
 from training.objectives import KLTerms
 

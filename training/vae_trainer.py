@@ -20,10 +20,10 @@ from accelerate.utils import broadcast_object_list
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from hublatent.data import FaceDataset
 from hublatent.errors import HublatentError
 from hublatent.models.vae import VAE
 from training import objectives
-from training.data import FaceDataset
 from training.recipes import VAERecipe
 from training.run import autocast, step_generator
 

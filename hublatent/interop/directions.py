@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hublatent.direction import Direction, DirectionSet
+from hublatent.direction import Direction
+from hublatent.direction_set import DirectionSet
 from hublatent.errors import DirectionError
 from hublatent.files import atomic_path
 from hublatent.interop.formats import ForeignDirection, read_foreign

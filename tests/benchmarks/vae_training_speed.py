@@ -27,7 +27,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from training.data import FaceDataset
+from hublatent.data import FaceDataset
 from training.recipes import RECIPES, VAERecipe
 from training.train_vae import start_accelerator
 from training.vae_evaluation import posteriors

@@ -24,10 +24,10 @@ from filelock import FileLock
 from torch import Tensor
 from tqdm import tqdm
 
+from hublatent.data.layouts import read_listing
+from hublatent.data.listing import PARTITIONS, Listing
 from hublatent.errors import DataError, ImageError, unknown_name
 from hublatent.images import open_image, prepare, to_float
-from training.layouts import read_listing
-from training.listing import PARTITIONS, Listing
 
 PIXELS_NAME = "pixels.u8"
 SUMMARY_NAME = "summary.json"

@@ -8,8 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from hublatent.errors import DataError, ImageError, unknown_name
-from training.listing import (
+from hublatent.data.listing import (
     IDENTITY,
     PARTITION,
     SQUARE_CROP,
@@ -20,6 +19,7 @@ from training.listing import (
     parse_partition,
     stamp_of,
 )
+from hublatent.errors import DataError, ImageError, unknown_name
 
 _SAVED = ("state.json", "dataset_dict.json", "*.parquet", "data/*.parquet", "metadata.jsonl")
 

@@ -12,9 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from hublatent.errors import DataError
-from training.hub_datasets import is_saved_dataset, read_hub_dataset
-from training.listing import (
+from hublatent.data.hub_datasets import is_saved_dataset, read_hub_dataset
+from hublatent.data.listing import (
     CELEBA_CROP,
     IDENTITY,
     PARTITION,
@@ -32,6 +31,7 @@ from training.listing import (
     require_entries,
     stamp_of,
 )
+from hublatent.errors import DataError
 
 HQ_ATTRIBUTES = "CelebAMask-HQ-attribute-anno.txt"
 HQ_MAPPING = "CelebA-HQ-to-CelebA-mapping.txt"
@@ -40,7 +40,7 @@ Reader = Callable[[Path], Listing]
 
 
 def read_listing(source: str | Path, split: str | None = None) -> Listing:
-    """Read the listing of a source of any layout; see `training.data.load_dataset`."""
+    """Read the listing of a source of any layout; see `hublatent.data.load_dataset`."""
     folder = Path(source).expanduser()
     if not folder.exists():
         if isinstance(source, str) and re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", source):

@@ -1,0 +1,300 @@
+"""DirectionSet: the directions of one model, and the safetensors file that holds them.
+
+Tensors are named <attribute>.<method>.vector; the rest is one JSON document in the metadata.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from hublatent.direction import Direction, Score, check_fits_shape
+from hublatent.errors import DirectionError, unknown_name
+from hublatent.files import atomic_path
+
+if TYPE_CHECKING:
+    from hublatent.model import LatentModel
+
+FORMAT = "hublatent-directions"
+FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True, eq=False)
+class DirectionSet:
+    """Directions of one model, and the one file that holds them.
+
+    Attributes:
+        directions: the directions, each name once.
+        architecture: of the model they belong to.
+        space: of its latents.
+        fingerprint: of its weights.
+        override: the fingerprint of another model that the user insisted to use them with.
+    """
+
+    directions: tuple[Direction, ...]
+    architecture: str
+    space: str
+    fingerprint: str
+    override: str | None = None
+
+    def __post_init__(self) -> None:
+        names = [direction.name for direction in self.directions]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise DirectionError(f"A set holds each direction once; twice: {', '.join(twice)}.")
+
+    @classmethod
+    def of(cls, model: LatentModel, directions: Iterable[Direction]) -> DirectionSet:
+        """Gather directions that were found on a model."""
+        result = cls(tuple(directions), model.architecture, model.space, model.fingerprint())
+        result.check_fits(model)
+        return result
+
+    @property
+    def attributes(self) -> tuple[str, ...]:
+        """The attributes, in the file's order."""
+        return tuple(dict.fromkeys(direction.attribute for direction in self))
+
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """The methods, in the file's order."""
+        return tuple(dict.fromkeys(direction.method for direction in self))
+
+    def __len__(self) -> int:
+        return len(self.directions)
+
+    def __iter__(self) -> Iterator[Direction]:
+        return iter(self.directions)
+
+    def __contains__(self, key: object) -> bool:
+        return any((d.attribute, d.method) == key for d in self)
+
+    def __getitem__(self, key: tuple[str, str]) -> Direction:
+        """The direction of an (attribute, method)."""
+        if not isinstance(key, tuple) or len(key) != 2:
+            raise DirectionError(f"Ask for set[attribute, method], not set[{key!r}].")
+        attribute, method = key
+        of_attribute = {d.method: d for d in self if d.attribute == attribute}
+        if not of_attribute:
+            raise DirectionError(unknown_name("attribute", attribute, self.attributes))
+        if method not in of_attribute:
+            raise DirectionError(unknown_name(f"method for {attribute}", method, of_attribute))
+        return of_attribute[method]
+
+    def check_fits(self, model: LatentModel) -> None:
+        """Refuse a model that these directions were not found on.
+
+        Raises:
+            DirectionError: architecture, space, shape or fingerprint differ; says which.
+        """
+        for what, ours, theirs in (
+            ("architecture", self.architecture, model.architecture),
+            ("latent space", self.space, model.space),
+        ):
+            if ours != theirs:
+                raise DirectionError(
+                    f"These directions are for the {what} {ours!r}; the model's is {theirs!r}."
+                )
+        for direction in self:
+            check_fits_shape(direction, model)
+        fingerprint = model.fingerprint()
+        if fingerprint not in (self.fingerprint, self.override):
+            raise DirectionError(
+                f"These directions were found on the {self.architecture} with the fingerprint "
+                f"{self.fingerprint[:12]}; this model's is {fingerprint[:12]}, so its latents mean "
+                "something else. Load the model they belong to, or pass override=True."
+            )
+
+    def save(self, path: str | Path) -> None:
+        """Write the set as one safetensors file, atomically."""
+        document = {
+            "format": FORMAT,
+            "version": FORMAT_VERSION,
+            "architecture": self.architecture,
+            "space": self.space,
+            "fingerprint": self.fingerprint,
+            "override": self.override,
+            "directions": [_to_json(direction) for direction in self],
+        }
+        tensors = {f"{direction.name}.vector": direction.vector for direction in self}
+        with atomic_path(path) as temporary:
+            save_file(tensors, temporary, metadata={FORMAT: json.dumps(document)})
+
+    @classmethod
+    def load(
+        cls, path: str | Path, model: LatentModel | None = None, *, override: bool = False
+    ) -> DirectionSet:
+        """Read a set from its file.
+
+        Args:
+            path: the safetensors file.
+            model: if given, the directions must have been found on it.
+            override: use them with a model of the same architecture, space and shape but other
+                weights all the same; the set records it.
+
+        Returns:
+            The set.
+
+        Raises:
+            DirectionError: the file is missing or damaged, or belongs to another model.
+        """
+        directions = _read(Path(path))
+        if model is not None:
+            if override and model.fingerprint() != directions.fingerprint:
+                directions = replace(directions, override=model.fingerprint())
+            directions.check_fits(model)
+        return directions
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        repo: str | Path,
+        model: LatentModel | None = None,
+        revision: str | None = None,
+        *,
+        override: bool = False,
+        **hub_options: Any,
+    ) -> DirectionSet:
+        """Read a set from a model's folder, or from the Hub.
+
+        Args:
+            repo: a folder or a Hub id.
+            model: if given, the directions must have been found on it.
+            revision: branch, tag or commit on the Hub.
+            override: see `load`.
+            hub_options: token, cache_dir, local_files_only.
+        """
+        from hublatent.hub import DIRECTIONS_NAME, snapshot
+
+        where = snapshot(repo, revision=revision, files=(DIRECTIONS_NAME,), **hub_options)
+        return cls.load(where.folder / DIRECTIONS_NAME, model, override=override)
+
+    def push_to_hub(self, repo: str, **options: Any) -> str:
+        """Publish the set alone, without its model; returns the commit's URL.
+
+        Args:
+            repo: the Hub id; made where it does not exist.
+            options: private, revision, create_pr, token, message of `hublatent.hub.publish`.
+        """
+        import tempfile
+
+        from hublatent.hub import DIRECTIONS_NAME, publish
+
+        with tempfile.TemporaryDirectory() as folder:
+            self.save(Path(folder) / DIRECTIONS_NAME)
+            return publish(folder, repo, **options)
+
+
+def _read(path: Path) -> DirectionSet:
+    if not path.is_file():
+        raise DirectionError(f"{path} does not exist; expected a directions.safetensors file.")
+    try:
+        with safe_open(path, framework="pt") as file:
+            document = _parse_document(file.metadata() or {}, path)
+            entries = [_entry(item, path) for item in _list(document, "directions", path)]
+            names = sorted(f"{e['attribute']}.{e['method']}.vector" for e in entries)
+            if names != sorted(file.keys()):
+                raise DirectionError(f"{path}: its tensors and its list of directions disagree.")
+            directions = tuple(
+                _from_json(e, file.get_tensor(f"{e['attribute']}.{e['method']}.vector"), path)
+                for e in entries
+            )
+    except (SafetensorError, OSError) as error:
+        raise DirectionError(f"{path} is not a readable safetensors file: {error}.") from error
+    texts = {key: document.get(key) for key in ("architecture", "space", "fingerprint")}
+    wrong = [key for key, value in texts.items() if not isinstance(value, str)]
+    override = document.get("override")
+    if wrong or not (override is None or isinstance(override, str)):
+        raise DirectionError(f"{path}: {', '.join(wrong) or 'override'} is not a text.")
+    return DirectionSet(directions, override=override, **texts)  # type: ignore[arg-type]
+
+
+def _parse_document(metadata: Mapping[str, str], path: Path) -> dict[str, Any]:
+    text = metadata.get(FORMAT)
+    if text is None:
+        raise DirectionError(
+            f"{path} is a safetensors file, but not one of hublatent directions. Bring other "
+            "formats in with: python -m hublatent import-directions"
+        )
+    try:
+        document = json.loads(text)
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise DirectionError(f"{path}: its metadata is not JSON: {error}.") from error
+    if not isinstance(document, dict) or document.get("format") != FORMAT:
+        raise DirectionError(f"{path}: its metadata is not a {FORMAT} document.")
+    version = document.get("version")
+    if type(version) is not int or not 1 <= version <= FORMAT_VERSION:
+        raise DirectionError(
+            f"{path} has version {version!r}; this hublatent reads 1 to {FORMAT_VERSION}. "
+            "For a newer one, run: pip install --upgrade hublatent"
+        )
+    return document
+
+
+_FIELD_TYPES: dict[str, tuple[type, ...]] = {
+    "attribute": (str,),
+    "method": (str,),
+    "sigma": (float, int, type(None)),
+    "threshold": (float, int, type(None)),
+    "gain": (float, int, type(None)),
+    "n_positive": (int, type(None)),
+    "n_negative": (int, type(None)),
+    "dataset": (str, type(None)),
+    "preprocessing": (str, type(None)),
+    "layers": (list, type(None)),
+    "scores": (dict,),
+    "conditioned_on": (list,),
+    "surviving_norm": (float, int),
+}
+
+
+def _entry(item: Any, path: Path) -> dict[str, Any]:
+    """Check one direction's JSON, field by field."""
+    if not isinstance(item, dict) or set(item) != set(_FIELD_TYPES):
+        raise DirectionError(f"{path}: a direction has exactly {', '.join(_FIELD_TYPES)}.")
+    for key, types in _FIELD_TYPES.items():
+        value = item[key]
+        if not isinstance(value, types) or isinstance(value, bool):
+            raise DirectionError(f"{path}: {key} = {value!r} has the wrong type.")
+        if isinstance(value, float) and not math.isfinite(value):
+            raise DirectionError(f"{path}: {key} = {value!r} is not finite.")
+    return item
+
+
+def _list(document: Mapping[str, Any], key: str, path: Path) -> list[Any]:
+    value = document.get(key)
+    if not isinstance(value, list):
+        raise DirectionError(f"{path}: {key} is not a list.")
+    return value
+
+
+def _to_json(direction: Direction) -> dict[str, Any]:
+    values: dict[str, Any] = {key: getattr(direction, key) for key in _FIELD_TYPES}
+    values["scores"] = {k: [s.value, s.low, s.high] for k, s in direction.scores.items()}
+    return values
+
+
+def _from_json(entry: dict[str, Any], vector: Tensor, path: Path) -> Direction:
+    scores = {}
+    for name, triple in entry["scores"].items():
+        numbers = triple if isinstance(triple, list) else []
+        if len(numbers) != 3 or not all(type(x) in (int, float) for x in numbers):
+            raise DirectionError(f"{path}: the score {name} is not [value, low, high].")
+        scores[name] = Score(*map(float, numbers))
+    if not all(isinstance(name, str) for name in entry["conditioned_on"]):
+        raise DirectionError(f"{path}: conditioned_on is not a list of names.")
+    values = {k: v for k, v in entry.items() if k not in ("scores", "conditioned_on", "layers")}
+    held = tuple(entry["conditioned_on"])
+    direction = Direction(vector=vector, scores=scores, conditioned_on=held, **values)
+    layers = entry["layers"]
+    if direction.layers != (None if layers is None else tuple(layers)):
+        raise DirectionError(f"{path}: {direction.name} touches other layers than it says.")
+    return direction
