@@ -1,18 +1,11 @@
 """discover(): latents and labels in, a Direction out, with scores from held-out identities.
 
-Filters answer "how is the attribute read", patterns "how does the latent move" (Haufe et al. 2014,
-doi:10.1016/j.neuroimage.2013.10.067). Which of them edits well is an empirical question:
-
-    svm              normal of a linear support vector machine; the paper's direction
-    logistic         normal of a logistic regression
-    mean-difference  difference of the two class means
-    pattern          covariance of the latents times the svm filter
-    joint            coefficient of the attribute when latents are regressed on all attributes
+The fits themselves are in methods.py; here each is repeated without some people, and read by them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -22,6 +15,7 @@ from numpy.typing import NDArray
 
 from hublatent.direction import Direction
 from hublatent.errors import DataError, HublatentError, unknown_name
+from hublatent.methods import METHODS, Examples, Population
 from hublatent.model import LatentModel
 from hublatent.statistics import (
     Bools,
@@ -34,10 +28,18 @@ from hublatent.statistics import (
     midpoint,
 )
 
+__all__ = [
+    "DEFAULT_METHOD",
+    "METHODS",
+    "N_FOLDS",
+    "LabelledLatents",
+    "check_attribute",
+    "discover",
+    "discover_all",
+    "touched_layers",
+]
+
 N_FOLDS = 5
-SVM_C = 0.01
-# The logistic loss bends an eighth as much as the squared hinge, so C is about eight times larger.
-LOGISTIC_C = 0.1
 DEFAULT_METHOD = "joint"
 
 
@@ -83,52 +85,6 @@ class LabelledLatents:
         if attribute not in self.attributes:
             raise DataError(unknown_name("attribute", attribute, self.attributes))
         return self.labels[:, self.attributes.index(attribute)]
-
-
-@dataclass(frozen=True, eq=False)
-class Population:
-    """All examples that a fit may see, at their natural prevalence.
-
-    Attributes:
-        data: N examples.
-        keep: (N,), which of them.
-    """
-
-    data: LabelledLatents
-    keep: Bools
-
-    @cached_property
-    def coefficients(self) -> Floats:
-        """(K, D): each attribute's coefficient when codes are regressed on all attributes."""
-        labels = self.data.labels[self.keep]
-        design = np.column_stack([np.ones(len(labels)), labels])
-        solution, *_ = np.linalg.lstsq(design, self.data.codes[self.keep], rcond=None)
-        return np.asarray(solution[1:])
-
-
-@dataclass(frozen=True, eq=False)
-class Examples:
-    """What a method is fitted on: the balanced examples of an attribute, and all of them.
-
-    Attributes:
-        codes: (n, D), the balanced set.
-        labels: (n,), the attribute on it.
-        population: every example.
-        column: the attribute's column of the population's labels.
-    """
-
-    codes: Floats
-    labels: Bools
-    population: Population
-    column: int
-
-    @cached_property
-    def svm_normal(self) -> Floats:
-        """(D,): normal of the linear SVM, which two methods need."""
-        from sklearn.svm import LinearSVC
-
-        fit = LinearSVC(C=SVM_C, dual=False, max_iter=10_000).fit(_scaled(self.codes), self.labels)
-        return np.asarray(fit.coef_[0])
 
 
 def discover(
@@ -189,7 +145,9 @@ def discover_all(
     rows = touched_layers(model, layers)
     folds = identity_folds(data.identities, N_FOLDS, seed)
     # The last one holds nobody out: it gives the direction itself.
-    populations = [Population(data, folds != fold) for fold in range(N_FOLDS + 1)]
+    populations = [
+        Population(data.codes, data.labels, folds != fold) for fold in range(N_FOLDS + 1)
+    ]
     for attribute, indices in chosen.items():
         fits = [
             _examples(data, attribute, indices[population.keep[indices]], population)
@@ -324,51 +282,3 @@ def _coordinates(latents: Floats, vector: Floats) -> Floats:
     flat = latents.reshape(len(latents), -1).astype(np.float64)
     row = vector.reshape(-1).astype(np.float64)
     return flat @ row / (row @ row)
-
-
-def svm(examples: Examples) -> Floats:
-    """Normal of the linear SVM (the paper, section 5; Cortes & Vapnik 1995)."""
-    return examples.svm_normal
-
-
-def logistic(examples: Examples) -> Floats:
-    """Normal of a logistic regression."""
-    from sklearn.linear_model import LogisticRegression
-
-    fit = LogisticRegression(C=LOGISTIC_C, max_iter=1000).fit(
-        _scaled(examples.codes), examples.labels
-    )
-    return np.asarray(fit.coef_[0])
-
-
-def mean_difference(examples: Examples) -> Floats:
-    """Mean of the positives minus mean of the negatives."""
-    codes, labels = examples.codes, examples.labels
-    return np.asarray(codes[labels].mean(axis=0) - codes[~labels].mean(axis=0))
-
-
-def pattern(examples: Examples) -> Floats:
-    """Covariance of the latents times the svm filter (Haufe et al. 2014, eq. 6)."""
-    return np.asarray(np.cov(examples.codes.T) @ examples.svm_normal)
-
-
-def joint(examples: Examples) -> Floats:
-    """The attribute's coefficient in the least-squares regression of latents on all attributes."""
-    return examples.population.coefficients[examples.column]
-
-
-def _scaled(codes: Floats) -> Floats:
-    """Divide by one number for all dimensions, so that C means the same in every model.
-
-    Standardising each dimension would lift the noise of unused ones to the size of the rest.
-    """
-    return codes / np.sqrt(codes.var(axis=0).mean())
-
-
-METHODS: dict[str, Callable[[Examples], Floats]] = {
-    "svm": svm,
-    "logistic": logistic,
-    "mean-difference": mean_difference,
-    "pattern": pattern,
-    "joint": joint,
-}
