@@ -113,16 +113,17 @@ class BetaTCVAE(VAE):
     architecture = "btcvae"
 
 
+# Kernels of four pixels with a stride of two: every pixel is touched equally often (no checkerboard),
+# and the grid has no preferred side, so mirror images can be read and drawn by mirrored kernels.
 def _down(n_in: int, n_out: int) -> nn.Sequential:
     return nn.Sequential(
-        nn.Conv2d(n_in, n_out, 3, 2, 1, bias=False),
+        nn.Conv2d(n_in, n_out, 4, 2, 1, bias=False),
         nn.BatchNorm2d(n_out),
         nn.LeakyReLU(0.2, inplace=True),
     )
 
 
 def _up(n_in: int, n_out: int) -> nn.Sequential:
-    # A kernel divisible by the stride touches every pixel equally often: no checkerboard.
     return nn.Sequential(
         nn.ConvTranspose2d(n_in, n_out, 4, 2, 1, bias=False),
         nn.BatchNorm2d(n_out),
