@@ -5,17 +5,17 @@ from __future__ import annotations
 import inspect
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
-from hublatent.errors import CheckpointError
+from hublatent.errors import CheckpointError, HublatentError
 from hublatent.files import atomic_folder_update
+from hublatent.safe_files import open_safetensors, parse_json, save_safetensors, shorten
 
 CONFIG_NAME = "config.json"
 WEIGHTS_NAME = "model.safetensors"
@@ -23,6 +23,9 @@ FORMAT_VERSION = 1
 MAX_CONFIG_BYTES = 1 << 20
 PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".pkl", ".ckpt")
 JSON_SCALARS = (bool, int, float, str)
+MAX_NAME = 100
+
+Result = TypeVar("Result")
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -48,19 +51,22 @@ def read_config(folder: Path) -> dict[str, Any]:
             f"{path} has {path.stat().st_size:,} bytes; a config has at most {MAX_CONFIG_BYTES:,}."
         )
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
+        config = parse_json(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{path} is not JSON: {error}.") from error
-    if not isinstance(config, dict) or not isinstance(config.get("architecture"), str):
+    architecture = config.get("architecture") if isinstance(config, dict) else None
+    if not isinstance(architecture, str) or not architecture.isprintable():
         raise CheckpointError(
             f"{path} names no architecture; expected a JSON object with the key 'architecture'. "
             "It may be a model of another library."
         )
+    if len(architecture) > MAX_NAME:
+        raise CheckpointError(f"{path} names the architecture {shorten(architecture)}.")
     version = config.get("format_version")
     if type(version) is not int or not 1 <= version <= FORMAT_VERSION:
         raise CheckpointError(
-            f"{path} has format_version {version!r}; this hublatent reads 1 to {FORMAT_VERSION}. "
-            "For a newer one, run: pip install --upgrade hublatent"
+            f"{path} has format_version {shorten(version)}; this hublatent reads 1 to "
+            f"{FORMAT_VERSION}. For a newer one, run: pip install --upgrade hublatent"
         )
     return config
 
@@ -84,7 +90,7 @@ def check_arguments(model_class: type, config: Mapping[str, Any], where: str) ->
     unknown = sorted(set(arguments) - set(parameters))
     if unknown:
         raise CheckpointError(
-            f"{where} has unknown keys: {', '.join(unknown)}. "
+            f"{where} has unknown keys: {_some([shorten(name) for name in unknown])}. "
             f"{model_class.__name__} takes: {', '.join(parameters)}."
         )
     missing = sorted(
@@ -99,7 +105,7 @@ def check_arguments(model_class: type, config: Mapping[str, Any], where: str) ->
             isinstance(value, float) and not math.isfinite(value)
         ):
             raise CheckpointError(
-                f"{where} has {name} = {value!r}; expected a number, a text or true/false."
+                f"{where} has {name} = {shorten(value)}; expected a number, a text or true/false."
             )
     return arguments
 
@@ -125,7 +131,36 @@ def check_number(name: str, value: float, low: float, high: float, kind: type = 
     fits_type = type(value) in ((int,) if kind is int else (int, float))
     if not fits_type or not low <= value <= high:
         noun = "an integer" if kind is int else "a number"
-        raise CheckpointError(f"{name} = {value!r}; expected {noun} from {low} to {high}.")
+        raise CheckpointError(f"{name} = {shorten(value)}; expected {noun} from {low} to {high}.")
+
+
+def check_weights_fit(model_class: type, arguments: Mapping[str, Any], path: Path) -> None:
+    """Compare a file's tensors with those of a model, before memory is taken for the model.
+
+    Args:
+        model_class: the model's class.
+        arguments: of its `__init__`.
+        path: the safetensors file.
+
+    Raises:
+        CheckpointError: an argument is out of range, the file is missing or damaged, or a name,
+            shape or type disagrees.
+    """
+    with torch.device("meta"), _PlainFactories():
+        expected = model_class(**arguments).state_dict()
+    _check_file(path)
+    _read_safetensors(path, lambda file: _check_fits(expected, file, path, model_class.__name__))
+
+
+class _PlainFactories(TorchFunctionMode):
+    """Without memory behind them, torch builds these from a large library imported for it."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        if func is torch.eye:
+            return torch.empty(*(args * 2)[:2], device="meta")
+        return func(*args, **(kwargs or {}))
 
 
 def load_weights(model: nn.Module, path: Path) -> None:
@@ -139,18 +174,14 @@ def load_weights(model: nn.Module, path: Path) -> None:
         CheckpointError: the file is missing or damaged, a name, shape or type disagrees, or a
             weight is NaN or infinite. The model is then left as it was.
     """
-    if not path.is_file():
-        pickles = sorted(p.name for p in path.parent.glob("*") if p.suffix in PICKLE_SUFFIXES)
-        hint = f" Not read, since a pickle can run code: {', '.join(pickles)}." if pickles else ""
-        raise CheckpointError(f"{path.parent} holds no {path.name}.{hint}")
+    _check_file(path)
     expected = model.state_dict()
-    try:
-        with safe_open(path, framework="pt") as file:
-            _check_names(expected, file.keys(), path, type(model).__name__)
-            _check_shapes(expected, file, path)
-            tensors = {name: file.get_tensor(name) for name in expected}
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{path} is not a readable safetensors file: {error}.") from error
+
+    def read(file: Any) -> dict[str, Tensor]:
+        _check_fits(expected, file, path, type(model).__name__)
+        return {name: file.get_tensor(name) for name in expected}
+
+    tensors = _read_safetensors(path, read)
     for name, tensor in tensors.items():
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
             raise CheckpointError(f"{path}: the weight {name} holds NaN or infinite values.")
@@ -166,12 +197,37 @@ def write_checkpoint(
         folder: the model's folder; made where it is missing.
         config: the JSON-able config.
         weights: name -> tensor.
+
+    Raises:
+        OSError: the disk is full, or may not be written; what was in the folder is as it was.
     """
     text = json.dumps(config, indent=2) + "\n"
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
     with atomic_folder_update(folder, (CONFIG_NAME, WEIGHTS_NAME)) as temporary:
-        save_file(tensors, temporary[WEIGHTS_NAME], metadata={"format": "pt"})
+        save_safetensors(tensors, temporary[WEIGHTS_NAME], {"format": "pt"}, folder / WEIGHTS_NAME)
         temporary[CONFIG_NAME].write_text(text, encoding="utf-8")
+
+
+def _read_safetensors(path: Path, read: Callable[[Any], Result]) -> Result:
+    try:
+        return open_safetensors(path, read)
+    except HublatentError:
+        raise
+    except (ValueError, OSError) as error:
+        raise CheckpointError(f"{path} is not a readable safetensors file: {error}.") from error
+
+
+def _check_file(path: Path) -> None:
+    if path.is_file():
+        return
+    pickles = sorted(p.name for p in path.parent.glob("*") if p.suffix in PICKLE_SUFFIXES)
+    hint = f" Not read, since a pickle can run code: {', '.join(pickles)}." if pickles else ""
+    raise CheckpointError(f"{path.parent} holds no {path.name}.{hint}")
+
+
+def _check_fits(expected: Mapping[str, Tensor], file: Any, path: Path, model_name: str) -> None:
+    _check_names(expected, file.keys(), path, model_name)
+    _check_shapes(expected, file, path)
 
 
 def _check_names(
@@ -211,7 +267,7 @@ _SAFETENSORS_DTYPES = {
 
 
 def _some(names: list[str], limit: int = 3) -> str:
-    shown = ", ".join(names[:limit])
+    shown = ", ".join(name if name.isprintable() else shorten(name) for name in names[:limit])
     return shown if len(names) <= limit else f"{shown} and {len(names) - limit} more"
 
 

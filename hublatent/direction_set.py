@@ -6,25 +6,24 @@ Tensors are named <attribute>.<method>.vector; the rest is one JSON document in 
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from hublatent.direction import Direction, Score, check_fits_shape
-from hublatent.errors import DirectionError, unknown_name
+from hublatent.errors import DirectionError, HublatentError, unknown_name
 from hublatent.files import atomic_path
+from hublatent.safe_files import open_safetensors, parse_json, save_safetensors, shorten
 
 if TYPE_CHECKING:
     from hublatent.model import LatentModel
 
 FORMAT = "hublatent-directions"
 FORMAT_VERSION = 1
+MAX_TEXT = 1000
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,6 +36,7 @@ class DirectionSet:
         space: of its latents.
         fingerprint: of its weights.
         override: the fingerprint of another model that the user insisted to use them with.
+        licence: the terms they come under, in a sentence, where their author stated any.
     """
 
     directions: tuple[Direction, ...]
@@ -44,6 +44,7 @@ class DirectionSet:
     space: str
     fingerprint: str
     override: str | None = None
+    licence: str | None = None
 
     def __post_init__(self) -> None:
         names = [direction.name for direction in self.directions]
@@ -114,7 +115,11 @@ class DirectionSet:
             )
 
     def save(self, path: str | Path) -> None:
-        """Write the set as one safetensors file, atomically."""
+        """Write the set as one safetensors file, atomically.
+
+        Raises:
+            OSError: the disk is full, or may not be written; an earlier file is as it was.
+        """
         document = {
             "format": FORMAT,
             "version": FORMAT_VERSION,
@@ -122,11 +127,12 @@ class DirectionSet:
             "space": self.space,
             "fingerprint": self.fingerprint,
             "override": self.override,
+            "licence": self.licence,
             "directions": [_to_json(direction) for direction in self],
         }
         tensors = {f"{direction.name}.vector": direction.vector for direction in self}
         with atomic_path(path) as temporary:
-            save_file(tensors, temporary, metadata={FORMAT: json.dumps(document)})
+            save_safetensors(tensors, temporary, {FORMAT: json.dumps(document)}, Path(path))
 
     @classmethod
     def load(
@@ -197,24 +203,43 @@ def _read(path: Path) -> DirectionSet:
     if not path.is_file():
         raise DirectionError(f"{path} does not exist; expected a directions.safetensors file.")
     try:
-        with safe_open(path, framework="pt") as file:
-            document = _parse_document(file.metadata() or {}, path)
-            entries = [_entry(item, path) for item in _list(document, "directions", path)]
-            names = sorted(f"{e['attribute']}.{e['method']}.vector" for e in entries)
-            if names != sorted(file.keys()):
-                raise DirectionError(f"{path}: its tensors and its list of directions disagree.")
-            directions = tuple(
-                _from_json(e, file.get_tensor(f"{e['attribute']}.{e['method']}.vector"), path)
-                for e in entries
-            )
-    except (SafetensorError, OSError) as error:
+        return open_safetensors(path, lambda file: _read_open(file, path))
+    except HublatentError:
+        raise
+    except (ValueError, OSError) as error:
         raise DirectionError(f"{path} is not a readable safetensors file: {error}.") from error
-    texts = {key: document.get(key) for key in ("architecture", "space", "fingerprint")}
-    wrong = [key for key, value in texts.items() if not isinstance(value, str)]
-    override = document.get("override")
-    if wrong or not (override is None or isinstance(override, str)):
-        raise DirectionError(f"{path}: {', '.join(wrong) or 'override'} is not a text.")
-    return DirectionSet(directions, override=override, **texts)  # type: ignore[arg-type]
+
+
+def _read_open(file: Any, path: Path) -> DirectionSet:
+    document = _parse_document(file.metadata() or {}, path)
+    entries = [_entry(item, path) for item in _list(document, "directions", path)]
+    names = [f"{e['attribute']}.{e['method']}.vector" for e in entries]
+    if sorted(names) != sorted(file.keys()):
+        raise DirectionError(f"{path}: its tensors and its list of directions disagree.")
+    for name in names:
+        dtype = file.get_slice(name).get_dtype()
+        if dtype != "F32":
+            raise DirectionError(f"{path}: {shorten(name)} has the type {dtype}; expected F32.")
+    directions = tuple(
+        _from_json(entry, file.get_tensor(name), path)
+        for entry, name in zip(entries, names, strict=True)
+    )
+    for key in ("architecture", "space", "fingerprint"):
+        _check_text(key, document.get(key), path)
+    for key in ("override", "licence"):
+        if document.get(key) is not None:
+            _check_text(key, document[key], path)
+    texts = ("architecture", "space", "fingerprint", "override", "licence")
+    return DirectionSet(directions, **{key: document.get(key) for key in texts})  # type: ignore[arg-type]
+
+
+def _check_text(key: str, value: Any, path: Path) -> None:
+    """Texts go to terminals, cards and the app: no control characters, no half characters."""
+    if not isinstance(value, str) or len(value) > MAX_TEXT or not value.isprintable():
+        raise DirectionError(
+            f"{path}: {key} = {shorten(value)}; expected a text of at most {MAX_TEXT} printable "
+            "characters."
+        )
 
 
 def _parse_document(metadata: Mapping[str, str], path: Path) -> dict[str, Any]:
@@ -225,15 +250,15 @@ def _parse_document(metadata: Mapping[str, str], path: Path) -> dict[str, Any]:
             "formats in with: python -m hublatent import-directions"
         )
     try:
-        document = json.loads(text)
-    except (json.JSONDecodeError, RecursionError) as error:
+        document = parse_json(text)
+    except (ValueError, RecursionError) as error:
         raise DirectionError(f"{path}: its metadata is not JSON: {error}.") from error
     if not isinstance(document, dict) or document.get("format") != FORMAT:
         raise DirectionError(f"{path}: its metadata is not a {FORMAT} document.")
     version = document.get("version")
     if type(version) is not int or not 1 <= version <= FORMAT_VERSION:
         raise DirectionError(
-            f"{path} has version {version!r}; this hublatent reads 1 to {FORMAT_VERSION}. "
+            f"{path} has version {shorten(version)}; this hublatent reads 1 to {FORMAT_VERSION}. "
             "For a newer one, run: pip install --upgrade hublatent"
         )
     return document
@@ -256,6 +281,10 @@ _FIELD_TYPES: dict[str, tuple[type, ...]] = {
 }
 
 
+_LOWEST = {"sigma": 0.0, "n_positive": 0.0, "n_negative": 0.0, "surviving_norm": 0.0}
+MAX_NUMBER = 1e30
+
+
 def _entry(item: Any, path: Path) -> dict[str, Any]:
     """Check one direction's JSON, field by field."""
     if not isinstance(item, dict) or set(item) != set(_FIELD_TYPES):
@@ -263,9 +292,15 @@ def _entry(item: Any, path: Path) -> dict[str, Any]:
     for key, types in _FIELD_TYPES.items():
         value = item[key]
         if not isinstance(value, types) or isinstance(value, bool):
-            raise DirectionError(f"{path}: {key} = {value!r} has the wrong type.")
-        if isinstance(value, float) and not math.isfinite(value):
-            raise DirectionError(f"{path}: {key} = {value!r} is not finite.")
+            raise DirectionError(f"{path}: {key} = {shorten(value)} has the wrong type.")
+        if isinstance(value, str):
+            _check_text(key, value, path)
+        elif isinstance(value, (int, float)):
+            low = _LOWEST.get(key, -MAX_NUMBER)
+            if not low <= value <= MAX_NUMBER:  # NaN too
+                raise DirectionError(
+                    f"{path}: {key} = {shorten(value)}; expected a finite number from {low:g} up."
+                )
     return item
 
 
@@ -285,12 +320,17 @@ def _to_json(direction: Direction) -> dict[str, Any]:
 def _from_json(entry: dict[str, Any], vector: Tensor, path: Path) -> Direction:
     scores = {}
     for name, triple in entry["scores"].items():
+        _check_text("a score's name", name, path)
         numbers = triple if isinstance(triple, list) else []
-        if len(numbers) != 3 or not all(type(x) in (int, float) for x in numbers):
-            raise DirectionError(f"{path}: the score {name} is not [value, low, high].")
+        if len(numbers) != 3 or not all(
+            type(x) in (int, float) and abs(x) <= MAX_NUMBER for x in numbers
+        ):
+            raise DirectionError(
+                f"{path}: the score {shorten(name)} is not [value, low, high], all finite."
+            )
         scores[name] = Score(*map(float, numbers))
-    if not all(isinstance(name, str) for name in entry["conditioned_on"]):
-        raise DirectionError(f"{path}: conditioned_on is not a list of names.")
+    for name in entry["conditioned_on"]:
+        _check_text("a name in conditioned_on", name, path)
     values = {k: v for k, v in entry.items() if k not in ("scores", "conditioned_on", "layers")}
     held = tuple(entry["conditioned_on"])
     direction = Direction(vector=vector, scores=scores, conditioned_on=held, **values)

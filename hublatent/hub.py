@@ -285,8 +285,10 @@ class HubModel(PyTorchModelHubMixin, library_name="hublatent", license="other"):
             )
         described = f"{where.source}/{CONFIG_NAME}"
         arguments = checkpoint.check_arguments(cls, config, described)
+        weights = where.folder / WEIGHTS_NAME
+        checkpoint.check_weights_fit(cls, arguments, weights)
         model = cls(**arguments)
-        checkpoint.load_weights(model, where.folder / WEIGHTS_NAME)  # type: ignore[arg-type]
+        checkpoint.load_weights(model, weights)  # type: ignore[arg-type]
         model.commit = where.commit
         return model.eval() if device is None else model.eval().to(device)  # type: ignore[attr-defined]
 

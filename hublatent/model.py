@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from typing import ClassVar
+from collections.abc import Sequence
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -74,6 +75,24 @@ class LatentModel(nn.Module, HubModel):
         """
         raise NotImplementedError
 
+    def synthesize(
+        self, latents: Tensor, noise: Literal["const"] | Sequence[Tensor] = "const"
+    ) -> Tensor:
+        """Draw images with gradients, for projection; unclamped where an architecture can.
+
+        Args:
+            latents: (B, *latent_shape).
+            noise: "const" takes the model's own noise maps; or (B, 1, H, W) for each of them.
+
+        Returns:
+            Images (B, C, H, W).
+        """
+        return self.decode(latents)
+
+    def noise_maps(self) -> list[Tensor]:
+        """The constant noise maps (H, W) that the images are drawn with; [] without any."""
+        return []
+
     @torch.no_grad()
     def sample_latents(self, n: int, *, generator: torch.Generator | None = None) -> Tensor:
         """Draw latents where real images lie: from the Gaussian of the latent statistics.
@@ -115,12 +134,7 @@ class LatentModel(nn.Module, HubModel):
         Returns:
             64 hexadecimal digits; two models with the same one edit alike.
         """
-        digest = hashlib.sha256()
-        for name, tensor in sorted(self.state_dict().items()):
-            digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-            values = tensor.detach().cpu().contiguous().reshape(-1)
-            digest.update(values.view(torch.uint8).numpy().tobytes())
-        return digest.hexdigest()
+        return weights_digest(self)
 
     def check_images(self, images: Tensor) -> None:
         """Refuse images that are not (B, C, H, W) of this model's size."""
@@ -144,3 +158,13 @@ def check_image_arguments(image_size: int, channels: int) -> None:
     """Refuse image arguments that no architecture here draws."""
     check_number("image_size", image_size, 8, 1024)
     check_number("channels", channels, 1, 4)
+
+
+def weights_digest(module: nn.Module) -> str:
+    """sha256 over a module's sorted (name, dtype, shape, bytes), in hexadecimal digits."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(module.state_dict().items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        values = tensor.detach().cpu().contiguous().reshape(-1)
+        digest.update(values.view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()

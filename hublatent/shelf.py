@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import threading
 from collections import OrderedDict
@@ -13,22 +12,52 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
+from torch import Tensor, nn
 
-from hublatent import models
-from hublatent.checkpoint import CONFIG_NAME, WEIGHTS_NAME
+from hublatent import checkpoint, models
+from hublatent.checkpoint import CONFIG_NAME, MAX_CONFIG_BYTES
+from hublatent.classifier import AttributeClassifier
 from hublatent.direction import Direction
 from hublatent.direction_set import DirectionSet
-from hublatent.discovery import DEFAULT_METHOD
-from hublatent.errors import DirectionError, HubError, HublatentError
-from hublatent.hub import DIRECTIONS_NAME
+from hublatent.errors import CheckpointError, DirectionError, HubError, HublatentError, unknown_name
+from hublatent.hub import DIRECTIONS_NAME, MAX_DOWNLOAD_BYTES, MODEL_FILES, Snapshot, snapshot
+from hublatent.images import MAX_BYTES, MAX_PIXELS
+from hublatent.layer_range import LayerRange
 from hublatent.model import LatentModel
+from hublatent.stored_codes import read_stored_codes
 
-MAX_OPEN_MODELS = 8
 HOLDING_METHOD = "svm"  # the filter, which reads an attribute
 # Owner and name, and nothing that could be a path of this machine.
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
+# A path of several parts, but not an address such as https://host/path.
+_PATH = re.compile(r"(?<![\w:/.~-])~?/(?:[^\s/'\",:;]+/)+([^\s/'\",:;]*)")
 
 Value = TypeVar("Value")
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What those who use an app may ask of the machine it runs on.
+
+    Attributes:
+        local_paths: whether a typed model may be a folder of this machine.
+        download_bytes: largest model that a typed Hub id may name.
+        open_bytes: memory for the weights of open models; the longest unused leave first.
+        upload_bytes: largest picture file.
+        upload_pixels: largest width x height of a picture.
+        face_side: pictures are kept no wider than this.
+    """
+
+    local_paths: bool
+    download_bytes: int
+    open_bytes: int
+    upload_bytes: int
+    upload_pixels: int
+    face_side: int
+
+
+LOCAL = Limits(True, MAX_DOWNLOAD_BYTES, 4 << 30, MAX_BYTES, MAX_PIXELS, 1024)
+PUBLIC = Limits(False, 200_000_000, 1 << 30, 16 << 20, 25_000_000, 512)
 
 
 class Cache:
@@ -39,18 +68,28 @@ class Cache:
         self._values: OrderedDict[Hashable, Any] = OrderedDict()
         self._lock = threading.Lock()
 
-    def get(self, key: Hashable, make: Callable[[], Value]) -> Value:
-        """The value of a key, made where it is missing; two threads may make it twice."""
+    def find(self, key: Hashable) -> Any:
+        """The value of a key; None where there is none."""
         with self._lock:
             if key in self._values:
                 self._values.move_to_end(key)
-                return self._values[key]  # type: ignore[no-any-return, unused-ignore]
-        value = make()
+            return self._values.get(key)
+
+    def put(self, key: Hashable, value: Any) -> None:
+        """Keep a value, which is not None; the longest unused leave."""
         with self._lock:
             self._values[key] = value
+            self._values.move_to_end(key)
             while len(self._values) > self.capacity:
                 self._values.popitem(last=False)
-        return value
+
+    def get(self, key: Hashable, make: Callable[[], Value]) -> Value:
+        """The value of a key, made where it is missing; two threads may make it twice."""
+        value = self.find(key)
+        if value is None:
+            value = make()
+            self.put(key, value)
+        return value  # type: ignore[no-any-return, unused-ignore]
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,25 +99,52 @@ class OpenModel:
     Attributes:
         name: what the app calls it.
         model: the model.
+        fingerprint: of its weights.
         directions: its directions; None where it has none.
         problem: why it has none.
+        stored_codes: face key -> latents (*latent_shape) that were found beforehand.
+        memory: pictures and numbers that were lately shown.
+        projections: face key -> what projecting it gave, which took long.
     """
 
     name: str
     model: LatentModel
+    fingerprint: str
     directions: DirectionSet | None
     problem: str = ""
-    memory: Cache = field(default_factory=lambda: Cache(128))
+    stored_codes: Mapping[str, Tensor] = field(default_factory=dict)
+    memory: Cache = field(default_factory=lambda: Cache(64))
+    projections: Cache = field(default_factory=lambda: Cache(256))
 
-    def find(self, attribute: str, method: str, held: tuple[str, ...] = ()) -> Direction:
-        """The direction of an attribute, with the readings of others held where asked for."""
+    @property
+    def n_layers(self) -> int:
+        """How many layers its latents have; 0 where they have none."""
+        return self.model.latent_shape[0] if len(self.model.latent_shape) == 2 else 0
+
+    def find(
+        self,
+        attribute: str,
+        method: str,
+        held: tuple[str, ...] = (),
+        layers: LayerRange | None = None,
+    ) -> Direction:
+        """The direction of an attribute, with the readings of others held where asked for.
+
+        Args:
+            attribute: what to change.
+            method: how the direction was found.
+            held: attributes whose readings stay where they are.
+            layers: which layers to move, if the latents have some; None takes the direction's own.
+        """
         if self.directions is None:
             raise DirectionError(self.problem)
-        direction = self.directions[attribute, method]
         if attribute in held:
             raise DirectionError(f"{attribute} cannot be held still while it is being edited.")
-        filters = [self.directions[name, HOLDING_METHOD] for name in held]
-        direction = direction.orthogonal_to(*filters)
+        found = [self.directions[attribute, method]]
+        found += [self.directions[name, HOLDING_METHOD] for name in held]
+        if layers is not None:
+            found = [layers.of(direction) for direction in found]
+        direction = found[0].orthogonal_to(*found[1:])
         return direction if direction.sigma is not None else direction.measured_on(self.model)
 
 
@@ -88,11 +154,23 @@ class ModelShelf:
     Args:
         catalogue: name -> folder or Hub id, chosen by whoever runs the app.
         device: where models run; None takes a GPU where there is one.
+        limits: what visitors may ask for.
+        classifier: folder of the AttributeClassifier that projection measures distances with.
     """
 
-    def __init__(self, catalogue: Mapping[str, str], device: str | None = None) -> None:
+    def __init__(
+        self,
+        catalogue: Mapping[str, str],
+        device: str | None = None,
+        limits: Limits = PUBLIC,
+        classifier: Path | None = None,
+    ) -> None:
         self.catalogue = dict(catalogue)
         self.device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        self.limits = limits
+        self.classifier_folder = classifier
+        self.projecting = threading.Lock()  # one face at a time: it takes all of the machine
+        self._classifier: AttributeClassifier | None = None
         self._open: OrderedDict[str, OpenModel] = OrderedDict()
         self._lock = threading.Lock()
         self._loading: dict[str, threading.Lock] = {}
@@ -102,11 +180,16 @@ class ModelShelf:
         """The models on offer."""
         return tuple(self.catalogue)
 
+    @property
+    def open_bytes(self) -> int:
+        """Memory that the weights of the open models take."""
+        return sum(n_bytes(opened.model) for opened in self._open.values())
+
     def open(self, name: str) -> OpenModel:
-        """A model of the catalogue, or one of the Hub by its id; never another local folder.
+        """A model of the catalogue, one of the Hub by its id, or, if allowed, a local folder.
 
         Raises:
-            HublatentError: it is neither, or cannot be loaded.
+            HublatentError: it is none of these, too large, or cannot be loaded.
         """
         with self._lock:
             if name in self._open:
@@ -121,7 +204,7 @@ class ModelShelf:
                 opened = self._load(name)
                 with self._lock:
                     self._open[name] = opened
-                    while len(self._open) > MAX_OPEN_MODELS:
+                    while len(self._open) > 1 and self.open_bytes > self.limits.open_bytes:
                         self._open.popitem(last=False)
             finally:
                 with self._lock:
@@ -136,85 +219,100 @@ class ModelShelf:
                 opened.append(self.open(name))
         return opened
 
+    def classifier(self) -> AttributeClassifier:
+        """The classifier whose features measure how alike two faces are.
+
+        Raises:
+            HublatentError: there is none.
+        """
+        folder = self.classifier_folder
+        if folder is None or not folder.is_dir():
+            raise HublatentError(
+                "A face is projected with the features of the classifier attributes-celeba, which "
+                "is not here; train it with training/train_classifier.py and put it into "
+                "model_cards/attributes-celeba."
+            )
+        if self._classifier is None:
+            self._classifier = AttributeClassifier.from_pretrained(folder, device=self.device)
+        return self._classifier
+
+    def tell(self, error: HublatentError) -> str:
+        """An error as those who use the app may read it: in public without this machine's paths."""
+        text = str(error)
+        return text if self.limits.local_paths else _PATH.sub(r"\1", text)
+
     def _load(self, name: str) -> OpenModel:
-        source = self.catalogue.get(name)
+        ours = name in self.catalogue
+        source = self.catalogue[name] if ours else self._checked(name)
         # A visitor's Hub id is read as a stranger would read it, without the host's token.
-        token = None if source is not None else False
-        if source is None:
-            source = _checked_hub_id(name, self.names)
-        model = models.load(source, device=self.device, token=token)
+        token = None if ours or self.limits.local_paths else False
+        limit = MAX_DOWNLOAD_BYTES if ours else self.limits.download_bytes
+        where = _fetch(source, token, limit)
+        architecture = _architecture(where)
+        if not ours:
+            _check_memory(architecture, where, self.limits.open_bytes)
+        model = architecture.from_snapshot(where, device=self.device)
+        fingerprint = model.fingerprint()
+        codes = read_stored_codes(where.folder, fingerprint, model.latent_shape)
         try:
-            directions = DirectionSet.from_pretrained(source, model, model.commit, token=token)
-        except (DirectionError, HubError) as error:
-            has_file = (Path(source) / DIRECTIONS_NAME).is_file() or model.commit is not None
-            missing = f"{name} has no {DIRECTIONS_NAME}; make one with training/find_directions.py."
-            return OpenModel(name, model, None, str(error) if has_file else missing)
-        return OpenModel(name, model, directions)
+            if not (where.folder / DIRECTIONS_NAME).is_file():
+                raise DirectionError(
+                    f"{name} has no {DIRECTIONS_NAME}; make one with training/find_directions.py."
+                )
+            directions = DirectionSet.load(where.folder / DIRECTIONS_NAME, model)
+        except DirectionError as error:
+            return OpenModel(name, model, fingerprint, None, str(error), codes)
+        return OpenModel(name, model, fingerprint, directions, "", codes)
+
+    def _checked(self, name: str) -> str:
+        """A typed name that may be opened."""
+        if self.limits.local_paths and Path(name).expanduser().is_dir():
+            return name
+        # hublatent.load() lets an existing folder win: no visitor may name one of this machine.
+        if not _HUB_ID.fullmatch(name) or ".." in name or Path(name).exists():
+            raise HubError(
+                f"{name!r} is no model of this app and no Hub id such as 'user/model'. "
+                f"Available: {', '.join(self.names) or 'none'}."
+            )
+        return name
 
 
-def find_models(folder: Path) -> dict[str, str]:
-    """The latent models in the subfolders of a folder.
-
-    Args:
-        folder: such as model_cards/; it may be missing.
-
-    Returns:
-        Name -> folder, by name.
-    """
-    if not folder.is_dir():
-        return {}
-    return {path.name: str(path) for path in sorted(folder.iterdir()) if _is_latent_model(path)}
-
-
-def collect_models(extra: tuple[str, ...], cards: Path) -> dict[str, str]:
-    """The models of model_cards/ and those named at launch.
-
-    Args:
-        extra: folders or Hub ids.
-        cards: the folder of bundled models.
-
-    Returns:
-        Name -> folder or Hub id.
-    """
-    catalogue = find_models(cards)
-    for source in extra:
-        folder = Path(source).expanduser()
-        name = folder.resolve().name if folder.is_dir() else source
-        stem, n = name, 2
-        while catalogue.get(name, source) != source:
-            name, n = f"{stem} ({n})", n + 1
-        catalogue[name] = source
-    return catalogue
+def _fetch(source: str, token: bool | None, limit: int) -> Snapshot:
+    """A model's files, all of one commit; a large model is not downloaded to find it unknown."""
+    config = snapshot(source, token=token, files=(CONFIG_NAME,), max_bytes=MAX_CONFIG_BYTES)
+    _architecture(config)
+    return snapshot(
+        source,
+        revision=config.commit,
+        token=token,
+        files=MODEL_FILES,
+        optional=(DIRECTIONS_NAME,),
+        max_bytes=limit,
+    )
 
 
-def _is_latent_model(folder: Path) -> bool:
-    if not (folder / WEIGHTS_NAME).is_file():
-        return False
-    try:
-        config = json.loads((folder / CONFIG_NAME).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
-    return isinstance(config, dict) and config.get("architecture") in models.ARCHITECTURES
-
-
-def _checked_hub_id(name: str, offered: Sequence[str]) -> str:
-    # hublatent.load() lets an existing folder win: no visitor may name one of this machine.
-    if not _HUB_ID.fullmatch(name) or ".." in name or Path(name).exists():
-        raise HubError(
-            f"{name!r} is no model of this app and no Hub id such as 'user/model'. "
-            f"Available: {', '.join(offered) or 'none'}."
+def _architecture(where: Snapshot) -> type[LatentModel]:
+    name = checkpoint.read_config(where.folder)["architecture"]
+    if name not in models.ARCHITECTURES:
+        raise CheckpointError(
+            f"{where.source}: {unknown_name('architecture', name, models.ARCHITECTURES)}"
         )
-    return name
+    return models.ARCHITECTURES[name]
 
 
-def offered_attributes(opened: Sequence[OpenModel]) -> tuple[str, ...]:
-    """The attributes that any of the models has a direction for."""
-    sets = [o.directions for o in opened if o.directions is not None]
-    return tuple(dict.fromkeys(name for s in sets for name in s.attributes))
+def _check_memory(architecture: type[LatentModel], where: Snapshot, limit: int) -> None:
+    """Refuse a config that asks for more weights than may be open, before they are allocated."""
+    config = checkpoint.read_config(where.folder)
+    arguments = checkpoint.check_arguments(architecture, config, f"{where.source}/{CONFIG_NAME}")
+    with torch.device("meta"):
+        needed = n_bytes(architecture(**arguments))
+    if needed > limit:
+        raise HubError(
+            f"{where.source} needs {needed / 1e6:,.0f} MB of memory; this app gives its models "
+            f"{limit / 1e6:,.0f} MB."
+        )
 
 
-def offered_methods(opened: Sequence[OpenModel]) -> tuple[str, ...]:
-    """The methods that any of the models has directions of; the default first."""
-    sets = [o.directions for o in opened if o.directions is not None]
-    names = dict.fromkeys(name for s in sets for name in s.methods)
-    return tuple(sorted(names, key=lambda name: name != DEFAULT_METHOD))
+def n_bytes(model: nn.Module) -> int:
+    """Memory that a model's weights and buffers take."""
+    return sum(t.numel() * t.element_size() for t in model.state_dict().values())

@@ -1,0 +1,127 @@
+"""How different two images look: images -> vectors whose squared distance is the difference.
+
+features  the feature maps of an AttributeClassifier (Johnson et al. 2016, arXiv:1603.08155)
+lpips     the learned metric of Zhang et al. 2018 (arXiv:1801.03924), with its VGG backbone
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from hublatent.errors import HublatentError, unknown_name
+
+if TYPE_CHECKING:
+    from hublatent.classifier import AttributeClassifier
+
+Perceptual = Literal["features", "lpips"]
+Embedding = Callable[[Tensor], Tensor]
+# VGG's pooling needs 16 pixels; above 256 only the memory grows (Karras et al. 2020, appendix D).
+LPIPS_SIZES = (16, 256)
+LPIPS_EPSILON = 1e-10  # the lpips package's own
+
+
+def perceptual_embedding(
+    kind: Perceptual, classifier: AttributeClassifier | None = None, device: Any = "cpu"
+) -> Embedding:
+    """Choose a perceptual distance.
+
+    Args:
+        kind: "features" or "lpips".
+        classifier: whose feature maps "features" compares; never the one that judges.
+        device: where the images are.
+
+    Returns:
+        Images (B, C, H, W) in [-1, 1] -> float32 (B, F); squared Euclidean distances between
+        rows are perceptual distances, and gradients flow through.
+
+    Raises:
+        HublatentError: the kind is unknown, its classifier is missing, or the weights of the lpips
+            backbone cannot be downloaded.
+    """
+    if kind not in get_args(Perceptual):
+        raise HublatentError(unknown_name("perceptual loss", kind, get_args(Perceptual)))
+    if kind == "lpips":
+        return lpips_embedding(load_lpips(device))
+    if classifier is None:
+        raise HublatentError(
+            'perceptual="features" compares the feature maps of a classifier: give '
+            "classifier=AttributeClassifier.from_pretrained(...), or choose "
+            'perceptual="lpips".'
+        )
+    return lambda images: _flattened(classifier.feature_maps(images))
+
+
+def load_lpips(device: Any = "cpu") -> Any:
+    """The lpips package's network; its backbone's weights come through torchvision.
+
+    Raises:
+        HublatentError: they cannot be downloaded.
+    """
+    import lpips
+
+    try:
+        return lpips.LPIPS(net="vgg", verbose=False).requires_grad_(False).to(device)
+    except (OSError, RuntimeError) as error:  # no way there, or what arrived has another hash
+        raise HublatentError(
+            "The VGG weights that LPIPS needs are not in torch's cache and cannot be downloaded "
+            f'({error}). Go online once, or choose perceptual="features".'
+        ) from error
+
+
+def lpips_embedding(network: Any) -> Embedding:
+    """The embedding whose squared distance is LPIPS, eq. 1 of Zhang et al. 2018.
+
+    Args:
+        network: an lpips.LPIPS.
+    """
+    # Its weights of the squared differences are not negative, so their roots can scale the maps.
+    weights = [layer.model[-1].weight.clamp(min=0).sqrt() for layer in network.lins]  # (1, C, 1, 1)
+
+    def embed(images: Tensor) -> Tensor:
+        maps = network.net(network.scaling_layer(_lpips_input(images)))
+        scaled = (_unit_vectors(m) * weight for m, weight in zip(maps, weights, strict=True))
+        return _flattened(scaled)
+
+    return embed
+
+
+def _lpips_input(images: Tensor) -> Tensor:
+    low, high = LPIPS_SIZES
+    size = min(max(images.shape[-1], low), high)
+    if size < images.shape[-1]:
+        images = functional.interpolate(images, (size, size), mode="area")
+    elif size > images.shape[-1]:
+        images = functional.interpolate(images, (size, size), mode="bilinear")
+    if images.shape[1] == 1:
+        images = images.expand(-1, 3, -1, -1)
+    if images.shape[1] != 3:
+        raise HublatentError(f"LPIPS compares RGB or grey images, not {images.shape[1]} channels.")
+    return images  # (B, 3, size, size)
+
+
+def _unit_vectors(maps: Tensor) -> Tensor:
+    # Unlike sqrt, vector_norm has a finite gradient where all channels are 0.
+    return maps / (torch.linalg.vector_norm(maps, dim=1, keepdim=True) + LPIPS_EPSILON)
+
+
+def _flattened(maps: Iterable[Tensor]) -> Tensor:
+    """Maps (B, C, H, W) as one row (B, F); a squared distance sums C and averages H and W."""
+    rows = [m.flatten(1) * (m.shape[-1] * m.shape[-2]) ** -0.5 for m in maps]
+    return torch.cat(rows, dim=1)
+
+
+def pixel_embedding(images: Tensor) -> Tensor:
+    """Images as rows (B, F); squared distances are mean squared errors for pixels in [-1, 1]."""
+    rows = images.flatten(1)
+    return rows * rows.shape[1] ** -0.5
+
+
+def join_embeddings(first: Embedding, second: Embedding, weight: float) -> Embedding:
+    """The embedding of the distance first + weight * second."""
+    root = torch.tensor(weight).sqrt().item()
+    return lambda images: torch.cat([first(images), second(images) * root], dim=1)
