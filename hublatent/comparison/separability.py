@@ -1,0 +1,204 @@
+"""Table 1: how well an attribute is read from the latents of people never seen.
+
+All models have the same balanced pictures and the same folds of identities.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+import torch
+
+from hublatent.checkpoint import init_parameters
+from hublatent.comparison.results import Pair, PaperRow, Separability
+from hublatent.discovery import N_FOLDS, LabelledLatents, check_attribute
+from hublatent.methods import METHODS, Examples, Population
+from hublatent.model import LatentModel
+from hublatent.statistics import (
+    Bools,
+    Floats,
+    Ints,
+    classification_scores,
+    identity_folds,
+    midpoint,
+    paired_difference,
+)
+
+PAPER_METHOD = "svm"
+SEPARABILITY_METHODS = (PAPER_METHOD, "mean-difference")
+CURVE_SIZES = (20, 50, 100, 200, 500, 1000, 2000, 5000)
+MAJORITY = "majority"
+RANDOM_ENCODER = "random-encoder"
+
+_SOURCE = "Iliarski, Berlin, Krueger, Han: Comparison of Latent Space Interpretability, Table 1"
+PAPER_TABLE = tuple(
+    PaperRow(model, "Eyeglasses", *figures, source=_SOURCE)
+    for model, figures in {
+        "StyleGAN2": (0.8000, 0.7895, 0.8108, 0.8000),
+        "VAE": (0.7611, 0.7680, 0.7484, 0.7581),
+        "β-VAE": (0.8387, 0.7984, 0.8543, 0.8254),
+        "β-TCVAE": (0.8750, 0.8516, 0.8997, 0.8750),
+    }.items()
+)
+
+
+@dataclass(frozen=True, eq=False)
+class HeldOut:
+    """Readings of the balanced pictures, each by a direction that never saw its identity.
+
+    Attributes:
+        labels: (n,), the truth.
+        identities: (n,).
+        decision: (n,), how far beyond the fold's threshold; above 0 the attribute is read.
+        rows: (N_FOLDS, D), each fold's direction, of norm 1.
+    """
+
+    labels: Bools
+    identities: Ints
+    decision: Floats
+    rows: Floats
+
+    @property
+    def correct(self) -> Bools:
+        """(n,)."""
+        return (self.decision > 0) == self.labels
+
+
+def hold_out(
+    data: LabelledLatents,
+    attribute: str,
+    method: str = PAPER_METHOD,
+    *,
+    seed: int = 0,
+    n_labelled: int | None = None,
+) -> HeldOut:
+    """Cross-validate a method by identity.
+
+    Args:
+        data: latents with labels.
+        attribute: what to read.
+        method: one of METHODS.
+        seed: of the balanced set and the folds; the same one gives all models the same.
+        n_labelled: how many labelled pictures each fold may learn from; None takes all.
+
+    Raises:
+        DataError: the attribute is unknown or has too few examples.
+    """
+    chosen = check_attribute(data, attribute, seed)
+    folds = identity_folds(data.identities, N_FOLDS, seed)[chosen]
+    labels, codes = data.label(attribute)[chosen], data.codes[chosen]
+    column = data.attributes.index(attribute)
+    decision = np.zeros(len(chosen))
+    rows = []
+    for fold in range(N_FOLDS):
+        held_out = folds == fold
+        keep = np.ones(len(data.identities), bool)
+        keep[chosen[held_out]] = False
+        seen = _draw(np.flatnonzero(~held_out), labels, n_labelled, seed + fold)
+        population = Population(data.codes, data.labels, keep)
+        row = METHODS[method](Examples(codes[seen], labels[seen], population, column))
+        rows.append(row / np.linalg.norm(row))
+        c = codes @ rows[-1]
+        decision[held_out] = c[held_out] - midpoint(c[seen], labels[seen])
+    return HeldOut(labels, data.identities[chosen], decision, np.stack(rows))
+
+
+def _draw(candidates: Ints, labels: Bools, n: int | None, seed: int) -> Ints:
+    """Some of the candidates, as many of each kind; a smaller draw is part of a larger one."""
+    if n is None:
+        return candidates
+    shuffled = np.random.default_rng(seed).permutation(candidates)
+    kinds = [shuffled[labels[shuffled] == kind][: n // 2] for kind in (True, False)]
+    return np.sort(np.concatenate(kinds))
+
+
+def separability(
+    data: LabelledLatents, model: str, attribute: str, image_set: str, method: str, seed: int
+) -> tuple[Separability, HeldOut]:
+    """One row of the table, and the readings behind it, for paired differences.
+
+    Args:
+        data: latents with labels.
+        model: its name.
+        attribute, image_set, method: of the row.
+        seed: of balanced set, folds and bootstrap.
+    """
+    held_out = hold_out(data, attribute, method, seed=seed)
+    cosines = held_out.rows @ held_out.rows.T
+    stability = float(cosines[np.triu_indices(len(cosines), 1)].mean())
+    curve = ()
+    if method == PAPER_METHOD:
+        curve = tuple(_learning_curve(data, attribute, held_out, seed))
+    row = _row(model, attribute, image_set, method, held_out, stability, seed)
+    return Separability(**{**row, "curve": curve}), held_out
+
+
+def majority(data: LabelledLatents, attribute: str, image_set: str, seed: int) -> Separability:
+    """The row of always saying yes, which on a balanced set is right half of the time."""
+    chosen = check_attribute(data, attribute, seed)
+    labels = data.label(attribute)[chosen]
+    # The same value for everybody: the decision is yes, the ranking is all ties.
+    yes = HeldOut(labels, data.identities[chosen], np.ones(len(labels)), np.zeros((0, 0)))
+    return Separability(**_row(MAJORITY, attribute, image_set, PAPER_METHOD, yes, None, seed))
+
+
+def _row(
+    model: str, attribute: str, image_set: str, method: str, held_out: HeldOut,
+    stability: float | None, seed: int,
+) -> dict:  # fmt: skip
+    decision = held_out.decision
+    scores = classification_scores(
+        held_out.labels, decision > 0, decision, held_out.identities, seed
+    )
+    return {
+        "model": model,
+        "attribute": attribute,
+        "image_set": image_set,
+        "method": method,
+        "n": len(held_out.labels),
+        "stability": stability,
+        **scores,
+    }
+
+
+def _learning_curve(
+    data: LabelledLatents, attribute: str, full: HeldOut, seed: int
+) -> Iterator[tuple[int, object]]:
+    n_full = len(full.labels) * (N_FOLDS - 1) // N_FOLDS
+    for n in (*(n for n in CURVE_SIZES if n < n_full), n_full):
+        part = full if n == n_full else hold_out(data, attribute, seed=seed, n_labelled=n)
+        decision = part.decision
+        scores = classification_scores(part.labels, decision > 0, decision, part.identities, seed)
+        yield n, scores["accuracy"]
+
+
+def pairs(
+    correct: Mapping[str, Bools], identities: Ints, attribute: str, image_set: str, seed: int
+) -> Iterator[Pair]:
+    """Differences in accuracy between any two models, by the paired bootstrap.
+
+    Args:
+        correct: model -> (n,), which pictures it reads rightly; the same pictures for all.
+        identities: (n,).
+        attribute, image_set: of the pictures.
+        seed: of the bootstrap.
+    """
+    for first, second in combinations(correct, 2):
+        change = correct[first].astype(np.float32) - correct[second]
+
+        def difference(weights: np.ndarray, change: Floats = change) -> Floats:
+            return (weights @ change) / weights.sum(axis=1)
+
+        score = paired_difference(difference, identities, seed)
+        yield Pair(attribute, image_set, "accuracy", first, second, score)
+
+
+def random_encoder(model: LatentModel, seed: int) -> LatentModel:
+    """The same network with fresh weights: what its shape alone makes of the pictures."""
+    arguments = {name: getattr(model, name) for name in init_parameters(type(model))}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return type(model)(**arguments).eval()
