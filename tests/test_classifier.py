@@ -37,7 +37,7 @@ from training.classifier_scores import (
     held_out_scores,
     mean_auroc,
 )
-from training.classifier_trainer import ClassifierRecipe, Trainer
+from training.classifier_trainer import ClassifierRecipe, Trainer, mix
 from training.distort import Distortion, blur, distort, resampling
 from training.recipes import parse_command
 from training.run import Run, parameter_count, start_accelerator
@@ -472,15 +472,31 @@ def test_any_value_can_be_overridden() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("epochs", 0), ("learning_rate", 0.0), ("warm_up", 1.0), ("ema", 1.5)]
+    ("name", "value"),
+    [("epochs", 0), ("learning_rate", 0.0), ("warm_up", 1.0), ("ema", 1.5), ("mixup", 1.1)],
 )
 def test_values_that_cannot_be_trained_with_are_named(name: str, value: float) -> None:
     with pytest.raises(DataError, match=f"--{name.replace('_', '-')} {value}; expected"):
         replace(TINY, **{name: value}).check()
 
 
+def test_images_and_labels_are_mixed_alike() -> None:
+    """Where an image's value is its label, it still is after mixing with its neighbour's."""
+    labels = torch.rand(500, 1)
+    flat = labels[:, :, None, None].expand(-1, 3, 2, 2)
+    mixed, mixed_labels = mix(flat, labels, 0.4, torch.Generator().manual_seed(0))
+    torch.testing.assert_close(mixed, mixed_labels[:, :, None, None].expand_as(mixed))
+    share = (mixed_labels - labels) / (labels.roll(1, 0) - labels)
+    assert 0 <= share.min() and share.max() < 0.401 and 0.15 < share.mean() < 0.25
+
+
+def test_no_share_mixes_nothing() -> None:
+    pair = images(4), torch.rand(4, 2)
+    assert all(map(torch.equal, mix(*pair, 0.0, torch.Generator()), pair))
+
+
 def test_only_training_images_are_seen(dataset: FaceDataset) -> None:
-    ours = trainer(dataset, replace(TINY, distortion=STILL, batch_size=8))
+    ours = trainer(dataset, replace(TINY, distortion=STILL, mixup=0.0, batch_size=8))
     known = dataset.batch(range(len(dataset)))  # type: ignore[arg-type]
     known = torch.stack([known, known.flip(3)], dim=1)  # (N, 2, C, H, W)
     seen = []
