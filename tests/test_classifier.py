@@ -487,7 +487,7 @@ def test_images_and_labels_are_mixed_alike() -> None:
     mixed, mixed_labels = mix(flat, labels, 0.4, torch.Generator().manual_seed(0))
     torch.testing.assert_close(mixed, mixed_labels[:, :, None, None].expand_as(mixed))
     share = (mixed_labels - labels) / (labels.roll(1, 0) - labels)
-    assert 0 <= share.min() and share.max() < 0.401 and 0.15 < share.mean() < 0.25
+    assert share.min() >= 0 and share.max() < 0.401 and 0.15 < share.mean() < 0.25
 
 
 def test_no_share_mixes_nothing() -> None:

@@ -113,7 +113,7 @@ class BetaTCVAE(VAE):
     architecture = "btcvae"
 
 
-# Kernels of four pixels with a stride of two: every pixel is touched equally often (no checkerboard),
+# Kernels of four pixels, two apart: every pixel is touched equally often (no checkerboard),
 # and the grid has no preferred side, so mirror images can be read and drawn by mirrored kernels.
 def _down(n_in: int, n_out: int) -> nn.Sequential:
     return nn.Sequential(
