@@ -54,6 +54,8 @@ class LabelledLatents:
         identities: (N,), who is on each image.
         dataset: name and digest of the data.
         preprocessing: how images were cropped and resized.
+        mirrored: (N, *latent_shape), latents of the mirror images. Hardly any attribute has a
+            side, so fits learn from them too; scores are those of the images themselves.
     """
 
     latents: NDArray[np.float32]
@@ -62,23 +64,40 @@ class LabelledLatents:
     identities: Ints
     dataset: str | None = None
     preprocessing: str | None = None
+    mirrored: NDArray[np.float32] | None = None
 
     def __post_init__(self) -> None:
         shapes = {len(self.latents), len(self.labels), len(self.identities)}
+        if self.mirrored is not None and self.mirrored.shape != self.latents.shape:
+            raise DataError(
+                f"Latents of shape {self.latents.shape}, but {self.mirrored.shape} of the mirror "
+                "images; expected the same."
+            )
         if len(shapes) != 1 or self.labels.shape[1:] != (len(self.attributes),):
             raise DataError(
                 f"{len(self.latents)} latents, labels of shape {self.labels.shape}, "
                 f"{len(self.identities)} identities and {len(self.attributes)} attributes "
                 "do not belong together."
             )
-        if not np.isfinite(self.latents).all():
+        if not all(np.isfinite(latents).all() for latents in self._both):
             raise DataError("The latents hold NaN or infinite values; the model is broken.")
+
+    @property
+    def _both(self) -> tuple[NDArray[np.float32], ...]:
+        return (self.latents,) if self.mirrored is None else (self.latents, self.mirrored)
 
     @cached_property
     def codes(self) -> NDArray[np.float64]:
-        """(N, D): the latents; one with layers is averaged over them, as in the paper."""
-        codes = self.latents.astype(np.float64)
+        """What fits learn from: latents (N, D), then those of the mirror images, if there are any.
+
+        A latent with layers is averaged over them, as in the paper.
+        """
+        codes = np.concatenate(self._both).astype(np.float64)
         return codes.mean(axis=1) if codes.ndim == 3 else codes
+
+    def rows(self, indices: Ints) -> Ints:
+        """Where the images' codes, and their mirror images', stand in `codes`."""
+        return np.concatenate([indices + i * len(self.latents) for i in range(len(self._both))])
 
     def label(self, attribute: str) -> Bools:
         """(N,): presence of one attribute."""
@@ -146,12 +165,13 @@ def discover_all(
     folds = identity_folds(data.identities, N_FOLDS, seed)
     # The last one holds nobody out: it gives the direction itself.
     populations = [
-        Population(data.codes, data.labels, folds != fold) for fold in range(N_FOLDS + 1)
+        Population(data.codes, data.labels, data.rows(np.flatnonzero(folds != fold)))
+        for fold in range(N_FOLDS + 1)
     ]
     for attribute, indices in chosen.items():
         fits = [
-            _examples(data, attribute, indices[population.keep[indices]], population)
-            for population in populations
+            _examples(data, attribute, indices[folds[indices] != fold], population)
+            for fold, population in enumerate(populations)
         ]
         for method in methods:
             vectors = [_vector(METHODS[method](fit), rows, model.latent_shape) for fit in fits]
@@ -206,9 +226,10 @@ def touched_layers(model: LatentModel, layers: Iterable[int] | None) -> tuple[in
 def _examples(
     data: LabelledLatents, attribute: str, indices: Ints, population: Population
 ) -> Examples:
+    rows = data.rows(indices)
     return Examples(
-        codes=data.codes[indices],
-        labels=data.label(attribute)[indices],
+        codes=data.codes[rows],
+        labels=data.label(attribute)[rows % len(data.labels)],
         population=population,
         column=data.attributes.index(attribute),
     )

@@ -18,7 +18,7 @@ from functools import cached_property
 
 import numpy as np
 
-from hublatent.statistics import Bools, Floats
+from hublatent.statistics import Bools, Floats, Ints
 
 SVM_C = 0.01
 # The logistic loss bends an eighth as much as the squared hinge, so C is about eight times larger.
@@ -30,21 +30,21 @@ class Population:
     """All examples that a fit may see, at their natural prevalence.
 
     Attributes:
-        codes: (N, D), of every example.
+        codes: (M, D), of every example; one or several rounds of the N images.
         labels: (N, K), presence of each attribute.
-        keep: (N,), which of them.
+        rows: which rows of the codes.
     """
 
     codes: Floats
     labels: Bools
-    keep: Bools
+    rows: Ints
 
     @cached_property
     def coefficients(self) -> Floats:
         """(K, D): each attribute's coefficient when codes are regressed on all attributes."""
-        labels = self.labels[self.keep]
+        labels = self.labels[self.rows % len(self.labels)]
         design = np.column_stack([np.ones(len(labels)), labels])
-        solution, *_ = np.linalg.lstsq(design, self.codes[self.keep], rcond=None)
+        solution, *_ = np.linalg.lstsq(design, self.codes[self.rows], rcond=None)
         return np.asarray(solution[1:])
 
 

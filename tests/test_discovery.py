@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -45,6 +47,17 @@ def test_filters_and_patterns_of_gaussian_classes(model, factor):
         found = discover(data, "A", method, model=model).vector.numpy()
         assert cosine(found, truth.get(method, shift)) > 0.98, method
         assert np.linalg.norm(found) == pytest.approx(1, abs=1e-5)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_what_mirroring_turns_round_is_not_part_of_an_attribute(model, factor, method):
+    """Mirroring turns the first coordinate's sign here, so no fit may lean to either side."""
+    one_sided = two_classes(factor, np.array([0.3, -0.5, 0.0, 0.8, 0.2]), n=400)
+    mirrored = one_sided.latents * np.array([-1, 1, 1, 1, 1], np.float32)
+    data = replace(one_sided, mirrored=mirrored)
+    found, without = (discover(d, "A", method, model=model) for d in (data, one_sided))
+    assert abs(found.vector[0]) < 1e-3 < abs(without.vector[0])
+    assert found.n_positive == without.n_positive
 
 
 def test_joint_tells_correlated_attributes_apart(model):
@@ -169,3 +182,5 @@ def test_latents_that_do_not_fit_are_refused():
         LabelledLatents(latents, labels, ("A",), np.arange(4))
     with pytest.raises(DataError, match="NaN"):
         LabelledLatents(latents * np.nan, labels, ("A", "B"), np.arange(4))
+    with pytest.raises(DataError, match="mirror"):
+        LabelledLatents(latents, labels, ("A", "B"), np.arange(4), mirrored=latents[:3])

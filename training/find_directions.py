@@ -85,7 +85,7 @@ class Arguments:
 
 @torch.no_grad()
 def encode_labelled(model: LatentModel, dataset: FaceDataset, name: str) -> LabelledLatents:
-    """Encode the training and validation images.
+    """Encode the training and validation images, and their mirror images.
 
     Args:
         model: a model with an encoder.
@@ -99,14 +99,16 @@ def encode_labelled(model: LatentModel, dataset: FaceDataset, name: str) -> Labe
     if not len(indices):
         raise DataError(f"{name} has no training or validation images; directions need some.")
     device = model.latent_mean.device
-    latents = []
+    latents, mirrored = [], []
     with tqdm(total=len(indices), desc="encode", unit="image") as bar:
         for start in range(0, len(indices), BATCH):
-            images = dataset.batch(indices[start : start + BATCH])
-            latents.append(model.encode(images.to(device)).cpu().numpy())
+            images = dataset.batch(indices[start : start + BATCH]).to(device)
+            latents.append(model.encode(images).cpu().numpy())
+            mirrored.append(model.encode(images.flip(3)).cpu().numpy())
             bar.update(len(images))
     return LabelledLatents(
         latents=np.concatenate(latents),
+        mirrored=np.concatenate(mirrored),
         labels=dataset.labels[indices],
         attributes=dataset.attributes,
         identities=dataset.identities[indices],
