@@ -90,7 +90,7 @@ def check_arguments(model_class: type, config: Mapping[str, Any], where: str) ->
     unknown = sorted(set(arguments) - set(parameters))
     if unknown:
         raise CheckpointError(
-            f"{where} has unknown keys: {_some([shorten(name) for name in unknown])}. "
+            f"{where} has unknown keys: {_some(unknown)}. "
             f"{model_class.__name__} takes: {', '.join(parameters)}."
         )
     missing = sorted(
@@ -267,7 +267,10 @@ _SAFETENSORS_DTYPES = {
 
 
 def _some(names: list[str], limit: int = 3) -> str:
-    shown = ", ".join(name if name.isprintable() else shorten(name) for name in names[:limit])
+    shown = ", ".join(
+        name if len(name) <= MAX_NAME and name.isprintable() else shorten(name)
+        for name in names[:limit]
+    )
     return shown if len(names) <= limit else f"{shown} and {len(names) - limit} more"
 
 

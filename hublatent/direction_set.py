@@ -237,7 +237,7 @@ def _check_text(key: str, value: Any, path: Path) -> None:
     """Texts go to terminals, cards and the app: no control characters, no half characters."""
     if not isinstance(value, str) or len(value) > MAX_TEXT or not value.isprintable():
         raise DirectionError(
-            f"{path}: {key} = {shorten(value)}; expected a text of at most {MAX_TEXT} printable "
+            f"{path}: {key} = {shorten(value)} is not a text of at most {MAX_TEXT} printable "
             "characters."
         )
 
@@ -299,7 +299,7 @@ def _entry(item: Any, path: Path) -> dict[str, Any]:
             low = _LOWEST.get(key, -MAX_NUMBER)
             if not low <= value <= MAX_NUMBER:  # NaN too
                 raise DirectionError(
-                    f"{path}: {key} = {shorten(value)}; expected a finite number from {low:g} up."
+                    f"{path}: {key} = {shorten(value)} is not finite, or below {low:g}."
                 )
     return item
 

@@ -1,0 +1,93 @@
+"""JSON and safetensors files that strangers may have written: read within limits, written whole."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import re
+import reprlib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+MAX_HEADER_BYTES = 16 << 20  # of a safetensors file; its own reader takes 100 MB of JSON
+
+Result = TypeVar("Result")
+
+
+def parse_json(text: str) -> Any:
+    """Parse JSON in which no object gives a key twice: which of the two counts is anyone's guess.
+
+    Raises:
+        ValueError: it is no JSON, or a key is there twice.
+        RecursionError: it is nested too deeply.
+    """
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = dict(pairs)
+        if len(found) < len(pairs):
+            raise ValueError("an object gives a key twice")
+        return found
+
+    return json.loads(text, object_pairs_hook=unique)
+
+
+def shorten(value: Any) -> str:
+    """A value of somebody's file for a message: like `repr`, but never long nor deep."""
+    short = reprlib.Repr()
+    short.maxstring = short.maxother = short.maxlong = 60
+    return short.repr(value)
+
+
+def open_safetensors(path: Path, read: Callable[[Any], Result]) -> Result:
+    """Read from a safetensors file whose header is of a sane size.
+
+    Args:
+        path: the file.
+        read: what to read from the open file.
+
+    Returns:
+        What `read` returns.
+
+    Raises:
+        ValueError: the file is damaged; says how.
+        OSError: it cannot be read.
+    """
+    with path.open("rb") as file:
+        n_bytes = int.from_bytes(file.read(8), "little")
+    if n_bytes > MAX_HEADER_BYTES:
+        raise ValueError(f"its header claims {n_bytes:,} bytes, more than {MAX_HEADER_BYTES:,}")
+    try:
+        with safe_open(path, framework="pt") as opened:
+            return read(opened)
+    except SafetensorError as error:
+        raise ValueError(shorten(str(error))[1:-1]) from error
+
+
+def save_safetensors(
+    tensors: Mapping[str, Tensor], temporary: Path, metadata: Mapping[str, str], target: Path
+) -> None:
+    """Write a safetensors file; a full disk is the OSError that it is for every other file.
+
+    Args:
+        tensors: name -> tensor.
+        temporary: where to write.
+        metadata: goes into the header.
+        target: what the file will be called, for the message.
+
+    Raises:
+        OSError: it cannot be written; names `target`.
+    """
+    try:
+        save_file(dict(tensors), temporary, metadata=dict(metadata))
+    except SafetensorError as error:
+        number = re.search(r"\(os error (\d+)\)", str(error))
+        if number is None:
+            raise OSError(errno.EIO, str(error), str(target)) from error
+        code = int(number[1])
+        raise OSError(code, os.strerror(code), str(target)) from error
