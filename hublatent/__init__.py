@@ -5,6 +5,7 @@ from hublatent.direction import Direction
 from hublatent.direction_set import DirectionSet
 from hublatent.editing import edit, traverse
 from hublatent.models import VAE, BetaTCVAE, BetaVAE, Eigenfaces, StyleGAN2, load
+from hublatent.projection import project
 from hublatent.version import __version__
 
 __all__ = [
@@ -19,5 +20,6 @@ __all__ = [
     "__version__",
     "edit",
     "load",
+    "project",
     "traverse",
 ]

@@ -7,6 +7,7 @@ lpips     the learned metric of Zhang et al. 2018 (arXiv:1801.03924), with its V
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import torch
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 Perceptual = Literal["features", "lpips"]
 Embedding = Callable[[Tensor], Tensor]
+DEFAULT_CLASSIFIER = "model_cards/attributes-celeba"
 # VGG's pooling needs 16 pixels; above 256 only the memory grows (Karras et al. 2020, appendix D).
 LPIPS_SIZES = (16, 256)
 LPIPS_EPSILON = 1e-10  # the lpips package's own
@@ -54,6 +56,37 @@ def perceptual_embedding(
             'perceptual="lpips".'
         )
     return lambda images: _flattened(classifier.feature_maps(images))
+
+
+def load_classifier(
+    kind: Perceptual, source: str = DEFAULT_CLASSIFIER, device: str | None = None
+) -> AttributeClassifier | None:
+    """Load the classifier that a perceptual loss needs.
+
+    Args:
+        kind: "features"; for "lpips" none is loaded.
+        source: folder or Hub id; the default one is found in the current folder or in the
+            checkout that hublatent runs from.
+        device: where to put it; None leaves it on the CPU.
+
+    Raises:
+        HublatentError: the default one is not there.
+        HubError, CheckpointError: another one cannot be had.
+    """
+    from hublatent.classifier import AttributeClassifier
+
+    if kind != "features":
+        return None
+    if source == DEFAULT_CLASSIFIER and not Path(source).is_dir():
+        checkout = Path(__file__).resolve().parent.parent / DEFAULT_CLASSIFIER
+        if not checkout.is_dir():
+            raise HublatentError(
+                f"The perceptual loss compares a classifier's feature maps, and {source} is not "
+                "here. Name an attribute classifier's folder or Hub id with --classifier, or "
+                "choose --perceptual lpips."
+            )
+        source = str(checkout)
+    return AttributeClassifier.from_pretrained(source, device=device)
 
 
 def load_lpips(device: Any = "cpu") -> Any:

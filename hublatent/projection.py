@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
+from hublatent.descent import Descent, DescentSettings
 from hublatent.errors import HublatentError
 from hublatent.perceptual import (
     Embedding,
@@ -88,7 +88,7 @@ def project(
     latent_noise: float = 0.0,
     shrinking_noise: float = 0.0,
     optimize_noise: bool = True,
-    pixel_weight: float = 1.0,
+    pixel_weight: float = 5.0,
     seed: int = 0,
     batch_size: int = 32,
     progress: Progress | None = None,
@@ -185,9 +185,6 @@ class _Projector:
         self.model = model
         self.embed = embed
         self.settings = settings
-        # The root mean variance of a latent's coordinates; a random model's may be 0.
-        spread = float(model.latent_covariance.diagonal().mean().sqrt())
-        self.spread = spread if spread > 0 else 1.0
         self.progress = progress
         self.total = n_images * settings.n_steps
         self.reported = 0
@@ -233,25 +230,28 @@ class _Projector:
             targets = self.embed(images)  # (b, F)
             starts, start_losses = self.best_candidates(targets)
         seeds = [_noise_seed(image, self.settings.seed) for image in images]
-        done = first * self.settings.n_steps
-        descent = Descent(self, targets, starts, start_losses, seeds, self.settings)
-        descent.run(done)
-        again = descent.diverged.nonzero().flatten()
-        if len(again):
-            slower = replace(self.settings, learning_rate=self.settings.learning_rate * SECOND_RATE)
-            second = Descent(
-                self, targets[again], starts[again], start_losses[again],
-                [seeds[i] for i in again.tolist()], slower,
+        everything = torch.arange(len(images), device=targets.device)
+
+        def descend(rows: Tensor, settings: DescentSettings) -> Descent:
+            chosen = [seeds[i] for i in rows.tolist()]
+            descent = Descent(
+                self.model, self.embed, targets[rows], starts[rows], start_losses[rows], chosen,
+                settings,
             )  # fmt: skip
-            second.run(done)
+            descent.run(lambda done: self.report(first * settings.n_steps + done))
+            return descent
+
+        descent = descend(everything, self.settings)
+        again = everything[descent.diverged]
+        if len(again):
+            rate = self.settings.learning_rate
+            second = descend(again, replace(self.settings, learning_rate=rate * SECOND_RATE))
             if bool(second.diverged.any()):
                 bad = again[second.diverged].tolist()
-                raise DivergedError([first + i for i in bad], self.settings.learning_rate)
+                raise DivergedError([first + i for i in bad], rate)
             descent.best[again] = second.best
             descent.losses[:, again] = second.losses
-        self.report(done + len(images) * self.settings.n_steps)
-        steps = descent.losses.isfinite().sum(dim=0)
-        return descent.best, descent.losses, steps
+        return descent.best, descent.losses, descent.losses.isfinite().sum(dim=0)
 
     def best_candidates(self, targets: Tensor) -> tuple[Tensor, Tensor]:
         """For each target (b, F) the nearest of the mean latent and some samples, and its loss."""

@@ -1,0 +1,224 @@
+"""The descent of projection: codes and noise maps of a batch of images, by Adam.
+
+Karras et al. 2020 (arXiv:1912.04958, appendix D). Nothing here mixes images: losses are summed,
+noise is drawn per image, and an image that has converged or diverged leaves the batch.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from hublatent.errors import HublatentError
+from hublatent.perceptual import Embedding
+
+if TYPE_CHECKING:
+    from hublatent.model import LatentModel
+
+# Karras et al. 2020, appendix D: the shares of the steps in which the rate rises, in which it
+# falls, and in which the noise on the code shrinks; and the weight of the noise regularisation.
+RATE_RISE, RATE_FALL, NOISE_PHASE = 0.05, 0.25, 0.75
+NOISE_WEIGHT = 1e5
+SMALLEST_NOISE_MAP = 8  # the pyramid of the regularisation ends there
+# An image has converged when so large a share of the steps improved its loss by less than this.
+PATIENCE, TOLERANCE = 0.1, 0.005
+
+
+@dataclass(frozen=True)
+class DescentSettings:
+    """How a projection descends; lengths are in units of the spread of the model's latents.
+
+    Attributes:
+        n_steps: at most so many steps per image.
+        n_candidates: samples of the model that compete, with the mean latent, as the start.
+        learning_rate: Adam's largest rate.
+        latent_noise: standard deviation of noise on the code in every step, which makes for
+            codes whose neighbours look alike.
+        shrinking_noise: the same, shrinking to 0 over three quarters of the steps.
+        optimize_noise: whether noise maps are fitted beside the code, so that the code need not
+            explain what is noise.
+        pixel_weight: weight of the pixels' mean squared error beside the perceptual loss.
+        seed: of the candidates and the noise.
+    """
+
+    n_steps: int = 300
+    n_candidates: int = 256
+    learning_rate: float = 0.1
+    latent_noise: float = 0.0
+    shrinking_noise: float = 0.0
+    optimize_noise: bool = True
+    pixel_weight: float = 5.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.n_steps < 1 or self.n_candidates < 0:
+            raise HublatentError(
+                f"n_steps {self.n_steps} and n_candidates {self.n_candidates}; expected at least "
+                "1 and 0."
+            )
+        if not 0 < self.learning_rate < math.inf:
+            raise HublatentError(f"learning_rate {self.learning_rate}; expected above 0.")
+        for name in ("latent_noise", "shrinking_noise", "pixel_weight"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise HublatentError(f"{name} {getattr(self, name)}; expected 0 or more.")
+
+    def rate(self, step: int) -> float:
+        """The learning rate of a step (Karras et al. 2020, appendix D): up, level, down."""
+        t = (step + 1) / self.n_steps
+        fall = 0.5 - 0.5 * math.cos(math.pi * min(1.0, (1 - step / self.n_steps) / RATE_FALL))
+        return self.learning_rate * fall * min(1.0, t / RATE_RISE)
+
+    def noise_on_code(self, step: int) -> float:
+        """The standard deviation of a step's noise on the code."""
+        left = max(0.0, 1 - step / self.n_steps / NOISE_PHASE)
+        return max(self.latent_noise, self.shrinking_noise * left**2)
+
+    @property
+    def first_judged(self) -> int:
+        """The step from which losses can tell whether an image has converged."""
+        return math.ceil(self.n_steps * (NOISE_PHASE if self.shrinking_noise else RATE_RISE))
+
+    @property
+    def patience(self) -> int:
+        """How many steps without improvement end an image."""
+        return max(10, math.ceil(PATIENCE * self.n_steps))
+
+
+class Descent:
+    """The descent of some images, from their starts to the best codes on their ways.
+
+    Attributes:
+        best: (b, *latent_shape), each image's code where its loss was lowest.
+        losses: (n_steps, b), NaN after an image stopped.
+        diverged: (b,) bool, images whose loss was not finite; their codes mean nothing.
+    """
+
+    def __init__(
+        self,
+        model: LatentModel,
+        embed: Embedding,
+        targets: Tensor,
+        starts: Tensor,
+        start_losses: Tensor,
+        seeds: Sequence[int],
+        settings: DescentSettings,
+    ) -> None:
+        self.model = model
+        self.embed = embed
+        # The root mean variance of a latent's coordinates; 0 where nothing was ever measured.
+        self.spread = float(model.latent_covariance.diagonal().mean().sqrt()) or 1.0
+        self.targets = targets
+        self.starts = starts
+        self.settings = settings
+        n, device = len(starts), starts.device
+        self.generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+        self.offsets = torch.zeros_like(starts).requires_grad_()  # in units of the spread
+        own = model.noise_maps() if settings.optimize_noise else []
+        self.noise_maps = [
+            m.detach().expand(n, 1, *m.shape).clone().requires_grad_() for m in own
+        ]  # (b, 1, H, W) each
+        self.optimizer = torch.optim.Adam([self.offsets, *self.noise_maps])
+        self.best = starts.clone()
+        self.lowest = start_losses.clone()
+        self.losses = torch.full((settings.n_steps, n), math.nan, device=device)
+        self.diverged = torch.zeros(n, dtype=torch.bool, device=device)
+
+    def run(self, report: Callable[[int], object]) -> None:
+        """Descend until every image has stopped.
+
+        Args:
+            report: told after each step how many of the b * n_steps steps need not be taken again.
+        """
+        active = torch.arange(len(self.starts), device=self.starts.device)
+        for step in range(self.settings.n_steps):
+            self.step(step, active)
+            stopped = self.diverged[active] | self.converged(step, active)
+            active = active[~stopped]
+            n_left = len(active) * (self.settings.n_steps - step - 1)
+            report(len(self.starts) * self.settings.n_steps - n_left)
+            if not len(active):
+                return
+
+    def step(self, step: int, active: Tensor) -> None:
+        """One step of the images at the positions `active` (a,)."""
+        codes = self.starts[active] + self.spread * self.offsets[active]
+        drawn = codes + self.noise(step, active)
+        maps = [m[active] for m in self.noise_maps]
+        images = self.model.synthesize(drawn, maps or "const")  # (a, C, H, W)
+        difference = self.embed(images) - self.targets[active]  # (a, F)
+        losses = difference.square().sum(dim=1)  # (a,)
+        self.note(step, active, codes.detach(), losses.detach())
+        # A sum, not a mean: an image's gradient must not depend on how many others there are.
+        total = losses.sum() + NOISE_WEIGHT * sum(noise_regularization(m).sum() for m in maps)
+        variables = [self.offsets, *self.noise_maps]
+        # Not backward(), which would leave gradients in the caller's model.
+        gradients = torch.autograd.grad(total, variables, allow_unused=True)
+        for variable, gradient in zip(variables, gradients, strict=True):
+            variable.grad = gradient
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.settings.rate(step)
+        self.optimizer.step()
+        self.normalize_noise()
+
+    def note(self, step: int, active: Tensor, codes: Tensor, losses: Tensor) -> None:
+        """Record the losses (a,) of codes (a, *latent_shape), and keep the best."""
+        finite = losses.isfinite()
+        self.losses[step, active] = torch.where(finite, losses, math.nan)
+        self.diverged[active] = ~finite
+        better = losses < self.lowest[active]
+        self.lowest[active[better]] = losses[better]
+        self.best[active[better]] = codes[better]
+
+    def noise(self, step: int, active: Tensor) -> Tensor | float:
+        """Noise on the codes of the active images, each from a generator of its own."""
+        scale = self.settings.noise_on_code(step)
+        if not scale:
+            return 0.0
+        shape = self.starts.shape[1:]
+        drawn = [torch.randn(shape, generator=self.generators[i]) for i in active.tolist()]
+        return torch.stack(drawn).to(self.starts) * (scale * self.spread)
+
+    @torch.no_grad()
+    def normalize_noise(self) -> None:
+        """Give each noise map mean 0 and variance 1 (Karras et al. 2020, appendix D)."""
+        for maps in self.noise_maps:
+            maps -= maps.mean(dim=(2, 3), keepdim=True)
+            maps *= (maps.square().mean(dim=(2, 3), keepdim=True) + 1e-12).rsqrt()
+
+    def converged(self, step: int, active: Tensor) -> Tensor:
+        """Which active images (a,) no longer improve."""
+        first, last = self.settings.first_judged, step + 1 - self.settings.patience
+        if last <= first:
+            return torch.zeros(len(active), dtype=torch.bool, device=active.device)
+        before = self.losses[first:last, active].amin(dim=0)
+        recent = self.losses[last : step + 1, active].amin(dim=0)
+        return recent > before * (1 - TOLERANCE)
+
+
+def noise_regularization(maps: Tensor) -> Tensor:
+    """How far noise maps are from white noise (Karras et al. 2020, appendix D).
+
+    Over the map and its halvings down to 8x8 (averages of 2x2, times 2 to keep the variance):
+    the squared means of the products of each value with its left and its upper neighbour,
+    round the edges.
+
+    Args:
+        maps: (B, 1, H, W).
+
+    Returns:
+        (B,), 0 for maps without correlations.
+    """
+    total = maps.new_zeros(len(maps))
+    while True:
+        for axis in (2, 3):
+            products = maps * maps.roll(1, dims=axis)
+            total = total + products.mean(dim=(1, 2, 3)).square()
+        if maps.shape[-1] <= SMALLEST_NOISE_MAP:
+            return total
+        maps = functional.avg_pool2d(maps, 2) * 2

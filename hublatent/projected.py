@@ -1,0 +1,200 @@
+"""Files of projected latents: one for some pictures, or a folder of shards for a data set.
+
+Tensors `latents` (n, *latent_shape) float32 and `errors` (n,) float32, in a shard also `indices`
+(n,) int64, positions in the data set. The metadata hold one JSON document, which says of which
+model and data they are and how they were found.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from hublatent.errors import DataError
+from hublatent.files import atomic_path
+
+if TYPE_CHECKING:
+    from hublatent.model import LatentModel
+
+FORMAT = "hublatent-projected"
+FORMAT_VERSION = 1
+SHARD_PATTERN = "shard-*.safetensors"
+
+
+@dataclass(frozen=True, eq=False)
+class ProjectedImages:
+    """What a model draws N images of a data set from.
+
+    Attributes:
+        latents: (N, *latent_shape), float32.
+        errors: (N,), mean squared errors of the images drawn from them, for pixels in [0, 1].
+        indices: (N,) int64, the images' positions in the data set, each once.
+        dataset: the data set's digest.
+        settings: how the images were chosen and projected.
+    """
+
+    latents: Tensor
+    errors: Tensor
+    indices: Tensor
+    dataset: str
+    settings: Mapping[str, Any]
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+
+def describe(model: LatentModel, **facts: Any) -> dict[str, Any]:
+    """The JSON document of a file: the model it belongs to, and further facts."""
+    return {
+        "format": FORMAT,
+        "version": FORMAT_VERSION,
+        "architecture": model.architecture,
+        "space": model.space,
+        "fingerprint": model.fingerprint(),
+        **json.loads(json.dumps(facts)),
+    }
+
+
+def write_projected(
+    path: str | Path, tensors: Mapping[str, Tensor], document: Mapping[str, Any]
+) -> None:
+    """Write a file of projected latents, atomically.
+
+    Args:
+        path: the safetensors file.
+        tensors: latents, errors and, in a shard, indices.
+        document: from `describe`.
+    """
+    contents = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    with atomic_path(path) as temporary:
+        save_file(contents, temporary, metadata={FORMAT: json.dumps(document)})
+
+
+def read_document(path: Path) -> dict[str, Any]:
+    """Read a file's JSON document.
+
+    Raises:
+        DataError: it is no file of projected latents, or of a newer format.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            document = json.loads((file.metadata() or {}).get(FORMAT, "null"))
+    except (SafetensorError, OSError, json.JSONDecodeError) as error:
+        raise DataError(
+            f"{path} cannot be read ({error}). Delete it, and the same command makes it again."
+        ) from error
+    if not isinstance(document, dict):
+        raise DataError(f"{path} holds no projected latents; expected a file of {FORMAT}.")
+    if document.get("format") != FORMAT or document.get("version") != FORMAT_VERSION:
+        raise DataError(
+            f"{path} has the format {document.get('format')!r}, version "
+            f"{document.get('version')!r}; this hublatent reads {FORMAT!r}, {FORMAT_VERSION}."
+        )
+    return document
+
+
+def shard_path(folder: Path, number: int) -> Path:
+    """Where a shard lies."""
+    return folder / f"shard-{number:06d}.safetensors"
+
+
+def check_same_run(folder: Path, document: Mapping[str, Any]) -> None:
+    """Refuse a folder that holds shards of another model, other data or other settings.
+
+    Args:
+        folder: it may be missing.
+        document: what its shards should say, apart from their number.
+
+    Raises:
+        DataError: says what differs.
+    """
+    for path in sorted(folder.glob(SHARD_PATTERN)):
+        found = _without_number(read_document(path))
+        if found != document:
+            raise DataError(
+                f"{path} is of another run ({_difference(found, document)}). Repeat that run's "
+                "model, data and settings to go on with it, or choose another folder."
+            )
+
+
+def read_projected(folder: str | Path, model: LatentModel) -> ProjectedImages:
+    """Read what training/project_images.py wrote.
+
+    Args:
+        folder: of the shards.
+        model: the model that the images were projected into.
+
+    Returns:
+        The projected images, in the order of their positions in the data set.
+
+    Raises:
+        DataError: there is none, some are missing, or they belong to another model.
+    """
+    paths = sorted(Path(folder).glob(SHARD_PATTERN))
+    if not paths:
+        raise DataError(
+            f"{folder} holds no projected images ({SHARD_PATTERN}); training/project_images.py "
+            "makes them."
+        )
+    document = _without_number(read_document(paths[0]))
+    check_same_run(Path(folder), document)
+    _check_model(paths[0], document, model)
+    shards = [_read_shard(path) for path in paths]
+    latents, errors, indices = (torch.cat(column) for column in zip(*shards, strict=True))
+    if len(indices) != document["n_images"] or len(indices.unique()) != len(indices):
+        raise DataError(
+            f"{folder} holds {len(indices.unique())} of {document['n_images']} projected images; "
+            "the command that began it also finishes it."
+        )
+    order = indices.argsort()
+    return ProjectedImages(
+        latents[order], errors[order], indices[order], document["dataset"], document["settings"]
+    )
+
+
+def _read_shard(path: Path) -> tuple[Tensor, Tensor, Tensor]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            return (
+                file.get_tensor("latents"), file.get_tensor("errors"), file.get_tensor("indices"),
+            )  # fmt: skip
+    except SafetensorError as error:
+        raise DataError(f"{path} is incomplete: {error}.") from error
+
+
+def _check_model(path: Path, document: Mapping[str, Any], model: LatentModel) -> None:
+    for key, theirs in (
+        ("architecture", model.architecture),
+        ("space", model.space),
+        ("fingerprint", model.fingerprint()),
+    ):
+        if document.get(key) != theirs:
+            raise DataError(
+                f"{path} holds latents of another model: its {key} is "
+                f"{str(document.get(key))[:12]}, this model's is {theirs[:12]}."
+            )
+
+
+def _without_number(document: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in document.items() if key != "shard"}
+
+
+def _difference(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
+    """Each key that differs, as "key found -> wanted"; settings are compared one by one."""
+    flat = [{**d, **d.get("settings", {})} for d in (found, wanted)]
+    changed = sorted(
+        k for k in {*flat[0], *flat[1]} - {"settings"} if flat[0].get(k) != flat[1].get(k)
+    )
+    return ", ".join(f"{k} {_brief(flat[0].get(k))} -> {_brief(flat[1].get(k))}" for k in changed)
+
+
+def _brief(value: Any) -> str:
+    return str(value)[:12]
