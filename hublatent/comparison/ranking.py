@@ -84,6 +84,26 @@ def contenders(results: Comparison) -> list[Model]:
     return [model for model in results.models if not model.baseline]
 
 
+def model_order(results: Comparison) -> list[str]:
+    """Compared models first, then baselines, those without a network (majority) last."""
+    listed = [m.name for m in results.models if not m.baseline]
+    listed += [m.name for m in results.models if m.baseline]
+    return list(dict.fromkeys([*listed, *(row.model for row in results.separability)]))
+
+
+def baseline_names(results: Comparison) -> set[str]:
+    """What is compared with, but does not compete."""
+    return set(model_order(results)) - {m.name for m in contenders(results)}
+
+
+def ordered_edits(results: Comparison, attribute: str, faces: str) -> list[Edits]:
+    """Rows of one attribute, in the order of models and methods."""
+    models, methods = model_order(results), list(results.methods)
+    rows = [r for r in results.edits if (r.attribute, r.faces) == (attribute, faces)]
+    rows = [r for r in rows if r.model in models and r.method in methods]
+    return sorted(rows, key=lambda r: (models.index(r.model), methods.index(r.method)))
+
+
 def separability_row(
     results: Comparison, model: str, attribute: str, image_set: str = TRAINING
 ) -> Separability | None:

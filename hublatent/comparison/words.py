@@ -26,6 +26,11 @@ def interval(score: Score | None, digits: int = 3, signed: bool = False, unit: s
     return f"{value}{unit} ({low} to {high})"
 
 
+def inline(score: Score | None, digits: int = 3) -> str:
+    """A score and its interval inside brackets that the sentence has: 0.872, 0.860 to 0.884."""
+    return interval(score, digits).replace(" (", ", ").rstrip(")")
+
+
 def sigmas(strength: float) -> str:
     """A strength, such as +4σ."""
     return f"{strength:+g}σ".replace("-", MINUS) if strength else "0"
