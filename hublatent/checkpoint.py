@@ -15,7 +15,7 @@ from torch.overrides import TorchFunctionMode
 
 from hublatent.errors import CheckpointError, HublatentError
 from hublatent.files import atomic_folder_update
-from hublatent.safe_files import open_safetensors, parse_json, save_safetensors, shorten
+from hublatent.safe_files import naming, open_safetensors, parse_json, save_safetensors, shorten
 
 CONFIG_NAME = "config.json"
 WEIGHTS_NAME = "model.safetensors"
@@ -189,23 +189,30 @@ def load_weights(model: nn.Module, path: Path) -> None:
 
 
 def write_checkpoint(
-    folder: Path, config: Mapping[str, Any], weights: Mapping[str, Tensor]
+    folder: Path,
+    config: Mapping[str, Any],
+    weights: Mapping[str, Tensor],
+    texts: Mapping[str, str] | None = None,
 ) -> None:
-    """Write config.json and model.safetensors, both or neither.
+    """Write config.json and model.safetensors, all or nothing.
 
     Args:
         folder: the model's folder; made where it is missing.
         config: the JSON-able config.
         weights: name -> tensor.
+        texts: further files of the folder, such as its README.md.
 
     Raises:
         OSError: the disk is full, or may not be written; what was in the folder is as it was.
     """
-    text = json.dumps(config, indent=2) + "\n"
+    texts = {CONFIG_NAME: json.dumps(config, indent=2) + "\n", **(texts or {})}
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
-    with atomic_folder_update(folder, (CONFIG_NAME, WEIGHTS_NAME)) as temporary:
-        save_safetensors(tensors, temporary[WEIGHTS_NAME], {"format": "pt"}, folder / WEIGHTS_NAME)
-        temporary[CONFIG_NAME].write_text(text, encoding="utf-8")
+    with atomic_folder_update(folder, (WEIGHTS_NAME, *texts)) as temporary:
+        with naming(folder / WEIGHTS_NAME):
+            save_safetensors(tensors, temporary[WEIGHTS_NAME], {"format": "pt"})
+        for name, text in texts.items():
+            with naming(folder / name):
+                temporary[name].write_text(text, encoding="utf-8")
 
 
 def _read_safetensors(path: Path, read: Callable[[Any], Result]) -> Result:

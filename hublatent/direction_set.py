@@ -16,7 +16,7 @@ from torch import Tensor
 from hublatent.direction import Direction, Score, check_fits_shape
 from hublatent.errors import DirectionError, HublatentError, unknown_name
 from hublatent.files import atomic_path
-from hublatent.safe_files import open_safetensors, parse_json, save_safetensors, shorten
+from hublatent.safe_files import naming, open_safetensors, parse_json, save_safetensors, shorten
 
 if TYPE_CHECKING:
     from hublatent.model import LatentModel
@@ -131,8 +131,8 @@ class DirectionSet:
             "directions": [_to_json(direction) for direction in self],
         }
         tensors = {f"{direction.name}.vector": direction.vector for direction in self}
-        with atomic_path(path) as temporary:
-            save_safetensors(tensors, temporary, {FORMAT: json.dumps(document)}, Path(path))
+        with atomic_path(path) as temporary, naming(Path(path)):
+            save_safetensors(tensors, temporary, {FORMAT: json.dumps(document)})
 
     @classmethod
     def load(

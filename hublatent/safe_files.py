@@ -7,7 +7,8 @@ import json
 import os
 import re
 import reprlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -70,24 +71,25 @@ def open_safetensors(path: Path, read: Callable[[Any], Result]) -> Result:
 
 
 def save_safetensors(
-    tensors: Mapping[str, Tensor], temporary: Path, metadata: Mapping[str, str], target: Path
+    tensors: Mapping[str, Tensor], path: Path, metadata: Mapping[str, str]
 ) -> None:
     """Write a safetensors file; a full disk is the OSError that it is for every other file.
 
-    Args:
-        tensors: name -> tensor.
-        temporary: where to write.
-        metadata: goes into the header.
-        target: what the file will be called, for the message.
-
     Raises:
-        OSError: it cannot be written; names `target`.
+        OSError: the file cannot be written.
     """
     try:
-        save_file(dict(tensors), temporary, metadata=dict(metadata))
+        save_file(dict(tensors), path, metadata=dict(metadata))
     except SafetensorError as error:
         number = re.search(r"\(os error (\d+)\)", str(error))
-        if number is None:
-            raise OSError(errno.EIO, str(error), str(target)) from error
-        code = int(number[1])
-        raise OSError(code, os.strerror(code), str(target)) from error
+        code = int(number[1]) if number else errno.EIO
+        raise OSError(code, os.strerror(code), str(path)) from error
+
+
+@contextmanager
+def naming(target: Path) -> Iterator[None]:
+    """Let an OSError inside the block name the file that is wanted, not its temporary one."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(error.errno, error.strerror or str(error), str(target)) from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,6 +18,7 @@ from hublatent.files import atomic_path
 from hublatent.interop.formats import ForeignDirection, read_foreign
 from hublatent.interop.stylespace import import_channels, read_channels
 from hublatent.model import LatentModel
+from hublatent.safe_files import naming
 
 __all__ = [
     "ForeignDirection",
@@ -175,8 +177,9 @@ def export_interfacegan(direction: Direction, path: str | Path) -> None:
             f"{direction.name} has a different row on each layer; InterFaceGAN's format holds one. "
             "Export it as .npz."
         )
-    with atomic_path(path) as temporary, temporary.open("wb") as file:
-        np.save(file, rows[:1].double().numpy(), allow_pickle=False)
+    content = io.BytesIO()
+    np.save(content, rows[:1].double().numpy(), allow_pickle=False)
+    _write(path, content)
 
 
 def export_npz(direction: Direction, path: str | Path) -> None:
@@ -191,8 +194,15 @@ def export_npz(direction: Direction, path: str | Path) -> None:
         "layers": direction.layers,
     }
     known = {name: np.asarray(value) for name, value in values.items() if value is not None}
-    with atomic_path(path) as temporary, temporary.open("wb") as file:
-        np.savez(file, **known)  # type: ignore[arg-type]
+    content = io.BytesIO()
+    np.savez(content, **known)  # type: ignore[arg-type]
+    _write(path, content)
+
+
+def _write(path: str | Path, content: io.BytesIO) -> None:
+    # NumPy writing to the file itself would not say that the disk is full.
+    with atomic_path(path) as temporary, naming(Path(path)):
+        temporary.write_bytes(content.getvalue())
 
 
 def _import_file(

@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from hublatent.checkpoint import write_checkpoint
 from hublatent.errors import CheckpointError
-from hublatent.files import write_text
 from hublatent.interop.nvidia_names import rename_weights
 from hublatent.interop.nvidia_pickle import (
     Network,
@@ -68,8 +68,8 @@ def convert(
         set_statistics(model, n_samples, seed, keep_mean="mapping.w_avg" in generator.weights())
     except PickleError as error:
         raise CheckpointError(f"{path} {error}.") from error
-    model.save_pretrained(out_folder)
-    write_text(Path(out_folder) / "README.md", card(path.name, model))
+    texts = {"README.md": card(path.name, model)}
+    write_checkpoint(Path(out_folder), model.config, model.state_dict(), texts)
     return model
 
 
