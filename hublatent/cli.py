@@ -97,6 +97,47 @@ def edit(
 
 
 @app.command
+def compare(
+    folders: Positional[tuple[Path, ...]],
+    data: str,
+    out: Path,
+    attributes: tuple[str, ...] = ("Eyeglasses", "Smiling", "Male"),
+    judge: str = "model_cards/judge-celeba",
+    methods: tuple[str, ...] | None = None,
+    faces: int = 200,
+    projected: tuple[Path, ...] = (),
+    seed: int = 0,
+    cache: Path | None = None,
+) -> None:
+    """Measure how well attributes are read and edited in models' latents; goes on where it stopped.
+
+    Args:
+        folders: of models; others are passed over.
+        data: folder or Hub dataset of labelled faces.
+        out: the folder to write results.json and the tables to.
+        attributes: what to compare.
+        judge: folder or Hub id of the classifier that judges edits, and does nothing else.
+        methods: how directions are found; by default every way there is.
+        faces: how many faces without the attribute are edited.
+        projected: folders that training/project_images.py wrote, for models without an encoder.
+        seed: of every draw.
+        cache: folder of the decoded pictures; by default ~/.cache/hublatent/datasets.
+    """
+    from hublatent import comparison
+    from hublatent.methods import METHODS
+
+    print(f"seed {seed}")
+    found = comparison.compare(
+        folders, data, out, attributes=attributes, judge=judge,
+        methods=tuple(METHODS) if methods is None else methods, n_faces=faces,
+        projected=projected, seed=seed, cache=cache,
+    )  # fmt: skip
+    for problem in found.problems:
+        print(f"{problem.model}, {problem.attribute}: {problem.text}")
+    print(f"{out}: {len(found.separability)} rows of scores, {len(found.edits)} of edits")
+
+
+@app.command
 def convert(file: Positional[Path], out: Positional[Path]) -> None:
     """Convert NVIDIA's StyleGAN2 pickle into a model folder, executing nothing in it.
 

@@ -1,7 +1,20 @@
-"""Compare models: how well an attribute is read in the latents, and how well it is edited there."""
+"""Compare models: how well an attribute is read in the latents, and how well it is edited there.
+
+run.py           compare(): everything below, in order; resumes
+results.py       what is found, as plain values, and its files
+subjects.py      which folders hold models; their pictures and directions
+latents.py       latents of image sets and of samples
+separability.py  Table 1: reading an attribute; table.py measures it for all models
+judge.py         what the judge says of a picture
+editability.py   edits at every strength, compared at equal effect; model_edits.py orders them
+controls.py      directions that mean nothing
+outcomes.py      strong, no effect, decohered
+spaces.py        holes, cosines, distance from the boundary
+"""
 
 from __future__ import annotations
 
 from hublatent.comparison.results import Comparison
+from hublatent.comparison.run import compare
 
-__all__ = ["Comparison"]
+__all__ = ["Comparison", "compare"]

@@ -106,7 +106,7 @@ class Subject:
     def known(self) -> LabelledLatents | None:
         """All training and validation pictures that have latents: what directions are found on."""
         indices = self.available("train", "validation")
-        return self.labelled(indices) if len(indices) else None
+        return self.labelled(indices, mirror=self.projected is None) if len(indices) else None
 
     def available(self, *partitions: str) -> Ints:
         """Pictures of some partitions that have latents, ascending."""
@@ -117,8 +117,8 @@ class Subject:
             return indices
         return np.intersect1d(indices, self.projected.indices)
 
-    def labelled(self, indices: Ints) -> LabelledLatents:
-        """Latents of pictures with what is known about them."""
+    def labelled(self, indices: Ints, mirror: bool) -> LabelledLatents:
+        """Latents of pictures, and of their mirror images, with what is known about them."""
         return LabelledLatents(
             latents=self.encode(indices),
             labels=self.dataset.labels[indices],
@@ -126,28 +126,29 @@ class Subject:
             identities=self.dataset.identities[indices],
             dataset=self.dataset.digest,
             preprocessing=self.dataset.preprocessing,
+            mirrored=self.encode(indices, mirror=True) if mirror else None,
         )
 
-    def encode(self, indices: Ints) -> Latents:
-        """Latents of some pictures: (n, *latent_shape)."""
+    def encode(self, indices: Ints, mirror: bool = False) -> Latents:
+        """Latents of some pictures, or of their mirror images: (n, *latent_shape)."""
         if self.projected is not None:
             order = np.argsort(self.projected.indices)
             place = np.searchsorted(self.projected.indices[order], indices)
             return self.projected.latents[order[place]]
         digest = hashlib.sha256(self.dataset.digest.encode())
         digest.update(np.asarray(indices, "<i8").tobytes())
-        name = f"latents-{self.fingerprint[:16]}-{digest.hexdigest()[:16]}"
-        return _cached(self.cache / f"{name}.npz", lambda: {"latents": self._encode(indices)})[
-            "latents"
-        ]
+        kind = "mirrored" if mirror else "latents"
+        name = f"{kind}-{self.fingerprint[:16]}-{digest.hexdigest()[:16]}.npz"
+        return _cached(self.cache / name, lambda: {kind: self._encode(indices, mirror)})[kind]
 
     @torch.inference_mode()
-    def _encode(self, indices: Ints) -> Latents:
-        parts = [
-            self.model.encode(self.dataset.batch(indices[i : i + BATCH])).float().numpy()
-            for i in range(0, len(indices), BATCH)
-        ]
-        return np.concatenate(parts) if parts else np.zeros((0, *self.model.latent_shape), "f4")
+    def _encode(self, indices: Ints, mirror: bool) -> Latents:
+        parts = [np.zeros((0, *self.model.latent_shape), np.float32)]
+        for start in range(0, len(indices), BATCH):
+            images = self.dataset.batch(indices[start : start + BATCH])
+            images = images.flip(3) if mirror else images
+            parts.append(self.model.encode(images).float().numpy())
+        return np.concatenate(parts)
 
     def faces(self, indices: Ints) -> Faces:
         """Pictures of the dataset as faces."""

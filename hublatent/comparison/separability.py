@@ -88,18 +88,20 @@ def hold_out(
         DataError: the attribute is unknown or has too few examples.
     """
     chosen = check_attribute(data, attribute, seed)
-    folds = identity_folds(data.identities, N_FOLDS, seed)[chosen]
-    labels, codes = data.label(attribute)[chosen], data.codes[chosen]
+    folds = identity_folds(data.identities, N_FOLDS, seed)
+    label = data.label(attribute)
+    labels, codes = label[chosen], data.codes[chosen]
     column = data.attributes.index(attribute)
     decision = np.zeros(len(chosen))
     rows = []
     for fold in range(N_FOLDS):
-        held_out = folds == fold
-        keep = np.ones(len(data.identities), bool)
-        keep[chosen[held_out]] = False
+        held_out = folds[chosen] == fold
         seen = _draw(np.flatnonzero(~held_out), labels, n_labelled, seed + fold)
-        population = Population(data.codes, data.labels, keep)
-        row = METHODS[method](Examples(codes[seen], labels[seen], population, column))
+        learnt = data.rows(chosen[seen])
+        others = data.rows(np.flatnonzero(folds != fold))
+        population = Population(data.codes, data.labels, others)
+        examples = Examples(data.codes[learnt], label[learnt % len(label)], population, column)
+        row = METHODS[method](examples)
         rows.append(row / np.linalg.norm(row))
         c = codes @ rows[-1]
         decision[held_out] = c[held_out] - midpoint(c[seen], labels[seen])

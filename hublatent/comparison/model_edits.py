@@ -1,0 +1,286 @@
+"""All that one model draws: edits, controls, ceilings, lines through its space."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import suppress
+from functools import cached_property
+
+import numpy as np
+import torch
+
+from hublatent.comparison import controls, editability, outcomes, spaces
+from hublatent.comparison import judge as judging
+from hublatent.comparison.latents import Faces, Pool, Subject, face_kinds, sampled_faces, to_tensor
+from hublatent.comparison.results import (
+    SAMPLES,
+    TEST,
+    Boundary,
+    Ceiling,
+    Cosines,
+    Edits,
+    Holes,
+    NullBand,
+    Problem,
+)
+from hublatent.comparison.separability import PAPER_METHOD
+from hublatent.comparison.setting import Setting
+from hublatent.comparison.subjects import Found, gather_directions
+from hublatent.errors import DataError
+
+N_REFERENCE = 200  # wearers, and as many others
+MIN_REFERENCE = 20
+COSINE_METHODS = (PAPER_METHOD, "joint")
+
+FoundDirections = Mapping[tuple[str, str], Found]
+Reference = tuple[judging.Support, float]
+
+
+class ModelEdits:
+    """Measures one model.
+
+    Args:
+        setting: what is measured.
+        subject: the model.
+
+    Attributes:
+        face_names: attribute -> file names of the edited test faces.
+        edits, null_bands, boundary, ceilings, cosines, holes, problems: filled by `measure`.
+    """
+
+    def __init__(self, setting: Setting, subject: Subject) -> None:
+        self._setting = setting
+        self._subject = subject
+        self._references: dict[str, Reference | None] = {}
+        self.face_names: dict[str, tuple[str, ...]] = {}
+        self.edits: list[Edits] = []
+        self.null_bands: list[NullBand] = []
+        self.boundary: list[Boundary] = []
+        self.ceilings: list[Ceiling] = []
+        self.cosines: list[Cosines] = []
+        self.holes: Holes | None = None
+        self.problems: list[Problem] = []
+
+    def measure(self) -> None:
+        """Measure, or read what was measured before."""
+        setting, subject = self._setting, self._subject
+        found, self.problems = gather_directions(
+            subject, setting.attributes, setting.methods, setting.seed
+        )
+        directions = {key: f.direction for key, f in found.items()}
+        self.cosines = spaces.cosines(directions, subject.name, COSINE_METHODS)
+        for attribute in setting.attributes:
+            self._find_ceiling(attribute)
+            for kind in face_kinds(subject, setting.samples_too):
+                self._edit_all(attribute, kind, found)
+        self.holes = setting.parts.get(
+            f"holes-{subject.name}",
+            setting.key(subject),
+            Holes | None,
+            lambda: spaces.holes(
+                subject.model, setting.judge, self._pool, name=subject.name, seed=setting.seed
+            ),
+            setting.holes_cost(),
+        )
+
+    @cached_property
+    def _pool(self) -> Pool:
+        """The model's own samples."""
+        setting = self._setting
+        return self._subject.pool(setting.judge, setting.judge_id, setting.n_samples, setting.seed)
+
+    def _faces(self, attribute: str, kind: str) -> Faces:
+        """The faces without the attribute that are edited."""
+        setting, subject = self._setting, self._subject
+        if kind == SAMPLES:
+            column = setting.judge.index(attribute)
+            return sampled_faces(self._pool, column, setting.n_faces)
+        label = subject.dataset.label(attribute)
+        return subject.faces(subject.choose(label, "test", setting.n_faces, setting.seed))
+
+    def _edit_all(self, attribute: str, kind: str, found: FoundDirections) -> None:
+        """Edit one kind of faces along the direction of every method."""
+        setting, subject = self._setting, self._subject
+        wanted = {m: found[attribute, m] for m in setting.methods if (attribute, m) in found}
+        if not wanted:
+            return
+        faces = self._faces(attribute, kind)
+        if len(faces) < 2:
+            text = f"Edits: {len(faces)} faces ({kind}) lack it; at least 2 are needed."
+            self.problems.append(Problem(subject.name, attribute, text))
+            return
+        if kind == TEST and subject.projected is None:
+            self.face_names[attribute] = faces.names
+        key = {**setting.key(subject), "attribute": attribute, "kind": kind}
+        band = setting.parts.get(
+            f"null-{subject.name}-{attribute}-{kind}",
+            key,
+            NullBand,
+            lambda: self._measure_null_band(attribute, kind, faces),
+            setting.null_cost(),
+        )
+        self.null_bands.append(band)
+        svm = found.get((attribute, PAPER_METHOD))
+        for method, direction in wanted.items():
+            self._edit(key, direction, svm, faces, kind, method, band)
+
+    def _edit(
+        self,
+        key: Mapping[str, object],
+        found: Found,
+        svm: Found | None,
+        faces: Faces,
+        kind: str,
+        method: str,
+        band: NullBand,
+    ) -> None:
+        setting, name = self._setting, self._subject.name
+        attribute = found.direction.attribute
+        row, boundary = setting.parts.get(
+            f"edits-{name}-{attribute}-{kind}-{method}",
+            {
+                **key,
+                "direction": found.digest,
+                "found": found.source,
+                "note": found.note,
+                "boundary": svm.digest if svm else "",
+            },
+            tuple[Edits, Boundary | None],
+            lambda: self._measure_edits(found, svm, faces, kind, band),
+            setting.edit_cost(),
+        )
+        self.edits.append(row)
+        if boundary is not None:
+            self.boundary.append(boundary)
+
+    def _measure_edits(
+        self, found: Found, svm: Found | None, faces: Faces, kind: str, band: NullBand
+    ) -> list[object]:
+        setting, subject, direction = self._setting, self._subject, found.direction
+        column = setting.judge.index(direction.attribute)
+        reference = self._reference(direction.attribute)
+        support, threshold = reference or (None, None)
+        strips = editability.measure(
+            subject.model, setting.judge, faces, direction, column, support
+        )
+        row = editability.summarise(
+            strips, faces, setting.judge, band, threshold, direction,
+            kind=kind, model=subject.name, found=found.source, seed=setting.seed,
+            note=_note(found, len(faces), setting.n_faces, reference is None),
+        )  # fmt: skip
+        boundary = spaces.boundary(
+            strips, faces, svm.direction if svm else None, column,
+            model=subject.name, method=direction.method, kind=kind, seed=setting.seed,
+        )  # fmt: skip
+        return [row, boundary]
+
+    def _measure_null_band(self, attribute: str, kind: str, faces: Faces) -> NullBand:
+        setting, subject = self._setting, self._subject
+        directions = controls.random_directions(subject.model, attribute, setting.seed)
+        if subject.known is not None:
+            # Too few labelled examples: the row tells that no shuffled labels are among them.
+            with suppress(DataError):
+                directions += controls.shuffled_directions(
+                    subject.known, subject.model, attribute, setting.seed
+                )
+        return controls.null_band(
+            subject.model, setting.judge, faces, directions, name=subject.name, kind=kind
+        )
+
+    def _reference(self, attribute: str) -> Reference | None:
+        """Support of the realism score, and the realism below which a picture is decohered."""
+        if attribute not in self._references:
+            self._references[attribute] = self._measure_reference(attribute)
+        return self._references[attribute]
+
+    @torch.inference_mode()
+    def _measure_reference(self, attribute: str) -> Reference | None:
+        wearers, others, held_out = (
+            self._reconstructed(attribute)
+            if self._subject.model.has_encoder
+            else self._sampled(attribute)
+        )
+        n = min(len(wearers), len(others))
+        if n < MIN_REFERENCE or not len(held_out):
+            return None
+        features = [self._read(faces.latents[:n])[1] for faces in (wearers, others)]
+        support = judging.Support.of(torch.from_numpy(np.concatenate(features)))
+        unedited = torch.from_numpy(self._read(held_out.latents)[1])
+        return support, outcomes.realism_threshold(support.realism(unedited).numpy())
+
+    def _reconstructed(self, attribute: str) -> tuple[Faces, Faces, Faces]:
+        """Training faces with and without the attribute, and validation faces without it."""
+        setting, subject = self._setting, self._subject
+        label = subject.dataset.label(attribute)
+
+        def draw(partition: str, n: int, present: bool) -> Faces:
+            return subject.faces(subject.choose(label, partition, n, setting.seed, present))
+
+        return (
+            draw("train", N_REFERENCE, True),
+            draw("train", N_REFERENCE, False),
+            draw("validation", setting.n_faces, False),
+        )
+
+    def _sampled(self, attribute: str) -> tuple[Faces, Faces, Faces]:
+        """The same of own samples; the first ones that lack the attribute are edited elsewhere."""
+        column, n = self._setting.judge.index(attribute), self._setting.n_faces
+        return (
+            sampled_faces(self._pool, column, N_REFERENCE, present=True),
+            sampled_faces(self._pool, column, N_REFERENCE, skip=2 * n),
+            sampled_faces(self._pool, column, n, skip=n),
+        )
+
+    def _read(self, latents: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The judge's probabilities and features of unedited latents."""
+        batches = to_tensor(latents).split(judging.BATCH)
+        return judging.read_in_batches(
+            self._setting.judge, (self._subject.model.decode(z) for z in batches)
+        )
+
+    def _find_ceiling(self, attribute: str) -> None:
+        """What the judge sees on unedited reconstructions of test faces."""
+        setting, subject = self._setting, self._subject
+        if not subject.has_latents:
+            return
+        row = setting.parts.get(
+            f"ceiling-{subject.name}-{attribute}",
+            {**setting.key(subject), "attribute": attribute},
+            Ceiling | None,
+            lambda: self._measure_ceiling(attribute),
+            setting.ceiling_cost(),
+        )
+        if row is not None:
+            self.ceilings.append(row)
+
+    @torch.inference_mode()
+    def _measure_ceiling(self, attribute: str) -> Ceiling | None:
+        setting, subject = self._setting, self._subject
+        label, column = subject.dataset.label(attribute), setting.judge.index(attribute)
+        scores, sizes = [], []
+        for present in (True, False):
+            chosen = subject.choose(label, "test", setting.n_faces, setting.seed, present)
+            if not len(chosen):
+                return None
+            faces = subject.faces(chosen)
+            resamples = editability.Resamples(faces.identities, setting.seed)
+            scores.append(resamples.score(self._read(faces.latents)[0][:, column]))
+            sizes.append(len(faces))
+        return Ceiling(
+            model=subject.name,
+            attribute=attribute,
+            faces=TEST,
+            n_wearers=sizes[0],
+            n_others=sizes[1],
+            wearers=scores[0],
+            others=scores[1],
+        )
+
+
+def _note(found: Found, n: int, wanted: int, without_reference: bool) -> str:
+    parts = [found.note] if found.note else []
+    if n < wanted:
+        parts.append(f"{n} faces; {wanted} were asked for.")
+    if without_reference:
+        parts.append("Too few reference pictures for realism and outcomes.")
+    return " ".join(parts)

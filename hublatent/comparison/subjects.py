@@ -1,0 +1,241 @@
+"""Folders in, models to be measured out, each with its pictures and directions."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from hublatent.checkpoint import CONFIG_NAME, read_config
+from hublatent.comparison.latents import Projected, Subject
+from hublatent.comparison.results import Problem
+from hublatent.data import FaceDataset, load_dataset
+from hublatent.direction import Direction
+from hublatent.direction_set import DirectionSet
+from hublatent.discovery import check_attribute, discover_all
+from hublatent.errors import DataError, HublatentError
+from hublatent.hub import DIRECTIONS_NAME
+from hublatent.methods import METHODS
+from hublatent.model import LatentModel
+from hublatent.models import ARCHITECTURES, load
+from hublatent.projected import read_projected
+
+FROM_FILE, FOUND_HERE = "file", "here"
+CHANNELS = 3  # of the data's pictures
+
+
+class Datasets:
+    """The same labelled pictures in every size that is asked for, each loaded once."""
+
+    def __init__(self, source: str | Path, cache: str | Path | None, progress: bool) -> None:
+        self._source, self._cache, self._progress = source, cache, progress
+        self._loaded: dict[int, FaceDataset] = {}
+
+    def of_size(self, image_size: int) -> FaceDataset:
+        """The pictures, image_size pixels wide."""
+        if image_size not in self._loaded:
+            self._loaded[image_size] = load_dataset(
+                self._source, image_size, cache=self._cache, progress=self._progress
+            )
+        return self._loaded[image_size]
+
+
+def folder_name(folder: Path) -> str:
+    """What a model's folder is called; training writes runs/NAME/model."""
+    folder = folder.expanduser().resolve()
+    return folder.parent.name if folder.name == "model" else folder.name
+
+
+def find_subjects(
+    folders: Iterable[Path],
+    projected: Iterable[Path],
+    datasets: Datasets,
+    cache: Path,
+) -> list[Subject]:
+    """Open every latent model; other folders are passed over, with one line each.
+
+    Args:
+        folders: of models.
+        projected: folders of projected pictures, for models without an encoder.
+        datasets: the labelled pictures.
+        cache: folder of what was computed before.
+
+    Raises:
+        DataError: no folder holds a latent model, two have one name, or projected pictures belong
+            to none of the models or to other data.
+    """
+    subjects: dict[str, Subject] = {}
+    unused = dict.fromkeys(projected, "Every compared model has an encoder.")
+    for folder in folders:
+        reason = _why_not(folder)
+        if reason:
+            print(f"passed over: {folder}: {reason}")
+            continue
+        model = load(folder)
+        if model.channels != CHANNELS:
+            print(f"passed over: {folder}: it draws {model.channels} channels, pictures have 3.")
+            continue
+        name = folder_name(folder)
+        if name in subjects:
+            raise DataError(f"Two models are called {name}; rename a folder.")
+        dataset = datasets.of_size(model.image_size)
+        directions, problem = _directions(folder, model)
+        found = None if model.has_encoder else _projected(unused, model, dataset)
+        subjects[name] = Subject(
+            name, model, model.fingerprint(), dataset, cache, directions, found, problem
+        )
+    if not subjects:
+        raise DataError("None of the folders holds a latent model, so there is nothing to compare.")
+    for folder, reason in unused.items():
+        raise DataError(f"{folder} belongs to none of the compared models: {reason}")
+    _check_same_pictures(subjects.values())
+    return list(subjects.values())
+
+
+def _why_not(folder: Path) -> str:
+    """Why a folder holds no latent model; empty where it does."""
+    if not folder.exists():
+        raise DataError(f"{folder} does not exist; expected a model's folder.")
+    if not (folder / CONFIG_NAME).is_file():
+        return "no model."
+    architecture = read_config(folder)["architecture"]
+    return "" if architecture in ARCHITECTURES else f"a {architecture}, no latent model."
+
+
+def _directions(folder: Path, model: LatentModel) -> tuple[DirectionSet | None, str]:
+    path = folder / DIRECTIONS_NAME
+    if not path.is_file():
+        return None, "It has no direction file."
+    try:
+        return DirectionSet.load(path, model), ""
+    except HublatentError as error:
+        return None, f"Its direction file is not used: {error}"
+
+
+def _projected(
+    unused: dict[Path, str], model: LatentModel, dataset: FaceDataset
+) -> Projected | None:
+    """The first folder of projected pictures that belongs to a model; it is taken off the list.
+
+    The others keep the reason why they were refused.
+    """
+    for folder in list(unused):
+        try:
+            found = read_projected(folder, model)
+        except DataError as error:
+            unused[folder] = str(error)
+            continue
+        if found.dataset != dataset.digest:
+            raise DataError(
+                f"{folder} holds projected pictures of the data {found.dataset[:12]}; these are "
+                f"{dataset.digest[:12]}. Project the pictures of these data."
+            )
+        del unused[folder]
+        return Projected(found.latents.numpy(), found.indices.numpy())
+    return None
+
+
+def _check_same_pictures(subjects: Iterable[Subject]) -> None:
+    given = [s.projected.indices for s in subjects if s.projected is not None]
+    if any(not np.array_equal(np.sort(given[0]), np.sort(other)) for other in given[1:]):
+        raise DataError(
+            "The models without an encoder were given projections of different pictures; project "
+            "the same ones for all, so that they can be compared."
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """A direction, whether it comes from the model's file or was found here, and a remark."""
+
+    direction: Direction
+    source: str
+    note: str = ""
+
+    @property
+    def digest(self) -> str:
+        """Of the vector and its sigma: what an edit depends on."""
+        values = self.direction.vector.numpy().tobytes() + repr(self.direction.sigma).encode()
+        return hashlib.sha256(values).hexdigest()
+
+
+def gather_directions(
+    subject: Subject, attributes: Sequence[str], methods: Sequence[str], seed: int
+) -> tuple[dict[tuple[str, str], Found], list[Problem]]:
+    """The directions of a model's file, and those it lacks, found on the same pictures.
+
+    Args:
+        subject: the model.
+        attributes, methods: what is needed.
+        seed: of what is found here.
+
+    Returns:
+        (attribute, method) -> direction, and what could not be had.
+    """
+    found = _from_file(subject)
+    problems = []
+    for attribute in attributes:
+        missing = [m for m in methods if (attribute, m) not in found]
+        if not missing:
+            continue
+        if subject.known is None:
+            text = (
+                f"{subject.problem} It has no encoder and no projected pictures to find "
+                f"directions on. Missing: {', '.join(missing)}."
+            )
+            problems.append(Problem(subject.name, attribute, text.strip()))
+            continue
+        try:
+            check_attribute(subject.known, attribute, seed)
+        except DataError as error:
+            problems.append(Problem(subject.name, attribute, str(error)))
+            continue
+        for method in missing:
+            if method not in METHODS:
+                text = f"Its direction file has no {method} direction, and none can be found here."
+                problems.append(Problem(subject.name, attribute, text))
+        for direction in _find_here(subject, attribute, [m for m in missing if m in METHODS], seed):
+            found[attribute, direction.method] = Found(direction, FOUND_HERE)
+    return found, problems
+
+
+def _from_file(subject: Subject) -> dict[tuple[str, str], Found]:
+    found = {}
+    for direction in subject.directions or ():
+        if direction.sigma is None:
+            direction = direction.measured_on(subject.model)
+        known = subject.dataset.digest in (direction.dataset or "")
+        note = "" if known else "The direction was found on other data."
+        found[direction.attribute, direction.method] = Found(direction, FROM_FILE, note)
+    return found
+
+
+def _find_here(
+    subject: Subject, attribute: str, methods: Sequence[str], seed: int
+) -> Iterable[Direction]:
+    """Directions found on the known pictures, kept in the cache."""
+    data, model = subject.known, subject.model
+    assert data is not None, "the caller has looked"
+    identity = [subject.fingerprint, _image_set(subject), attribute, *methods, str(seed)]
+    digest = hashlib.sha256("\0".join(identity).encode()).hexdigest()
+    path = subject.cache / f"directions-{digest[:16]}.safetensors"
+    if not path.is_file() and methods:
+        found = discover_all(data, (attribute,), methods, model=model, seed=seed)
+        DirectionSet.of(model, found).save(path)
+    return DirectionSet.load(path, model) if methods else ()
+
+
+def _image_set(subject: Subject) -> str:
+    digest = hashlib.sha256(subject.dataset.digest.encode())
+    if subject.projected is not None:
+        digest.update(subject.projected.indices.tobytes())
+        digest.update(subject.projected.latents.tobytes())
+    return digest.hexdigest()
+
+
+def subject_key(subject: Subject) -> Mapping[str, str]:
+    """What every measure of a model depends on: its weights and its pictures."""
+    return {"model": subject.name, "weights": subject.fingerprint, "pictures": _image_set(subject)}
