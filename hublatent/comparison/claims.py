@@ -296,12 +296,13 @@ def _verdicts(claims: list[Claim]) -> str:
     tested = len(claims) - len(groups["not measured"])
     if not tested:
         return "None of the paper's claims could be tested."
+    phrases: dict[Verdict, tuple[str, str]] = {
+        "supported": ("the numbers support", "that"),
+        "not supported": ("the numbers speak against", "that"),
+        "undecided": ("the numbers leave open", "whether"),
+    }
     sentences = []
-    for verdict, phrase, joint in (
-        ("supported", "the numbers support", "that"),
-        ("not supported", "they speak against", "that"),
-        ("undecided", "they leave open", "whether"),
-    ):
+    for verdict, (phrase, joint) in phrases.items():
         if groups[verdict]:
             n = SMALL_NUMBERS[len(groups[verdict])]
             told = "; ".join(f"{joint} {short}" for short in groups[verdict])

@@ -89,9 +89,9 @@ def separability_dots(results: Comparison, image_set: str) -> Plot | None:
                 row.accuracy.value, y, xerr=arms([row.accuracy]), capsize=3, markersize=6, **style
             )
         for paper in (p for p in results.paper_table if p.attribute == attribute):
-            y = _paper_place(results, names, paper.model)
-            if y is not None:
-                axis.plot(paper.accuracy, y, "x", color=INK, markersize=7, zorder=5)
+            place = _paper_place(results, names, paper.model)
+            if place is not None:
+                axis.plot(paper.accuracy, place, "x", color=INK, markersize=7, zorder=5)
         axis.axvline(0.5, color=NULL_COLOUR, linewidth=1)
         dress(axis, readable(attribute), "accuracy (share of faces)")
         axis.set_yticks(range(len(names)), names)

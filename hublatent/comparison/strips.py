@@ -6,6 +6,7 @@ people may not, and only the caller knows which latents these are.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -34,10 +35,12 @@ class Picture:
     """A picture and the sentence below it.
 
     Attributes:
+        name: for a file, without its ending.
         image: RGB.
         caption: what it shows, strengths included.
     """
 
+    name: str
     image: Image.Image
     caption: str
 
@@ -83,7 +86,7 @@ def edit_strips(
         f"{_rows(len(rows))} of {source}, at {', '.join(map(_sigmas, strengths))} "
         "(standard deviations of the coordinate; 0 is unedited)."
     )
-    return Picture(sheet, caption)
+    return Picture(_file("strips", name, direction), sheet, caption)
 
 
 def before_and_after(
@@ -125,7 +128,7 @@ def before_and_after(
         f"same place, moved {_sigmas(strength)} along the {direction.method} direction of "
         f"{direction.attribute}."
     )
-    return Picture(image, caption)
+    return Picture(_file("grid", name, direction), image, caption)
 
 
 def _draw(model: LatentModel, latents: Tensor, side: int) -> list[Image.Image]:
@@ -183,6 +186,12 @@ def _sigmas(strength: float) -> str:
 
 def _of(name: str) -> str:
     return f" of {name}" if name else ""
+
+
+def _file(kind: str, name: str, direction: Direction) -> str:
+    """A file name; attributes may hold spaces and other characters that few addresses like."""
+    parts = [kind, name, direction.attribute, direction.method]
+    return "-".join(re.sub(r"[^\w-]+", "_", part) for part in parts if part)
 
 
 def _rows(n: int) -> str:

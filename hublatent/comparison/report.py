@@ -1,0 +1,160 @@
+"""The report of a comparison: report.md, index.html that opens on its own, and their figures."""
+
+from __future__ import annotations
+
+import base64
+import io
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from hublatent.comparison.claims import answer, examine_claims
+from hublatent.comparison.plots import draw_plots
+from hublatent.comparison.ranking import EQUAL_EFFECT_SHARE
+from hublatent.comparison.results import PROJECTED, SAMPLES, TEST, TRAINING, Comparison
+from hublatent.comparison.strips import Picture
+from hublatent.comparison.tables import (
+    Table,
+    above_null,
+    edit_details_tables,
+    equal_effect_tables,
+    judge_table,
+    models_table,
+    outcome_tables,
+    pairs_table,
+    separability_tables,
+)
+from hublatent.comparison.words import interval, percent, sigmas
+from hublatent.files import atomic_folder_update
+from hublatent.version import __version__
+
+TEMPLATES = Path(__file__).parent.parent / "templates"
+MARKDOWN_NAME = "report.md"
+HTML_NAME = "index.html"
+FACES = ((TEST, "real test faces"), (SAMPLES, "faces that the models drew themselves"))
+
+
+def write_report(
+    results: Comparison, folder: str | Path, pictures: Sequence[Picture] = ()
+) -> list[Path]:
+    """Write report.md, index.html and one PNG per figure; all of them or none.
+
+    Args:
+        results: what was measured; parts may be missing, and the report says which.
+        folder: where to; made if it is missing.
+        pictures: strips and grids to show. Edits of real people do not belong into a folder that
+            is published.
+
+    Returns:
+        The written files.
+    """
+    figures = _figures(results, pictures)
+    context = _context(results, figures)
+    files = {f"{figure['name']}.png": figure["png"] for figure in figures}
+    files[MARKDOWN_NAME] = _markdown(context).encode()
+    files[HTML_NAME] = _html(context).encode()
+    with atomic_folder_update(folder, tuple(files)) as paths:
+        for name, content in files.items():
+            paths[name].write_bytes(content)
+    return [Path(folder) / name for name in files]
+
+
+def _figures(results: Comparison, pictures: Sequence[Picture]) -> list[dict[str, Any]]:
+    """Plots and pictures alike: name, title, caption and the bytes of the PNG."""
+    figures: list[dict[str, Any]] = [
+        {"name": plot.name, "title": plot.title, "caption": plot.caption, "png": plot.png}
+        for plot in draw_plots(results)
+    ]
+    for picture in pictures:
+        buffer = io.BytesIO()
+        picture.image.save(buffer, format="PNG", optimize=True)
+        title = picture.caption.split(":")[0]
+        figures.append(
+            {
+                "name": picture.name,
+                "title": title,
+                "caption": picture.caption,
+                "png": buffer.getvalue(),
+            }
+        )
+    return figures
+
+
+def _context(results: Comparison, figures: list[dict[str, Any]]) -> dict[str, Any]:
+    """The templates' variables: everything but the layout."""
+    return {
+        "answer": answer(results),
+        "claims": examine_claims(results),
+        "results": results,
+        "separability": separability_tables(results, TRAINING),
+        "projected": separability_tables(results, PROJECTED),
+        "pairs": pairs_table(results),
+        "equal_share": percent(EQUAL_EFFECT_SHARE),
+        "largest": sigmas(max(results.strengths, default=0.0)),
+        "editing": _by_faces(results, equal_effect_tables),
+        "details": _by_faces(results, edit_details_tables),
+        "above_null": above_null(results),
+        "outcomes": _by_faces(results, outcome_tables),
+        "figures": figures,
+        "judge": judge_table(results),
+        "models": models_table(results),
+        "version": __version__,
+    }
+
+
+def _by_faces(results: Comparison, tables: Any) -> list[tuple[str, list[Table]]]:
+    """The tables of real faces, then those of the models' own samples; where there are any."""
+    found = [(label, tables(results, faces)) for faces, label in FACES]
+    return [(label, rows) for label, rows in found if rows]
+
+
+def _markdown(context: Mapping[str, Any]) -> str:
+    environment = _environment(autoescape=False)
+    environment.filters.update(table=_markdown_table, interval=interval, cell=_markdown_cell)
+    text = environment.get_template("comparison.md.jinja").render(context)
+    return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
+
+
+def _html(context: Mapping[str, Any]) -> str:
+    environment = _environment(autoescape=True)
+    environment.filters.update(interval=interval, uri=_data_uri)
+    return str(environment.get_template("comparison.html.jinja").render(context))
+
+
+def _environment(autoescape: bool) -> Any:
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    return Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        autoescape=autoescape,
+    )
+
+
+def _markdown_table(table: Table) -> str:
+    """A table in GitHub's Markdown; the best of its kind in bold."""
+    lines = [
+        _markdown_line(table.columns),
+        _markdown_line(["---"] * len(table.columns)),
+        *(
+            _markdown_line([f"**{cell}**" if cell.strong else str(cell) for cell in row])
+            for row in table.rows
+        ),
+    ]
+    return "\n".join(lines)
+
+
+def _markdown_line(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(map(_markdown_cell, cells))} |"
+
+
+def _markdown_cell(text: str) -> str:
+    """Text that keeps within its cell, and is no markup."""
+    return re.sub(r"\s+", " ", text).replace("|", "\\|").replace("<", "&lt;")
+
+
+def _data_uri(png: bytes) -> str:
+    return "data:image/png;base64," + base64.b64encode(png).decode("ascii")
