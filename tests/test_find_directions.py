@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from hublatent import DirectionSet, hub, load
+from hublatent import AttributeClassifier, DirectionSet, edit, hub, load, projected
 from hublatent.data import FaceDataset, load_dataset
 from tests.tiny_models import tiny_stylegan2
 from training import find_directions, fit_eigenfaces
@@ -176,9 +176,77 @@ def test_what_is_asked_for_is_found(model_folder, faces, cache, tmp_path):
     assert [direction.name for direction in DirectionSet.load(out)] == ["Green.logistic"]
 
 
+class Brightness(torch.nn.Module):
+    """Stands for a trained classifier; its one attribute can be computed."""
+
+    attributes = "Bright"
+
+    def probabilities(self, images: torch.Tensor) -> torch.Tensor:
+        return (images.mean(dim=(1, 2, 3)) > 0).float()[:, None]
+
+
+def test_samples_that_a_classifier_labels(tmp_path, monkeypatch):
+    torch.manual_seed(0)
+    model = tiny_stylegan2(SIZE)
+    model.measure_latents(500)
+    model.save_pretrained(tmp_path / "gan")
+    monkeypatch.setattr(AttributeClassifier, "from_pretrained", lambda _: Brightness())
+    arguments = find_directions.Arguments(str(tmp_path / "gan"), samples=400, classifier="some/one")
+    find_directions.run(arguments)
+    found = DirectionSet.from_pretrained(tmp_path / "gan", model)
+    assert found.methods == ("svm", "pattern", "joint")
+    latents = model.sample_latents(100, generator=torch.Generator().manual_seed(9))
+    for direction in found:
+        assert direction.layers == model.default_layers
+        assert "400 samples" in direction.dataset and "one" in direction.dataset
+        darker, brighter = (model.decode(edit(latents, direction, s)).mean() for s in (-2, 2))
+        assert brighter > darker + 0.01
+
+
+def write_projected_faces(folder: Path, model_folder: Path, dataset: FaceDataset) -> None:
+    """Shards as project_images.py writes them; what is said of test images is nonsense."""
+    model = load(model_folder)
+    indices = torch.arange(len(dataset))
+    latents = model.encode(dataset.batch(indices.numpy()))
+    latents[dataset.indices("test")] = 1e6
+    facts = {"dataset": dataset.digest, "n_images": len(indices), "settings": {}}
+    for number, part in enumerate(indices.split(50)):
+        tensors = {"latents": latents[part], "errors": torch.zeros(len(part)), "indices": part}
+        document = {**projected.describe(model, **facts), "shard": number}
+        projected.write_projected(projected.shard_path(folder, number), tensors, document)
+
+
+def test_projected_images_are_named_as_such(model_folder, faces, cache, dataset, tmp_path):
+    write_projected_faces(tmp_path, model_folder, dataset)
+    out = tmp_path / "out.safetensors"
+    find(model_folder, faces, cache, out=out, methods=("mean-difference",))
+    find(model_folder, faces, cache, out=out, methods=("joint",), projected=tmp_path, add=True)
+    found = DirectionSet.load(out)
+    assert found.methods == ("mean-difference", "joint-projected")
+    known = dataset.indices("train", "validation")
+    codes = load(model_folder).encode(dataset.batch(known)).double().numpy()
+    design = np.column_stack([np.ones(len(known)), dataset.labels[known]])
+    truth = np.linalg.lstsq(design, codes, rcond=None)[0][1]
+    vector = found["Bright", "joint-projected"].vector.numpy()
+    np.testing.assert_allclose(vector, truth / np.linalg.norm(truth), atol=1e-4)
+    written = json.loads(out.with_suffix(".json").read_text())["directions"]
+    assert set(written) == {direction.name for direction in found}
+
+
+def test_projected_images_of_other_data_are_refused(model_folder, cache, dataset, tmp_path, capsys):
+    write_projected_faces(tmp_path, model_folder, dataset)
+    other = write_faces(tmp_path / "others", test_seed=9)
+    options = {"out": tmp_path / "out.safetensors", "projected": tmp_path}
+    assert "that were projected" in refusal(
+        capsys, lambda: find(model_folder, other, cache, **options)
+    )
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        ({"samples": -1}, "--samples is a number of samples"),
+        ({"samples": 9, "projected": Path("some")}, "does not go with --projected"),
         ({"attributes": ("bright",)}, "Did you mean Bright?"),
         ({"attributes": ("Rare",)}, "No direction can be found. Rare: 5 examples"),
         ({"methods": ("svn",)}, "Did you mean svm?"),
@@ -196,6 +264,8 @@ def test_mistakes_end_with_one_sentence(
 def test_models_without_encoder_or_place_are_refused(faces, cache, tmp_path, capsys):
     tiny_stylegan2(SIZE).save_pretrained(tmp_path / "gan")
     assert "no encoder" in refusal(capsys, lambda: find(tmp_path / "gan", faces, cache))
+    nothing = find_directions.Arguments(str(tmp_path / "gan"))
+    assert "--samples" in refusal(capsys, lambda: find_directions.run(nothing))
     missing = refusal(capsys, lambda: find(Path("user/model"), faces, cache))
     assert "--out" in missing
     assert not (tmp_path / "gan" / hub.DIRECTIONS_NAME).exists()

@@ -1,6 +1,8 @@
 """Find a model's directions: python training/find_directions.py --model FOLDER --data DATA
 
-Uses training and validation images only; the test partition stays unseen.
+Uses training and validation images only; the test partition stays unseen. A model without an
+encoder takes images that training/project_images.py projected (--projected FOLDER), or its own
+samples, labelled by a classifier (--samples 10000).
 """
 
 from __future__ import annotations
@@ -8,40 +10,44 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-import numpy as np
-import torch
 import tyro
 from tqdm import tqdm
 
 import hublatent
+from hublatent.classifier import AttributeClassifier
 from hublatent.data import FaceDataset, load_dataset
 from hublatent.direction import Direction
 from hublatent.direction_set import DirectionSet
 from hublatent.discovery import METHODS, LabelledLatents, check_attribute, discover_all
-from hublatent.errors import DataError, HublatentError, unknown_name
+from hublatent.errors import DataError, unknown_name
 from hublatent.files import write_text
 from hublatent.hub import DIRECTIONS_NAME
 from hublatent.model import LatentModel
+from training.labelled_latents import encoded, projected, sampled
 from training.run import exit_on_user_error
 
-BATCH = 256
 ALL = "all"
 DEFAULT_METHODS = ("svm", "pattern", "joint")
 
 
 @dataclass(frozen=True)
 class Arguments:
-    """Find the directions of a model with an encoder.
+    """Find the directions of a model.
 
     Attributes:
         model: folder or Hub id of the model.
-        data: folder or Hub dataset of labelled faces.
+        data: folder or Hub dataset of labelled faces; samples do not need it.
+        projected: folder of the images' latents, for a model without an encoder; the methods'
+            names then end in -projected.
+        samples: how many samples to draw and label, instead of reading images.
+        classifier: folder or Hub id of the classifier that labels samples.
+        add: keep what the direction file holds already, apart from what is found anew.
         out: the direction file; by default directions.safetensors in the model's folder. The
             scores stand in the file, and readable beside it, in a .json of the same name.
         attributes: what to find; "all" is every attribute of the data.
@@ -52,7 +58,11 @@ class Arguments:
     """
 
     model: str
-    data: str
+    data: str | None = None
+    projected: Path | None = None
+    samples: int = 0
+    classifier: str = "model_cards/attributes-celeba"
+    add: bool = False
     out: Path | None = None
     attributes: tuple[str, ...] = (ALL,)
     methods: tuple[str, ...] = DEFAULT_METHODS
@@ -71,6 +81,10 @@ class Arguments:
         for method in self.methods:
             if method not in METHODS:
                 raise DataError(unknown_name("method", method, METHODS))
+        if not self.samples and self.data is None:
+            raise DataError("Give labelled images (--data), or a number of samples (--samples).")
+        if self.samples < 0 or (self.samples and self.projected):
+            raise DataError("--samples is a number of samples, and does not go with --projected.")
         if self.out is None and not Path(self.model).is_dir():
             raise DataError(
                 f"{self.model} is not a folder here; if it is on the Hub, say with --out where "
@@ -81,40 +95,6 @@ class Arguments:
     def path(self) -> Path:
         """Where the directions go."""
         return self.out or Path(self.model) / DIRECTIONS_NAME
-
-
-@torch.no_grad()
-def encode_labelled(model: LatentModel, dataset: FaceDataset, name: str) -> LabelledLatents:
-    """Encode the training and validation images, and their mirror images.
-
-    Args:
-        model: a model with an encoder.
-        dataset: the images and their labels.
-        name: of the data, for the direction file.
-
-    Raises:
-        DataError: there are no such images.
-    """
-    indices = dataset.indices("train", "validation")
-    if not len(indices):
-        raise DataError(f"{name} has no training or validation images; directions need some.")
-    device = model.latent_mean.device
-    latents, mirrored = [], []
-    with tqdm(total=len(indices), desc="encode", unit="image") as bar:
-        for start in range(0, len(indices), BATCH):
-            images = dataset.batch(indices[start : start + BATCH]).to(device)
-            latents.append(model.encode(images).cpu().numpy())
-            mirrored.append(model.encode(images.flip(3)).cpu().numpy())
-            bar.update(len(images))
-    return LabelledLatents(
-        latents=np.concatenate(latents),
-        mirrored=np.concatenate(mirrored),
-        labels=dataset.labels[indices],
-        attributes=dataset.attributes,
-        identities=dataset.identities[indices],
-        dataset=f"{name} {dataset.digest}",
-        preprocessing=dataset.preprocessing,
-    )
 
 
 def choose_attributes(
@@ -145,15 +125,15 @@ def run(arguments: Arguments) -> None:
     """Find, print and save."""
     arguments.check()
     model = hublatent.load(arguments.model)
-    if not model.has_encoder:
-        raise HublatentError(
-            f"{arguments.model} is a {model.architecture}, which has no encoder; directions of "
-            "labelled images need the images' latents."
+    earlier = ()
+    if arguments.add and arguments.path.is_file():
+        earlier = tuple(DirectionSet.load(arguments.path, model))
+    dataset = None
+    if arguments.data is not None:
+        dataset = load_dataset(
+            arguments.data, model.image_size, cache=arguments.cache, split=arguments.split
         )
-    dataset = load_dataset(
-        arguments.data, model.image_size, cache=arguments.cache, split=arguments.split
-    )
-    data = encode_labelled(model, dataset, Path(arguments.data).name)
+    data = labelled_latents(model, dataset, arguments)
     chosen, left_out = choose_attributes(data, arguments.attributes, arguments.seed)
     for reason in left_out.values():
         print(f"left out: {reason}")
@@ -161,35 +141,67 @@ def run(arguments: Arguments) -> None:
     found = discover_all(data, chosen, arguments.methods, model=model, seed=arguments.seed)
     n = len(chosen) * len(arguments.methods)
     directions = list(tqdm(found, desc="discover", unit="direction", total=n))
-    DirectionSet.of(model, directions).save(arguments.path)
-    scores = summary(model, dataset, directions, left_out, arguments)
+    if arguments.projected:
+        directions = [replace(d, method=f"{d.method}-projected") for d in directions]
+    names = {direction.name for direction in directions}
+    kept = [direction for direction in earlier if direction.name not in names]
+    DirectionSet.of(model, [*kept, *directions]).save(arguments.path)
+    scores = summary(model, data, dataset, [*kept, *directions], left_out, arguments)
     write_text(arguments.path.with_suffix(".json"), json.dumps(scores, indent=2) + "\n")
     print(table(directions))
-    print(f"{arguments.path}: {n} directions")
+    print(f"{arguments.path}: {n} directions" + (f" beside {len(kept)}" if kept else ""))
+
+
+def labelled_latents(
+    model: LatentModel, dataset: FaceDataset | None, arguments: Arguments
+) -> LabelledLatents:
+    """What the directions are found in.
+
+    Raises:
+        DataError: the model has no encoder, and neither projected images nor samples were asked
+            for; or what was asked for cannot be had.
+    """
+    if arguments.samples:
+        classifier = AttributeClassifier.from_pretrained(arguments.classifier)
+        name = Path(arguments.classifier).name
+        return sampled(model, classifier, arguments.samples, name, arguments.seed)
+    assert dataset is not None and arguments.data is not None, "checked before"
+    name = Path(arguments.data).name
+    if arguments.projected:
+        return projected(model, dataset, arguments.projected, name)
+    if not model.has_encoder:
+        raise DataError(
+            f"{arguments.model} is a {model.architecture}, which has no encoder. Give images that "
+            "training/project_images.py projected (--projected FOLDER), or let it draw its own "
+            "(--samples 10000)."
+        )
+    return encoded(model, dataset, name)
 
 
 def summary(
     model: LatentModel,
-    dataset: FaceDataset,
+    data: LabelledLatents,
+    dataset: FaceDataset | None,
     directions: Iterable[Direction],
     left_out: Mapping[str, str],
     arguments: Arguments,
 ) -> dict[str, Any]:
     """What was found on which data, for the model's card and for other programs."""
-    training = dataset.labels[dataset.indices("train")]
+    training = data.labels if dataset is None else dataset.labels[dataset.indices("train")]
     shares = training.mean(axis=0) if len(training) else []
     return {
         "fingerprint": model.fingerprint(),
-        "data": dataset.digest,
-        "preprocessing": dataset.preprocessing,
-        "n_images": len(dataset.indices("train", "validation")),
+        "data": data.dataset if dataset is None else dataset.digest,
+        "preprocessing": data.preprocessing,
+        "n_images": len(data.latents),
         "seed": arguments.seed,
         "attributes": list(arguments.attributes),
         "methods": list(arguments.methods),
         "left_out": dict(left_out),
-        "training_shares": dict(zip(dataset.attributes, map(float, shares), strict=False)),
+        "training_shares": dict(zip(data.attributes, map(float, shares), strict=False)),
         "directions": {
             d.name: {
+                "dataset": d.dataset,
                 "sigma": d.sigma,
                 "n_positive": d.n_positive,
                 "n_negative": d.n_negative,

@@ -1,0 +1,119 @@
+"""Latents with labels, to find directions in: from images that are encoded, from images that were
+projected before, or from a model's own samples that a classifier labels.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from hublatent.classifier import AttributeClassifier, split_names
+from hublatent.data import FaceDataset
+from hublatent.discovery import LabelledLatents
+from hublatent.errors import DataError
+from hublatent.model import LatentModel, weights_digest
+from hublatent.projected import read_projected
+
+BATCH = 256
+PARTITIONS = ("train", "validation")
+
+
+@torch.no_grad()
+def encoded(model: LatentModel, dataset: FaceDataset, name: str) -> LabelledLatents:
+    """Encode the training and validation images, and their mirror images.
+
+    Args:
+        model: a model with an encoder.
+        dataset: the images and their labels.
+        name: of the data, for the direction file.
+
+    Raises:
+        DataError: there are no such images.
+    """
+    indices = dataset.indices(*PARTITIONS)
+    if not len(indices):
+        raise DataError(f"{name} has no training or validation images; directions need some.")
+    device = model.latent_mean.device
+    latents, mirrored = [], []
+    with tqdm(total=len(indices), desc="encode", unit="image") as bar:
+        for start in range(0, len(indices), BATCH):
+            images = dataset.batch(indices[start : start + BATCH]).to(device)
+            latents.append(model.encode(images).cpu().numpy())
+            mirrored.append(model.encode(images.flip(3)).cpu().numpy())
+            bar.update(len(images))
+    return _of_images(dataset, indices, np.concatenate(latents), name, np.concatenate(mirrored))
+
+
+def projected(model: LatentModel, dataset: FaceDataset, folder: Path, name: str) -> LabelledLatents:
+    """Read the training and validation images among those that were projected.
+
+    Args:
+        model: the model that they were projected into.
+        dataset: the images and their labels.
+        folder: what training/project_images.py wrote.
+        name: of the data, for the direction file.
+
+    Raises:
+        DataError: the folder is of another model or of other data, or has no such images.
+    """
+    found = read_projected(folder, model)
+    if found.dataset != dataset.digest:
+        raise DataError(
+            f"{folder} holds images of the data {found.dataset[:12]}; {name} is "
+            f"{dataset.digest[:12]}. Give the --data that were projected."
+        )
+    keep = np.isin(found.indices.numpy(), dataset.indices(*PARTITIONS))
+    if not keep.any():
+        raise DataError(f"{folder} holds no training or validation images; directions need some.")
+    latents = found.latents.numpy()[keep]
+    return _of_images(dataset, found.indices.numpy()[keep], latents, f"{name}, projected")
+
+
+@torch.no_grad()
+def sampled(
+    model: LatentModel, classifier: AttributeClassifier, n: int, name: str, seed: int = 0
+) -> LabelledLatents:
+    """Draw samples and let a classifier label them (InterFaceGAN; arXiv:2005.09635, section 3.1).
+
+    Args:
+        model: any model.
+        classifier: says of a sample which attributes it shows.
+        n: how many samples.
+        name: of the classifier, for the direction file.
+        seed: of the samples.
+    """
+    latents = model.sample_latents(n, generator=torch.Generator().manual_seed(seed))
+    labels = []
+    with tqdm(total=n, desc="draw and label", unit="image") as bar:
+        for part in latents.split(BATCH):
+            labels.append(classifier.probabilities(model.decode(part)).cpu().numpy() > 0.5)
+            bar.update(len(part))
+    return LabelledLatents(
+        latents=latents.cpu().numpy(),
+        labels=np.concatenate(labels),
+        attributes=split_names(classifier.attributes),
+        identities=np.arange(n),
+        dataset=f"{n} samples of the model (seed {seed}), labelled by {name} "
+        f"{weights_digest(classifier)[:12]}",
+    )
+
+
+def _of_images(
+    dataset: FaceDataset,
+    indices: np.ndarray,
+    latents: np.ndarray,
+    name: str,
+    mirrored: np.ndarray | None = None,
+) -> LabelledLatents:
+    return LabelledLatents(
+        latents=latents,
+        labels=dataset.labels[indices],
+        attributes=dataset.attributes,
+        identities=dataset.identities[indices],
+        dataset=f"{name} {dataset.digest}",
+        preprocessing=dataset.preprocessing,
+        mirrored=mirrored,
+    )
