@@ -1,15 +1,14 @@
 """One face, one edit, several models: what the app shows, without the app.
 
-Face          a picture that somebody brought or that a model drew
 EditRequest   which models, attribute, method and strength; also a link's query string
 compare_edits a row of pictures and numbers per model
 """
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import quote
@@ -22,62 +21,30 @@ from hublatent.direction import Direction
 from hublatent.discovery import DEFAULT_METHOD
 from hublatent.editing import edit, probability, to_raw, traverse
 from hublatent.errors import HublatentError
-from hublatent.images import face_crop, open_image, to_pil, to_tensor
+from hublatent.faces import (
+    Face,
+    NotProjectedError,
+    Progress,
+    drawn_face,
+    images_of,
+    latents_of,
+    project_face,
+)
+from hublatent.figures import difference_map, fit
+from hublatent.images import to_pil
+from hublatent.layer_range import LayerRange
 from hublatent.model import LatentModel
 from hublatent.shelf import ModelShelf, OpenModel
 
 MAX_STRENGTH = 6.0
 STRIP_STRENGTHS = (-6.0, -4.0, -2.0, 0.0, 2.0, 4.0, 6.0)
 MAX_ROWS = 8
-MAX_FACE_SIDE = 1024
-MAX_SEED = 2**31 - 1
 DEFAULT_ATTRIBUTE = "Eyeglasses"
-
-
-@dataclass(frozen=True, eq=False)
-class Face:
-    """A picture to edit.
-
-    Attributes:
-        key: identifies its pixels.
-        picture: square, RGB.
-        source: name of the model that drew it; "" for an upload.
-        seed: that it was drawn from.
-        latents: (1, *latent_shape) of the model that drew it.
-    """
-
-    key: str
-    picture: Image.Image
-    source: str = ""
-    seed: int = 0
-    latents: Tensor | None = None
-
-
-def uploaded_face(content: bytes) -> Face:
-    """A face from the bytes of a picture file, cut to the square that models see.
-
-    Raises:
-        ImageError: it is no readable picture, or too large.
-    """
-    picture = face_crop(open_image(content))
-    if picture.width > MAX_FACE_SIDE:
-        picture = picture.resize((MAX_FACE_SIDE, MAX_FACE_SIDE), Image.Resampling.LANCZOS)
-    return Face("upload-" + hashlib.sha256(picture.tobytes()).hexdigest(), picture)
-
-
-@torch.inference_mode()
-def drawn_face(source: OpenModel, seed: int) -> Face:
-    """The face that a model draws from a seed; the same on every device, up to rounding."""
-    if not 0 <= seed <= MAX_SEED:
-        raise HublatentError(f"Seed {seed}; expected a whole number from 0 to {MAX_SEED}.")
-
-    def draw() -> Face:
-        generator = torch.Generator().manual_seed(seed)
-        latents = source.model.sample_latents(1, generator=generator)
-        (picture,) = to_pil(source.model.decode(latents))
-        return Face(f"{source.name}#{seed}", picture.convert("RGB"), source.name, seed, latents)
-
-    return source.memory.get(("drawn", seed), draw)
+AS_FOUND = "as found"  # the layers that a direction has of itself
+# Pictures are kept no wider than they are shown, whatever size a model draws.
+SHOWN_SIDE, FRAME_SIDE = 512, 128
+# Pixels that are decoded at once: large pictures one after the other.
+DECODED_PIXELS = 2**17
 
 
 @dataclass(frozen=True)
@@ -92,6 +59,8 @@ class EditRequest:
         strength: in standard deviations.
         source: the model that draws the face.
         seed: that it draws from.
+        layers: which layers to move, in models whose latents have some; None leaves that to the
+            direction.
     """
 
     models: tuple[str, ...] = ()
@@ -101,6 +70,7 @@ class EditRequest:
     strength: float = 3.0
     source: str = ""
     seed: int = 0
+    layers: LayerRange | None = None
 
     def __post_init__(self) -> None:
         if not -MAX_STRENGTH <= self.strength <= MAX_STRENGTH:
@@ -118,10 +88,16 @@ class EditRequest:
         method: str | None,
         held: Sequence[str] | None,
         strength: float,
+        layers: str | None = None,
     ) -> EditRequest:
         """What a page's controls say; an empty one is None."""
         names, still = tuple(models or ()), tuple(held or ())
-        return cls(names, attribute or "", method or "", still, float(strength))
+        moved = _layer_range(layers)
+        return cls(names, attribute or "", method or "", still, float(strength), layers=moved)
+
+    def seen(self, face: Face) -> EditRequest:
+        """The request as a link to the view of a face."""
+        return replace(self, source=face.source, seed=face.seed)
 
     def to_query(self) -> str:
         """The request as a link's query string."""
@@ -130,6 +106,7 @@ class EditRequest:
             "attribute": (self.attribute,),
             "method": (self.method,),
             "hold": self.held,
+            "layers": (str(self.layers),) if self.layers else (),
             "strength": (f"{self.strength:g}",),
             "face": (self.source,),
             "seed": (str(self.seed),) if self.source else (),
@@ -155,11 +132,17 @@ class EditRequest:
         for key, name in (("models", "models"), ("hold", "held")):
             if key in query:
                 changes[name] = tuple(part for part in query[key].split(",") if part)
+        if "layers" in query:
+            changes["layers"] = _layer_range(query["layers"])
         if "strength" in query:
             changes["strength"] = _number("strength", query["strength"])
         if "seed" in query:
             changes["seed"] = int(_number("seed", query["seed"]))
         return replace(default, **changes)
+
+
+def _layer_range(text: str | None) -> LayerRange | None:
+    return None if not text or text == AS_FOUND else LayerRange.parse(text)
 
 
 def _number(name: str, text: str) -> float:
@@ -180,12 +163,14 @@ class Still:
         original: the face as the model sees it.
         reconstruction: the model's unedited picture of it.
         error: mean squared error between them, pixels in [0, 1]; None if the model drew the face.
+        projected: whether its latents were found by projection, not by an encoder.
         frames: the edits at STRIP_STRENGTHS.
     """
 
     original: Image.Image
     reconstruction: Image.Image
     error: float | None
+    projected: bool
     frames: tuple[Image.Image, ...]
 
 
@@ -195,18 +180,26 @@ class Row:
 
     Attributes:
         name: of the model.
+        key: of what does not depend on the strength: the same key, the same `still`.
         problem: why there is no edit; "" if there is one.
+        pending: whether the face has first to be projected into the model.
         still: what does not depend on the strength.
         edited: the edited picture.
+        difference: edited minus reconstruction, in colours.
+        change: mean of its size, pixels in [0, 1].
         raw: the coefficient of the direction's vector, the paper's alpha.
         before: P(attribute) of the unedited latent; None where the direction lacks it.
         after: P(attribute) of the edited latent, the target probability.
     """
 
     name: str
+    key: str = ""
     problem: str = ""
+    pending: bool = False
     still: Still | None = None
     edited: Image.Image | None = None
+    difference: Image.Image | None = None
+    change: float = 0.0
     raw: float = 0.0
     before: float | None = None
     after: float | None = None
@@ -229,58 +222,95 @@ def compare_edits(shelf: ModelShelf, face: Face, request: EditRequest) -> list[R
         try:
             rows.append(_edited_row(shelf.open(name), face, request))
         except HublatentError as error:
-            rows.append(Row(name, problem=str(error)))
+            pending = isinstance(error, NotProjectedError)
+            rows.append(Row(name, problem=shelf.tell(error), pending=pending))
     return rows
 
 
+def ready_models(shelf: ModelShelf, face: Face, names: Sequence[str]) -> tuple[str, ...]:
+    """Those of several models that can show a face at once."""
+    ready = []
+    for opened in shelf.open_all(names):
+        with suppress(HublatentError):
+            latents_of(opened, face)
+            ready.append(opened.name)
+    return tuple(ready)
+
+
+def first_request(shelf: ModelShelf, n_models: int) -> EditRequest:
+    """What to show before anything was chosen: models that can edit one face at once.
+
+    A model without an encoder draws the face where there is one: it could not edit another's at
+    once, while the others encode its.
+
+    Args:
+        shelf: the models on offer.
+        n_models: show at most so many.
+    """
+    opened = shelf.open_all(shelf.names)
+    if not opened:
+        return EditRequest(models=shelf.names[:n_models])
+    source = min(opened, key=lambda o: o.model.has_encoder)
+    ready = ready_models(shelf, drawn_face(source, 0), shelf.names)
+    return EditRequest(models=ready[:n_models], source=source.name)
+
+
+def project_missing(
+    shelf: ModelShelf, face: Face, request: EditRequest, progress: Progress | None = None
+) -> None:
+    """Find a face in those of the models that do not know it yet, which takes a while.
+
+    Args:
+        shelf: where the models come from.
+        face: what to find.
+        request: names the models.
+        progress: called with the steps done and the steps in all, for each model anew.
+    """
+    known = ready_models(shelf, face, request.models)
+    for opened in shelf.open_all([name for name in request.models if name not in known]):
+        project_face(shelf, opened, face, progress)
+
+
 def _edited_row(opened: OpenModel, face: Face, request: EditRequest) -> Row:
-    key = (request.attribute, request.method, request.held)
-    direction = opened.memory.get(("direction", *key), lambda: opened.find(*key))
-    latents = _latents_of(opened, face)
-    still = opened.memory.get(
-        ("still", face.key, *key), lambda: _still(opened, face, latents, direction)
+    wanted = (request.attribute, request.method, request.held, request.layers)
+    direction = opened.memory.get(("direction", *wanted), lambda: opened.find(*wanted))
+    latents = latents_of(opened, face)
+    still, unedited = opened.memory.get(
+        ("still", face.key, *wanted), lambda: _still(opened, face, latents, direction)
     )
     moved = edit(latents, direction, request.strength)
-    (edited,) = to_pil(opened.model.decode(moved))
+    images = opened.model.decode(moved)
+    (edited,) = to_pil(images)
+    change = float((images - unedited).abs().mean()) / 2
+    (difference,) = difference_map(images, unedited)
     before = after = None
-    # A direction that holds others has no curve of its own; the attribute is read as without.
+    # What holding leaves of a direction has no curve of its own; the attribute is read as without.
     reader = opened.find(request.attribute, request.method)
-    if reader.threshold is not None and reader.gain is not None:
+    known = reader.threshold is not None and reader.gain is not None
+    if known and reader.layers == direction.layers:  # other layers would not move the reading
         before, after = (float(probability(z, reader)) for z in (latents, moved))
     raw = float(to_raw(latents, direction, request.strength))
-    return Row(opened.name, "", still, edited, raw, before, after)
+    key = f"{opened.fingerprint[:16]} {face.key} {wanted}"
+    return Row(opened.name, key, "", False, still, edited, difference, change, raw, before, after)
 
 
-def _latents_of(opened: OpenModel, face: Face) -> Tensor:
-    """(1, *latent_shape): a model's own latents of a face that it drew, else its encoding."""
-    if face.source == opened.name and face.latents is not None:
-        return face.latents
-    if not opened.model.has_encoder:
-        raise HublatentError(
-            f"{opened.name} has no encoder: this face would first have to be projected into it "
-            "(hublatent.project). It edits the faces that it draws itself."
-        )
-    return opened.memory.get(
-        ("latents", face.key), lambda: opened.model.encode(_images_of(opened.model, face))
-    )
-
-
-def _images_of(model: LatentModel, face: Face) -> Tensor:
-    """(1, C, H, W): the face as a model sees it."""
-    images = to_tensor([face.picture], model.image_size).to(model.latent_mean.device)
-    if model.channels == 3:
-        return images
-    if model.channels == 1:
-        return images.mean(dim=1, keepdim=True)
-    raise HublatentError(f"The model draws {model.channels} channels; faces have 1 or 3.")
-
-
-def _still(opened: OpenModel, face: Face, latents: Tensor, direction: Direction) -> Still:
+def _still(
+    opened: OpenModel, face: Face, latents: Tensor, direction: Direction
+) -> tuple[Still, Tensor]:
+    """The still part of a row, and the unedited images (1, C, H, W)."""
     model = opened.model
-    images = _images_of(model, face)
-    reconstruction = model.decode(latents)
+    images = images_of(model, face)
+    unedited = model.decode(latents)
     own = face.source == opened.name
-    error = None if own else float(((images - reconstruction) / 2).square().mean())
+    error = None if own else float(((images - unedited) / 2).square().mean())
     steps = traverse(latents, direction, torch.tensor(STRIP_STRENGTHS))[0]  # (S, *latent_shape)
-    (original,), (redrawn,) = to_pil(images), to_pil(reconstruction)
-    return Still(original, redrawn, error, tuple(to_pil(model.decode(steps))))
+    frames = [fit(frame, 1, FRAME_SIDE) for frame in _decode(model, steps)]
+    original, redrawn = (fit(to_pil(x)[0], 1, SHOWN_SIDE) for x in (images, unedited))
+    projected = not own and not model.has_encoder
+    return Still(original, redrawn, error, projected, tuple(frames)), unedited
+
+
+def _decode(model: LatentModel, latents: Tensor) -> list[Image.Image]:
+    """Pictures of latents, few at a time where they are large."""
+    n = max(1, DECODED_PIXELS // model.image_size**2)
+    return [picture for part in latents.split(n) for picture in to_pil(model.decode(part))]

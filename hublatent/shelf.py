@@ -248,10 +248,7 @@ class ModelShelf:
         token = None if ours or self.limits.local_paths else False
         limit = MAX_DOWNLOAD_BYTES if ours else self.limits.download_bytes
         where = _fetch(source, token, limit)
-        architecture = _architecture(where)
-        if not ours:
-            _check_memory(architecture, where, self.limits.open_bytes)
-        model = architecture.from_snapshot(where, device=self.device)
+        model = _architecture(where).from_snapshot(where, device=self.device)
         fingerprint = model.fingerprint()
         codes = read_stored_codes(where.folder, fingerprint, model.latent_shape)
         try:
@@ -298,19 +295,6 @@ def _architecture(where: Snapshot) -> type[LatentModel]:
             f"{where.source}: {unknown_name('architecture', name, models.ARCHITECTURES)}"
         )
     return models.ARCHITECTURES[name]
-
-
-def _check_memory(architecture: type[LatentModel], where: Snapshot, limit: int) -> None:
-    """Refuse a config that asks for more weights than may be open, before they are allocated."""
-    config = checkpoint.read_config(where.folder)
-    arguments = checkpoint.check_arguments(architecture, config, f"{where.source}/{CONFIG_NAME}")
-    with torch.device("meta"):
-        needed = n_bytes(architecture(**arguments))
-    if needed > limit:
-        raise HubError(
-            f"{where.source} needs {needed / 1e6:,.0f} MB of memory; this app gives its models "
-            f"{limit / 1e6:,.0f} MB."
-        )
 
 
 def n_bytes(model: nn.Module) -> int:

@@ -1,23 +1,52 @@
-"""The rows of hublatent/session.py as HTML, for the app; pictures are inside the page."""
+"""The rows of hublatent/session.py as HTML, for the app; pictures are inside the page.
+
+A row's still parts are sent once. While the slider moves, `moves_of` sends only what it changes,
+and MOVE_JS puts that into the rows with the same key.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
+from hashlib import sha256
 from html import escape
 from typing import Any
 
 from hublatent.figures import data_uri, fit, grid, strip
 from hublatent.session import MAX_STRENGTH, STRIP_STRENGTHS, EditRequest, Row, Still
 
-# Smallest and largest width at which pictures are sent; the browser shows them larger. Small ones
-# keep a slider move quick: all rows are sent again.
-INPUT_SIDES, EDITED_SIDES, FRAME_SIDES = (64, 256), (128, 512), (64, 128)
+# Smallest and largest width at which pictures are sent; the browser shows them larger.
+INPUT_SIDES, EDITED_SIDES, DIFFERENCE_SIDES, FRAME_SIDES = (
+    (64, 256),
+    (128, 512),
+    (64, 128),
+    (64, 128),
+)
 DOWNLOAD_SIDE = 128
 # Replaces the address without a new entry in the history; browsers limit how often that may be.
 LINK_JS = """(query) => {
   try { history.replaceState(null, "", query || location.pathname); } catch (error) {}
   return new URL(query, location.href).href;
+}"""
+# An answer for rows that have been replaced meanwhile finds none of its key.
+MOVE_JS = """(moves) => {
+  for (const move of moves || []) {
+    const row = document.querySelector(`.hl-row[data-key="${move.key}"]`);
+    if (!row) continue;
+    row.querySelector(".hl-numbers").textContent = move.numbers;
+    for (const [name, picture] of Object.entries(move.pictures)) {
+      const image = row.querySelector(`.hl-${name} img`);
+      image.src = picture.src;
+      image.alt = picture.alt;
+      row.querySelector(`.hl-${name} figcaption`).textContent = picture.caption;
+    }
+  }
+}"""
+DOWNLOAD_JS = """(file) => {
+  if (!file) return;
+  const link = document.createElement("a");
+  [link.href, link.download] = [file.src, file.name];
+  link.click();
 }"""
 CSS = """
 :root, .dark { --block-info-text-color: var(--body-text-color); }
@@ -35,18 +64,24 @@ CSS = """
 .hl-row h3 { margin: 0 0 2px; font-size: 1.05rem; overflow-wrap: anywhere; }
 .hl-row p { margin: 0 0 8px; }
 .hl-row p.hl-problem, .hl-empty { border-left: 3px solid var(--color-accent); padding-left: 10px; }
-.hl-pictures { display: grid; grid-template-columns: 96px 200px minmax(0, 1fr); gap: 12px; }
+.hl-pictures { display: grid; gap: 10px 12px; align-items: start;
+  grid-template: "inputs edited strip" auto "inputs edited difference" 1fr
+    / 96px 200px minmax(0, 1fr); }
 .hl-pictures figure { margin: 0; }
-.hl-pictures figcaption { font-size: 0.78rem; }
+.hl-pictures figcaption { font-size: 0.78rem; line-height: 1.3; }
 .hl-pictures img { display: block; width: 100%; border-radius: 4px; }
-.hl-inputs { display: flex; flex-direction: column; gap: 6px; }
-.hl-strip { align-self: center; }
+.hl-inputs { grid-area: inputs; display: flex; flex-direction: column; gap: 6px; }
+.hl-edited { grid-area: edited; }
+.hl-strip { grid-area: strip; }
+.hl-difference { grid-area: difference; display: flex; align-items: center; gap: 10px; }
+.hl-difference img { width: 96px; flex: none; }
 .hl-ticks { display: grid; grid-template-columns: repeat(7, 1fr); text-align: center; }
-.hl-download { display: inline-block; padding: 6px 14px; border-radius: 6px;
-  border: 1px solid var(--border-color-primary); text-decoration: none; }
+#waiting .hl-pending { border-left: 3px solid var(--color-accent); padding: 6px 10px; margin: 0;
+  min-height: 64px; }
+#waiting:not(:has(.hl-pending)) { display: none; }
 @media (max-width: 700px) {
-  .hl-pictures { grid-template-columns: 92px minmax(0, 1fr); }
-  .hl-strip { grid-column: 1 / -1; }
+  .hl-pictures { grid-template: "inputs edited" "strip strip" "difference difference"
+    / 92px minmax(0, 1fr); }
 }
 """
 
@@ -56,23 +91,31 @@ def sigmas(strength: float) -> str:
     return f"{strength:+g}σ" if strength else "0"
 
 
-def figure(uri: str, alt: str, caption: str) -> str:
+def figure(place: str, uri: str, alt: str, caption: str) -> str:
     """An HTML figure of a picture."""
     # Decoded at once: while the slider moves, the picture would flicker otherwise.
     image = f'<img src="{uri}" alt="{escape(alt)}" decoding="sync">'
-    return f"<figure>{image}<figcaption>{escape(caption)}</figcaption></figure>"
+    caption = f"<figcaption>{escape(caption)}</figcaption>"
+    return f'<figure class="hl-{place}">{image}{caption}</figure>'
 
 
 @lru_cache(maxsize=64)
 def still_html(still: Still, name: str, attribute: str) -> tuple[str, str]:
     """The parts of a row that do not move with the slider: the inputs and the strip."""
+    found = "projection" if still.projected else "reconstruction"
     own = still.error is None
-    caption = "its own drawing" if own else f"reconstruction, MSE {still.error:.4f}"
+    caption = "its own drawing" if own else f"{found}, MSE {still.error:.4f}"
     inputs = figure(
-        data_uri(fit(still.original, *INPUT_SIDES)), f"The face as {name} sees it", "original"
+        "original",
+        data_uri(fit(still.original, *INPUT_SIDES)),
+        f"The face as {name} sees it",
+        "original",
     )
     inputs += figure(
-        data_uri(fit(still.reconstruction, *INPUT_SIDES)), f"{name}'s unedited picture", caption
+        "unedited",
+        data_uri(fit(still.reconstruction, *INPUT_SIDES)),
+        f"{name}'s unedited picture",
+        caption,
     )
     ticks = "".join(f"<span>{sigmas(s)}</span>" for s in STRIP_STRENGTHS)
     alt = f"{attribute} in {name} from -{MAX_STRENGTH:g} to +{MAX_STRENGTH:g} sigma"
@@ -85,20 +128,61 @@ def still_html(still: Still, name: str, attribute: str) -> tuple[str, str]:
     )
 
 
-def row_html(row: Row, request: EditRequest) -> str:
-    """One model's row."""
-    head = f'<section class="hl-row"><h3>{escape(row.name)}</h3>'
-    if row.still is None or row.edited is None:
-        return f'{head}<p class="hl-problem">{escape(row.problem)}</p></section>'
+def moved_parts(row: Row, request: EditRequest) -> dict[str, Any]:
+    """What of a row the slider changes: its numbers, the edited picture and the difference."""
+    assert row.edited is not None and row.difference is not None
     numbers = f"{request.strength:+.1f}σ is α = {row.raw:+.2f}"
     if row.before is not None and row.after is not None:
         change = f"{row.before:.0%} → {row.after:.0%}"
         numbers += f"; the model's own reading of {request.attribute}: {change}"
+    edited = {
+        "src": data_uri(fit(row.edited, *EDITED_SIDES)),
+        "alt": f"The face with {request.attribute} {request.strength:+.1f} sigma in {row.name}",
+        "caption": "edited",
+    }
+    difference = {
+        "src": data_uri(fit(row.difference, *DIFFERENCE_SIDES)),
+        "alt": f"Where the edit in {row.name} is brighter (red) or darker (blue)",
+        "caption": f"edited minus unedited: red is brighter, blue darker; mean {row.change:.3f}",
+    }
+    pictures = {"edited": edited, "difference": difference}
+    return {"key": _short(row.key), "numbers": numbers, "pictures": pictures}
+
+
+def moves_of(rows: Sequence[Row], request: EditRequest) -> list[dict[str, Any]]:
+    """What a slider move sends, for MOVE_JS."""
+    return [moved_parts(row, request) for row in rows if row.still is not None]
+
+
+def row_html(row: Row, request: EditRequest) -> str:
+    """One model's row."""
+    head = f"<h3>{escape(row.name)}</h3>"
+    if row.still is None:
+        problem = f'<p class="hl-problem">{escape(row.problem)}</p>'
+        return f'<section class="hl-row">{head}{problem}</section>'
+    moved = moved_parts(row, request)
     inputs, frames = still_html(row.still, row.name, request.attribute)
-    alt = f"The face with {request.attribute} {request.strength:+.1f} sigma in {row.name}"
-    edited = figure(data_uri(fit(row.edited, *EDITED_SIDES)), alt, "edited")
-    pictures = f'<div class="hl-pictures">{inputs}{edited}{frames}</div>'
-    return f"{head}<p>{escape(numbers)}</p>{pictures}</section>"
+    edits = "".join(figure(place, *part.values()) for place, part in moved["pictures"].items())
+    return (
+        f'<section class="hl-row" data-key="{moved["key"]}">{head}'
+        f'<p class="hl-numbers">{escape(moved["numbers"])}</p>'
+        f'<div class="hl-pictures">{inputs}{edits}{frames}</div></section>'
+    )
+
+
+def waiting_html(rows: Sequence[Row], face_key: str) -> str:
+    """Which models have yet to find the face; another face makes another text."""
+    names = [row.name for row in rows if row.pending]
+    if not names:
+        return ""
+    return (
+        f'<p class="hl-pending" data-face="{escape(face_key)}">Looking for this face in the latent '
+        f"space of {escape(', '.join(names))}; it has no encoder.</p>"
+    )
+
+
+def _short(key: str) -> str:
+    return sha256(key.encode()).hexdigest()[:16]
 
 
 def results_html(rows: Sequence[Row], request: EditRequest) -> str:
@@ -114,24 +198,17 @@ def results_html(rows: Sequence[Row], request: EditRequest) -> str:
     )
 
 
-def download_html(rows: Sequence[Row], request: EditRequest) -> str:
-    """A link that holds the strips of all models as one PNG; it needs no file on the server."""
-    done = [row for row in rows if row.still is not None]
+def download_of(rows: Sequence[Row], request: EditRequest) -> dict[str, str] | None:
+    """The strips of all models as one PNG, for DOWNLOAD_JS; it needs no file on the server."""
+    done = [(row.name, row.still) for row in rows if row.still is not None]
     if not done:
-        return ""
-    frames = [
-        [fit(frame, DOWNLOAD_SIDE, DOWNLOAD_SIDE) for frame in row.still.frames]
-        for row in done
-        if row.still is not None
-    ]
+        return None
+    frames = [[fit(f, DOWNLOAD_SIDE, DOWNLOAD_SIDE) for f in still.frames] for _, still in done]
     held = f", holding {', '.join(request.held)}" if request.held else ""
-    title = f"{request.attribute} ({request.method}{held})"
-    sheet = grid(frames, [r.name for r in done], [sigmas(s) for s in STRIP_STRENGTHS], title)
-    name = escape(f"{request.attribute}-{request.method}.png")
-    return (
-        f'<a class="hl-download" id="download-strip" download="{name}" '
-        f'href="{data_uri(sheet)}">Download the strips (PNG)</a>'
-    )
+    moved = f", layers {request.layers}" if request.layers else ""
+    title = f"{request.attribute} ({request.method}{held}{moved})"
+    sheet = grid(frames, [name for name, _ in done], [sigmas(s) for s in STRIP_STRENGTHS], title)
+    return {"src": data_uri(sheet), "name": f"{request.attribute}-{request.method}.png"}
 
 
 def numbers_of(row: Row) -> dict[str, Any]:
@@ -141,6 +218,8 @@ def numbers_of(row: Row) -> dict[str, Any]:
     return {
         "model": row.name,
         "reconstruction_mse": row.still.error,
+        "projected": row.still.projected,
+        "mean_change": row.change,
         "alpha": row.raw,
         "probability_before": row.before,
         "probability_after": row.after,

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from hublatent.shelf import ModelShelf, find_models
+from hublatent.catalogue import find_models
+from hublatent.shelf import ModelShelf
 from tests.tiny_models import build_model_folders
 
 pytestmark = pytest.mark.browser

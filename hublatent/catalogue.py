@@ -1,0 +1,80 @@
+"""Which models an app offers, and what their directions offer."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from hublatent import models
+from hublatent.checkpoint import CONFIG_NAME, WEIGHTS_NAME
+from hublatent.discovery import DEFAULT_METHOD
+from hublatent.layer_range import offered_ranges
+from hublatent.shelf import OpenModel
+
+
+def find_models(folder: Path) -> dict[str, str]:
+    """The latent models in the subfolders of a folder.
+
+    Args:
+        folder: such as model_cards/; it may be missing.
+
+    Returns:
+        Name -> folder, by name.
+    """
+    if not folder.is_dir():
+        return {}
+    return {path.name: str(path) for path in sorted(folder.iterdir()) if _is_latent_model(path)}
+
+
+def collect_models(extra: tuple[str, ...], cards: Path) -> dict[str, str]:
+    """The models of model_cards/ and those named at launch.
+
+    Args:
+        extra: folders or Hub ids.
+        cards: the folder of bundled models.
+
+    Returns:
+        Name -> folder or Hub id. A folder named "model" is called by its parent's name, as
+        training writes runs/NAME/model.
+    """
+    catalogue = find_models(cards)
+    for source in extra:
+        folder = Path(source).expanduser()
+        name = source
+        if folder.is_dir():
+            folder = folder.resolve()
+            name = folder.parent.name if folder.name == "model" else folder.name
+        stem, n = name, 2
+        while catalogue.get(name, source) != source:
+            name, n = f"{stem} ({n})", n + 1
+        catalogue[name] = source
+    return catalogue
+
+
+def _is_latent_model(folder: Path) -> bool:
+    if not (folder / WEIGHTS_NAME).is_file():
+        return False
+    try:
+        config = json.loads((folder / CONFIG_NAME).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(config, dict) and config.get("architecture") in models.ARCHITECTURES
+
+
+def offered_attributes(opened: Sequence[OpenModel]) -> tuple[str, ...]:
+    """The attributes that any of the models has a direction for."""
+    sets = [o.directions for o in opened if o.directions is not None]
+    return tuple(dict.fromkeys(name for s in sets for name in s.attributes))
+
+
+def offered_methods(opened: Sequence[OpenModel]) -> tuple[str, ...]:
+    """The methods that any of the models has directions of; the default first."""
+    sets = [o.directions for o in opened if o.directions is not None]
+    names = dict.fromkeys(name for s in sets for name in s.methods)
+    return tuple(sorted(names, key=lambda name: name != DEFAULT_METHOD))
+
+
+def offered_layers(opened: Sequence[OpenModel]) -> tuple[str, ...]:
+    """Layer ranges to choose from, for the model with the most layers; () without layers."""
+    return offered_ranges(max((o.n_layers for o in opened), default=0))
