@@ -5,22 +5,30 @@ Every number of a card comes from a file that a command wrote; one that is not f
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
-from PIL import Image
-
-from hublatent import figures
-from hublatent.direction import Direction, Score
+from hublatent.card_directions import DirectionsCardInput, render_directions_card
+from hublatent.card_parts import (
+    CELEBA_LICENCE,
+    HEADLINE_ATTRIBUTES,
+    TEMPLATES,
+    Licence,
+    best_of_each,
+    check_number,
+    describe,
+    fill_template,
+    of_headline,
+    score_cells,
+    text_cell,
+)
+from hublatent.card_results import CardResult, update_results
+from hublatent.card_samples import draw_samples
+from hublatent.direction import Direction
 from hublatent.direction_set import DirectionSet
-from hublatent.editing import edit
 from hublatent.errors import HublatentError
-from hublatent.images import to_pil
 from hublatent.model import LatentModel
 from hublatent.publishing import SAMPLES_NAME
 from hublatent.version import __version__
@@ -28,50 +36,21 @@ from hublatent.version import __version__
 if TYPE_CHECKING:
     from huggingface_hub import EvalResult, ModelCardData
 
-TEMPLATE = Path(__file__).parent / "templates" / "card.md.jinja"
-HEADLINE_ATTRIBUTES = ("Eyeglasses", "Smiling", "Male")
-EXAMPLE_METHODS = ("joint", "pattern", "svm")
-SCORES = ("accuracy", "precision", "recall", "f1", "auroc")
+__all__ = [
+    "CELEBA_LICENCE",
+    "CardInput",
+    "CardResult",
+    "DirectionsCardInput",
+    "Licence",
+    "check_number",
+    "draw_samples",
+    "render_card",
+    "render_directions_card",
+    "update_results",
+]
+
+TEMPLATE = TEMPLATES / "card.md.jinja"
 BASELINE_METHOD = "svm"
-SAMPLE_COLUMNS = 8
-SAMPLE_STRENGTH = 3.0
-SAMPLE_WIDTH = 128  # pixels; smaller images are enlarged by a whole factor
-
-# What each architecture is, in a card's words.
-DESCRIPTIONS = {
-    "vae": "Variational auto-encoder (Kingma & Welling 2013, arXiv:1312.6114).",
-    "betavae": "β-VAE (Higgins et al. 2017): a variational auto-encoder whose KL divergence is "
-    "weighted by β, so that its latents are disentangled.",
-    "btcvae": "β-TCVAE (Chen et al. 2018, arXiv:1802.04942): a variational auto-encoder of whose "
-    "KL divergence only the total correlation is weighted by β.",
-    "eigenfaces": "Eigenfaces (Turk & Pentland 1991): principal components of the pixels, the "
-    "linear baseline that learned latent spaces are compared with.",
-    "stylegan2": "StyleGAN2 (Karras et al. 2020, arXiv:1912.04958): a generator whose latents are "
-    "one style code per layer (W+).",
-}
-
-
-@dataclass(frozen=True)
-class Licence:
-    """What a model may be used for.
-
-    Attributes:
-        name: the Hub's license_name; the licence itself is "other".
-        link: where its text stands.
-        sentence: what it says, in a card's words.
-    """
-
-    name: str
-    link: str
-    sentence: str
-
-
-CELEBA_LICENCE = Licence(
-    "celeba-non-commercial-research",
-    "https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html",
-    "The weights and directions come from CelebA, whose authors make it available for "
-    "non-commercial research purposes only; use these files for nothing else.",
-)
 
 
 @dataclass(frozen=True)
@@ -121,20 +100,9 @@ def render_card(given: CardInput, model: LatentModel) -> str:
         HublatentError: a number is not finite, results or directions are of other weights, or a
             baseline is of other data.
     """
-    from huggingface_hub import ModelCard
-    from jinja2 import Environment, StrictUndefined
-
     _check(given, model)
     data = _metadata(given, model)
-    environment = Environment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters.update(number=_number, cell=_text)
-    template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
-    rendered = template.render(metadata=data.to_yaml().strip(), **_context(given, model))
-    card = ModelCard(re.sub(r"\n{3,}", "\n\n", rendered))
-    parsed = [result.metric_value for result in card.data.get("eval_results") or []]
-    if parsed != [result.metric_value for result in data.eval_results or []]:
-        raise HublatentError(f"The head of the card of {given.name} does not parse: {parsed}.")
-    return card.content
+    return fill_template(TEMPLATE, data, _context(given, model))
 
 
 def _context(given: CardInput, model: LatentModel) -> dict[str, Any]:
@@ -142,7 +110,7 @@ def _context(given: CardInput, model: LatentModel) -> dict[str, Any]:
     unmeasured = dict.fromkeys(("n_parameters", "preprocessing", "torch", "data", "test", "recipe"))
     return {
         "name": given.name,
-        "description": _description(model),
+        "description": describe(model.architecture, type(model).__doc__),
         "config": given.config,
         "shape": " x ".join(map(str, model.latent_shape)),
         "space": model.space.upper(),
@@ -152,7 +120,7 @@ def _context(given: CardInput, model: LatentModel) -> dict[str, Any]:
         "draws_faces": "faces" in given.tags,
         "samples_caption": given.samples_caption,
         "source": given.source or f"model_cards/{given.name}",
-        "example": next(iter(_shown(given.directions)), None),
+        "example": next(iter(best_of_each(of_headline(given.directions))), None),
         "headline": list(_headline(given)),
         "everything": list(_everything(given)),
         "methods": given.directions.methods if given.directions else (),
@@ -162,57 +130,6 @@ def _context(given: CardInput, model: LatentModel) -> dict[str, Any]:
         "commands": given.commands,
         "version": __version__,
     }
-
-
-def draw_samples(
-    model: LatentModel, directions: DirectionSet | None = None, seed: int = 0
-) -> tuple[Image.Image, str]:
-    """Draw a model's own samples, and the same ones edited along its best known directions.
-
-    Args:
-        model: the model.
-        directions: its directions; without them there are more samples instead.
-        seed: of the samples.
-
-    Returns:
-        The picture, and a sentence that says what it shows.
-    """
-    draws = torch.Generator().manual_seed(seed)
-    latents = model.sample_latents(SAMPLE_COLUMNS, generator=draws)
-    rows = [("samples", latents)]
-    for direction in _shown(directions):
-        label = f"{direction.name} at +{SAMPLE_STRENGTH:g} standard deviations"
-        rows.append((label, edit(latents, direction, SAMPLE_STRENGTH)))
-    caption = "Samples, and the same ones edited along the directions that the rows name."
-    if len(rows) == 1:
-        more = [model.sample_latents(SAMPLE_COLUMNS, generator=draws) for _ in range(2)]
-        rows += [("", latents) for latents in more]
-        caption = "Samples."
-    scale = max(1, SAMPLE_WIDTH // model.image_size)
-    with torch.no_grad():
-        pictures = [to_pil(model.decode(latents), scale) for _, latents in rows]
-    return figures.grid(pictures, [label for label, _ in rows], [""] * SAMPLE_COLUMNS), caption
-
-
-def check_number(name: str, value: Any) -> float:
-    """A plain float for a card's head.
-
-    Args:
-        name: what is measured, for the message.
-        value: a number of Python, NumPy or torch.
-
-    Raises:
-        HublatentError: it is no number, NaN or infinite.
-    """
-    try:
-        number = float(value)
-    except (TypeError, ValueError) as error:
-        raise HublatentError(
-            f"{name} = {value!r} is not a number, so no card states it."
-        ) from error
-    if not math.isfinite(number):
-        raise HublatentError(f"{name} = {number}; a card states finite numbers only.")
-    return number
 
 
 def _check(given: CardInput, model: LatentModel) -> None:
@@ -235,15 +152,12 @@ def _check(given: CardInput, model: LatentModel) -> None:
             )
 
 
-def _description(model: LatentModel) -> str:
-    documented = (type(model).__doc__ or type(model).__name__).strip().splitlines()[0]
-    return DESCRIPTIONS.get(model.architecture, documented)
-
-
 def _metadata(given: CardInput, model: LatentModel) -> ModelCardData:
     from huggingface_hub import ModelCardData
 
-    papers = re.findall(r"arXiv:(\d{4}\.\d{4,5})", _description(model))
+    papers = re.findall(
+        r"arXiv:(\d{4}\.\d{4,5})", describe(model.architecture, type(model).__doc__)
+    )
     more: dict[str, Any] = {}
     if given.samples_caption:
         output = {"url": SAMPLES_NAME}
@@ -272,7 +186,7 @@ def _eval_results(given: CardInput) -> list[EvalResult]:
         results.append(
             _eval_result("Reconstruction", "test", "mse", "MSE, pixels in [0, 1]", test["mse"])
         )
-    for direction in _of_headline(given.directions):
+    for direction in of_headline(given.directions):
         if "accuracy" in direction.scores:
             value = direction.scores["accuracy"].value
             split = "train and validation, balanced, 5 folds by identity"
@@ -296,25 +210,9 @@ def _eval_result(task: str, split: str, metric: str, name: str, value: Any) -> E
     )
 
 
-def _of_headline(directions: DirectionSet | None) -> list[Direction]:
-    wanted = [d for name in HEADLINE_ATTRIBUTES for d in directions or () if d.attribute == name]
-    return wanted or list(directions or ())[:3]
-
-
-def _shown(directions: DirectionSet | None) -> list[Direction]:
-    """One direction of each headline attribute: of the method that edits best, if it is there."""
-    rank = {method: i for i, method in enumerate(EXAMPLE_METHODS)}
-    best: dict[str, Direction] = {}
-    for direction in _of_headline(directions):
-        known = best.setdefault(direction.attribute, direction)
-        if rank.get(direction.method, len(rank)) < rank.get(known.method, len(rank)):
-            best[direction.attribute] = direction
-    return list(best.values())
-
-
 def _headline(given: CardInput) -> Iterable[list[str]]:
     """Rows of the headline attributes: each method's, then each baseline's."""
-    shown = _of_headline(given.directions)
+    shown = of_headline(given.directions)
     for attribute in dict.fromkeys(direction.attribute for direction in shown):
         rows = [(f"`{d.method}`", d) for d in shown if d.attribute == attribute]
         rows += [
@@ -323,7 +221,7 @@ def _headline(given: CardInput) -> Iterable[list[str]]:
             if (attribute, BASELINE_METHOD) in baseline
         ]
         for label, direction in rows:
-            yield [_text(attribute), _text(label), *_score_cells(direction)]
+            yield [text_cell(attribute), text_cell(label), *score_cells(direction)]
 
 
 def _everything(given: CardInput) -> Iterable[list[str]]:
@@ -337,7 +235,7 @@ def _everything(given: CardInput) -> Iterable[list[str]]:
         counts = [d.n_positive for d in ours.values() if d.method != "joint"] or [None]
         share = given.shares.get(attribute)
         yield [
-            _text(attribute),
+            text_cell(attribute),
             "-" if share is None else f"{check_number(f'share of {attribute}', share):.1%}",
             "-" if counts[0] is None else f"{counts[0]:,}",
             *(_cell(ours, method) for method in directions.methods),
@@ -347,37 +245,10 @@ def _everything(given: CardInput) -> Iterable[list[str]]:
 def _cell(directions: Mapping[str, Direction], method: str) -> str:
     if method not in directions:
         return "-"
-    return _score_cells(directions[method])[0]
-
-
-def _score_cells(direction: Direction) -> list[str]:
-    return [_score(direction.name, name, direction.scores.get(name)) for name in SCORES]
-
-
-def _score(direction: str, name: str, score: Score | None) -> str:
-    if score is None:
-        return "-"
-    value, low, high = (
-        check_number(f"{direction} {name}", x) for x in (score.value, score.low, score.high)
-    )
-    return f"{value:.3f} ({low:.3f}-{high:.3f})"
+    return score_cells(directions[method])[0]
 
 
 def _balance(shares: Mapping[str, float]) -> str:
     """Which share of the training images has the attributes that divide people into groups."""
     told = [name for name in ("Male", "Young", "Pale_Skin", "Eyeglasses", "Bald") if name in shares]
     return ", ".join(f"{shares[name]:.1%} {name}" for name in told)
-
-
-def _number(value: Any, name: str) -> str:
-    """A setting or measure as a table cell; numbers are checked."""
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, int):
-        return f"{value:,}"
-    return _text(value) if isinstance(value, str) else f"{check_number(name, value):.4g}"
-
-
-def _text(value: Any) -> str:
-    """Text that keeps within its table cell."""
-    return re.sub(r"\s+", " ", str(value)).replace("|", "\\|")

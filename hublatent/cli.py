@@ -159,6 +159,7 @@ def import_directions(
     model: Annotated[str | None, arg(name="for")] = None,
     layers: tuple[int, ...] | None = None,
     space: Literal["z", "w", "w+"] | None = None,
+    licence: str | None = None,
 ) -> None:
     """Bring directions of other projects into one direction file, executing nothing in them.
 
@@ -169,12 +170,15 @@ def import_directions(
         model: the model they are for, a folder or a Hub id; without it they belong to no model.
         layers: the layers to put a single vector on.
         space: the latent space they are in, where the file does not say.
+        licence: the terms their author gave, in a sentence; kept in the file, and on its card.
     """
     from hublatent.interop import directions
     from hublatent.models import load
 
     loaded = None if model is None else load(model)
-    imported = directions.import_directions(files, attribute, loaded, layers=layers, space=space)
+    imported = directions.import_directions(
+        files, attribute, loaded, layers=layers, space=space, licence=licence
+    )
     imported.directions.save(out)
     print("\n".join(imported.report))
     print(f"{out}: {len(imported.directions)} directions")
@@ -209,22 +213,31 @@ def push_directions(
     file: Positional[Path],
     repo: Positional[str],
     private: bool = False,
+    model: Annotated[str | None, arg(name="for")] = None,
+    base_model: str | None = None,
     revision: str | None = None,
     pr: bool = False,
 ) -> None:
-    """Publish a direction file without its model.
+    """Publish a direction file without its model, under a card that is made for it.
 
     Args:
         file: a direction file.
-        repo: the Hub id; made where it does not exist.
+        repo: the Hub id; made where it does not exist. Where it holds a model, its card stays.
+        model: the model they belong to, a folder or a Hub id; draws the card's picture.
+        base_model: the model's Hub id, for the card; by default what --for says, if it is one.
         private: make the repository private.
         revision: the branch to commit to.
         pr: open a pull request instead of committing.
     """
     from hublatent.direction_set import DirectionSet
+    from hublatent.models import load
 
     directions = DirectionSet.load(file)
-    print(directions.push_to_hub(repo, private=private, revision=revision, create_pr=pr))
+    loaded = None if model is None else load(model)
+    if model is not None and base_model is None and not Path(model).expanduser().is_dir():
+        base_model = model
+    where = {"private": private, "revision": revision, "create_pr": pr}
+    print(directions.push_to_hub(repo, model=loaded, base_model=base_model, **where))
 
 
 @app.command

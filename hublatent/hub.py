@@ -178,10 +178,13 @@ def _check_files(
     missing = [name for name in files if name not in found]
     if missing:
         pickles = sorted(name for name in found if name.endswith(PICKLE_SUFFIXES))
-        hint = f" Not read, since a pickle can run code: {', '.join(pickles[:3])}."
+        hint = (
+            f" Not read, since a pickle can run code: {', '.join(pickles[:3])}." if pickles else ""
+        )
+        if DIRECTIONS_NAME in found:
+            hint += " It holds directions: use --only-directions or DirectionSet.from_pretrained."
         raise HubError(
-            f"{repo} holds no {' and no '.join(missing)}; it is not what was asked for."
-            f"{hint if pickles else ''}"
+            f"{repo} holds no {' and no '.join(missing)}; it is not what was asked for.{hint}"
         )
     wanted = {name: found[name] for name in (*files, *optional) if name in found}
     total = sum(s.size or 0 for s in wanted.values())

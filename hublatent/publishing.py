@@ -86,6 +86,20 @@ def publish(
     return ask(lambda: _with_upload_errors(commit, repo), repo, revision)
 
 
+def holds_model(repo: str, revision: str | None = None, token: str | bool | None = None) -> bool:
+    """Whether a repository of the Hub, if it exists, holds a model, on its main branch or another.
+
+    Raises:
+        HubError: the id is none, or the Hub refused.
+    """
+    check_repo_id(repo)
+    api = HfApi(token=token)
+    return any(
+        ask(lambda branch=branch: api.file_exists(repo, CONFIG_NAME, revision=branch), repo, branch)
+        for branch in dict.fromkeys((None, revision))
+    )
+
+
 def _with_upload_errors(commit: Callable[[], Result], repo: str) -> Result:
     """The client hides why a large file's upload failed in a RuntimeError."""
     try:

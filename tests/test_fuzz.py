@@ -27,7 +27,8 @@ from hypothesis import strategies as st
 
 import hublatent
 from hublatent.direction import Direction
-from hublatent.direction_set import FORMAT, DirectionSet
+from hublatent.direction_file import FORMAT
+from hublatent.direction_set import DirectionSet
 from hublatent.errors import HublatentError
 from hublatent.interop.directions import export_npz, import_directions
 from hublatent.interop.nvidia import build_model

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from hublatent.direction import Direction
-from hublatent.direction_set import DirectionSet
+from hublatent.direction_set import UNKNOWN, DirectionSet
 from hublatent.errors import DirectionError
 from hublatent.files import atomic_path
 from hublatent.interop.formats import ForeignDirection, read_foreign
@@ -30,7 +30,6 @@ __all__ = [
     "read_foreign",
     "to_direction",
 ]
-UNKNOWN = "unknown"
 # What a space is called in an error: InterFaceGAN's readers know these names.
 _SPACES = {"z": "Z, the generator's input", "w": "W", "w+": "W+"}
 
@@ -120,6 +119,7 @@ def import_directions(
     *,
     layers: Sequence[int] | None = None,
     space: str | None = None,
+    licence: str | None = None,
 ) -> Imported:
     """Import every direction of several files as one set.
 
@@ -130,6 +130,7 @@ def import_directions(
             and can only be exported.
         layers: see `to_direction`.
         space: see `to_direction`.
+        licence: the terms their author gave, in a sentence; goes with the set, and on its card.
 
     Returns:
         The set, and the report on each file.
@@ -151,13 +152,15 @@ def import_directions(
     if not directions:
         raise DirectionError("No file was given to import.")
     if model is not None:
-        return Imported(DirectionSet.of(model, directions), tuple(report))
+        found_set = replace(DirectionSet.of(model, directions), licence=licence)
+        return Imported(found_set, tuple(report))
     if len(spaces) > 1:
         raise DirectionError(
             f"The files are of different spaces ({', '.join(sorted(spaces))}); import them apart, "
             "or name the model they are for."
         )
-    return Imported(DirectionSet(tuple(directions), UNKNOWN, spaces.pop(), UNKNOWN), tuple(report))
+    unbound = DirectionSet(tuple(directions), UNKNOWN, spaces.pop(), UNKNOWN, licence=licence)
+    return Imported(unbound, tuple(report))
 
 
 def export_interfacegan(direction: Direction, path: str | Path) -> None:

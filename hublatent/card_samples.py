@@ -1,0 +1,67 @@
+"""The picture of a card: a model's own samples, and the same ones edited along its directions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from PIL import Image
+
+from hublatent import figures
+from hublatent.card_parts import best_of_each, of_headline
+from hublatent.direction import Direction
+from hublatent.direction_set import DirectionSet
+from hublatent.editing import edit
+from hublatent.images import to_pil
+from hublatent.model import LatentModel
+
+SAMPLE_COLUMNS = 8
+SAMPLE_STRENGTH = 3.0
+SAMPLE_WIDTH = 128  # pixels; smaller images are enlarged by a whole factor
+
+
+def draw_samples(
+    model: LatentModel, directions: DirectionSet | None = None, seed: int = 0
+) -> tuple[Image.Image, str]:
+    """Draw a model's own samples, and the same ones edited along its best known directions.
+
+    Args:
+        model: the model.
+        directions: its directions; without them there are more samples instead.
+        seed: of the samples.
+
+    Returns:
+        The picture, and a sentence that says what it shows.
+    """
+    return draw_edits(model, best_of_each(of_headline(directions)), seed)
+
+
+@torch.no_grad()
+def draw_edits(
+    model: LatentModel, directions: Sequence[Direction], seed: int = 0
+) -> tuple[Image.Image, str]:
+    """Draw a model's own samples, and the same ones edited along each of some directions.
+
+    Args:
+        model: the model.
+        directions: one per row; without any there are more samples instead.
+        seed: of the samples.
+
+    Returns:
+        The picture, and a sentence that says what it shows.
+    """
+    draws = torch.Generator().manual_seed(seed)
+    latents = model.sample_latents(SAMPLE_COLUMNS, generator=draws)
+    rows = [("samples", latents)]
+    for direction in directions:
+        measured = direction if direction.sigma is not None else direction.measured_on(model)
+        label = f"{direction.name} at +{SAMPLE_STRENGTH:g} standard deviations"
+        rows.append((label, edit(latents, measured, SAMPLE_STRENGTH)))
+    caption = "Samples, and the same ones edited along the directions that the rows name."
+    if len(rows) == 1:
+        more = [model.sample_latents(SAMPLE_COLUMNS, generator=draws) for _ in range(2)]
+        rows += [("", latents) for latents in more]
+        caption = "Samples."
+    scale = max(1, SAMPLE_WIDTH // model.image_size)
+    pictures = [to_pil(model.decode(latents), scale) for _, latents in rows]
+    return figures.grid(pictures, [label for label, _ in rows], [""] * SAMPLE_COLUMNS), caption
