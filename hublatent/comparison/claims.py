@@ -116,7 +116,7 @@ def examine_claims(results: Comparison) -> list[Claim]:
 
 
 def answer(results: Comparison) -> str:
-    """The report's first paragraph: what the numbers support, in words.
+    """What the numbers support, in words: the report's first paragraph.
 
     Args:
         results: what was measured.
@@ -125,14 +125,18 @@ def answer(results: Comparison) -> str:
         A few sentences: which model separates best, which edits best, what becomes of the paper's
         claims, and how sure all that is.
     """
-    return " ".join(
-        [
-            *_separation(results),
-            *_editing(results),
-            _verdicts(examine_claims(results)),
-            *_certainty(results),
-        ]
+    return " ".join(answer_paragraphs(results))
+
+
+def answer_paragraphs(results: Comparison) -> list[str]:
+    """The answer in four parts: separability, editing, the claims, and how sure all that is."""
+    parts = (
+        _separation(results),
+        _editing(results),
+        [_verdicts(examine_claims(results))],
+        _certainty(results),
     )
+    return [" ".join(part) for part in parts]
 
 
 def _separation(results: Comparison) -> list[str]:

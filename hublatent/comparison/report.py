@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from hublatent.comparison.claims import answer, examine_claims
+from hublatent.comparison.claims import answer_paragraphs, examine_claims
 from hublatent.comparison.plots import draw_plots
 from hublatent.comparison.ranking import EQUAL_EFFECT_SHARE
 from hublatent.comparison.results import PROJECTED, SAMPLES, TEST, TRAINING, Comparison
@@ -84,7 +84,7 @@ def _figures(results: Comparison, pictures: Sequence[Picture]) -> list[dict[str,
 def _context(results: Comparison, figures: list[dict[str, Any]]) -> dict[str, Any]:
     """The templates' variables: everything but the layout."""
     return {
-        "answer": answer(results),
+        "answer": answer_paragraphs(results),
         "claims": examine_claims(results),
         "results": results,
         "separability": separability_tables(results, TRAINING),

@@ -15,6 +15,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from hublatent import figures
+from hublatent.comparison.words import sigmas
 from hublatent.direction import Direction
 from hublatent.editing import edit
 from hublatent.errors import HublatentError
@@ -80,10 +81,10 @@ def edit_strips(
     ]
     labels = [""] * len(rows) if row_labels is None else list(row_labels)
     title = f"{direction.attribute} along {direction.method}" + (f", {name}" if name else "")
-    sheet = figures.grid(rows, labels, [_sigmas(s) for s in strengths], title)
+    sheet = figures.grid(rows, labels, [sigmas(s) for s in strengths], title)
     caption = (
         f"{direction.attribute} along the {direction.method} direction{_of(name)}: "
-        f"{_rows(len(rows))} of {source}, at {', '.join(map(_sigmas, strengths))} "
+        f"{_rows(len(rows))} of {source}, at {', '.join(map(sigmas, strengths))} "
         "(standard deviations of the coordinate; 0 is unedited)."
     )
     return Picture(_file("strips", name, direction), sheet, caption)
@@ -120,12 +121,12 @@ def before_and_after(
     before = _mosaic(_draw(model, latents, GRID_SIDE), columns)
     after = _mosaic(_draw(model, edit(latents, direction, strength), GRID_SIDE), columns)
     image = _side_by_side(
-        [before, after], ["unedited", f"{direction.attribute} at {_sigmas(strength)}"]
+        [before, after], ["unedited", f"{direction.attribute} at {sigmas(strength)}"]
     )
     n_rows = -(-len(latents) // columns)
     caption = (
         f"{columns}x{n_rows} {source}{_of(name)}: unedited on the left; on the right each in the "
-        f"same place, moved {_sigmas(strength)} along the {direction.method} direction of "
+        f"same place, moved {sigmas(strength)} along the {direction.method} direction of "
         f"{direction.attribute}."
     )
     return Picture(_file("grid", name, direction), image, caption)
@@ -178,10 +179,6 @@ def _check_some(latents: Tensor, strengths: Sequence[float]) -> None:
             f"Pictures of edits need at least one latent and one strength; given: {len(latents)} "
             f"latents and {len(strengths)} strengths."
         )
-
-
-def _sigmas(strength: float) -> str:
-    return f"{strength:+g}σ" if strength else "0"
 
 
 def _of(name: str) -> str:

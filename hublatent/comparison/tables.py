@@ -21,6 +21,7 @@ from hublatent.comparison.results import (
     SAMPLES,
     TEST,
     TRAINING,
+    Ceiling,
     Comparison,
     Edits,
     Separability,
@@ -39,7 +40,7 @@ class Cell:
 
     Attributes:
         text: what stands in it.
-        interval: of a measured figure.
+        interval: of a measured figure; a line each where there are several figures.
         strong: whether it is the best of its kind.
     """
 
@@ -48,7 +49,8 @@ class Cell:
     strong: bool = False
 
     def __str__(self) -> str:
-        return f"{self.text} ({self.interval})" if self.interval else self.text
+        ranges = self.interval.replace("\n", "; ")
+        return f"{self.text} ({ranges})" if ranges else self.text
 
 
 @dataclass(frozen=True)
@@ -203,20 +205,14 @@ def judge_table(results: Comparison) -> Table:
         (Cell("AUROC on real test faces"), *(_cell(results.judge.auroc[a]) for a in attributes))
     ]
     for name in model_order(results):
-        for kind in ("wearers", "others"):
-            scores = []
-            for attribute in attributes:
-                found = [
-                    getattr(c, kind)
-                    for c in results.ceilings
-                    if (c.model, c.attribute) == (name, attribute)
-                ]
-                scores.append(found[0] if found else None)
-            if any(scores):
-                who = "faces that have it" if kind == "wearers" else "faces that lack it"
-                label = Cell(f"mean P, {name}, {who}")
-                rows.append((label, *(_cell(score, 2) for score in scores)))
-    note = "Mean P: the judge's reading of each model's unedited reconstructions."
+        read = {c.attribute: c for c in results.ceilings if c.model == name}
+        if any(attribute in read for attribute in attributes):
+            label = Cell(f"mean P in {name}'s pictures")
+            rows.append((label, *(_ceiling(read.get(attribute)) for attribute in attributes)))
+    note = (
+        "Mean P: the judge's reading of each model's unedited reconstructions, of faces that have "
+        "the attribute and of faces that lack it. What lies between is all that an edit can win."
+    )
     return Table("", ("", *map(readable, attributes)), tuple(rows), note)
 
 
@@ -257,6 +253,13 @@ def above_null(results: Comparison) -> str:
     ) + "."  # fmt: skip
 
 
+def _ceiling(read: Ceiling | None) -> Cell:
+    if read is None:
+        return Cell(NONE)
+    wearers, others = _cell(read.wearers, 2), _cell(read.others, 2)
+    return Cell(f"{wearers.text}, {others.text}", f"{wearers.interval}\n{others.interval}")
+
+
 def _separability_cells(
     results: Comparison, row: Separability, best: float | None
 ) -> tuple[Cell, ...]:
@@ -274,7 +277,7 @@ def _equal_effect(row: Edits, best: bool) -> Cell:
         top = max(row.share, default=0.0)
         return Cell(f"not reached, {percent(top)}{mark}")
     text = f"{number(strength.value, 1)}σ, {number(leakage.value)}{mark}"
-    ranges = f"{_range(strength, 1)}; {_range(leakage)}"
+    ranges = f"{_range(strength, 1)}\n{_range(leakage)}"
     return Cell(text, ranges, strong=best)
 
 
