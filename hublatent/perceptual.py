@@ -6,6 +6,7 @@ lpips     the learned metric of Zhang et al. 2018 (arXiv:1801.03924), with its V
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
@@ -98,7 +99,9 @@ def load_lpips(device: Any = "cpu") -> Any:
     import lpips
 
     try:
-        return lpips.LPIPS(net="vgg", verbose=False).requires_grad_(False).to(device)
+        with warnings.catch_warnings():  # lpips calls torchvision by an older name
+            warnings.filterwarnings("ignore", module="torchvision")
+            return lpips.LPIPS(net="vgg", verbose=False).requires_grad_(False).to(device)
     except (OSError, RuntimeError) as error:  # no way there, or what arrived has another hash
         raise HublatentError(
             "The VGG weights that LPIPS needs are not in torch's cache and cannot be downloaded "

@@ -1,0 +1,365 @@
+"""project(): held to the model's own samples, whose latents and pictures are known."""
+
+from __future__ import annotations
+
+import math
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors import safe_open
+from torch import Tensor
+
+import hublatent
+from hublatent import AttributeClassifier, project
+from hublatent.cli import main
+from hublatent.descent import DescentSettings, noise_regularization
+from hublatent.errors import DataError, HublatentError
+from hublatent.images import to_pil
+from hublatent.models import StyleGAN2
+from hublatent.perceptual import lpips_embedding
+from hublatent.projection import DivergedError, Projection
+from tests.tiny_models import random_directions, save_model, tiny_eigenfaces, tiny_stylegan2
+
+SIZE = 16
+FAST = {"n_steps": 20, "n_candidates": 32}
+
+
+def faint_stylegan2(seed: int, noise_strength: float = 0.0) -> StyleGAN2:
+    """Random weights, whose pictures stay within [-1, 1], so that clamping hides nothing."""
+    torch.manual_seed(seed)
+    model = tiny_stylegan2(SIZE)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if name.endswith("to_rgb.weight"):
+                parameter.mul_(0.2)
+            if name.endswith("noise_strength"):
+                parameter.fill_(noise_strength)
+    model.measure_latents(1000)
+    return model
+
+
+@pytest.fixture(scope="module")
+def model() -> StyleGAN2:
+    return faint_stylegan2(0)
+
+
+@pytest.fixture(scope="module")
+def classifier() -> AttributeClassifier:
+    torch.manual_seed(1)
+    return AttributeClassifier(SIZE, width=8, attributes="Smiling,Male").eval()
+
+
+@pytest.fixture(scope="module")
+def images(model: StyleGAN2) -> Tensor:
+    """Pictures that the model can draw, from samples that are not among the candidates."""
+    with torch.no_grad():
+        return model.decode(model.sample_latents(4, generator=seeded(99)))
+
+
+def seeded(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def mse(first: Tensor, second: Tensor) -> Tensor:
+    """(B,), for pixels in [0, 1]."""
+    return ((first - second) / 2).square().mean(dim=(1, 2, 3))
+
+
+@pytest.fixture(scope="module")
+def found(model: StyleGAN2, classifier: AttributeClassifier, images: Tensor) -> Projection:
+    return project(model, images, classifier=classifier, n_steps=120, n_candidates=32)
+
+
+def test_a_models_own_samples_are_found_again(model, images, found):
+    with torch.no_grad():
+        candidates = model.decode(model.sample_latents(256, generator=seeded()))
+    best = torch.stack([mse(candidates, image[None]).min() for image in images])
+    assert (found.errors < best / 5).all() and found.errors.sum() < best.sum() / 10
+
+
+def test_what_a_projection_holds(model, images, found):
+    assert found.latents.shape == (4, *model.latent_shape)
+    assert not found.latents.requires_grad and not found.losses.requires_grad
+    with torch.no_grad():
+        torch.testing.assert_close(found.images, model.decode(found.latents))
+    torch.testing.assert_close(found.errors, mse(found.images, images))
+    assert found.losses.shape == (int(found.steps.max()), 4)
+    for losses, n in zip(found.losses.T, found.steps.tolist(), strict=True):
+        assert losses[:n].isfinite().all() and losses[n:].isnan().all()
+        assert losses[n - 1] < losses[0] / 5
+    with pytest.raises(AttributeError):
+        found.steps = found.steps  # type: ignore[misc]
+
+
+def test_results_do_not_depend_on_the_batch(model, classifier, images):
+    options = {**FAST, "classifier": classifier, "shrinking_noise": 0.2, "latent_noise": 0.02}
+    together = project(model, images, **options)
+    for i in (0, 3):
+        alone = project(model, images[i : i + 1], **options)
+        torch.testing.assert_close(alone.latents[0], together.latents[i], rtol=1e-2, atol=1e-2)
+        torch.testing.assert_close(alone.losses[:, 0], together.losses[:, i], rtol=1e-3, atol=1e-4)
+    in_pairs = project(model, images, batch_size=3, **options)
+    torch.testing.assert_close(in_pairs.latents, together.latents, rtol=1e-2, atol=1e-2)
+
+
+def test_the_seed_decides_the_noise(model, classifier, images):
+    def run(seed: int) -> Tensor:
+        options = {"classifier": classifier, "n_steps": 5, "n_candidates": 0, "latent_noise": 0.1}
+        return project(model, images[:1], seed=seed, **options).losses
+
+    assert torch.equal(run(0), run(0)) and not torch.equal(run(0), run(1))
+
+
+def test_an_image_that_has_converged_leaves_the_batch(model, classifier, images, monkeypatch):
+    """A candidate's own picture cannot be improved; a stranger's can."""
+    drawn = []
+    synthesize = StyleGAN2.synthesize
+
+    def counting(self, latents, *rest):
+        drawn.append(len(latents))
+        return synthesize(self, latents, *rest)
+
+    with torch.no_grad():
+        easy = model.decode(model.latent_mean.expand(1, *model.latent_shape))
+    monkeypatch.setattr(StyleGAN2, "synthesize", counting)
+    both = torch.cat([easy, images[:1]])
+    result = project(model, both, classifier=classifier, n_steps=60, n_candidates=0)
+    assert result.steps[0] < result.steps[1] and 1 in drawn and 2 in drawn
+    assert result.errors[0] < 1e-6
+
+
+def test_noise_maps_are_fitted_but_not_kept(classifier):
+    """Pictures drawn with other noise are explained better; the model stays as it was."""
+    noisy = faint_stylegan2(2, noise_strength=1.0)
+    with torch.no_grad():
+        codes = noisy.sample_latents(3, generator=seeded(99))
+        pictures = noisy.synthesize(codes, "random", seeded(5)).clamp(-1, 1)
+    before = noisy.fingerprint()
+    options = {"n_steps": 40, "n_candidates": 32, "classifier": classifier}
+    fitted = project(noisy, pictures, **options)
+    fixed = project(noisy, pictures, optimize_noise=False, **options)
+    assert (fitted.losses[-1] < 0.95 * fixed.losses[-1]).all()
+    assert noisy.fingerprint() == before
+    assert all(p.grad is None and p.requires_grad for p in noisy.parameters())
+    with torch.no_grad():
+        torch.testing.assert_close(fitted.images, noisy.decode(fitted.latents))
+
+
+def test_noise_regularization_by_hand():
+    """The definition, value by value; white noise is far below a wave."""
+    maps = torch.randn(2, 1, 16, 16, generator=seeded())
+    expected = []
+    for n in maps[:, 0].double().numpy():
+        total = 0.0
+        for level in (n, n.reshape(8, 2, 8, 2).mean(axis=(1, 3)) * 2):
+            r = len(level)
+            left = sum(level[y, x] * level[y, x - 1] for y in range(r) for x in range(r)) / r**2
+            up = sum(level[y, x] * level[y - 1, x] for y in range(r) for x in range(r)) / r**2
+            total += left**2 + up**2
+        expected.append(total)
+    torch.testing.assert_close(
+        noise_regularization(maps), torch.tensor(expected), rtol=1e-4, atol=1e-6,
+        check_dtype=False,
+    )  # fmt: skip
+    wave = torch.sin(torch.arange(16) * math.pi / 4).expand(1, 1, 16, 16) * math.sqrt(2)
+    assert noise_regularization(wave) > 10 * noise_regularization(maps).max()
+
+
+def test_the_rate_rises_and_falls():
+    settings = DescentSettings(n_steps=100, learning_rate=0.2, shrinking_noise=1.0)
+    rates = [settings.rate(step) for step in range(100)]
+    assert 0 < rates[0] < rates[3] < rates[10] == rates[70] == pytest.approx(0.2)
+    assert 0 < rates[-1] < 0.002
+    noise = [settings.noise_on_code(step) for step in range(100)]
+    assert noise[0] == 1 and noise[75:] == [0.0] * 25 and noise == sorted(noise, reverse=True)
+
+
+def test_any_architecture_can_be_projected_into(classifier):
+    """Eigenfaces' best latents for the pixel loss are known: the encoding itself."""
+    eigenfaces = tiny_eigenfaces(SIZE)
+    with torch.no_grad():
+        eigenfaces.latent_covariance.copy_(torch.eye(6))
+        picture = eigenfaces.decode(torch.randn(2, 6, generator=seeded()) / 2)
+    result = project(eigenfaces, picture, classifier=classifier, n_steps=150, pixel_weight=1e3)
+    torch.testing.assert_close(result.latents, eigenfaces.encode(picture), rtol=0.02, atol=0.02)
+
+
+def test_in_training_and_inference_mode(model, classifier, images):
+    """Both modules are judged in evaluation mode, and left in the mode they had."""
+    expected = project(model, images[:2], classifier=classifier, **FAST)
+    statistics = classifier.stem[1].running_mean.clone()
+    with torch.inference_mode():
+        classifier.train()
+        result = project(model, images[:2] + 0, classifier=classifier, **FAST)
+    assert classifier.training and torch.equal(statistics, classifier.stem[1].running_mean)
+    classifier.eval()
+    torch.testing.assert_close(result.latents, expected.latents)
+
+
+def test_progress_ends_at_the_total(model, classifier, images):
+    calls: list[tuple[int, int]] = []
+    project(
+        model, images, classifier=classifier, batch_size=3, **FAST,
+        progress=lambda done, total: calls.append((done, total)),
+    )  # fmt: skip
+    done = [call[0] for call in calls]
+    assert done == sorted(done) and calls[-1] == (80, 80) and done[0] <= 3
+
+
+# --- what can go wrong ----------------------------------------------------------------------------
+
+
+class Diverging(StyleGAN2):
+    """Draws NaN for codes that have moved more than `limit` from the mean."""
+
+    limit = 0.0
+
+    def synthesize(self, latents, *rest):  # type: ignore[override]
+        drawn = super().synthesize(latents, *rest)
+        far = (latents - self.latent_mean).abs().amax(dim=(1, 2)) > self.limit
+        return torch.where(far[:, None, None, None], math.nan, drawn)
+
+
+def diverging(model: StyleGAN2, limit: float) -> Diverging:
+    built = Diverging(
+        SIZE, latent_dim=16, z_dim=16, mapping_layers=2, channel_base=256, channel_max=16
+    ).eval()  # fmt: skip
+    built.load_state_dict(model.state_dict())
+    built.limit = limit
+    return built
+
+
+def test_a_diverging_image_is_tried_again_at_a_lower_rate(model, classifier, images):
+    """Thirty steps of a tenth of the rate stay within the limit that the full rate crosses."""
+    options = {"classifier": classifier, "n_steps": 30, "n_candidates": 0, "learning_rate": 0.1}
+    spread = float(model.latent_covariance.diagonal().mean().sqrt())
+    result = project(diverging(model, 0.9 * spread), images[:2], **options)
+    slow = project(model, images[:2], **{**options, "learning_rate": 0.01})
+    torch.testing.assert_close(result.losses, slow.losses, rtol=1e-3, atol=1e-4)
+
+
+def test_an_image_that_diverges_twice_is_named(model, classifier, images):
+    """The mean latent's own picture is found near the mean, the other beyond the limit."""
+    with torch.no_grad():
+        mean = model.decode(model.latent_mean.expand(1, *model.latent_shape))
+    spread = float(model.latent_covariance.diagonal().mean().sqrt())
+    options = {"n_steps": 30, "n_candidates": 0, "learning_rate": 1.0, "batch_size": 1}
+    both = torch.cat([mean, images[:1]])
+    with pytest.raises(DivergedError, match="image 1 diverged") as caught:
+        project(diverging(model, 0.9 * spread), both, classifier=classifier, **options)
+    assert caught.value.indices == (1,)
+
+
+@pytest.mark.parametrize("words", ["CUDA out of memory.", "DefaultCPUAllocator: not enough memory"])
+def test_too_little_memory_halves_the_batch(model, classifier, images, monkeypatch, words):
+    expected = project(model, images, classifier=classifier, **FAST)
+    synthesize = StyleGAN2.synthesize
+
+    def hungry(self, latents, *rest):
+        if torch.is_grad_enabled() and len(latents) > 2:
+            raise RuntimeError(words)
+        return synthesize(self, latents, *rest)
+
+    monkeypatch.setattr(StyleGAN2, "synthesize", hungry)
+    with pytest.warns(UserWarning, match="for 4 images at once; going on with 2"):
+        result = project(model, images, classifier=classifier, **FAST)
+    torch.testing.assert_close(result.latents, expected.latents, rtol=1e-2, atol=1e-2)
+
+
+def test_too_little_memory_for_one_image(model, classifier, images, monkeypatch):
+    def starving(self, latents, *rest):
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr(StyleGAN2, "synthesize", starving)
+    with warnings.catch_warnings(), pytest.raises(HublatentError, match="single image"):
+        warnings.simplefilter("ignore")
+        project(model, images, classifier=classifier, **FAST)
+
+
+def test_other_errors_are_not_taken_for_memory(model, classifier, images, monkeypatch):
+    def broken(self, latents, *rest):
+        raise RuntimeError("shapes disagree")
+
+    monkeypatch.setattr(StyleGAN2, "synthesize", broken)
+    with pytest.raises(RuntimeError, match="shapes disagree"):
+        project(model, images, classifier=classifier, **FAST)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"n_steps": 0}, "n_steps 0"),
+        ({"n_candidates": -1}, "n_candidates -1"),
+        ({"learning_rate": 0.0}, "learning_rate"),
+        ({"latent_noise": -1.0}, "latent_noise"),
+        ({"batch_size": 0}, "batch_size"),
+        ({"perceptual": "vgg"}, "Unknown perceptual loss 'vgg'"),
+        ({"classifier": None}, "classifier=AttributeClassifier"),
+    ],
+)
+def test_settings_out_of_range(model, classifier, images, options, message):
+    with pytest.raises(HublatentError, match=message):
+        project(model, images, **{"classifier": classifier, **options})
+
+
+def test_images_that_do_not_fit(model, classifier, images):
+    for given, message in (
+        (images[:0], "no images"),
+        (torch.zeros(1, 3, 32, 32), r"expected \(B, 3, 16, 16\)"),
+        (images * 255, r"Image 0 .* expected \[-1, 1\]"),
+        (torch.cat([images[:1], images[:1] * math.nan]), "Image 1 holds values that are not"),
+    ):
+        with pytest.raises(HublatentError, match=message):
+            project(model, given, classifier=classifier)
+
+
+# --- LPIPS ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def lpips_network():
+    """The lpips package's network with a random backbone: nothing is downloaded."""
+    lpips = pytest.importorskip("lpips")
+    torch.manual_seed(0)
+    return lpips.LPIPS(net="vgg", pnet_rand=True, verbose=False).requires_grad_(False)
+
+
+def test_the_embedding_is_lpips(lpips_network):
+    first, second = torch.rand(2, 3, 3, 32, 32, generator=seeded()) * 2 - 1
+    expected = lpips_network(first, second).flatten()
+    embed = lpips_embedding(lpips_network)
+    found = (embed(first) - embed(second)).square().sum(dim=1)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-6)
+
+
+def test_projection_by_lpips(model, images, lpips_network, monkeypatch):
+    monkeypatch.setattr("hublatent.perceptual.load_lpips", lambda device: lpips_network)
+    result = project(model, images[:1], perceptual="lpips", n_steps=12, n_candidates=0)
+    assert result.losses[-1] < result.losses[0]
+
+
+def test_lpips_without_its_weights(model, images, monkeypatch, tmp_path):
+    from urllib.error import URLError
+
+    def offline(*args, **kwargs):
+        raise URLError("no route to host")
+
+    monkeypatch.setattr("torch.hub.load_state_dict_from_url", offline)
+    monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", offline)
+    with pytest.raises(HublatentError, match='cannot be downloaded.*choose perceptual="features"'):
+        project(model, images, perceptual="lpips")
+
+
+def test_importing_stays_light():
+    code = (
+        "import sys, hublatent; hublatent.project; "
+        "print({'lpips', 'sklearn', 'gradio', 'matplotlib'} & set(sys.modules))"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "set()"
