@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from PIL import Image
 
 from hublatent.direction import Score
@@ -57,13 +58,13 @@ def panels(
     share_y: bool = False,
 ) -> tuple[Figure, list[Axes]]:
     """A figure of the page's width with n panels; places without a panel stay empty."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     n_columns = min(n, n_columns)
     n_rows = -(-n // n_columns)
-    figure = Figure(figsize=(WIDTH, n_rows * height + 0.35), dpi=DPI, layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = Figure(
+        figsize=(WIDTH, n_rows * height + 0.35), dpi=DPI, facecolor="white", layout="constrained"
+    )
     axes = figure.subplots(n_rows, n_columns, sharex=share_x, sharey=share_y, squeeze=False)
     flat = list(axes.flat)
     for axis in flat[n:]:
@@ -136,8 +137,12 @@ def look(i: int) -> dict[str, Any]:
 
 
 def plot(figure: Figure, name: str, title: str, caption: str) -> Plot:
-    buffer, small = io.BytesIO(), io.BytesIO()
-    figure.savefig(buffer, format="png", facecolor="white")
-    # Saved anew without metadata: the file tells neither a date nor matplotlib's version.
-    Image.open(buffer).convert("RGB").quantize(N_COLOURS).save(small, format="PNG", optimize=True)
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    drawn = Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3])
+    small = io.BytesIO()
+    # Saved without metadata: the file tells neither a date nor matplotlib's version.
+    drawn.quantize(N_COLOURS).save(small, format="PNG", optimize=True)
     return Plot(name, title, caption, small.getvalue())
