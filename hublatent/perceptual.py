@@ -100,7 +100,9 @@ def load_lpips(device: Any = "cpu") -> Any:
 
     try:
         with warnings.catch_warnings():  # lpips calls torchvision by an older name
-            warnings.filterwarnings("ignore", module="torchvision")
+            warnings.filterwarnings(
+                "ignore", message="The parameter 'pretrained'|Arguments other than"
+            )
             return lpips.LPIPS(net="vgg", verbose=False).requires_grad_(False).to(device)
     except (OSError, RuntimeError) as error:  # no way there, or what arrived has another hash
         raise HublatentError(
