@@ -14,12 +14,16 @@ from safetensors import SafetensorError
 from tyro.conf import FlagCreatePairsOff, Positional, arg
 
 from hublatent.errors import HublatentError
+from hublatent.perceptual import DEFAULT_CLASSIFIER, Perceptual
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from hublatent.direction import Direction
     from hublatent.direction_set import DirectionSet
     from hublatent.hub import HubModel
     from hublatent.model import LatentModel
+    from hublatent.projection import Projection
 
 app = tyro.extras.SubcommandApp()
 
@@ -55,12 +59,13 @@ def edit(
     method: str = "joint",
     unit: Literal["sigma", "raw", "probability"] = "sigma",
     directions: str | None = None,
+    classifier: str = DEFAULT_CLASSIFIER,
     revision: str | None = None,
 ) -> None:
-    """Edit one picture: encode it, move its latent along a direction, decode it.
+    """Edit one picture: find its latent, move it along a direction, decode it.
 
     Args:
-        model: a folder or a Hub id; a model with an encoder.
+        model: a folder or a Hub id; without an encoder the picture is projected first.
         image: the picture; its central square is used.
         attribute: what to change, such as Eyeglasses.
         strength: how far; negative takes the attribute away.
@@ -68,6 +73,7 @@ def edit(
         method: how the direction was found.
         unit: of the strength: standard deviations, the raw coefficient, or a target probability.
         directions: a direction file, folder or Hub id; by default the model's own.
+        classifier: whose features a projection compares; a folder or a Hub id.
         revision: branch, tag or commit of the model on the Hub.
     """
     import torch
@@ -88,12 +94,60 @@ def edit(
     direction = found[attribute, method]
     if direction.sigma is None:
         direction = direction.measured_on(loaded)
+    images = to_tensor([picture], loaded.image_size)
     with torch.inference_mode():
-        latents = loaded.encode(to_tensor([picture], loaded.image_size))
+        if loaded.has_encoder:
+            latents = loaded.encode(images)
+        else:
+            latents = _project(loaded, images, "features", classifier).latents
         moved = editing.edit(latents, direction, strength, unit)
         save_png(to_pil(loaded.decode(moved))[0], out)
         shift = float(editing.to_sigma(latents, direction, strength, unit))
     print(f"{out}: {direction.name} by {shift:+.2f} standard deviations")
+
+
+@app.command(name="project")
+def project_pictures(
+    model: Positional[str],
+    pictures: Positional[tuple[Path, ...]],
+    out: Path,
+    perceptual: Perceptual = "features",
+    classifier: str = DEFAULT_CLASSIFIER,
+    steps: int = 300,
+    seed: int = 0,
+    revision: str | None = None,
+) -> None:
+    """Find the latents from which a model draws given pictures, for models without an encoder.
+
+    Args:
+        model: a folder or a Hub id.
+        pictures: their central squares are used.
+        out: the folder for latents.safetensors and the redrawn pictures.
+        perceptual: the perceptual loss: "features" of the classifier, or "lpips".
+        classifier: a folder or a Hub id of an attribute classifier.
+        steps: at most so many steps of the descent.
+        seed: of its starts.
+        revision: branch, tag or commit of the model on the Hub.
+    """
+    from hublatent.images import open_image, save_png, to_pil, to_tensor
+    from hublatent.models import load
+    from hublatent.projected import describe, write_projected
+
+    names = [picture.stem for picture in pictures]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise HublatentError(f"Several pictures would be redrawn as {twice[0]}-projected.png.")
+    opened = [open_image(picture) for picture in pictures]
+    loaded = load(model, revision=revision)
+    images = to_tensor(opened, loaded.image_size)
+    found = _project(loaded, images, perceptual, classifier, n_steps=steps, seed=seed)
+    document = describe(loaded, names=names)
+    tensors = {"latents": found.latents, "errors": found.errors}
+    write_projected(out / "latents.safetensors", tensors, document)
+    for name, picture, error in zip(names, to_pil(found.images), found.errors, strict=True):
+        path = out / f"{name}-projected.png"
+        save_png(picture, path)
+        print(f"{path}: mean squared error {float(error):.5f}")
 
 
 @app.command
@@ -315,6 +369,27 @@ def _describe(model: HubModel) -> None:
     fingerprint = getattr(model, "fingerprint", None)
     if fingerprint is not None:
         print(f"fingerprint: {fingerprint()}")
+
+
+def _project(
+    model: LatentModel, images: Tensor, perceptual: Perceptual, classifier: str, **options: int
+) -> Projection:
+    """Project with a progress bar."""
+    from tqdm import tqdm
+
+    from hublatent.perceptual import load_classifier
+    from hublatent.projection import project
+
+    features = load_classifier(perceptual, classifier)
+    with tqdm(desc="project", unit="step") as bar:
+
+        def show(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        return project(
+            model, images, classifier=features, perceptual=perceptual, progress=show, **options
+        )
 
 
 def _own_directions(source: str, model: LatentModel, revision: str | None) -> DirectionSet | None:
