@@ -57,6 +57,9 @@ class Faces:
     def __len__(self) -> int:
         return len(self.latents)
 
+    def __getitem__(self, part: slice) -> Faces:
+        return Faces(self.latents[part], self.identities[part], self.names[part])
+
 
 @dataclass(frozen=True, eq=False)
 class Pool:
@@ -186,10 +189,10 @@ class Subject:
         return Pool(latents=latents.numpy(), **_cached(self.cache / name, measure))
 
 
-def sampled_faces(pool: Pool, column: int, n: int, present: bool = False, skip: int = 0) -> Faces:
-    """The first n samples, after some skipped, that the judge says lack an attribute or have it."""
+def sampled_faces(pool: Pool, column: int, n: int, present: bool = False) -> Faces:
+    """The first n samples that the judge says lack an attribute, or have it."""
     has = pool.probabilities[:, column] >= ABSENT
-    chosen = np.flatnonzero(has == present)[skip : skip + n]
+    chosen = np.flatnonzero(has == present)[:n]
     return Faces(pool.latents[chosen], chosen)
 
 

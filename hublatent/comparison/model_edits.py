@@ -28,7 +28,7 @@ from hublatent.comparison.setting import Setting
 from hublatent.comparison.subjects import Found, gather_directions
 from hublatent.errors import DataError
 
-N_REFERENCE = 200  # wearers, and as many others
+N_REFERENCE = 200  # wearers, and as many others, at most
 MIN_REFERENCE = 20
 COSINE_METHODS = (PAPER_METHOD, "joint")
 
@@ -195,41 +195,39 @@ class ModelEdits:
 
     @torch.inference_mode()
     def _measure_reference(self, attribute: str) -> Reference | None:
-        wearers, others, held_out = (
-            self._reconstructed(attribute)
-            if self._subject.model.has_encoder
-            else self._sampled(attribute)
+        draw = self._reconstructed if self._subject.model.has_encoder else self._sampled
+        reference = self._balanced_features(*(draw(attribute, "train", p) for p in (True, False)))
+        held_out = self._balanced_features(
+            *(draw(attribute, "validation", p) for p in (True, False))
         )
+        if reference is None or held_out is None:
+            return None
+        support = judging.Support.of(reference)
+        return support, outcomes.realism_threshold(support.realism(held_out).numpy())
+
+    def _balanced_features(self, wearers: Faces, others: Faces) -> torch.Tensor | None:
+        """Features of as many wearers as others, unedited; None where there are too few."""
         n = min(len(wearers), len(others))
-        if n < MIN_REFERENCE or not len(held_out):
+        if n < MIN_REFERENCE:
             return None
         features = [self._read(faces.latents[:n])[1] for faces in (wearers, others)]
-        support = judging.Support.of(torch.from_numpy(np.concatenate(features)))
-        unedited = torch.from_numpy(self._read(held_out.latents)[1])
-        return support, outcomes.realism_threshold(support.realism(unedited).numpy())
+        return torch.from_numpy(np.concatenate(features))
 
-    def _reconstructed(self, attribute: str) -> tuple[Faces, Faces, Faces]:
-        """Training faces with and without the attribute, and validation faces without it."""
-        setting, subject = self._setting, self._subject
+    def _reconstructed(self, attribute: str, partition: str, present: bool) -> Faces:
+        """Faces of a partition with or without an attribute."""
+        subject = self._subject
         label = subject.dataset.label(attribute)
-
-        def draw(partition: str, n: int, present: bool) -> Faces:
-            return subject.faces(subject.choose(label, partition, n, setting.seed, present))
-
-        return (
-            draw("train", N_REFERENCE, True),
-            draw("train", N_REFERENCE, False),
-            draw("validation", setting.n_faces, False),
+        return subject.faces(
+            subject.choose(label, partition, N_REFERENCE, self._setting.seed, present)
         )
 
-    def _sampled(self, attribute: str) -> tuple[Faces, Faces, Faces]:
-        """The same of own samples; the first ones that lack the attribute are edited elsewhere."""
+    def _sampled(self, attribute: str, partition: str, present: bool) -> Faces:
+        """Own samples instead, which no edit starts from; the second half is for validation."""
         column, n = self._setting.judge.index(attribute), self._setting.n_faces
-        return (
-            sampled_faces(self._pool, column, N_REFERENCE, present=True),
-            sampled_faces(self._pool, column, N_REFERENCE, skip=2 * n),
-            sampled_faces(self._pool, column, n, skip=n),
-        )
+        faces = sampled_faces(self._pool, column, len(self._pool.latents), present)
+        kept = faces if present else faces[n:]
+        half = len(kept) // 2
+        return (kept[:half] if partition == "train" else kept[half:])[:N_REFERENCE]
 
     def _read(self, latents: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The judge's probabilities and features of unedited latents."""

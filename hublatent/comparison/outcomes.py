@@ -28,7 +28,7 @@ THRESHOLDS_TEXT = {
     "no effect": f"P(target) stays at or below {PRESENT} up to the strip's end.",
     "decohered": "At the first strength where P(target) exceeds "
     f"{PRESENT}, the realism score is below the {DECOHERED_QUANTILE:.0%} quantile of the same "
-    "model's unedited reconstructions of validation faces that lack the attribute (without an "
+    "model's unedited reconstructions of validation faces, as many wearers as others (without an "
     "encoder: of its own samples that are not edited).",
     "strong": f"P(target) exceeds {PRESENT} somewhere on the strip, and the first such picture "
     "is not decohered.",
