@@ -133,7 +133,6 @@ def licence_of(directions: DirectionSet) -> Licence | None:
 def _context(given: DirectionsCardInput) -> dict[str, Any]:
     """The template's variables."""
     directions = given.directions
-    example = (best_of_each(of_headline(directions)) or [None])[0]
     return {
         "name": given.repo.rsplit("/", 1)[-1],
         "repo": given.repo,
@@ -143,7 +142,7 @@ def _context(given: DirectionsCardInput) -> dict[str, Any]:
         "known": directions.architecture != UNKNOWN,
         "directions": directions,
         "shape": " x ".join(map(str, next(iter(directions)).vector.shape)),
-        "example": example,
+        "example": best_of_each(of_headline(directions))[0],
         "samples_caption": given.samples_caption,
         "scored": [
             [text_cell(d.attribute), f"`{text_cell(d.method)}`", *score_cells(d)]
@@ -205,7 +204,9 @@ def _eval_results(directions: DirectionSet) -> list[EvalResult]:
             dataset_name=direction.dataset or "unknown",
             metric_type="accuracy",
             metric_name=f"{direction.name} accuracy",
-            metric_value=check_number(direction.name, direction.scores["accuracy"].value),
+            metric_value=check_number(
+                f"{direction.name} accuracy", direction.scores["accuracy"].value
+            ),
         )
         for direction in of_headline(directions)
         if "accuracy" in direction.scores

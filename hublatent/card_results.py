@@ -82,12 +82,13 @@ def update_results(
         for value in (figure.value, *bounds):
             check_number(f"{figure.task}: {figure.name}", value)
     card = _read(path)
-    kept = [r for r in card.data.eval_results or [] if r.metric_config != WRITER]
+    data: Any = card.data
+    kept = [r for r in data.eval_results or [] if r.metric_config != WRITER]
     added = [_eval_result(figure, dataset, split) for figure in figures]
-    card.data.eval_results = kept + added or None
-    card.data.model_name = card.data.model_name or path.resolve().parent.name
+    data.eval_results = kept + added or None
+    data.model_name = data.model_name or path.resolve().parent.name
     body = _replace_section(card.text, _section(figures, note), path)
-    text = f"---\n{card.data.to_yaml().strip()}\n---\n{body}"
+    text = f"---\n{data.to_yaml().strip()}\n---\n{body}"
     _check_again(text, kept + added, path)
     write_text(path, text)
     return path
@@ -164,7 +165,8 @@ def _check_again(text: str, expected: Sequence[Any], path: Path) -> None:
     """Parse what is about to be written, as the Hub will."""
     from huggingface_hub import ModelCard
 
-    found = [(r.metric_name, r.metric_value) for r in ModelCard(text).data.eval_results or []]
+    data: Any = ModelCard(text).data
+    found = [(r.metric_name, r.metric_value) for r in data.eval_results or []]
     # The head groups figures by task and data, so their order may change.
     if sorted(map(str, found)) != sorted(str((r.metric_name, r.metric_value)) for r in expected):
         raise HublatentError(f"The head of {path} would not parse with these results.")

@@ -94,10 +94,11 @@ def holds_model(repo: str, revision: str | None = None, token: str | bool | None
     """
     check_repo_id(repo)
     api = HfApi(token=token)
-    return any(
-        ask(lambda branch=branch: api.file_exists(repo, CONFIG_NAME, revision=branch), repo, branch)
-        for branch in dict.fromkeys((None, revision))
-    )
+
+    def on(branch: str | None) -> bool:
+        return ask(lambda: api.file_exists(repo, CONFIG_NAME, revision=branch), repo, branch)
+
+    return on(None) or (revision is not None and on(revision))
 
 
 def _with_upload_errors(commit: Callable[[], Result], repo: str) -> Result:
