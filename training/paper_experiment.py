@@ -1,0 +1,205 @@
+"""The paper's StyleGAN2 experiment, and the one that it only mentions: which layers edit best.
+
+python training/paper_experiment.py --model model_cards/stylegan2-celeba --out runs/paper-experiment
+
+Writes a strip per randomly drawn face at the paper's own α, another at multiples of sigma, and a
+table of layer ranges compared at equal effect. Any model with layers will do.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import torch
+import tyro
+from torch import Tensor
+from tqdm import tqdm
+
+import hublatent
+from hublatent.classifier import AttributeClassifier
+from hublatent.comparison.editability import Resamples, equal_effect, measure
+from hublatent.comparison.judge import read_in_batches
+from hublatent.comparison.latents import Pool, sampled_faces
+from hublatent.comparison.results import EqualEffect
+from hublatent.direction import Direction
+from hublatent.direction_set import DirectionSet
+from hublatent.editing import edit
+from hublatent.errors import DataError
+from hublatent.figures import fit, grid
+from hublatent.files import write_text
+from hublatent.images import save_png, to_pil
+from hublatent.layer_range import LayerRange
+from hublatent.model import LatentModel
+from training.run import exit_on_user_error
+
+SIDE = 96
+BATCH = 128
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Repeat the paper's section 5.1 with a model of one's own.
+
+    Attributes:
+        model: folder or Hub id of a model whose latents have layers, with its directions.
+        out: the folder to write.
+        attribute: what to change.
+        method: which of its directions.
+        n_faces: faces that strips are drawn of.
+        alphas: coefficients of the direction's vector, as in the paper.
+        sigmas: strengths of the second set of strips, in standard deviations.
+        width: layers in a range of the table.
+        judge: folder or Hub id of the classifier that judges the ranges.
+        n_judged: faces that the ranges are judged on.
+        seed: of the faces.
+    """
+
+    model: str
+    out: Path
+    attribute: str = "Eyeglasses"
+    method: str = "svm"
+    n_faces: int = 20
+    alphas: tuple[float, ...] = (1.0, 50.0, 100.0, 150.0, 200.0, 250.0)
+    sigmas: tuple[float, ...] = (1.0, 2.0, 3.0, 4.0, 6.0, 8.0)
+    width: int = 3
+    judge: str = "model_cards/judge-celeba"
+    n_judged: int = 200
+    seed: int = 0
+
+
+def draw_strips(
+    model: LatentModel, direction: Direction, latents: Tensor, alphas: Sequence[float], folder: Path
+) -> None:
+    """Write a horizontal strip per face: unedited, then further and further along a direction.
+
+    Args:
+        model: draws.
+        direction: with sigma.
+        latents: (B, *latent_shape).
+        alphas: coefficients of the direction's vector.
+        folder: where they go.
+    """
+    assert direction.sigma is not None, "measured before"
+    labels = ["unedited", *(f"α {a:g} ({a / direction.sigma:+.2g}σ)" for a in alphas)]
+    folder.mkdir(parents=True, exist_ok=True)
+    for i, latent in enumerate(latents.split(1)):
+        steps = torch.cat([edit(latent, direction, a, unit="raw") for a in (0.0, *alphas)])
+        pictures = [fit(p, SIDE, SIDE) for p in to_pil(model.decode(steps))]
+        title = f"{direction.attribute} along {direction.method}, face {i}"
+        save_png(grid([pictures], [""], labels, title), folder / f"face-{i:02d}.png")
+
+
+def layer_ranges(n_layers: int, width: int) -> Iterator[LayerRange]:
+    """Every range of a width without a gap between them, then all layers."""
+    for first in range(0, n_layers, width):
+        yield LayerRange(first, min(first + width, n_layers) - 1)
+    yield LayerRange(0, n_layers - 1)
+
+
+@torch.inference_mode()
+def judged_ranges(
+    model: LatentModel,
+    direction: Direction,
+    judge: AttributeClassifier,
+    width: int,
+    n_faces: int,
+    seed: int,
+) -> dict[str, EqualEffect]:
+    """What editing each range of layers costs where the attribute is there on most faces.
+
+    Args:
+        model: draws faces, and edits those that lack the attribute for the judge.
+        direction: put on each range of layers.
+        judge: judges, and does nothing else.
+        width: layers in a range.
+        n_faces: faces edited.
+        seed: of the faces and the bootstrap.
+
+    Returns:
+        Range -> strength and costs at equal effect.
+
+    Raises:
+        DataError: hardly any sample lacks the attribute.
+    """
+    n_drawn = 4 * n_faces
+    latents = model.sample_latents(n_drawn, generator=torch.Generator().manual_seed(seed))
+    batches = (model.decode(part) for part in latents.split(BATCH))
+    pool = Pool(latents.numpy(), *read_in_batches(judge, batches))
+    column = judge.index(direction.attribute)
+    faces = sampled_faces(pool, column, n_faces)
+    if len(faces) < 2:
+        raise DataError(
+            f"{len(faces)} of {n_drawn} samples lack {direction.attribute}, says the judge; at "
+            "least 2 are needed."
+        )
+    resamples = Resamples(faces.identities, seed)
+    found = {}
+    ranges = list(layer_ranges(model.latent_shape[0], width))
+    for layers in tqdm(ranges, desc="layer ranges", unit="range"):
+        moved = layers.of(direction).measured_on(model)
+        strips = measure(model, judge, faces, moved, column, None)
+        found[str(layers)] = equal_effect(strips, column, resamples)
+    return found
+
+
+def table(ranges: dict[str, EqualEffect]) -> str:
+    """The layer ranges as a Markdown table."""
+    lines = [
+        "| layers | strength at equal effect (σ) | leakage | perceptual distance | similarity |",
+        "|---|---|---|---|---|",
+    ]
+    for name, effect in ranges.items():
+        values = (effect.strength, effect.leakage, effect.distance, effect.similarity)
+        cells = (
+            f"{v.value:.3g} [{v.low:.3g}, {v.high:.3g}]" if v else "not reached" for v in values
+        )
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def run(arguments: Arguments) -> None:
+    """Draw the strips, judge the ranges, write all of it."""
+    model = hublatent.load(arguments.model)
+    if len(model.latent_shape) == 1:
+        raise DataError(f"{arguments.model} has latents without layers; expected (L, D).")
+    directions = DirectionSet.from_pretrained(arguments.model, model)
+    direction = directions[arguments.attribute, arguments.method].measured_on(model)
+    judge = AttributeClassifier.from_pretrained(arguments.judge)
+    draws = torch.Generator().manual_seed(arguments.seed)
+    latents = model.sample_latents(arguments.n_faces, generator=draws)
+    assert direction.sigma is not None, "just measured"
+    in_sigmas = [s * direction.sigma for s in arguments.sigmas]
+    for name, alphas in (("alpha", arguments.alphas), ("sigma", in_sigmas)):
+        draw_strips(model, direction, latents, alphas, arguments.out / name)
+    ranges = judged_ranges(
+        model, direction, judge, arguments.width, arguments.n_judged, arguments.seed
+    )
+    results: dict[str, Any] = {
+        "model": model.fingerprint(),
+        "direction": direction.name,
+        "layers": direction.layers,
+        "sigmas_of_alpha_1": 1 / direction.sigma,
+        "n_judged": arguments.n_judged,
+        "seed": arguments.seed,
+        "layer_ranges": {name: asdict(effect) for name, effect in ranges.items()},
+    }
+    write_text(arguments.out / "results.json", json.dumps(results, indent=2) + "\n")
+    write_text(arguments.out / "layers.md", table(ranges) + "\n")
+    print(f"α = 1 is {1 / direction.sigma:.4g} standard deviations of this model's coordinate")
+    print(table(ranges))
+
+
+def main() -> None:
+    """Do what the command line asks for."""
+    run(tyro.cli(Arguments))
+
+
+if __name__ == "__main__":
+    exit_on_user_error(main)
