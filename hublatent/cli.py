@@ -95,11 +95,11 @@ def edit(
     if direction.sigma is None:
         direction = direction.measured_on(loaded)
     images = to_tensor([picture], loaded.image_size)
+    if not loaded.has_encoder:
+        latents = _project(loaded, images, "features", classifier).latents
     with torch.inference_mode():
         if loaded.has_encoder:
             latents = loaded.encode(images)
-        else:
-            latents = _project(loaded, images, "features", classifier).latents
         moved = editing.edit(latents, direction, strength, unit)
         save_png(to_pil(loaded.decode(moved))[0], out)
         shift = float(editing.to_sigma(latents, direction, strength, unit))
@@ -372,7 +372,12 @@ def _describe(model: HubModel) -> None:
 
 
 def _project(
-    model: LatentModel, images: Tensor, perceptual: Perceptual, classifier: str, **options: int
+    model: LatentModel,
+    images: Tensor,
+    perceptual: Perceptual,
+    classifier: str,
+    n_steps: int = 300,
+    seed: int = 0,
 ) -> Projection:
     """Project with a progress bar."""
     from tqdm import tqdm
@@ -388,8 +393,9 @@ def _project(
             bar.update(done - bar.n)
 
         return project(
-            model, images, classifier=features, perceptual=perceptual, progress=show, **options
-        )
+            model, images, classifier=features, perceptual=perceptual, n_steps=n_steps, seed=seed,
+            progress=show,
+        )  # fmt: skip
 
 
 def _own_directions(source: str, model: LatentModel, revision: str | None) -> DirectionSet | None:

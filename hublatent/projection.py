@@ -135,6 +135,7 @@ def project(
         perceptual_embedding(perceptual, classifier, device), pixel_embedding, pixel_weight
     )
     modules: list[nn.Module] = [model] if classifier is None else [model, classifier]
+    _check_modules(modules)
     with _evaluating(modules), torch.inference_mode(False), torch.enable_grad():
         # A copy: tensors made in inference mode cannot take part in gradients.
         images = images.detach().clone().to(device, torch.float32)
@@ -159,6 +160,15 @@ def _check(model: LatentModel, images: Tensor) -> None:
             raise HublatentError(
                 f"Image {i} has values up to {largest:g}; expected [-1, 1], as "
                 "hublatent.images.to_tensor makes them."
+            )
+
+
+def _check_modules(modules: Sequence[nn.Module]) -> None:
+    for module in modules:
+        if any(parameter.is_inference() for parameter in module.parameters()):
+            raise HublatentError(
+                f"The {type(module).__name__} was built in torch.inference_mode(), so nothing can "
+                "be differentiated through it. Load it outside."
             )
 
 

@@ -6,18 +6,23 @@ import math
 import subprocess
 import sys
 import warnings
+from pathlib import Path
 
 import pytest
 import torch
+from safetensors import safe_open
 from torch import Tensor
 
 from hublatent import AttributeClassifier, project
+from hublatent.cli import main
 from hublatent.descent import DescentSettings, noise_regularization
 from hublatent.errors import HublatentError
+from hublatent.images import open_image, save_png, to_pil, to_tensor
 from hublatent.models import StyleGAN2
 from hublatent.perceptual import lpips_embedding
+from hublatent.projected import read_document
 from hublatent.projection import DivergedError, Projection
-from tests.tiny_models import tiny_eigenfaces, tiny_stylegan2
+from tests.tiny_models import random_directions, save_model, tiny_eigenfaces, tiny_stylegan2
 
 SIZE = 16
 FAST = {"n_steps": 20, "n_candidates": 32}
@@ -196,6 +201,13 @@ def test_in_training_and_inference_mode(model, classifier, images):
     torch.testing.assert_close(result.latents, expected.latents)
 
 
+def test_a_model_built_in_inference_mode(images, classifier):
+    with torch.inference_mode():
+        built = tiny_stylegan2(SIZE)
+    with pytest.raises(HublatentError, match=r"StyleGAN2 was built in torch.inference_mode"):
+        project(built, images, classifier=classifier)
+
+
 def test_progress_ends_at_the_total(model, classifier, images):
     calls: list[tuple[int, int]] = []
     project(
@@ -357,3 +369,72 @@ def test_importing_stays_light():
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "set()"
+
+
+# --- the command ----------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def folders(model, classifier, tmp_path_factory) -> tuple[Path, Path]:
+    """A model's folder with directions, and a classifier's."""
+    root = tmp_path_factory.mktemp("models")
+    save_model(model, root / "gan", random_directions(model))
+    classifier.save_pretrained(root / "attributes")
+    return root / "gan", root / "attributes"
+
+
+@pytest.fixture(scope="module")
+def pictures(images, tmp_path_factory) -> list[Path]:
+    root = tmp_path_factory.mktemp("pictures")
+    paths = [root / "anna.png", root / "ben.png"]
+    for picture, path in zip(to_pil(images[:2]), paths, strict=True):
+        save_png(picture, path)
+    return paths
+
+
+def words(*parts: object) -> list[str]:
+    return [str(part) for part in parts]
+
+
+def test_the_command_writes_latents_and_pictures(model, folders, pictures, tmp_path, capsys):
+    gan, attributes = folders
+    main(words("project", gan, *pictures, "--out", tmp_path, "--classifier", attributes,
+               "--steps", 20))  # fmt: skip
+    printed = capsys.readouterr().out
+    with safe_open(tmp_path / "latents.safetensors", framework="pt") as file:
+        latents, errors = file.get_tensor("latents"), file.get_tensor("errors")
+    document = read_document(tmp_path / "latents.safetensors")
+    assert document["fingerprint"] == model.fingerprint() and document["names"] == ["anna", "ben"]
+    originals = to_tensor([open_image(path) for path in pictures], SIZE)
+    with torch.no_grad():
+        torch.testing.assert_close(errors, mse(model.decode(latents), originals))
+    for name, error, latent in zip(("anna", "ben"), errors, latents, strict=True):
+        path = tmp_path / f"{name}-projected.png"
+        assert f"{path}: mean squared error {error:.5f}" in printed
+        with torch.no_grad():
+            assert open_image(path) == to_pil(model.decode(latent[None]))[0]
+
+
+def test_edit_projects_where_there_is_no_encoder(folders, pictures, tmp_path, capsys):
+    gan, attributes = folders
+    main(words("edit", gan, pictures[0], "--attribute", "Smiling", "--strength", 2,
+               "--out", tmp_path / "out.png", "--classifier", attributes))  # fmt: skip
+    assert "Smiling.joint by +2.00" in capsys.readouterr().out
+    assert open_image(tmp_path / "out.png").size == (SIZE, SIZE)
+
+
+def test_mistakes_of_the_command(folders, pictures, tmp_path, capsys, monkeypatch):
+    gan, attributes = folders
+    monkeypatch.setattr("hublatent.perceptual.DEFAULT_CLASSIFIER", "no/such-folder")
+    fine = ("--out", tmp_path / "out", "--classifier", attributes)
+    for given, message in (
+        ((gan, pictures[0], pictures[0], *fine), "redrawn as anna-projected.png"),
+        ((gan, tmp_path / "none.png", *fine), "none.png does not exist"),
+        ((gan, pictures[0], *fine, "--steps", 0), "n_steps 0"),
+        ((gan, pictures[0], *fine[:2], "--classifier", "no/such-folder"), "--classifier"),
+        ((gan, pictures[0], *fine[:2], "--classifier", gan), "AttributeClassifier"),
+    ):
+        with pytest.raises(SystemExit) as stop:
+            main(words("project", *given))
+        assert stop.value.code == 2 and message in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
