@@ -14,6 +14,7 @@ from hublatent.errors import DirectionError, unknown_name
 if TYPE_CHECKING:
     from hublatent.model import LatentModel
 
+MAX_DOWNLOAD_BYTES = 256 << 20
 UNKNOWN = "unknown"  # the architecture and fingerprint of directions of no known model
 
 
@@ -157,11 +158,12 @@ class DirectionSet:
             model: if given, the directions must have been found on it.
             revision: branch, tag or commit on the Hub.
             override: see `load`.
-            hub_options: token, cache_dir, local_files_only.
+            hub_options: token, cache_dir, local_files_only, max_bytes.
         """
         from hublatent.hub import DIRECTIONS_NAME, snapshot
 
-        where = snapshot(repo, revision=revision, files=(DIRECTIONS_NAME,), **hub_options)
+        limited = {"max_bytes": MAX_DOWNLOAD_BYTES, **hub_options}
+        where = snapshot(repo, revision=revision, files=(DIRECTIONS_NAME,), **limited)
         return cls.load(where.folder / DIRECTIONS_NAME, model, override=override)
 
     def push_to_hub(

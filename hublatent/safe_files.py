@@ -16,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-MAX_HEADER_BYTES = 16 << 20  # of a safetensors file; its own reader takes 100 MB of JSON
+MAX_HEADER_BYTES = 8 << 20  # of a safetensors file; its own reader takes 100 MB of JSON
 
 Result = TypeVar("Result")
 

@@ -26,6 +26,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import hublatent
+from hublatent.classifier import AttributeClassifier
 from hublatent.direction import Direction
 from hublatent.direction_file import FORMAT
 from hublatent.direction_set import DirectionSet
@@ -35,6 +36,7 @@ from hublatent.interop.nvidia import build_model
 from hublatent.interop.nvidia_pickle import read_generator
 from hublatent.interop.unpickle import PickleError
 from hublatent.models import BetaVAE, Eigenfaces, StyleGAN2
+from hublatent.publishing import load_published
 from tests.foreign_writers import (
     nvidia_generator,
     nvidia_weights,
@@ -50,7 +52,7 @@ EXAMPLES = {"model": 350, "header": 350, "config": 350, "directions": 250, "docu
 EXAMPLES |= {"foreign": 450, "nvidia": 150}
 
 
-def fuzz(name: str, seconds: float = 5.0) -> Callable[[Any], Any]:
+def fuzz(name: str, seconds: float = 20.0) -> Callable[[Any], Any]:
     """The same examples at every run, each with a deadline."""
     return settings(
         max_examples=EXAMPLES[name],
@@ -125,6 +127,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     built = [
         BetaVAE(8, channels=1, latent_dim=3, width=2, max_width=2, n_stages=1),
         Eigenfaces(8, channels=1, latent_dim=3),
+        AttributeClassifier(attributes="Hat,Beard", image_size=16, width=8),
         StyleGAN2(16, 1, latent_dim=4, z_dim=4, mapping_layers=1, channel_base=16, channel_max=2,
                   channel_min=1),
     ]  # fmt: skip
@@ -132,7 +135,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     for model in built:
         folders.append(tmp_path_factory.mktemp(model.architecture))
         model.save_pretrained(folders[-1])
-        hublatent.load(folders[-1])  # imports what is imported at the first use
+        load_published(folders[-1])  # imports what is imported at the first use
     return folders
 
 
@@ -148,7 +151,23 @@ def directions(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def foreign(tmp_path_factory: pytest.TempPathFactory) -> list[bytes]:
+def gan() -> StyleGAN2:
+    """What the foreign files, unless damaged, fit."""
+    torch.manual_seed(0)
+    return StyleGAN2(
+        16,
+        1,
+        latent_dim=WIDTH,
+        z_dim=4,
+        mapping_layers=1,
+        channel_base=64,
+        channel_max=4,
+        channel_min=1,
+    )
+
+
+@pytest.fixture(scope="module")
+def foreign(tmp_path_factory: pytest.TempPathFactory, gan: StyleGAN2) -> list[bytes]:
     """A small file of each foreign format."""
     folder = tmp_path_factory.mktemp("foreign")
     row = np.random.default_rng(0).standard_normal((1, WIDTH))
@@ -156,14 +175,13 @@ def foreign(tmp_path_factory: pytest.TempPathFactory) -> list[bytes]:
     np.save(folder / "interfacegan.npy", row)
     write_higan(folder / "higan.npy", row, "2-4")
     write_ganspace(folder / "ganspace.pkl", row.astype(np.float32), 1, 3, 1.0)
-    components = {"mean": torch.zeros(1, 8), "comp": torch.ones(2, 1, 8), "std": torch.ones(2)}
+    components = {"comp": torch.ones(2, 1, WIDTH), "std": torch.ones(2)}
     write_torch(folder / "pca.pt", components)
-    torch.save(torch.ones(1, 8), folder / "old.pt", _use_new_zipfile_serialization=False)
+    torch.save(torch.ones(1, WIDTH), folder / "old.pt", _use_new_zipfile_serialization=False)
     export_npz(Direction("Age", "svm", torch.ones(WIDTH), sigma=1.0), folder / "ours.npz")
-    (folder / "channels.json").write_text("[[9, 409], [3, 7]]")
+    (folder / "channels.json").write_text("[[2, 1], [0, 0]]")
     for path in folder.iterdir():
-        if path.suffix != ".json":  # channels need a StyleGAN2
-            import_directions([path], "Age")
+        import_directions([path], "Age", gan, space="w")
     return [path.read_bytes() for path in sorted(folder.iterdir())]
 
 
@@ -319,7 +337,7 @@ def check_model(folder: Path, config: bytes, weights: bytes) -> None:
     """Load a folder of these files; what loads is what the files say, and finite."""
     (folder / "config.json").write_bytes(config)
     (folder / "model.safetensors").write_bytes(weights)
-    model = outcome(lambda: hublatent.load(folder))
+    model = outcome(lambda: load_published(folder))
     assert sorted(path.name for path in folder.iterdir()) == ["config.json", "model.safetensors"]
     if model is None:
         return
@@ -452,6 +470,23 @@ def test_lying_directions(directions: Path, tmp_path: Path) -> None:
     run()
 
 
+@pytest.mark.parametrize("piece", ["[],", "1,", '{"a":['])
+def test_an_enormous_document_is_refused_in_little_memory(
+    piece: str, directions: Path, tmp_path: Path
+) -> None:
+    data = directions.read_bytes()
+    n = (7 << 20) // len(piece) // 2
+    text = "[" + piece * n + "0]"
+    header = header_of(data) | {"__metadata__": {FORMAT: text}}
+    path = tmp_path / "directions.safetensors"
+    path.write_bytes(with_header(data, json.dumps(header)))
+    assert outcome(lambda: DirectionSet.load(path)) is None
+    header["__metadata__"][FORMAT] = text * 3
+    path.write_bytes(with_header(data, json.dumps(header)))
+    with pytest.raises(HublatentError, match="header claims"):
+        DirectionSet.load(path)
+
+
 @pytest.mark.parametrize("name", ["../x", "/tmp/x", "a\0b", "..", "a/b", "\u202eevil", "x" * 300])
 def test_names_that_are_paths_are_no_directions(
     name: str, directions: Path, tmp_path: Path
@@ -470,15 +505,18 @@ def test_names_that_are_paths_are_no_directions(
 # Others' files ------------------------------------------------------------------------------------
 
 
-def test_damaged_foreign_directions(foreign: list[bytes], tmp_path: Path) -> None:
+def test_damaged_foreign_directions(foreign: list[bytes], gan: StyleGAN2, tmp_path: Path) -> None:
     path = tmp_path / "age_boundary"
 
     @fuzz("foreign")
     @given(st.data())
     def run(draws: st.DataObject) -> None:
         path.write_bytes(draws.draw(damage(draws.draw(st.sampled_from(foreign)))))
-        imported = outcome(lambda: import_directions([path], "Age"))
+        model = draws.draw(st.sampled_from([None, gan]))
+        space = None if model is None else "w"
+        imported = outcome(lambda: import_directions([path], "Age", model, space=space))
         for direction in imported.directions if imported else ():
+            assert model is None or tuple(direction.vector.shape) == model.latent_shape
             assert bool(torch.isfinite(direction.vector).all())
         for line in imported.report if imported else ():
             assert "\n" not in line and len(line) < 3000
