@@ -13,7 +13,8 @@ import pytest
 import torch
 from PIL import Image
 
-from hublatent.comparison.claims import answer, answer_paragraphs, examine_claims
+from hublatent.comparison.claims import examine_claims
+from hublatent.comparison.conclusion import answer, answer_paragraphs
 from hublatent.comparison.plots import draw_plots, outcome_bars, realism_lines
 from hublatent.comparison.ranking import compare_edits, difference, share_interval, sign, widened
 from hublatent.comparison.report import write_report
@@ -164,11 +165,21 @@ def made_up_separability() -> list[Separability]:
 def separability(
     model: str, attribute: str, image_set: str, value: float, curve: tuple[tuple[int, Score], ...]
 ) -> Separability:
-    scores = [around(value + d, 0.018) for d in (0, -0.01, 0.01, 0, 0.07)]
-    stability = None if model == "majority" else 0.71
+    precision, recall, auroc = (around(value + d, 0.018) for d in (-0.01, 0.01, 0.07))
     constant = model == "majority"
     return Separability(
-        model, attribute, image_set, "svm", 1080, *scores, stability, () if constant else curve
+        model=model,
+        attribute=attribute,
+        image_set=image_set,
+        method="svm",
+        n=1080,
+        accuracy=around(value, 0.018),
+        precision=precision,
+        recall=recall,
+        f1=around(value, 0.018),
+        auroc=auroc,
+        stability=None if constant else 0.71,
+        curve=() if constant else curve,
     )
 
 
@@ -394,7 +405,24 @@ def test_the_answer_says_what_ties_and_which_baseline_keeps_up(results: Comparis
     tie = with_pair(tie, "btcvae-celeba", "eigenfaces-celeba", 0.001)
     text = answer(tie)
     assert "best, but vae-celeba cannot be told apart from it." in text
-    assert "The baseline eigenfaces-celeba does no worse on Eyeglasses, Smiling and Male." in text
+    assert (
+        "The baseline eigenfaces-celeba cannot be told apart from the best on Eyeglasses, Smiling "
+        "and Male."
+    ) in text
+    beaten = answer(with_pair(results, "btcvae-celeba", "eigenfaces-celeba", -0.05))
+    assert (
+        "The baseline eigenfaces-celeba separates Eyeglasses, Smiling and Male clearly better than "
+        "that."
+    ) in beaten
+
+
+def test_the_answer_names_a_baseline_that_edits_better(results: Comparison) -> None:
+    best = edits("vae-celeba", "Eyeglasses", "joint")
+    cheap = EqualEffect(around(2.0, 0.1), around(0.05, 0.006))
+    eigenfaces = replace(best, model="eigenfaces-celeba", equal_effect=cheap)
+    text = answer(replace(results, attributes=ATTRIBUTES[:1], edits=(best, eigenfaces)))
+    assert "vae-celeba along its joint direction is the only one here, and edits Eye" in text
+    assert "The baseline eigenfaces-celeba edits Eyeglasses clearly better than that." in text
 
 
 def test_the_answer_reads_well_when_nothing_was_measured(results: Comparison) -> None:

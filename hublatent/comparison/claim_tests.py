@@ -108,7 +108,7 @@ def _edits_best(results: Comparison, method: str | None) -> Finding:
         return _not_measured(f"No edits of {ours.name} and of a rival {where} on the same faces.")
     signs = [compare_edits(mine, other) for mine, other in contests]
     rest = f" {ours.name} edits better than {signs.count(1)} of "
-    rest += f"{counted(len(signs), 'rival edit')} and worse than {signs.count(-1)}."
+    rest += f"{len(signs)} edits of rivals and worse than {signs.count(-1)}."
     absent = _absent(results, "stylegan2", "StyleGAN2")
     sentence = f"Leakage at equal effect: {_through(told)}{absent}.{rest}"
     return _vote(contests), sentence, numbers
@@ -142,11 +142,11 @@ def claim_kl_weight(results: Comparison) -> Finding:
     if clear:
         up = sum(d.value > 0 for d in clear.values())
         head += (
-            f"{len(clear)} of {counted(len(found), 'difference')} clear after correction for "
+            f"{len(clear)} of {len(found)} differences are clear after correction for "
             f"their number, {up} of them in favour of the larger β. The largest: "
         )
         return "supported", f"{head}{'; '.join(texts)}.", _named(found)
-    head += f"none of {counted(len(found), 'difference')} is clear. The largest: "
+    head += f"none of {len(found)} differences is clear. The largest: "
     return "undecided", f"{head}{'; '.join(texts)}.", _named(found)
 
 
@@ -209,7 +209,8 @@ def _holes(results: Comparison, where: str, measure: Callable[[Holes], Score]) -
 
 def claim_boundary(results: Comparison) -> Finding:
     """Rank correlation of the initial distance with how well the edit works; negative if so."""
-    rows = [row for row in results.boundary if is_known(row.correlation)]
+    compared = {m.name for m in contenders(results)}
+    rows = [r for r in results.boundary if is_known(r.correlation) and r.model in compared]
     rows = [row for row in rows if row.method == PAPER_METHOD] or rows
     spaces = {m.name: m.space for m in results.models}
     w_plus = [row for row in rows if spaces.get(row.model) == "w+"]
@@ -244,7 +245,7 @@ def claim_class_means(results: Comparison) -> Finding:
             signs = [compare_edits(svm, means) for svm, means in others]
             text += (
                 f" In the other spaces the SVM normal edits better in {signs.count(1)} of "
-                f"{counted(len(signs), 'case')}, class means in {signs.count(-1)}."
+                f"{len(signs)}, class means in {signs.count(-1)}."
             )
         return _not_measured(text)
     signs = [compare_edits(svm, means) for svm, means in pairs]
@@ -262,7 +263,7 @@ def claim_class_means(results: Comparison) -> Finding:
     }
     sentence = (
         f"Leakage at equal effect: {_through(told)}. The SVM normal is better in "
-        f"{signs.count(1)} of {counted(len(signs), 'case')}, class means in {signs.count(-1)}."
+        f"{signs.count(1)} of {len(signs)}, class means in {signs.count(-1)}."
     )
     return _vote(pairs), sentence, numbers
 

@@ -257,11 +257,13 @@ def leakage_heat_map(results: Comparison, attribute: str, faces: str) -> Plot | 
         if rows[y].model != rows[y - 1].model:
             axis.axhline(y - 0.5, color=INK, linewidth=0.8)
     colour_bar(figure, image, [axis], "mean change of P")
-    rest = f"; the {len(shown)} that change most of {len(names)}" if len(names) > len(shown) else ""
+    rest = (
+        f", the {len(shown)} of {len(names)} that change most," if len(names) > len(shown) else ""
+    )
     caption = (
-        f"By how much the judge's P of the other attributes changes{rest}, where "
+        f"By how much the judge's P of the other attributes{rest} changes where "
         f"{percent(EQUAL_EFFECT_SHARE)} of the {_faces(faces)} show {readable(attribute)}. "
-        "*: not reached, shown at the largest strength."
+        "*: that is not reached; shown at the largest strength."
     )
     title = f"{readable(attribute)}: leakage{_on(faces)}"
     return plot(figure, _file("leakage", attribute, faces), title, caption)

@@ -9,7 +9,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from hublatent.comparison.claims import answer_paragraphs, examine_claims
+from hublatent.comparison.claims import examine_claims
+from hublatent.comparison.conclusion import answer_paragraphs
 from hublatent.comparison.plots import draw_plots
 from hublatent.comparison.ranking import EQUAL_EFFECT_SHARE
 from hublatent.comparison.results import PROJECTED, SAMPLES, TEST, TRAINING, Comparison

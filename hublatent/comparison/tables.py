@@ -211,7 +211,7 @@ def judge_table(results: Comparison) -> Table:
             rows.append((label, *(_ceiling(read.get(attribute)) for attribute in attributes)))
     note = (
         "Mean P: the judge's reading of each model's unedited reconstructions, of faces that have "
-        "the attribute and of faces that lack it. What lies between is all that an edit can win."
+        "the attribute, and of faces that lack it."
     )
     return Table("", ("", *map(readable, attributes)), tuple(rows), note)
 
@@ -221,12 +221,12 @@ def models_table(results: Comparison) -> Table:
     rows = tuple(
         (
             Cell(m.name),
-            Cell(m.architecture),
-            Cell(f"{m.space.upper()}, {' x '.join(map(str, m.latent_shape))}"),
-            Cell(f"{m.n_parameters:,}"),
-            Cell(f"{m.image_size} px"),
+            Cell(m.architecture or NONE),
+            Cell(f"{m.space.upper()}, {' x '.join(map(str, m.latent_shape))}" if m.space else NONE),
+            Cell(f"{m.n_parameters:,}" if m.n_parameters else NONE),
+            Cell(f"{m.image_size} px" if m.image_size else NONE),
             Cell("; ".join(filter(None, ["baseline" if m.baseline else "", m.note, m.problem]))),
-            Cell(m.fingerprint[:12]),
+            Cell(m.fingerprint[:12] or NONE),
         )
         for m in results.models
     )
@@ -316,7 +316,7 @@ def _count_note(edits: Sequence[Edits]) -> str:
     counts = sorted({row.n for row in edits})
     n = " to ".join(f"{x:,}" for x in (counts[0], counts[-1])[: len(counts)])
     notes = list(dict.fromkeys(f"{row.model}: {row.note}" for row in edits if row.note))
-    return f"{n} faces that lack the attribute. " + " ".join(f"{note}." for note in notes)
+    return " ".join([f"{n} faces that lack the attribute.", *notes])
 
 
 def _model_cell(results: Comparison, name: str) -> Cell:
