@@ -1,7 +1,7 @@
 """Compare models: how well an attribute is read in the latents, and how well it is edited there.
 
 run.py           compare(): everything below, in order; resumes
-results.py       what is found, as plain values, and its files
+results.py       what is found, as plain values; storage.py makes files of them
 subjects.py      which folders hold models; their pictures and directions
 latents.py       latents of image sets and of samples
 separability.py  Table 1: reading an attribute; table.py measures it for all models

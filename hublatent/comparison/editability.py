@@ -108,7 +108,7 @@ def measure(
         name: np.concatenate([getattr(part, name) for part in parts])
         for name in ("probabilities", "logits", "distance", "similarity", "steps")
     }
-    realism = None if support is None else np.concatenate([p.realism for p in parts])  # type: ignore[misc]
+    realism = None if support is None else np.concatenate([p.realism for p in parts])
     return Strips(np.array(strengths), realism=realism, **joined)
 
 

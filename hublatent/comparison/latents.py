@@ -212,6 +212,6 @@ def _cached(path: Path, compute: Callable[[], dict[str, np.ndarray]]) -> dict[st
     if not path.is_file():
         arrays = compute()
         with atomic_path(path) as temporary, temporary.open("wb") as file:
-            np.savez(file, **arrays)
+            np.savez(file, **arrays)  # type: ignore[arg-type]  # numpy types its keywords as bool
     with np.load(path, allow_pickle=False) as stored:
         return dict(stored)

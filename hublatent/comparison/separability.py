@@ -8,12 +8,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 import torch
 
 from hublatent.checkpoint import init_parameters
 from hublatent.comparison.results import Pair, PaperRow, Separability
+from hublatent.direction import Score
 from hublatent.discovery import N_FOLDS, LabelledLatents, check_attribute
 from hublatent.methods import METHODS, Examples, Population
 from hublatent.model import LatentModel
@@ -131,7 +133,7 @@ def separability(
     held_out = hold_out(data, attribute, method, seed=seed)
     cosines = held_out.rows @ held_out.rows.T
     stability = float(cosines[np.triu_indices(len(cosines), 1)].mean())
-    curve = ()
+    curve: tuple[tuple[int, Score], ...] = ()
     if method == PAPER_METHOD:
         curve = tuple(_learning_curve(data, attribute, held_out, seed))
     row = _row(model, attribute, image_set, method, held_out, stability, seed)
@@ -150,7 +152,7 @@ def majority(data: LabelledLatents, attribute: str, image_set: str, seed: int) -
 def _row(
     model: str, attribute: str, image_set: str, method: str, held_out: HeldOut,
     stability: float | None, seed: int,
-) -> dict:  # fmt: skip
+) -> dict[str, Any]:  # fmt: skip
     decision = held_out.decision
     scores = classification_scores(
         held_out.labels, decision > 0, decision, held_out.identities, seed
@@ -168,7 +170,7 @@ def _row(
 
 def _learning_curve(
     data: LabelledLatents, attribute: str, full: HeldOut, seed: int
-) -> Iterator[tuple[int, object]]:
+) -> Iterator[tuple[int, Score]]:
     n_full = len(full.labels) * (N_FOLDS - 1) // N_FOLDS
     for n in (*(n for n in CURVE_SIZES if n < n_full), n_full):
         part = full if n == n_full else hold_out(data, attribute, seed=seed, n_labelled=n)
