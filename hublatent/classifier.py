@@ -30,9 +30,10 @@ EPSILON = 1e-8
 class AttributeClassifier(nn.Module, HubModel):
     """A small residual network (He et al. 2015, arXiv:1512.03385) with one logit per attribute.
 
-    The stem halves the image; stage i of four has width * 2**i channels, each but the first
-    halves again. What is left is averaged, each channel with weights of its own. Images of another
-    size than its own are resized first (bilinear, antialiased), so gradients flow to any size.
+    The stem looks at every pixel, then halves the image; stage i of four has width * 2**i channels,
+    each but the first halves again. What is left is averaged, each channel with weights of its own.
+    Images of another size than its own are resized first (bilinear, antialiased), so gradients flow
+    to any size.
 
     Args:
         image_size: height and width that the network sees, in pixels; divisible by 16.
@@ -50,7 +51,7 @@ class AttributeClassifier(nn.Module, HubModel):
         self,
         image_size: int = 64,
         channels: int = 3,
-        width: int = 40,
+        width: int = 36,
         n_blocks: int = 1,
         dropout: float = 0.2,
         attributes: str = CELEBA_ATTRIBUTES,
@@ -72,11 +73,9 @@ class AttributeClassifier(nn.Module, HubModel):
         self.attributes = attributes
         self.attribute_names = names
         widths = [width * 2**i for i in range(N_STAGES)]
-        self.stem = nn.Sequential(
-            nn.Conv2d(channels, width, 3, 2, 1, bias=False),
-            nn.BatchNorm2d(width),
-            nn.ReLU(inplace=True),
-        )
+        # Frames of spectacles are about a pixel thin: something has to look before images shrink.
+        first = max(width // 2, 1)
+        self.stem = nn.Sequential(*_convolution(channels, first, 1), *_convolution(first, width, 2))
         strides = (1, 2, 2, 2)
         self.stages = nn.ModuleList(
             _stage(a, b, stride, n_blocks)
@@ -180,9 +179,7 @@ class _Block(nn.Module):
     def __init__(self, n_in: int, n_out: int, stride: int) -> None:
         super().__init__()
         self.main = nn.Sequential(
-            nn.Conv2d(n_in, n_out, 3, stride, 1, bias=False),
-            nn.BatchNorm2d(n_out),
-            nn.ReLU(inplace=True),
+            *_convolution(n_in, n_out, stride),
             nn.Conv2d(n_out, n_out, 3, 1, 1, bias=False),
             nn.BatchNorm2d(n_out),
         )
@@ -225,6 +222,16 @@ def join_names(names: Iterable[str]) -> str:
     joined = ",".join(names)
     split_names(joined)
     return joined
+
+
+def _convolution(n_in: int, n_out: int, stride: int) -> tuple[nn.Module, ...]:
+    """Convolve, normalise, rectify; an even kernel where the stride is 2, so no side is nearer."""
+    kernel = 3 if stride == 1 else 2 * stride
+    return (
+        nn.Conv2d(n_in, n_out, kernel, stride, 1, bias=False),
+        nn.BatchNorm2d(n_out),
+        nn.ReLU(inplace=True),
+    )
 
 
 def _stage(n_in: int, n_out: int, stride: int, n_blocks: int) -> nn.Sequential:

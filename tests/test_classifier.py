@@ -91,13 +91,14 @@ def test_index() -> None:
 
 
 def test_parameter_count() -> None:
-    # Convolutions 3x3 without bias, two numbers per normalised channel, an average over 4x4
-    # positions, a linear head with bias.
-    widths = [40, 80, 160, 320]
-    expected = 27 * 40 + 2 * 40 + 2 * (9 * 40 * 40 + 2 * 40) + 320 * (16 + 40) + 40
+    # Convolutions 3x3, or 4x4 where they halve the image, without bias; two numbers per normalised
+    # channel; an average over 4x4 positions; a linear head with bias.
+    widths = [36, 72, 144, 288]
+    stem = 27 * 18 + 2 * 18 + 16 * 18 * 36 + 2 * 36
+    expected = stem + 2 * (9 * 36 * 36 + 2 * 36) + 288 * (16 + 40) + 40
     for n_in, n_out in pairwise(widths):
-        expected += 9 * n_in * n_out + 9 * n_out**2 + n_in * n_out + 6 * n_out
-    assert parameter_count(AttributeClassifier()) == expected == 1_933_040
+        expected += 16 * n_in * n_out + 9 * n_out**2 + n_in * n_out + 6 * n_out
+    assert parameter_count(AttributeClassifier()) == expected == 1_958_746
 
 
 @pytest.mark.parametrize("size", [8, 16, 23, 64])

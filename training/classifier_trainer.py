@@ -50,12 +50,12 @@ class ClassifierRecipe:
     """
 
     image_size: int = 64
-    width: int = 40
+    width: int = 36
     n_blocks: int = 1
     dropout: float = 0.2
     distortion: Annotated[Distortion, tyro.conf.arg(name="")] = field(default_factory=Distortion)
-    mixup: float = 0.5
-    epochs: int = 24
+    mixup: float = 0.2
+    epochs: int = 20
     batch_size: int = 32
     learning_rate: float = 3e-3
     weight_decay: float = 0.1

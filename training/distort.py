@@ -29,7 +29,7 @@ class Distortion:
     shift: float = 0.06
     scale: float = 0.1
     blur: float = 0.03
-    blur_share: float = 0.5
+    blur_share: float = 0.2
     noise: float = 0.0
     brightness: float = 0.2
     contrast: float = 0.3

@@ -49,10 +49,10 @@ RECIPES: dict[str, ClassifierRecipe] = {
     "attributes-celeba": ClassifierRecipe(),
     # Another seed, width, dropout and variation, so that it does not share the other's mistakes.
     "judge-celeba": ClassifierRecipe(
-        width=36,
+        width=40,
         dropout=0.3,
         distortion=Distortion(
-            shift=0.08, scale=0.15, blur=0.04, blur_share=0.7, noise=0.15, contrast=0.5
+            shift=0.08, scale=0.12, blur=0.04, blur_share=0.3, noise=0.1, contrast=0.5
         ),
         mixup=0.3,
         seed=1_234,
