@@ -192,7 +192,7 @@ def test_gradient_with_respect_to_images(size: int, output: str) -> None:
         found = getattr(model, output)(y)
         maps = [m.flatten(1) for m in (found if isinstance(found, list) else [found])]
         flat = torch.cat(maps, dim=1)
-        return flat @ torch.linspace(-1, 1, flat.shape[1])  # (n,)
+        return flat @ torch.linspace(-30, 30, flat.shape[1])  # (n,)
 
     (gradients,) = torch.autograd.grad(values(x).sum(), x)
     integral = float((gradients * (end - start)).sum() / n)
