@@ -25,15 +25,18 @@ def known_judge() -> AttributeClassifier:
 
     Brightness is the mean of all pixels, greenness the mean of green - (red + blue) / 2.
     """
-    judge = AttributeClassifier(SIZE, width=2, dropout=0.0, attributes=",".join(ATTRIBUTES)).eval()
+    judge = AttributeClassifier(SIZE, width=4, dropout=0.0, attributes=",".join(ATTRIBUTES)).eval()
     for name, parameter in judge.named_parameters():
         if "main" in name:
             parameter.zero_()  # each block only passes its input on
-    convolution, norm = judge.stem[0], judge.stem[1]
-    convolution.weight.zero_()
-    convolution.weight[0, :, 1, 1] = 1 / 3
-    convolution.weight[1, :, 1, 1] = torch.tensor([-0.5, 1.0, -0.5])
+    look, norm, _, halve, *_ = judge.stem
+    look.weight.zero_()
+    look.weight[0, :, 1, 1] = 1 / 3
+    look.weight[1, :, 1, 1] = torch.tensor([-0.5, 1.0, -0.5])
     norm.bias.fill_(2.0)  # above the kink of the ReLU
+    halve.weight.zero_()
+    for i in range(2):
+        halve.weight[i, i, 1:3, 1:3] = 1 / 4
     for stage in judge.stages:
         for module in stage[0].shortcut:
             if isinstance(module, torch.nn.Conv2d):
