@@ -106,6 +106,9 @@ class LatentModel(nn.Module, HubModel):
 
         Returns:
             Latents (n, *latent_shape), on the model's device.
+
+        Raises:
+            HublatentError: the latent statistics are damaged.
         """
         noise = torch.randn(n, self.latent_mean.numel(), generator=generator, dtype=torch.float64)
         covariance = self.latent_covariance.double().cpu()
@@ -113,7 +116,12 @@ class LatentModel(nn.Module, HubModel):
         ridge = (
             1e-6 * covariance.diagonal().mean() * torch.eye(len(covariance), dtype=torch.float64)
         )
-        factor = torch.linalg.cholesky(covariance + ridge)
+        factor, failure = torch.linalg.cholesky_ex(covariance + ridge)
+        if failure:
+            raise HublatentError(
+                f"This {type(self).__name__}'s latent_covariance is no covariance (not positive "
+                "definite), so nothing can be drawn from it; the checkpoint is damaged."
+            )
         latents = self.latent_mean.double().cpu() + noise @ factor.T
         return latents.to(self.latent_mean).reshape(n, *self.latent_shape)
 

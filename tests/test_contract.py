@@ -122,6 +122,13 @@ def test_samples_have_the_latent_statistics(model: LatentModel) -> None:
     assert difference.max() < 3 * allowed
 
 
+def test_damaged_statistics_are_refused_when_sampled() -> None:
+    model = hublatent.VAE(**VAE_CONFIG)
+    model.latent_covariance.neg_()
+    with pytest.raises(HublatentError, match="no covariance"):
+        model.sample_latents(2)
+
+
 def test_a_folder_gives_the_model_back_bit_by_bit(model: LatentModel, tmp_path: Path) -> None:
     model.save_pretrained(tmp_path)
     for loaded in (hublatent.load(tmp_path), type(model).from_pretrained(tmp_path)):
