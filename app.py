@@ -28,7 +28,7 @@ from hublatent.webpage import CSS, DOWNLOAD_JS, LINK_JS, MOVE_JS
 
 CARDS = Path(__file__).resolve().parent / "model_cards"
 CLASSIFIER = CARDS / "attributes-celeba"
-# A slow event waits for its like; more than so many waiting in all are turned away.
+# Of events of one kind so many run at once, the others wait; more in all are turned away.
 N_AT_ONCE, MAX_WAITING = 2, 200
 
 
@@ -147,22 +147,24 @@ def _connect(app: gr.Blocks, do: Callbacks, c: SimpleNamespace) -> None:
     controls = [c.models, c.attribute, c.method, c.hold, c.strength, c.layers]
     views = [c.results, c.query, c.waiting]
     offers = [c.attribute, c.method, c.hold, c.source, c.layers]
-    private: dict[str, Any] = {"api_visibility": "private"}
-    latest = {"trigger_mode": "always_last", "show_progress": "hidden", **private}
+    private: dict[str, Any] = {"api_visibility": "private", "concurrency_id": "page"}
+    # A slow download of one visitor's model does not stop the others' sliders.
+    opening = {**private, "concurrency_id": "opening"}
+    latest = {"trigger_mode": "always_last", "show_progress": "hidden"}
     app.load(
         do.restore, None,
-        [c.models, *offers, c.seed, c.samples, c.strength, c.face, *views], **private,
+        [c.models, *offers, c.seed, c.samples, c.strength, c.face, *views], **opening,
     )  # fmt: skip
     # At home without the queue's two requests per move; strangers take turns.
     c.strength.input(
         do.slide, [c.face, *controls], [c.moves, c.query], queue=not do.shelf.limits.local_paths,
-        **latest,
+        **latest, **private,
     ).then(None, c.moves, None, js=MOVE_JS)  # fmt: skip
     for control in (c.attribute, c.method, c.hold, c.layers):
-        control.input(do.redraw, [c.face, *controls], views, **latest)
+        control.input(do.redraw, [c.face, *controls], views, **latest, **private)
     c.models.input(
         do.change_models, [c.face, c.source, c.seed, *controls],
-        [*offers, c.samples, c.face, *views], **latest,
+        [*offers, c.samples, c.face, *views], **latest, **opening,
     )  # fmt: skip
     c.source.input(
         do.change_source, [c.source, c.seed, *controls], [c.samples, c.upload, c.face, *views],
@@ -173,18 +175,19 @@ def _connect(app: gr.Blocks, do: Callbacks, c: SimpleNamespace) -> None:
     )
     gr.on(
         [c.seed.input, c.upload.clear], do.change_seed, [c.source, c.seed, *controls],
-        [c.upload, c.face, *views], **latest,
+        [c.upload, c.face, *views], **latest, **private,
     )  # fmt: skip
     c.upload.upload(do.upload, [c.upload, *controls], [c.face, *views], **private)
     c.waiting.change(
         do.project, [c.face, c.waiting, *controls], c.found, show_progress_on=c.waiting,
-        trigger_mode="always_last", concurrency_limit=1, **private,
+        trigger_mode="always_last", concurrency_limit=1,
+        **{**private, "concurrency_id": "projection"},
     )  # fmt: skip
-    c.found.change(do.redraw, [c.face, *controls], views, **latest)
+    c.found.change(do.redraw, [c.face, *controls], views, **latest, **private)
     c.download.click(do.download, [c.face, *controls], c.file, **private).then(
         None, c.file, None, js=DOWNLOAD_JS
     )
-    c.query.change(None, c.query, c.link, js=LINK_JS, **private)
+    c.query.change(None, c.query, c.link, js=LINK_JS, api_visibility="private")
     _add_api(do, [c.upload, c.source, c.seed, *controls])
 
 

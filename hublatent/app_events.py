@@ -131,7 +131,7 @@ class Callbacks:
 
     @warn_user
     def project(
-        self, face: Face | None, waiting: str, *values: Any, progress: Any = NO_PROGRESS
+        self, face: Face | None, waiting: str, progress: Any = NO_PROGRESS, *values: Any
     ) -> str:
         """Find the face in the models that wait for it; the answer asks for a redraw."""
         if face is None or not waiting:

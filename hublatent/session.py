@@ -290,7 +290,7 @@ def _edited_row(opened: OpenModel, face: Face, request: EditRequest) -> Row:
     if known and reader.layers == direction.layers:  # other layers would not move the reading
         before, after = (float(probability(z, reader)) for z in (latents, moved))
     raw = float(to_raw(latents, direction, request.strength))
-    key = f"{opened.fingerprint[:16]} {face.key} {wanted}"
+    key = f"{opened.name} {opened.fingerprint[:16]} {face.key} {wanted}"
     return Row(opened.name, key, "", False, still, edited, difference, change, raw, before, after)
 
 

@@ -15,13 +15,10 @@ from typing import Any
 from hublatent.figures import data_uri, fit, grid, strip
 from hublatent.session import MAX_STRENGTH, STRIP_STRENGTHS, EditRequest, Row, Still
 
-# Smallest and largest width at which pictures are sent; the browser shows them larger.
-INPUT_SIDES, EDITED_SIDES, DIFFERENCE_SIDES, FRAME_SIDES = (
-    (64, 256),
-    (128, 512),
-    (64, 128),
-    (64, 128),
-)
+# Smallest and largest width at which pictures are sent; the browser shows them larger. What the
+# slider moves is sent as the models draw it: an enlarged picture would take three times as long.
+INPUT_SIDES = FRAME_SIDES = (64, 256)
+EDITED_SIDES, DIFFERENCE_SIDES = (64, 512), (32, 128)
 DOWNLOAD_SIDE = 128
 # Replaces the address without a new entry in the history; browsers limit how often that may be.
 LINK_JS = """(query) => {
@@ -77,7 +74,7 @@ CSS = """
 .hl-difference img { width: 96px; flex: none; }
 .hl-ticks { display: grid; grid-template-columns: repeat(7, 1fr); text-align: center; }
 #waiting .hl-pending { border-left: 3px solid var(--color-accent); padding: 6px 10px; margin: 0;
-  min-height: 64px; }
+  min-height: 110px; }
 #waiting:not(:has(.hl-pending)) { display: none; }
 @media (max-width: 700px) {
   .hl-pictures { grid-template: "inputs edited" "strip strip" "difference difference"

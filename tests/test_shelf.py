@@ -161,3 +161,17 @@ def test_strangers_read_no_path_of_the_machine(folder: Path, tmp_path: Path) -> 
     assert public.tell(HublatentError("'/home/me/.cache/x/config.json' is bad, ~/a/b too")) == (
         "'config.json' is bad, b too"
     )
+
+
+def test_in_public_every_event_waits_in_a_bounded_queue(shelf: ModelShelf) -> None:
+    app = pytest.importorskip("app")
+    blocks = app.build_app(shelf)
+    events = [f for f in blocks.fns.values() if f.fn is not None]
+    assert all(event.queue for event in events)
+    assert {e.concurrency_id for e in events if e.name != "edit"} == {
+        "page", "opening", "projection",
+    }  # fmt: skip
+    assert blocks._queue.max_size == app.MAX_WAITING
+    assert blocks._queue.default_concurrency_limit == app.N_AT_ONCE
+    assert [e.concurrency_limit for e in events if e.name == "project"] == [1]
+    assert blocks.analytics_enabled is False
