@@ -21,7 +21,7 @@ from hublatent.comparison.ranking import (
     sign,
 )
 from hublatent.comparison.results import SAMPLES, TEST, Comparison, Edits
-from hublatent.comparison.words import inline, interval, listed, percent, readable, sigmas
+from hublatent.comparison.words import counted, inline, interval, listed, percent, readable, sigmas
 
 SMALL_NUMBERS = ["none", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
 
@@ -99,8 +99,8 @@ def _on_projected(results: Comparison, known: Mapping[str, Ranking]) -> list[str
         if signs:
             sentences.append(
                 f"{model.name}, read on the projected faces only, is clearly worse there on "
-                f"{signs.count(1)} attributes and clearly better on {signs.count(-1)}, of "
-                f"{len(signs)}."
+                f"{signs.count(1)} of {counted(len(signs), 'attribute')} and clearly better on "
+                f"{signs.count(-1)}."
             )
     return sentences
 
