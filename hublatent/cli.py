@@ -168,7 +168,7 @@ def compare(
     Args:
         folders: of models; others are passed over.
         data: folder or Hub dataset of labelled faces.
-        out: the folder to write results.json and the tables to.
+        out: the folder to write the report, results.json and the tables to.
         attributes: what to compare.
         judge: folder or Hub id of the classifier that judges edits, and does nothing else.
         methods: how directions are found; by default every way there is.
@@ -184,7 +184,7 @@ def compare(
     found = comparison.compare(
         folders, data, out, attributes=attributes, judge=judge,
         methods=tuple(METHODS) if methods is None else methods, n_faces=faces,
-        projected=projected, seed=seed, cache=cache,
+        projected=projected, seed=seed, cache=cache, report=True,
     )  # fmt: skip
     for problem in found.problems:
         print(f"{problem.model}, {problem.attribute}: {problem.text}")

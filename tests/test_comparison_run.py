@@ -225,7 +225,14 @@ def test_the_command_line_says_what_it_did(folders, data, tmp_path, capsys):
     cli.main([*words, "--methods", "svm", "--faces", "4", "--cache", str(cache)])
     said = capsys.readouterr().out
     assert "passed over" in said and "notes: no model." in said
-    assert f"{tmp_path}: 5 rows of scores, 1 of edits" in said or "1 of edits" in said
+    assert f"{tmp_path}: 3 rows of scores, 1 of edits" in said  # with the majority's
+    written = {path.name for path in tmp_path.iterdir()}
+    assert {"report.md", "index.html", "strips-linear-Bright-svm.png"} <= written
+    # Edits of real people, and what is kept to go on, stay out of a repository.
+    hidden = {path.name for path in (tmp_path / "real-faces").iterdir()}
+    assert hidden == {".gitignore", "strips-linear-Bright-svm.png", "grid-linear-Bright-svm.png"}
+    assert (tmp_path / "real-faces/.gitignore").read_text() == "*\n"
+    assert (tmp_path / ".parts/.gitignore").read_text() == "*\n"
     with pytest.raises(SystemExit) as stop:
         cli.main([*words, "--methods", "svn", "--cache", str(cache)])
     assert stop.value.code == 2

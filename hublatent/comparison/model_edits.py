@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from functools import cached_property
 
@@ -25,12 +25,23 @@ from hublatent.comparison.results import (
 )
 from hublatent.comparison.separability import PAPER_METHOD
 from hublatent.comparison.setting import Setting
+from hublatent.comparison.strips import (
+    N_GRID_COLUMNS,
+    OWN_SAMPLES,
+    Picture,
+    before_and_after,
+    edit_strips,
+)
 from hublatent.comparison.subjects import Found, gather_directions
 from hublatent.errors import DataError
 
 N_REFERENCE = 200  # wearers, and as many others, at most
 MIN_REFERENCE = 20
 COSINE_METHODS = (PAPER_METHOD, "joint")
+PICTURED_METHODS = (PAPER_METHOD, "joint")
+N_STRIPS = 6
+N_GRID = N_GRID_COLUMNS**2  # the paper's Figs. 4 and 5
+SOURCES = {SAMPLES: OWN_SAMPLES, TEST: "real test faces"}
 
 FoundDirections = Mapping[tuple[str, str], Found]
 Reference = tuple[judging.Support, float]
@@ -52,6 +63,7 @@ class ModelEdits:
         self._setting = setting
         self._subject = subject
         self._references: dict[str, Reference | None] = {}
+        self._found: FoundDirections = {}
         self.face_names: dict[str, tuple[str, ...]] = {}
         self.edits: list[Edits] = []
         self.null_bands: list[NullBand] = []
@@ -67,6 +79,7 @@ class ModelEdits:
         found, self.problems = gather_directions(
             subject, setting.attributes, setting.methods, setting.seed
         )
+        self._found = found
         directions = {key: f.direction for key, f in found.items()}
         self.cosines = spaces.cosines(directions, subject.name, COSINE_METHODS)
         for attribute in setting.attributes:
@@ -82,6 +95,28 @@ class ModelEdits:
             ),
             setting.holes_cost(),
         )
+
+    def pictures(self, kind: str) -> Iterator[Picture]:
+        """Strips and grids of edited faces of one kind, after `measure`.
+
+        Args:
+            kind: SAMPLES, which may be published, or TEST, which may not.
+        """
+        subject = self._subject
+        if kind == TEST and not subject.has_latents:
+            return
+        for attribute in self._setting.attributes:
+            faces = self._faces(attribute, kind)
+            for method in PICTURED_METHODS:
+                if (attribute, method) not in self._found or not len(faces):
+                    continue
+                direction = self._found[attribute, method].direction
+                latents = to_tensor(faces.latents)
+                for draw, n in ((edit_strips, N_STRIPS), (before_and_after, N_GRID)):
+                    yield draw(
+                        subject.model, direction, latents[:n],
+                        name=subject.name, source=SOURCES[kind],
+                    )  # fmt: skip
 
     @cached_property
     def _pool(self) -> Pool:

@@ -12,12 +12,13 @@ from hublatent.comparison import separability as separation
 from hublatent.comparison.latents import Subject
 from hublatent.comparison.model_edits import ModelEdits
 from hublatent.comparison.parts import Parts
-from hublatent.comparison.results import Comparison, Data, Judge, Model, Problem
+from hublatent.comparison.results import SAMPLES, TEST, Comparison, Data, Judge, Model, Problem
 from hublatent.comparison.setting import Setting
 from hublatent.comparison.subjects import FOUND_HERE, Datasets, find_subjects, folder_name
 from hublatent.comparison.table import Table
 from hublatent.data import FaceDataset
 from hublatent.errors import DataError, unknown_name
+from hublatent.files import atomic_path, write_text
 from hublatent.methods import METHODS
 from hublatent.model import weights_digest
 
@@ -25,6 +26,7 @@ DEFAULT_ATTRIBUTES = ("Eyeglasses", "Smiling", "Male")
 DEFAULT_JUDGE = "model_cards/judge-celeba"
 N_FACES = 200
 PARTS_FOLDER = ".parts"
+REAL_FACES_FOLDER = "real-faces"
 
 
 def compare(
@@ -39,6 +41,7 @@ def compare(
     projected: Sequence[str | Path] = (),
     seed: int = 0,
     cache: str | Path | None = None,
+    report: bool = False,
     progress: bool = True,
 ) -> Comparison:
     """Measure how well attributes are read and edited in the latent spaces of models.
@@ -56,6 +59,8 @@ def compare(
         projected: folders of projected pictures, for models without an encoder.
         seed: of every draw.
         cache: folder of the decoded pictures.
+        report: write report.md, index.html and figures too; edits of real people go to
+            out/real-faces, which Git ignores.
         progress: whether to show progress bars.
 
     Returns:
@@ -75,6 +80,7 @@ def compare(
         pictures.label(attribute)  # an unknown name is refused before anything is measured
         loaded.index(attribute)
     parts_folder = Path(out) / PARTS_FOLDER
+    _keep_out_of_git(parts_folder)
     subjects = find_subjects(
         [Path(f) for f in folders], [Path(p) for p in projected], datasets, parts_folder
     )
@@ -92,20 +98,43 @@ def compare(
             parts=parts,
         )
         command = _command(folders, data, out, judge, projected, setting)
-        comparison = _measure(setting, subjects, pictures, command)
+        drawn = [ModelEdits(setting, subject) for subject in subjects]
+        comparison = _measure(setting, subjects, drawn, pictures, command)
     comparison.save(out)
+    if report:
+        _report(comparison, drawn, Path(out))
     return comparison
 
 
+def _report(comparison: Comparison, drawn: Sequence[ModelEdits], out: Path) -> None:
+    """The report with edited samples, and beside it pictures that only its reader may see."""
+    from hublatent.comparison.report import write_report
+
+    write_report(comparison, out, [p for each in drawn for p in each.pictures(SAMPLES)])
+    for each in drawn:
+        for picture in each.pictures(TEST):
+            path = out / REAL_FACES_FOLDER / f"{picture.name}.png"
+            with atomic_path(path) as temporary:
+                picture.image.save(temporary, format="PNG")
+    _keep_out_of_git(out / REAL_FACES_FOLDER)
+
+
+def _keep_out_of_git(folder: Path) -> None:
+    write_text(folder / ".gitignore", "*\n")
+
+
 def _measure(
-    setting: Setting, subjects: Sequence[Subject], pictures: FaceDataset, command: str
+    setting: Setting,
+    subjects: Sequence[Subject],
+    drawn: Sequence[ModelEdits],
+    pictures: FaceDataset,
+    command: str,
 ) -> Comparison:
     setting.parts.expect(sum(setting.cost(subject) for subject in subjects))
     judge = _judge(setting, pictures)
     fresh = _random_encoder(subjects, setting.seed)
     table = Table(setting, subjects if fresh is None else [*subjects, fresh])
     table.measure()
-    drawn = [ModelEdits(setting, subject) for subject in subjects]
     for each in drawn:
         each.measure()
     problems = [*table.problems, *(x for each in drawn for x in each.problems)]
