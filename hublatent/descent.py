@@ -40,9 +40,9 @@ class DescentSettings:
     Attributes:
         n_steps: at most so many steps per image.
         n_candidates: samples of the model that compete, with the mean latent, as the start.
-        learning_rate: Adam's largest rate.
-        latent_noise: standard deviation of noise on the code in every step, which makes for
-            codes whose neighbours look alike.
+        learning_rate: Adam's largest rate, in units of the spread of the model's latents.
+        latent_noise: standard deviation of noise on the code in every step, in the same units; it
+            makes for codes whose neighbours look alike.
         shrinking_noise: the same, shrinking to 0 over three quarters of the steps.
         optimize_noise: whether noise maps are fitted beside the code, so that the code need not
             explain what is noise.
@@ -122,9 +122,9 @@ class Descent:
         n, device = len(starts), starts.device
         self.generators = [torch.Generator().manual_seed(seed) for seed in seeds]
         self.offsets = torch.zeros_like(starts).requires_grad_()  # in units of the spread
-        own = model.noise_maps() if settings.optimize_noise else []
+        self.own_maps = [m.detach() for m in model.noise_maps()] if settings.optimize_noise else []
         self.noise_maps = [
-            m.detach().expand(n, 1, *m.shape).clone().requires_grad_() for m in own
+            m.expand(n, 1, *m.shape).clone().requires_grad_() for m in self.own_maps
         ]  # (b, 1, H, W) each
         self.optimizer = torch.optim.Adam(
             [{"params": [m], "share": share} for m, share in self._variables()]
@@ -197,10 +197,15 @@ class Descent:
 
     @torch.no_grad()
     def normalize_noise(self) -> None:
-        """Give each noise map mean 0 and variance 1 (Karras et al. 2020, appendix D)."""
-        for maps in self.noise_maps:
+        """Keep each noise map's mean and variance (Karras et al. 2020, appendix D).
+
+        They stay those of the model's own map rather than become exactly 0 and 1: the smallest
+        maps are far from that, and the code has to suit the model's own ones.
+        """
+        for maps, own in zip(self.noise_maps, self.own_maps, strict=True):
             maps -= maps.mean(dim=(2, 3), keepdim=True)
-            maps *= (maps.square().mean(dim=(2, 3), keepdim=True) + 1e-12).rsqrt()
+            maps *= own.std() / (maps.std(dim=(2, 3), keepdim=True) + 1e-8)
+            maps += own.mean()
 
     def converged(self, step: int, active: Tensor) -> Tensor:
         """Which active images (a,) have not improved for a while."""

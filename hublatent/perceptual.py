@@ -82,8 +82,8 @@ def load_classifier(
         checkout = Path(__file__).resolve().parent.parent / DEFAULT_CLASSIFIER
         if not checkout.is_dir():
             raise HublatentError(
-                f"The perceptual loss compares a classifier's feature maps, and {source} is not "
-                "here. Name an attribute classifier's folder or Hub id with --classifier, or "
+                f"To project pictures, a classifier's feature maps are compared, and {source} is "
+                "not here. Name an attribute classifier's folder or Hub id with --classifier, or "
                 "choose --perceptual lpips."
             )
         source = str(checkout)
