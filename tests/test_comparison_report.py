@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 
 from hublatent.comparison.claims import examine_claims
 from hublatent.comparison.conclusion import answer, answer_paragraphs
@@ -481,7 +481,7 @@ def small(results: Comparison) -> Comparison:
 @pytest.fixture(scope="module")
 def report(small: Comparison, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("report")
-    picture = Picture("strips-mine", Image.new("RGB", (40, 20), "red"), "Eyeglasses: a strip.")
+    picture = Picture("strips-mine", "A strip", Image.new("RGB", (40, 20), "red"), "It is red.")
     write_report(small, folder, [picture])
     return folder
 
@@ -612,6 +612,22 @@ def test_the_grids_before_and_after_keep_each_face_in_its_place() -> None:
     moved = before_and_after(model, direction, latents, name="tiny", strength=4.0)
     assert "+4σ" in moved.caption and moved.name == "grid-tiny-Smiling-svm"
     assert list(moved.image.getdata()) != list(made.image.getdata())
+
+
+def test_labels_inside_pictures_keep_to_what_the_font_has() -> None:
+    model = tiny_vae()
+    direction = random_directions(model)["Smiling", "svm"]
+    font, drawn = ImageFont.load_default(FONT_SIZE), []
+    with pytest.MonkeyPatch.context() as patch:
+        draw = ImageDraw.ImageDraw.text
+        patch.setattr(
+            ImageDraw.ImageDraw, "text", lambda *a, **k: (drawn.append(a[2]), draw(*a, **k))[1]
+        )
+        edit_strips(model, direction, torch.zeros(1, 8), name="tiny")
+        before_and_after(model, direction, torch.zeros(1, 8), name="tiny")
+    missing = bytes(font.getmask("\uffff"))
+    letters = set("".join(drawn)) - {" "}
+    assert letters and not [x for x in letters if bytes(font.getmask(x)) == missing]
 
 
 def test_strips_without_latents_are_refused() -> None:

@@ -70,11 +70,10 @@ def _figures(results: Comparison, pictures: Sequence[Picture]) -> list[dict[str,
     for picture in pictures:
         buffer = io.BytesIO()
         picture.image.save(buffer, format="PNG", optimize=True)
-        title = picture.caption.split(":")[0]
         figures.append(
             {
                 "name": picture.name,
-                "title": title,
+                "title": picture.title,
                 "caption": picture.caption,
                 "png": buffer.getvalue(),
             }

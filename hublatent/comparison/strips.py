@@ -37,11 +37,13 @@ class Picture:
 
     Attributes:
         name: for a file, without its ending.
+        title: a few words.
         image: RGB.
         caption: what it shows, strengths included.
     """
 
     name: str
+    title: str
     image: Image.Image
     caption: str
 
@@ -81,13 +83,15 @@ def edit_strips(
     ]
     labels = [""] * len(rows) if row_labels is None else list(row_labels)
     title = f"{direction.attribute} along {direction.method}" + (f", {name}" if name else "")
-    sheet = figures.grid(rows, labels, [sigmas(s) for s in strengths], title)
+    sheet = figures.grid(
+        rows, labels, [_label(s) for s in strengths], f"{title} (standard deviations)"
+    )
     caption = (
         f"{direction.attribute} along the {direction.method} direction{_of(name)}: "
         f"{_rows(len(rows))} of {source}, at {', '.join(map(sigmas, strengths))} "
         "(standard deviations of the coordinate; 0 is unedited)."
     )
-    return Picture(_file("strips", name, direction), sheet, caption)
+    return Picture(_file("strips", name, direction), title, sheet, caption)
 
 
 def before_and_after(
@@ -121,15 +125,18 @@ def before_and_after(
     before = _mosaic(_draw(model, latents, GRID_SIDE), columns)
     after = _mosaic(_draw(model, edit(latents, direction, strength), GRID_SIDE), columns)
     image = _side_by_side(
-        [before, after], ["unedited", f"{direction.attribute} at {sigmas(strength)}"]
+        [before, after],
+        ["unedited", f"{direction.attribute} at {_label(strength)} standard deviations"],
     )
     n_rows = -(-len(latents) // columns)
+    model_words = f"{name}: " if name else ""
     caption = (
-        f"{columns}x{n_rows} {source}{_of(name)}: unedited on the left; on the right each in the "
+        f"{model_words}{columns}x{n_rows} {source}, unedited on the left; on the right each in the "
         f"same place, moved {sigmas(strength)} along the {direction.method} direction of "
         f"{direction.attribute}."
     )
-    return Picture(_file("grid", name, direction), image, caption)
+    title = f"{direction.attribute} before and after" + (f", {name}" if name else "")
+    return Picture(_file("grid", name, direction), title, image, caption)
 
 
 def _draw(model: LatentModel, latents: Tensor, side: int) -> list[Image.Image]:
@@ -179,6 +186,11 @@ def _check_some(latents: Tensor, strengths: Sequence[float]) -> None:
             f"Pictures of edits need at least one latent and one strength; given: {len(latents)} "
             f"latents and {len(strengths)} strengths."
         )
+
+
+def _label(strength: float) -> str:
+    """A strength inside a picture, whose font has neither a sigma nor a minus sign."""
+    return f"{strength:+g}" if strength else "0"
 
 
 def _of(name: str) -> str:
