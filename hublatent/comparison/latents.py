@@ -202,9 +202,16 @@ def to_tensor(latents: Latents) -> Tensor:
 
 
 def face_kinds(subject: Subject, samples_too: bool) -> tuple[str, ...]:
-    """Which faces of a subject are edited."""
-    kinds = (TEST,) if subject.has_latents else ()
-    return (*kinds, SAMPLES) if samples_too or not subject.has_latents else kinds
+    """Which faces of a subject are edited.
+
+    Args:
+        subject: the model.
+        samples_too: whether a model with an encoder edits its own samples too.
+    """
+    test = (TEST,) if subject.has_latents else ()
+    # The paper edits samples of the model without an encoder.
+    samples = (SAMPLES,) if samples_too or not subject.model.has_encoder else ()
+    return (*test, *samples)
 
 
 def _cached(path: Path, compute: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:

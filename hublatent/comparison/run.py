@@ -94,7 +94,7 @@ def compare(
             methods=methods,
             n_faces=n_faces,
             seed=seed,
-            samples_too=any(not s.model.has_encoder for s in subjects),
+            samples_too=any(not s.has_latents for s in subjects),
             parts=parts,
         )
         command = _command(folders, data, out, judge, projected, setting)

@@ -25,8 +25,8 @@ class Setting:
         attributes, methods: what is compared.
         n_faces: how many faces are edited.
         seed: of every draw.
-        samples_too: whether models with an encoder edit their own samples too, because others can
-            edit nothing else.
+        samples_too: whether models with an encoder edit their own samples too, because another
+            model can edit nothing else.
         parts: what is finished.
     """
 
