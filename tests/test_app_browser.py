@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import shutil
+import threading
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from hublatent import projection
 from hublatent.catalogue import find_models
 from hublatent.shelf import ModelShelf
 from tests.tiny_models import build_model_folders
@@ -136,3 +139,57 @@ def test_uploads_are_shown_or_refused_in_words(page: Any, address: str, tmp_path
 def test_a_typed_path_is_refused_in_its_row(page: Any, address: str) -> None:
     open_page(page, f"{address}?models=vae-tiny,/etc/passwd")
     assert "no Hub id" in page.locator(".hl-problem").inner_text()
+
+
+def test_a_face_without_an_encoder_is_looked_for_while_the_others_are_shown(
+    page: Any, address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looking, found = threading.Event(), threading.Event()
+
+    def project(model: Any, images: Any, *, progress: Any, **_: Any) -> Any:
+        progress(3, 10)
+        looking.set()
+        assert found.wait(PATIENCE / 1000)
+        return SimpleNamespace(latents=model.sample_latents(len(images)))
+
+    monkeypatch.setattr(projection, "project", project)
+    monkeypatch.setattr(ModelShelf, "classifier", lambda _: None)
+    seed = page.viewport_size["width"]  # another face for each width: an answer is kept
+    open_page(page, f"{address}?models=vae-tiny,stylegan2-tiny&face=vae-tiny&seed={seed}")
+    page.locator("#waiting .hl-pending").wait_for()
+    assert page.locator(".hl-edited").count() == 1
+    assert looking.wait(PATIENCE / 1000)
+    page.locator("#waiting [role=progressbar]").wait_for()
+    found.set()
+    page.wait_for_function("document.querySelectorAll('.hl-edited').length == 2")
+    assert "projection, MSE" in page.locator(".hl-row").nth(1).inner_text()
+    assert not page.locator("#waiting").is_visible()
+
+
+def test_layers_are_asked_for_only_where_there_are_some(page: Any, address: str) -> None:
+    open_page(page, f"{address}?models=vae-tiny&face=vae-tiny")
+    assert not page.locator("#layers").is_visible()
+    open_page(page, f"{address}?models=stylegan2-tiny&face=stylegan2-tiny&layers=0-3")
+    assert page.locator("#layers input").input_value() == "0-3"
+    before = edited(page)
+    page.locator("#layers input").fill("2-99")
+    page.keyboard.press("Enter")
+    assert "layers 0 to 7" in page.locator(".hl-problem").inner_text()
+    page.locator("#layers input").fill("4-7")
+    page.keyboard.press("Enter")
+    wait_for_query(page, "layers=4-7")
+    assert edited(page) != before
+
+
+def test_a_slider_move_leaves_the_strip_in_place(page: Any, address: str) -> None:
+    open_page(page, address)
+    strip = page.locator(".hl-strip img").first
+    strip.evaluate("image => { image.dataset.seen = 'yes'; }")
+    page.locator("#strength input[type=number]").fill("-2.5")
+    page.get_by_text("-2.5σ is α").first.wait_for()
+    assert strip.get_attribute("data-seen") == "yes"
+    difference = page.locator(".hl-difference img").first.get_attribute("src")
+    page.locator("#strength input[type=number]").fill("0")
+    page.get_by_text("+0.0σ is α").first.wait_for()
+    assert page.locator(".hl-difference img").first.get_attribute("src") != difference
+    assert "mean 0.000" in page.locator(".hl-difference").first.inner_text()
