@@ -160,6 +160,7 @@ def compare(
     methods: tuple[str, ...] | None = None,
     faces: int = 200,
     projected: tuple[Path, ...] = (),
+    hand_labels: Path | None = None,
     seed: int = 0,
     cache: Path | None = None,
 ) -> None:
@@ -174,6 +175,8 @@ def compare(
         methods: how directions are found; by default every way there is.
         faces: how many faces without the attribute are edited.
         projected: folders that training/project_images.py wrote, for models without an encoder.
+        hand_labels: the sheet out/real-faces/strips-to-label.csv, filled in by eye with strong, no
+            effect or decohered.
         seed: of every draw.
         cache: folder of the decoded pictures; by default ~/.cache/hublatent/datasets.
     """
@@ -184,7 +187,8 @@ def compare(
     found = comparison.compare(
         folders, data, out, attributes=attributes, judge=judge,
         methods=tuple(METHODS) if methods is None else methods, n_faces=faces,
-        projected=projected, seed=seed, cache=cache, report=True,
+        projected=projected, seed=seed, cache=cache, hand_labels=hand_labels,
+        report=True,
     )  # fmt: skip
     for problem in found.problems:
         print(f"{problem.model}, {problem.attribute}: {problem.text}")

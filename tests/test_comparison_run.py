@@ -230,9 +230,19 @@ def test_the_command_line_says_what_it_did(folders, data, tmp_path, capsys):
     assert {"report.md", "index.html", "strips-linear-Bright-svm.png"} <= written
     # Edits of real people, and what is kept to go on, stay out of a repository.
     hidden = {path.name for path in (tmp_path / "real-faces").iterdir()}
-    assert hidden == {".gitignore", "strips-linear-Bright-svm.png", "grid-linear-Bright-svm.png"}
+    assert hidden == {
+        ".gitignore", "strips-linear-Bright-svm.png", "grid-linear-Bright-svm.png",
+        "strips-to-label", "strips-to-label.csv",
+    }  # fmt: skip
     assert (tmp_path / "real-faces/.gitignore").read_text() == "*\n"
     assert (tmp_path / ".parts/.gitignore").read_text() == "*\n"
+    sheet = (tmp_path / "real-faces/strips-to-label.csv").read_text()
+    assert len(list((tmp_path / "real-faces/strips-to-label").iterdir())) == 4
+    labelled = tmp_path / "labelled.csv"
+    labelled.write_text(sheet.replace(",\n", ",strong\n"))
+    wishes = ["--methods", "svm", "--faces", "4", "--cache", str(cache)]
+    cli.main([*words, *wishes, "--hand-labels", str(labelled)])
+    assert Comparison.load(tmp_path).hand_labels.n == 4
     with pytest.raises(SystemExit) as stop:
         cli.main([*words, "--methods", "svn", "--cache", str(cache)])
     assert stop.value.code == 2

@@ -118,6 +118,20 @@ class ModelEdits:
                         name=subject.name, source=SOURCES[kind],
                     )  # fmt: skip
 
+    def strip(self, attribute: str, method: str, kind: str, face: int) -> Picture:
+        """The strip that an outcome was found on, to be labelled by eye."""
+        subject, direction = self._subject, self._found[attribute, method].direction
+        latents = to_tensor(self._faces(attribute, kind)[face : face + 1].latents)
+        strengths = [s for s in editability.STRENGTHS if s >= 0]
+        return edit_strips(
+            subject.model, direction, latents, strengths=strengths, source=SOURCES[kind]
+        )
+
+    @property
+    def name(self) -> str:
+        """Of the model."""
+        return self._subject.name
+
     @cached_property
     def _pool(self) -> Pool:
         """The model's own samples."""

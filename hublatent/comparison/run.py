@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from hublatent.classifier import AttributeClassifier
@@ -14,6 +15,8 @@ from hublatent.comparison.model_edits import ModelEdits
 from hublatent.comparison.parts import Parts
 from hublatent.comparison.results import SAMPLES, TEST, Comparison, Data, Judge, Model, Problem
 from hublatent.comparison.setting import Setting
+from hublatent.comparison.storage import csv_text
+from hublatent.comparison.strips import Picture
 from hublatent.comparison.subjects import FOUND_HERE, Datasets, find_subjects, folder_name
 from hublatent.comparison.table import Table
 from hublatent.data import FaceDataset
@@ -27,6 +30,7 @@ DEFAULT_JUDGE = "model_cards/judge-celeba"
 N_FACES = 200
 PARTS_FOLDER = ".parts"
 REAL_FACES_FOLDER = "real-faces"
+SHEET_FOLDER, SHEET_NAME = "strips-to-label", "strips-to-label.csv"
 
 
 def compare(
@@ -41,6 +45,7 @@ def compare(
     projected: Sequence[str | Path] = (),
     seed: int = 0,
     cache: str | Path | None = None,
+    hand_labels: str | Path | None = None,
     report: bool = False,
     progress: bool = True,
 ) -> Comparison:
@@ -59,8 +64,9 @@ def compare(
         projected: folders of projected pictures, for models without an encoder.
         seed: of every draw.
         cache: folder of the decoded pictures.
+        hand_labels: a sheet of strips that was labelled by eye, to compare the outcomes with.
         report: write report.md, index.html and figures too; edits of real people go to
-            out/real-faces, which Git ignores.
+            out/real-faces, which Git ignores, and with them a sheet of strips to be labelled.
         progress: whether to show progress bars.
 
     Returns:
@@ -100,6 +106,9 @@ def compare(
         command = _command(folders, data, out, judge, projected, setting)
         drawn = [ModelEdits(setting, subject) for subject in subjects]
         comparison = _measure(setting, subjects, drawn, pictures, command)
+    if hand_labels is not None:
+        agreement = outcomes.compare_with_hand_labels(Path(hand_labels), comparison, seed)
+        comparison = replace(comparison, hand_labels=agreement)
     comparison.save(out)
     if report:
         _report(comparison, drawn, Path(out))
@@ -111,12 +120,28 @@ def _report(comparison: Comparison, drawn: Sequence[ModelEdits], out: Path) -> N
     from hublatent.comparison.report import write_report
 
     write_report(comparison, out, [p for each in drawn for p in each.pictures(SAMPLES)])
+    private = out / REAL_FACES_FOLDER
+    _keep_out_of_git(private)
     for each in drawn:
         for picture in each.pictures(TEST):
-            path = out / REAL_FACES_FOLDER / f"{picture.name}.png"
-            with atomic_path(path) as temporary:
-                picture.image.save(temporary, format="PNG")
-    _keep_out_of_git(out / REAL_FACES_FOLDER)
+            _save_picture(picture, private / f"{picture.name}.png")
+    _write_sheet(comparison, drawn, private)
+
+
+def _write_sheet(comparison: Comparison, drawn: Sequence[ModelEdits], folder: Path) -> None:
+    """Strips without their outcomes, one picture per row of the sheet, to be labelled by eye."""
+    sheet = outcomes.draw_sheet(comparison, seed=comparison.seed)
+    models = {each.name: each for each in drawn}
+    for number, row in enumerate(sheet):
+        model, face = models[row["model"]], int(row["face"])
+        strip = model.strip(row["attribute"], row["method"], row["faces"], face)
+        _save_picture(strip, folder / SHEET_FOLDER / f"{number:02d}.png")
+    write_text(folder / SHEET_NAME, csv_text(iter(sheet)))
+
+
+def _save_picture(picture: Picture, path: Path) -> None:
+    with atomic_path(path) as temporary:
+        picture.image.save(temporary, format="PNG")
 
 
 def _keep_out_of_git(folder: Path) -> None:

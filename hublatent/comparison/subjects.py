@@ -11,6 +11,7 @@ import numpy as np
 
 from hublatent.checkpoint import CONFIG_NAME, read_config
 from hublatent.comparison.latents import Projected, Subject
+from hublatent.comparison.parts import PARTS_VERSION
 from hublatent.comparison.results import Problem
 from hublatent.data import FaceDataset, load_dataset
 from hublatent.direction import Direction
@@ -219,7 +220,8 @@ def _find_here(
     """Directions found on the known pictures, kept in the cache."""
     data, model = subject.known, subject.model
     assert data is not None, "the caller has looked"
-    identity = [subject.fingerprint, _image_set(subject), attribute, *methods, str(seed)]
+    wishes = [attribute, *methods, str(seed), str(PARTS_VERSION)]
+    identity = [subject.fingerprint, _image_set(subject), *wishes]
     digest = hashlib.sha256("\0".join(identity).encode()).hexdigest()
     path = subject.cache / f"directions-{digest[:16]}.safetensors"
     if not path.is_file() and methods:
