@@ -1,0 +1,67 @@
+"""The README's picture and table, from folders of tiny models."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from huggingface_hub import EvalResult, ModelCard, ModelCardData
+from PIL import Image
+
+from hublatent.errors import DataError
+from tests.tiny_models import random_directions, save_model, tiny_stylegan2, tiny_vae
+from training import update_readme
+from training.update_readme import END, START, Arguments
+
+
+def write_card(folder: Path, mse: float, accuracy: float) -> None:
+    """A card whose head holds two numbers."""
+    results = [
+        EvalResult("t", "celeba", "CelebA", kind, value, metric_name=name)
+        for kind, name, value in (
+            ("mse", "MSE, pixels in [0, 1]", mse),
+            ("accuracy", "Eyeglasses.svm accuracy", accuracy),
+        )
+    ]
+    data = ModelCardData(model_name=folder.name, eval_results=results)
+    ModelCard(f"---\n{data.to_yaml()}\n---\n# {folder.name}\n").save(folder / "README.md")
+
+
+@pytest.fixture
+def cards(tmp_path: Path) -> Path:
+    torch.manual_seed(0)
+    folder = tmp_path / "model_cards"
+    for name, model in (("gan", tiny_stylegan2()), ("vae", tiny_vae())):
+        if not model.has_encoder:
+            model.measure_latents(200)
+        save_model(model, folder / name, random_directions(model))
+        write_card(folder / name, mse=0.00541, accuracy=0.8286)
+    (folder / "comparison").mkdir()
+    return folder
+
+
+def test_the_readme_gets_what_the_cards_say(cards: Path, tmp_path: Path) -> None:
+    readme = tmp_path / "README.md"
+    readme.write_text(f"# Title\n\n{START}\nold\n{END}\n\nend\n", encoding="utf-8")
+    for _ in range(2):  # the second time replaces what the first one wrote
+        update_readme.run(Arguments(cards, readme))
+    text = readme.read_text(encoding="utf-8")
+    assert text.startswith("# Title\n\n") and text.endswith(f"{END}\n\nend\n")
+    assert "\nold\n" not in text and text.count("| 0.0054 | 0.829 | – | – |") == 2
+    with Image.open(cards / update_readme.PICTURE_NAME) as picture:
+        assert picture.width > 6 * update_readme.SIDE and picture.height > 2 * update_readme.SIDE
+
+
+def test_a_readme_without_markers_stays_as_it_is(cards: Path, tmp_path: Path) -> None:
+    readme = tmp_path / "README.md"
+    readme.write_text("# Title\n", encoding="utf-8")
+    with pytest.raises(DataError, match="needs the lines"):
+        update_readme.run(Arguments(cards, readme))
+    assert readme.read_text(encoding="utf-8") == "# Title\n"
+    assert not (cards / update_readme.PICTURE_NAME).exists()
+
+
+def test_no_models(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="holds no model"):
+        update_readme.run(Arguments(tmp_path / "none", tmp_path / "README.md"))

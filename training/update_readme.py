@@ -1,0 +1,169 @@
+"""Write the README's picture and its table of models: python training/update_readme.py
+
+The picture shows one face that a model drew, edited in every model of model_cards/; the numbers are
+those of their cards. Both stand between markers in the README, and are replaced there.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import torch
+import tyro
+from huggingface_hub import ModelCard
+from PIL import Image
+from torch import Tensor
+
+import hublatent
+from hublatent.checkpoint import read_config
+from hublatent.direction_set import DirectionSet
+from hublatent.editing import edit
+from hublatent.errors import DataError
+from hublatent.figures import fit, grid
+from hublatent.files import write_text
+from hublatent.hub import CARD_NAME, DIRECTIONS_NAME
+from hublatent.images import save_png, to_pil
+from hublatent.model import LatentModel
+from hublatent.models import ARCHITECTURES
+from training.run import exit_on_user_error
+
+START, END = "<!-- models: training/update_readme.py -->", "<!-- /models -->"
+SIDE = 112
+ATTRIBUTES = ("Eyeglasses", "Smiling", "Male")
+PICTURE_NAME = "edits.png"
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Write the README's picture and its table of models.
+
+    Attributes:
+        cards: folder of the models' folders.
+        readme: the file with the markers.
+        attribute: what the picture changes.
+        method: along which direction.
+        strengths: in standard deviations.
+        seed: of the face, which the first model with an encoder draws.
+    """
+
+    cards: Path = Path("model_cards")
+    readme: Path = Path("README.md")
+    attribute: str = "Eyeglasses"
+    method: str = "joint"
+    strengths: tuple[float, ...] = (-3.0, 0.0, 2.0, 3.0, 4.0, 5.0)
+    seed: int = 0
+
+
+def model_folders(cards: Path) -> list[Path]:
+    """The folders that hold a latent model with directions and a card, by name."""
+    folders = []
+    for folder in sorted(cards.iterdir() if cards.is_dir() else ()):
+        complete = all((folder / name).is_file() for name in (DIRECTIONS_NAME, CARD_NAME))
+        if complete and read_config(folder).get("architecture") in ARCHITECTURES:
+            folders.append(folder)
+    if not folders:
+        raise DataError(f"{cards} holds no model with directions and a card.")
+    return folders
+
+
+@torch.inference_mode()
+def draw_picture(models: Mapping[str, LatentModel], arguments: Arguments) -> Image.Image:
+    """One face per row, a model each, edited further from column to column.
+
+    Models with an encoder show the face that the first of them drew; the others one of their own.
+    """
+    readers = [model for model in models.values() if model.has_encoder]
+    size = max(model.image_size for model in readers) if readers else 0
+    face = _own(readers[0], arguments.seed) if readers else None
+    rows = []
+    for name, model in models.items():
+        shown = face is not None and model.has_encoder and model.image_size == size
+        drawn = _own(model, arguments.seed)
+        latents = model.encode(readers[0].decode(face)) if shown and face is not None else drawn
+        rows.append(_strip(model, arguments.cards / name, latents, arguments))
+    columns = ["unedited" if not s else f"{s:+g}" for s in arguments.strengths]
+    title = f"{arguments.attribute}, in standard deviations"
+    return grid(rows, list(models), columns, title)
+
+
+def _own(model: LatentModel, seed: int) -> Tensor:
+    return model.sample_latents(1, generator=torch.Generator().manual_seed(seed))
+
+
+def _strip(
+    model: LatentModel, folder: Path, latents: Tensor, arguments: Arguments
+) -> list[Image.Image]:
+    directions = DirectionSet.from_pretrained(folder, model)
+    direction = directions[arguments.attribute, arguments.method]
+    steps = torch.cat([edit(latents, direction, s) for s in arguments.strengths])
+    return [fit(picture.convert("RGB"), SIDE, SIDE) for picture in to_pil(model.decode(steps))]
+
+
+def table(folders: Sequence[Path]) -> str:
+    """A line per model: what its card has measured."""
+    heads = ["model", "test MSE", *(f"{attribute}" for attribute in ATTRIBUTES)]
+    lines = ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
+    for folder in folders:
+        measured = dict(_measured(folder))
+        names = ["mse", *(f"{attribute}.svm accuracy" for attribute in ATTRIBUTES)]
+        cells = [_cell(measured.get(name), 4 if name == "mse" else 3) for name in names]
+        lines.append(f"| [{folder.name}]({folder.as_posix()}) | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def _measured(folder: Path) -> Iterator[tuple[str, float]]:
+    for result in ModelCard.load(folder / CARD_NAME).data.eval_results or ():
+        name = "mse" if result.metric_type == "mse" else str(result.metric_name)
+        yield name, float(result.metric_value)
+
+
+def _cell(value: float | None, n_digits: int) -> str:
+    return "–" if value is None else f"{value:.{n_digits}f}"
+
+
+def insert(text: str, block: str, path: Path) -> str:
+    """Replace what stands between the markers.
+
+    Raises:
+        DataError: the markers are missing or stand more than once.
+    """
+    pattern = re.compile(re.escape(START) + ".*?" + re.escape(END), re.DOTALL)
+    if len(pattern.findall(text)) != 1:
+        raise DataError(f"{path} needs the lines {START} and {END}, each once.")
+    return pattern.sub(lambda _: f"{START}\n{block}\n{END}", text)
+
+
+def run(arguments: Arguments) -> None:
+    """Draw, read, and write both."""
+    folders = model_folders(arguments.cards)
+    text = insert(arguments.readme.read_text(encoding="utf-8"), "", arguments.readme)
+    models = {folder.name: hublatent.load(folder) for folder in folders}
+    picture = arguments.cards / PICTURE_NAME
+    save_png(draw_picture(models, arguments), picture)
+    caption = (
+        f"One face that {next(iter(models))} drew, with `{arguments.attribute}` added by the "
+        f"`{arguments.method}` direction of each model. Nobody here exists."
+    )
+    block = (
+        f"![{caption}]({picture.as_posix()})\n\n*{caption}*\n\n{table(folders)}\n\n"
+        "Test MSE: of reconstructions, pixels in [0, 1]. The other columns: accuracy of a linear "
+        "SVM on the latents, 5 folds by identity, as many faces with as without. Intervals, and "
+        "all 40 attributes, are in the cards and direction files."
+    )
+    write_text(arguments.readme, insert(text, block, arguments.readme))
+    print(f"{arguments.readme}: {len(folders)} models; {picture}")
+
+
+def main() -> None:
+    """Do what the command line asks for."""
+    run(tyro.cli(Arguments))
+
+
+if __name__ == "__main__":
+    exit_on_user_error(main)
