@@ -18,13 +18,13 @@ os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 import gradio as gr
 import tyro
 
-from hublatent.app_events import Callbacks
-from hublatent.catalogue import collect_models
+from hublatent.demo.catalogue import collect_models
+from hublatent.demo.events import Callbacks
+from hublatent.demo.faces import MAX_SEED, store_sample_codes
+from hublatent.demo.session import AS_FOUND, MAX_STRENGTH
+from hublatent.demo.shelf import LOCAL, PUBLIC, ModelShelf
+from hublatent.demo.webpage import CSS, DOWNLOAD_JS, LINK_JS, MOVE_JS
 from hublatent.errors import HublatentError
-from hublatent.faces import MAX_SEED, store_sample_codes
-from hublatent.session import AS_FOUND, MAX_STRENGTH
-from hublatent.shelf import LOCAL, PUBLIC, ModelShelf
-from hublatent.webpage import CSS, DOWNLOAD_JS, LINK_JS, MOVE_JS
 
 CARDS = Path(__file__).resolve().parent / "model_cards"
 CLASSIFIER = CARDS / "attributes-celeba"

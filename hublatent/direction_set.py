@@ -193,7 +193,7 @@ class DirectionSet:
         """
         import tempfile
 
-        from hublatent.card_directions import write_directions_folder
+        from hublatent.cards.directions_card import write_directions_folder
         from hublatent.publishing import DIRECTIONS_NAME, PUBLISHED_FILES, holds_model, publish
 
         beside_model = holds_model(repo, options.get("revision"), options.get("token"))

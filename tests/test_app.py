@@ -12,21 +12,21 @@ import pytest
 import torch
 from PIL import Image
 
-from hublatent.catalogue import (
+from hublatent.demo.catalogue import (
     collect_models,
     find_models,
     offered_attributes,
     offered_methods,
 )
+from hublatent.demo.faces import drawn_face, uploaded_face
+from hublatent.demo.session import STRIP_STRENGTHS, EditRequest, compare_edits
+from hublatent.demo.shelf import ModelShelf
+from hublatent.demo.webpage import download_of, moves_of, results_html
 from hublatent.editing import edit, probability
 from hublatent.errors import DirectionError, HublatentError, ImageError
-from hublatent.faces import drawn_face, uploaded_face
 from hublatent.figures import data_uri, difference_map, fit, grid, strip
 from hublatent.images import to_pil, to_tensor
 from hublatent.layer_range import LayerRange
-from hublatent.session import STRIP_STRENGTHS, EditRequest, compare_edits
-from hublatent.shelf import ModelShelf
-from hublatent.webpage import download_of, moves_of, results_html
 from tests.tiny_models import build_model_folders, save_model, tiny_eigenfaces, tiny_vae
 
 

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from hublatent import projection
-from hublatent.catalogue import find_models
-from hublatent.shelf import ModelShelf
+from hublatent.demo.catalogue import find_models
+from hublatent.demo.shelf import ModelShelf
 from tests.tiny_models import build_model_folders
 
 pytestmark = pytest.mark.browser

@@ -9,14 +9,14 @@ import pytest
 import torch
 
 from hublatent import projection
-from hublatent.catalogue import find_models, offered_layers
+from hublatent.demo.catalogue import find_models, offered_layers
+from hublatent.demo.faces import drawn_face, latents_of, store_sample_codes, uploaded_face
+from hublatent.demo.session import EditRequest, compare_edits, first_request, project_missing
+from hublatent.demo.shelf import ModelShelf
+from hublatent.demo.webpage import results_html, waiting_html
 from hublatent.direction import Direction
 from hublatent.errors import DirectionError, HublatentError
-from hublatent.faces import drawn_face, latents_of, store_sample_codes, uploaded_face
 from hublatent.layer_range import LayerRange, offered_ranges
-from hublatent.session import EditRequest, compare_edits, first_request, project_missing
-from hublatent.shelf import ModelShelf
-from hublatent.webpage import results_html, waiting_html
 from tests.test_app import png_bytes
 from tests.tiny_models import build_model_folders
 

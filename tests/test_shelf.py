@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from hublatent import shelf as shelf_module
-from hublatent.catalogue import collect_models, find_models
+from hublatent.demo import shelf as shelf_module
+from hublatent.demo.catalogue import collect_models, find_models
+from hublatent.demo.faces import uploaded_face
+from hublatent.demo.shelf import LOCAL, PUBLIC, ModelShelf, n_bytes
 from hublatent.errors import CheckpointError, HubError, HublatentError, ImageError
-from hublatent.faces import uploaded_face
 from hublatent.hub import Snapshot
-from hublatent.shelf import LOCAL, PUBLIC, ModelShelf, n_bytes
 from tests.test_app import png_bytes
 from tests.tiny_models import build_model_folders, save_model, tiny_eigenfaces, tiny_vae
 

@@ -125,7 +125,7 @@ def run(arguments: Arguments) -> None:
     """Find, print and save."""
     arguments.check()
     model = hublatent.load(arguments.model)
-    earlier = ()
+    earlier: tuple[Direction, ...] = ()
     if arguments.add and arguments.path.is_file():
         earlier = tuple(DirectionSet.load(arguments.path, model))
     dataset = None

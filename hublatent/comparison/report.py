@@ -30,7 +30,7 @@ from hublatent.comparison.words import interval, percent, sigmas
 from hublatent.files import atomic_folder_update
 from hublatent.version import __version__
 
-TEMPLATES = Path(__file__).parent.parent / "templates"
+TEMPLATES = Path(__file__).parent / "templates"
 MARKDOWN_NAME = "report.md"
 HTML_NAME = "index.html"
 FACES = ((TEST, "real test faces"), (SAMPLES, "faces that the models drew themselves"))

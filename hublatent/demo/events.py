@@ -12,19 +12,19 @@ from typing import Any
 
 import gradio as gr
 
-from hublatent.catalogue import offered_attributes, offered_layers, offered_methods
-from hublatent.errors import HublatentError
-from hublatent.faces import SAMPLE_SEEDS, Face, drawn_face, uploaded_face
-from hublatent.figures import fit
-from hublatent.session import (
+from hublatent.demo.catalogue import offered_attributes, offered_layers, offered_methods
+from hublatent.demo.faces import SAMPLE_SEEDS, Face, drawn_face, uploaded_face
+from hublatent.demo.session import (
     AS_FOUND,
     EditRequest,
     compare_edits,
     first_request,
     project_missing,
 )
-from hublatent.shelf import ModelShelf
-from hublatent.webpage import download_of, moves_of, numbers_of, results_html, waiting_html
+from hublatent.demo.shelf import ModelShelf
+from hublatent.demo.webpage import download_of, moves_of, numbers_of, results_html, waiting_html
+from hublatent.errors import HublatentError
+from hublatent.figures import fit
 
 N_SHOWN_AT_FIRST = 5
 SAMPLE_SIDE = 128

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from hublatent import figures
-from hublatent.card_parts import best_of_each, of_headline
+from hublatent.cards.parts import best_of_each, of_headline
 from hublatent.direction import Direction
 from hublatent.direction_set import DirectionSet
 from hublatent.editing import edit

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hublatent.card_parts import check_number, interval_cell, text_cell
+from hublatent.cards.parts import check_number, interval_cell, text_cell
 from hublatent.direction import Score
 from hublatent.errors import HublatentError
 from hublatent.files import write_text

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hublatent.card_parts import (
+from hublatent.cards.parts import (
     CELEBA_LICENCE,
     TEMPLATES,
     Licence,
@@ -21,7 +21,7 @@ from hublatent.card_parts import (
     score_cells,
     text_cell,
 )
-from hublatent.card_samples import draw_edits
+from hublatent.cards.samples import draw_edits
 from hublatent.direction import Direction
 from hublatent.direction_set import UNKNOWN, DirectionSet
 from hublatent.errors import HubError

@@ -17,11 +17,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from hublatent.direction import Direction
-from hublatent.discovery import DEFAULT_METHOD
-from hublatent.editing import edit, probability, to_raw, traverse
-from hublatent.errors import HublatentError
-from hublatent.faces import (
+from hublatent.demo.faces import (
     Face,
     NotProjectedError,
     Progress,
@@ -30,11 +26,15 @@ from hublatent.faces import (
     latents_of,
     project_face,
 )
+from hublatent.demo.shelf import ModelShelf, OpenModel
+from hublatent.direction import Direction
+from hublatent.discovery import DEFAULT_METHOD
+from hublatent.editing import edit, probability, to_raw, traverse
+from hublatent.errors import HublatentError
 from hublatent.figures import difference_map, fit
 from hublatent.images import to_pil
 from hublatent.layer_range import LayerRange
 from hublatent.model import LatentModel
-from hublatent.shelf import ModelShelf, OpenModel
 
 MAX_STRENGTH = 6.0
 STRIP_STRENGTHS = (-6.0, -4.0, -2.0, 0.0, 2.0, 4.0, 6.0)

@@ -12,8 +12,8 @@ from hashlib import sha256
 from html import escape
 from typing import Any
 
+from hublatent.demo.session import MAX_STRENGTH, STRIP_STRENGTHS, EditRequest, Row, Still
 from hublatent.figures import data_uri, fit, grid, strip
-from hublatent.session import MAX_STRENGTH, STRIP_STRENGTHS, EditRequest, Row, Still
 
 # Smallest and largest width at which pictures are sent; the browser shows them larger. What the
 # slider moves is sent as the models draw it: an enlarged picture would take three times as long.

@@ -10,8 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from hublatent.card_directions import DirectionsCardInput, render_directions_card
-from hublatent.card_parts import (
+from hublatent.cards.parts import (
     CELEBA_LICENCE,
     HEADLINE_ATTRIBUTES,
     TEMPLATES,
@@ -24,8 +23,6 @@ from hublatent.card_parts import (
     score_cells,
     text_cell,
 )
-from hublatent.card_results import CardResult, update_results
-from hublatent.card_samples import draw_samples
 from hublatent.direction import Direction
 from hublatent.direction_set import DirectionSet
 from hublatent.errors import HublatentError
@@ -35,19 +32,6 @@ from hublatent.version import __version__
 
 if TYPE_CHECKING:
     from huggingface_hub import EvalResult, ModelCardData
-
-__all__ = [
-    "CELEBA_LICENCE",
-    "CardInput",
-    "CardResult",
-    "DirectionsCardInput",
-    "Licence",
-    "check_number",
-    "draw_samples",
-    "render_card",
-    "render_directions_card",
-    "update_results",
-]
 
 TEMPLATE = TEMPLATES / "card.md.jinja"
 BASELINE_METHOD = "svm"

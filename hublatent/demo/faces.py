@@ -11,11 +11,11 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from hublatent.demo.shelf import LOCAL, Limits, ModelShelf, OpenModel
+from hublatent.demo.stored_codes import write_stored_codes
 from hublatent.errors import HublatentError
 from hublatent.images import face_crop, open_image, to_pil, to_tensor
 from hublatent.model import LatentModel
-from hublatent.shelf import LOCAL, Limits, ModelShelf, OpenModel
-from hublatent.stored_codes import write_stored_codes
 
 MAX_SEED = 2**31 - 1
 SAMPLE_SEEDS = tuple(range(8))

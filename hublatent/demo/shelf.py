@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from hublatent import checkpoint, models
 from hublatent.checkpoint import CONFIG_NAME, MAX_CONFIG_BYTES
 from hublatent.classifier import AttributeClassifier
+from hublatent.demo.stored_codes import read_stored_codes
 from hublatent.direction import Direction
 from hublatent.direction_set import DirectionSet
 from hublatent.errors import CheckpointError, DirectionError, HubError, HublatentError, unknown_name
@@ -24,7 +25,6 @@ from hublatent.hub import DIRECTIONS_NAME, MAX_DOWNLOAD_BYTES, MODEL_FILES, Snap
 from hublatent.images import MAX_BYTES, MAX_PIXELS
 from hublatent.layer_range import LayerRange
 from hublatent.model import LatentModel
-from hublatent.stored_codes import read_stored_codes
 
 HOLDING_METHOD = "svm"  # the filter, which reads an attribute
 # Owner and name, and nothing that could be a path of this machine.

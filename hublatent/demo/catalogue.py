@@ -8,9 +8,9 @@ from pathlib import Path
 
 from hublatent import models
 from hublatent.checkpoint import CONFIG_NAME, WEIGHTS_NAME
+from hublatent.demo.shelf import OpenModel
 from hublatent.discovery import DEFAULT_METHOD
 from hublatent.layer_range import offered_ranges
-from hublatent.shelf import OpenModel
 
 
 def find_models(folder: Path) -> dict[str, str]:
