@@ -14,13 +14,14 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn, Protocol, TypeVar
 
 import accelerate
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from tqdm import tqdm
 
 from hublatent.errors import DataError, HublatentError
 from hublatent.files import atomic_path, write_text
@@ -31,6 +32,8 @@ SETTINGS_NAME = "settings.json"
 LOG_NAME = "log.jsonl"
 PRECISIONS = ("auto", "fp32", "bf16")
 Result = TypeVar("Result")
+Report = TypeVar("Report")
+Report_co = TypeVar("Report_co", covariant=True)
 
 
 @dataclass(frozen=True)
@@ -230,3 +233,44 @@ def _put_tensors(skeleton: dict[str, Any], get_tensor: Callable[[str], Tensor]) 
     if kind == "list":
         return [_put_tensors(v, get_tensor) for v in value]
     return value
+
+
+class Stepper(Protocol[Report_co]):
+    """A trainer, as far as a run of many steps needs it."""
+
+    @property
+    def images_seen(self) -> int:
+        """Images seen so far, over all processes."""
+
+    def step(self) -> Report_co:
+        """Train on one batch."""
+
+
+def run_steps(
+    trainer: Stepper[Report],
+    n_images: int,
+    show: Callable[[Report], Mapping[str, str]],
+    after_step: Callable[[Report], None] | None,
+) -> None:
+    """Train until so many images have been seen, with a progress bar.
+
+    Args:
+        trainer: takes the steps.
+        n_images: where the training ends; a step that was begun before is finished.
+        show: what of a step's report stands beside the bar.
+        after_step: logs and saves; None on all but the main process, which then stay silent.
+    """
+    bar = tqdm(
+        total=n_images,
+        initial=trainer.images_seen,
+        unit="image",
+        mininterval=1.0 if sys.stderr.isatty() else 10.0,
+        disable=after_step is None,
+    )
+    with bar:
+        while trainer.images_seen < n_images:
+            report = trainer.step()
+            bar.update(trainer.images_seen - bar.n)
+            if after_step is not None:
+                after_step(report)
+                bar.set_postfix(show(report), refresh=False)

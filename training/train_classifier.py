@@ -20,7 +20,6 @@ import numpy as np
 import torch
 import tyro
 from torch import Tensor
-from tqdm import tqdm
 
 from hublatent.classifier import AttributeClassifier
 from hublatent.data import FaceDataset, load_dataset
@@ -39,7 +38,13 @@ from training.classifier_scores import (
 from training.classifier_trainer import ClassifierRecipe, Trainer
 from training.distort import Distortion, blur
 from training.recipes import parse_command
-from training.run import Run, exit_on_user_error, parameter_count, start_accelerator
+from training.run import (
+    Run,
+    exit_on_user_error,
+    parameter_count,
+    run_steps,
+    start_accelerator,
+)
 
 RESULTS_NAME = "results.json"
 MODEL_FOLDER = "model"
@@ -228,7 +233,12 @@ def train(arguments: Arguments) -> dict[str, Any] | None:
     if is_main:
         run.trim_log("images", trainer.images_seen)
         reporter = Reporter(run, trainer, arguments.state_seconds)
-    _run_steps(trainer, reporter)
+    run_steps(
+        trainer,
+        trainer.n_total_steps * recipe.batch_size,
+        lambda loss: {"loss": f"{loss:.3f}"},
+        reporter.after_step if reporter else None,
+    )
     results = None
     if reporter is not None:
         reporter.save_state()
@@ -239,24 +249,6 @@ def train(arguments: Arguments) -> dict[str, Any] | None:
     accelerator.wait_for_everyone()
     accelerator.end_training()
     return results
-
-
-def _run_steps(trainer: Trainer, reporter: Reporter | None) -> None:
-    recipe = trainer.recipe
-    bar = tqdm(
-        total=trainer.n_total_steps * recipe.batch_size,
-        initial=trainer.images_seen,
-        unit="image",
-        mininterval=1.0 if sys.stderr.isatty() else 10.0,
-        disable=reporter is None,
-    )
-    with bar:
-        while trainer.n_steps < trainer.n_total_steps:
-            loss = trainer.step()
-            bar.update(recipe.batch_size)
-            if reporter is not None:
-                reporter.after_step(loss)
-                bar.set_postfix({"loss": f"{loss:.3f}"}, refresh=False)
 
 
 def _check_data(recipe: ClassifierRecipe, dataset: FaceDataset, n_processes: int) -> None:

@@ -30,9 +30,8 @@ from hublatent.images import save_png
 from training.grids import contact_sheet
 from training.kid import FeatureNetwork, features_of, squared_mmd
 from training.recipes import parse_command
-from training.run import Run, exit_on_user_error, parameter_count
+from training.run import Run, exit_on_user_error, parameter_count, run_steps, start_accelerator
 from training.stylegan2_trainer import StyleGAN2Recipe, Trainer
-from training.train_vae import start_accelerator
 
 # After 94,000 images with noise, one constant noise map at height 32 drew the same mouth on every
 # face: what W does not decide, no direction in W can edit.
@@ -245,31 +244,18 @@ def train(arguments: Arguments) -> None:
     if is_main:
         run.trim_log("images", trainer.images_seen)
         reporter = Reporter(run, trainer, arguments, state["progress"] if state else None)
-    _run_steps(trainer, reporter, arguments.images)
+    run_steps(
+        trainer,
+        arguments.images,
+        lambda report: {name: f"{report[name]:.2f}" for name in ("g_loss", "d_loss", "p")},
+        reporter.after_step if reporter else None,
+    )
     if reporter is not None:
         reporter.draw()
         reporter.save_state()
         print(f"{run.folder / LATEST_FOLDER}: the model after {trainer.images_seen:,} images")
     accelerator.wait_for_everyone()
     accelerator.end_training()
-
-
-def _run_steps(trainer: Trainer, reporter: Reporter | None, n_images: int) -> None:
-    bar = tqdm(
-        total=n_images,
-        initial=trainer.images_seen,
-        unit="image",
-        mininterval=1.0 if sys.stderr.isatty() else 10.0,
-        disable=reporter is None,
-    )
-    with bar:
-        while trainer.images_seen < n_images:
-            report = trainer.step()
-            bar.update(trainer.recipe.batch_size)
-            if reporter is not None:
-                reporter.after_step(report)
-                shown = {k: f"{report[k]:.2f}" for k in ("g_loss", "d_loss", "p")}
-                bar.set_postfix(shown, refresh=False)
 
 
 def other_state(folder: Path | None, recipe: StyleGAN2Recipe) -> dict[str, Any] | None:

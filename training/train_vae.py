@@ -17,7 +17,6 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import numpy as np
 import torch
 import tyro
-from tqdm import tqdm
 
 from hublatent.data import FaceDataset, load_dataset
 from hublatent.errors import DataError
@@ -25,7 +24,13 @@ from hublatent.files import write_text
 from hublatent.images import save_png
 from training.objectives import kl_divergence
 from training.recipes import RECIPES, VAERecipe, parse_command
-from training.run import Run, exit_on_user_error, parameter_count, start_accelerator
+from training.run import (
+    Run,
+    exit_on_user_error,
+    parameter_count,
+    run_steps,
+    start_accelerator,
+)
 from training.vae_evaluation import evaluate, posteriors, preview, reconstruction_error
 from training.vae_trainer import Trainer
 
@@ -191,31 +196,18 @@ def train(arguments: Arguments) -> None:
         run.trim_log("images", trainer.images_seen)
         progress = state["progress"] if state else None
         reporter = Reporter(run, trainer, arguments.state_seconds, progress)
-    _run_steps(trainer, reporter)
+    run_steps(
+        trainer,
+        trainer.n_total_steps * recipe.batch_size,
+        lambda terms: {"loss": f"{terms['loss']:.1f}"},
+        reporter.after_step if reporter else None,
+    )
     if reporter is not None:
         reporter.save_state()
         results = reporter.finish()
         print(f"{run.folder / MODEL_FOLDER}: {json.dumps(results['test'])}")
     accelerator.wait_for_everyone()
     accelerator.end_training()
-
-
-def _run_steps(trainer: Trainer, reporter: Reporter | None) -> None:
-    recipe = trainer.recipe
-    bar = tqdm(
-        total=trainer.n_total_steps * recipe.batch_size,
-        initial=trainer.images_seen,
-        unit="image",
-        mininterval=1.0 if sys.stderr.isatty() else 10.0,
-        disable=reporter is None,
-    )
-    with bar:
-        while trainer.n_steps < trainer.n_total_steps:
-            terms = trainer.step()
-            bar.update(recipe.batch_size)
-            if reporter is not None:
-                reporter.after_step(terms)
-                bar.set_postfix({"loss": f"{terms['loss']:.1f}"}, refresh=False)
 
 
 def _check_batch_size(recipe: VAERecipe, dataset: FaceDataset, n_processes: int) -> None:
