@@ -194,9 +194,15 @@ class DirectionSet:
         import tempfile
 
         from hublatent.cards.directions_card import write_directions_folder
-        from hublatent.publishing import DIRECTIONS_NAME, PUBLISHED_FILES, holds_model, publish
+        from hublatent.publishing import (
+            CONFIG_NAME,
+            DIRECTIONS_NAME,
+            PUBLISHED_FILES,
+            holds,
+            publish,
+        )
 
-        beside_model = holds_model(repo, options.get("revision"), options.get("token"))
+        beside_model = holds(CONFIG_NAME, repo, options.get("revision"), options.get("token"))
         files = (DIRECTIONS_NAME,) if beside_model else PUBLISHED_FILES
         with tempfile.TemporaryDirectory() as folder:
             write_directions_folder(folder, self, repo, model=model, base_model=base_model)

@@ -28,6 +28,7 @@ from hublatent.publishing import (
     DIRECTIONS_NAME,
     PUBLISHED_FILES,
     SAMPLES_NAME,
+    holds,
     publish,
 )
 
@@ -316,6 +317,8 @@ class HubModel(PyTorchModelHubMixin, library_name="hublatent", license="other"):
     ) -> str:
         """Publish the model, and a DirectionSet beside it, in one commit.
 
+        A repository without a card gets one, with samples; a card that is there stays as it is.
+
         Args:
             repo_id: the Hub id; made where it does not exist.
             directions: a DirectionSet measured on this model, or None.
@@ -337,6 +340,8 @@ class HubModel(PyTorchModelHubMixin, library_name="hublatent", license="other"):
             if directions is not None:
                 directions.check_fits(self)
                 directions.save(Path(folder) / DIRECTIONS_NAME)
+            if not holds(CARD_NAME, repo_id, revision, token):
+                self._write_card(Path(folder), repo_id, directions)
             return publish(
                 folder,
                 repo_id,
@@ -346,6 +351,9 @@ class HubModel(PyTorchModelHubMixin, library_name="hublatent", license="other"):
                 token=token,
                 message=commit_message,
             )
+
+    def _write_card(self, folder: Path, repo_id: str, directions: Any) -> None:
+        """Write a card for a repository that has none; nothing, where a model has no card."""
 
     def _weights(self) -> dict[str, Tensor]:
         return self.state_dict()  # type: ignore[attr-defined]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from typing import ClassVar, Literal
+from pathlib import Path
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -143,6 +144,11 @@ class LatentModel(nn.Module, HubModel):
             64 hexadecimal digits; two models with the same one edit alike.
         """
         return weights_digest(self)
+
+    def _write_card(self, folder: Path, repo_id: str, directions: Any) -> None:
+        from hublatent.cards.model_card import write_card
+
+        write_card(folder, self, repo_id, directions)
 
     def check_images(self, images: Tensor) -> None:
         """Refuse images that are not (B, C, H, W) of this model's size."""

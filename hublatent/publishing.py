@@ -86,8 +86,10 @@ def publish(
     return ask(lambda: _with_upload_errors(commit, repo), repo, revision)
 
 
-def holds_model(repo: str, revision: str | None = None, token: str | bool | None = None) -> bool:
-    """Whether a repository of the Hub, if it exists, holds a model, on its main branch or another.
+def holds(
+    name: str, repo: str, revision: str | None = None, token: str | bool | None = None
+) -> bool:
+    """Whether a repository of the Hub, if it exists, holds a file, on its main branch or another.
 
     Raises:
         HubError: the id is none, or the Hub refused.
@@ -96,7 +98,7 @@ def holds_model(repo: str, revision: str | None = None, token: str | bool | None
     api = HfApi(token=token)
 
     def on(branch: str | None) -> bool:
-        return ask(lambda: api.file_exists(repo, CONFIG_NAME, revision=branch), repo, branch)
+        return ask(lambda: api.file_exists(repo, name, revision=branch), repo, branch)
 
     return on(None) or (revision is not None and on(revision))
 

@@ -17,7 +17,7 @@ from hublatent.direction_set import DirectionSet
 from hublatent.errors import DirectionError, HubError
 from hublatent.hub import PUBLISHED_FILES, publish, snapshot
 from hublatent.model import LatentModel
-from hublatent.publishing import check_folder
+from hublatent.publishing import check_card, check_folder
 from tests.hub_standin import ClientState, HubStandIn, connected, run_python
 from tests.tiny_models import random_directions, save_model, tiny_vae
 
@@ -346,11 +346,21 @@ def test_names_the_hub_would_not_take(client: ClientState, folder: Path, tmp_pat
 def test_push_from_python(hub: HubStandIn, client: ClientState, model: LatentModel) -> None:
     directions = random_directions(model)
     model.push_to_hub(REPO, directions=directions)
-    assert {"config.json", "model.safetensors", "directions.safetensors"} <= set(hub.files(REPO))
+    assert set(PUBLISHED_FILES) <= set(hub.files(REPO))
+    check_card(snapshot(REPO, files=("README.md",)).folder / "README.md")
     directions.push_to_hub("user/directions")
     assert len(DirectionSet.from_pretrained("user/directions", model)) == len(directions)
     with pytest.raises(DirectionError, match="fingerprint"):
         model.push_to_hub(REPO, directions=replace(directions, fingerprint="0" * 64))
+
+
+def test_push_from_python_keeps_a_card(
+    hub: HubStandIn, client: ClientState, model: LatentModel, folder: Path
+) -> None:
+    publish(folder, REPO)
+    card = hub.files(REPO)["README.md"]
+    model.push_to_hub(REPO, directions=random_directions(model, seed=5))
+    assert hub.files(REPO)["README.md"] == card
 
 
 @pytest.mark.parametrize(

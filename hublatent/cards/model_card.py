@@ -8,12 +8,15 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hublatent.cards.directions_card import licence_of
 from hublatent.cards.parts import (
     CELEBA_LICENCE,
     HEADLINE_ATTRIBUTES,
     TEMPLATES,
+    UNKNOWN_LICENCE,
     Licence,
     best_of_each,
     check_number,
@@ -23,11 +26,14 @@ from hublatent.cards.parts import (
     score_cells,
     text_cell,
 )
+from hublatent.cards.samples import draw_samples
 from hublatent.direction import Direction
 from hublatent.direction_set import DirectionSet
 from hublatent.errors import HublatentError
+from hublatent.files import write_text
+from hublatent.images import save_png
 from hublatent.model import LatentModel
-from hublatent.publishing import SAMPLES_NAME
+from hublatent.publishing import CARD_NAME, SAMPLES_NAME
 from hublatent.version import __version__
 
 if TYPE_CHECKING:
@@ -87,6 +93,32 @@ def render_card(given: CardInput, model: LatentModel) -> str:
     _check(given, model)
     data = _metadata(given, model)
     return fill_template(TEMPLATE, data, _context(given, model))
+
+
+def write_card(
+    folder: Path, model: LatentModel, repo: str, directions: DirectionSet | None
+) -> None:
+    """Write a card and its picture for a model that nothing but its directions is known about.
+
+    Args:
+        folder: where README.md and samples.png go.
+        model: the model; draws the picture.
+        repo: the Hub id that it goes to.
+        directions: its directions; what they were found on decides what the licence says.
+    """
+    licence = licence_of(directions) if directions is not None else None
+    picture, caption = draw_samples(model, directions)
+    given = CardInput(
+        name=repo.rpartition("/")[2],
+        config=model.config,
+        directions=directions,
+        source=repo,
+        samples_caption=caption,
+        licence=licence or UNKNOWN_LICENCE,
+        tags=("faces", "celeba") if licence == CELEBA_LICENCE else (),
+    )
+    write_text(folder / CARD_NAME, render_card(given, model))
+    save_png(picture, folder / SAMPLES_NAME)
 
 
 def _context(given: CardInput, model: LatentModel) -> dict[str, Any]:
@@ -151,7 +183,7 @@ def _metadata(given: CardInput, model: LatentModel) -> ModelCardData:
         library_name="hublatent",
         license="other",
         license_name=given.licence.name,
-        license_link=given.licence.link,
+        license_link=given.licence.link or None,
         pipeline_tag="unconditional-image-generation",
         tags=[
             "hublatent", "latent-space", model.architecture, *given.tags,

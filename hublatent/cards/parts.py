@@ -57,6 +57,11 @@ CELEBA_LICENCE = Licence(
 )
 
 
+UNKNOWN_LICENCE = Licence(
+    "not-stated", "", "Whoever published these weights has not said what they may be used for."
+)
+
+
 def check_number(name: str, value: Any) -> float:
     """A plain float for a card's head.
 

@@ -1,0 +1,68 @@
+"""The bundled checkpoints: each the exact folder that goes to the Hub."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+import hublatent
+from hublatent.classifier import CELEBA_ATTRIBUTES, split_names
+from hublatent.demo.session import EditRequest
+from hublatent.direction_set import DirectionSet
+from hublatent.hub import PUBLISHED_FILES
+from hublatent.publishing import check_folder
+from tests.conftest import PROJECT
+from training.recipes import RECIPES
+
+CARDS = PROJECT / "model_cards"
+BUNDLED = ("vae-celeba", "betavae-celeba", "btcvae-celeba", "eigenfaces-celeba")
+MAX_BYTES = 30_000_000
+
+
+@pytest.fixture(scope="module", params=BUNDLED)
+def folder(request: pytest.FixtureRequest) -> Path:
+    return CARDS / request.param
+
+
+def test_it_may_be_published_as_it_is(folder: Path) -> None:
+    check_folder(folder)
+    assert {path.name for path in folder.iterdir()} == set(PUBLISHED_FILES)
+    assert sum(path.stat().st_size for path in folder.iterdir()) < MAX_BYTES
+
+
+def test_directions_of_all_attributes_edit(folder: Path) -> None:
+    model = hublatent.load(folder)
+    directions = DirectionSet.from_pretrained(folder, model)
+    names = {(a, m) for a in split_names(CELEBA_ATTRIBUTES) for m in ("svm", "pattern", "joint")}
+    assert {(d.attribute, d.method) for d in directions} == names
+    generator = torch.Generator().manual_seed(0)
+    latents = model.sample_latents(16, generator=generator)
+    with torch.inference_mode():
+        plain = model.decode(latents)
+        assert plain.std() > 0.2  # pictures, not grey
+        for attribute in ("Eyeglasses", "Smiling", "Male"):
+            # The filter reads more of the attribute after an edit along any of the three.
+            reader = directions[attribute, "svm"]
+            for method in ("svm", "pattern", "joint"):
+                moved = hublatent.edit(latents, directions[attribute, method], 3.0)
+                assert (reader.coordinate(moved) > reader.coordinate(latents)).all()
+                assert (model.decode(moved) - plain).abs().mean() > 0.01
+
+
+def test_it_is_what_its_recipe_says(folder: Path) -> None:
+    if folder.name not in RECIPES:
+        pytest.skip(f"{folder.name} is not trained from a recipe of train_vae.py")
+    assert hublatent.load(folder).config == RECIPES[folder.name].build().config
+
+
+def test_the_small_networks_differ_in_the_objective_only() -> None:
+    ours, other = RECIPES["betavae-celeba"], RECIPES["btcvae-celeba"]
+    assert ours.beta == other.beta >= 2
+    config, theirs = (hublatent.load(CARDS / n).config for n in ("betavae-celeba", "btcvae-celeba"))
+    assert {**config, "architecture": ""} == {**theirs, "architecture": ""}
+
+
+def test_the_demo_starts_with_an_attribute_that_is_there() -> None:
+    assert EditRequest().attribute in split_names(CELEBA_ATTRIBUTES)
