@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from huggingface_hub import ModelCard
 
 from hublatent import cli
 from hublatent.classifier import AttributeClassifier
@@ -220,7 +222,11 @@ def test_an_attribute_that_only_the_data_know_is_refused(folders, data, tmp_path
 
 def test_the_command_line_says_what_it_did(folders, data, tmp_path, capsys):
     faces, cache = data
-    words = ["compare", str(folders / "linear"), str(folders / "notes"), "--data", str(faces)]
+    shutil.copytree(folders / "linear", tmp_path / "cards" / "linear")
+    card = tmp_path / "cards" / "linear" / "README.md"
+    card.write_text("---\nlicense: mit\n---\n# Linear\n")
+    linear, tmp_path = tmp_path / "cards" / "linear", tmp_path / "out"
+    words = ["compare", str(linear), str(folders / "notes"), "--data", str(faces)]
     words += ["--attributes", "Bright", "--out", str(tmp_path), "--judge", str(folders / "judge")]
     cli.main([*words, "--methods", "svm", "--faces", "4", "--cache", str(cache)])
     said = capsys.readouterr().out
@@ -228,6 +234,10 @@ def test_the_command_line_says_what_it_did(folders, data, tmp_path, capsys):
     assert f"{tmp_path}: 3 rows of scores, 1 of edits" in said  # with the majority's
     written = {path.name for path in tmp_path.iterdir()}
     assert {"report.md", "index.html", "strips-linear-Bright-svm.png"} <= written
+    (row,) = (r for r in Comparison.load(tmp_path).separability if r.model == "linear")
+    results = {r.metric_name: r.metric_value for r in ModelCard.load(card).data.eval_results}
+    assert results["Bright.svm accuracy"] == pytest.approx(row.accuracy.value)
+    assert any(name.startswith("Bright.svm strength at equal effect") for name in results)
     # Edits of real people, and what is kept to go on, stay out of a repository.
     hidden = {path.name for path in (tmp_path / "real-faces").iterdir()}
     assert hidden == {

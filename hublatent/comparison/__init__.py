@@ -10,6 +10,9 @@ editability.py   edits at every strength, compared at equal effect; model_edits.
 controls.py      directions that mean nothing
 outcomes.py      strong, no effect, decohered
 spaces.py        holes, cosines, distance from the boundary
+claims.py        the paper's claims, tested; conclusion.py says in words what the numbers support
+report.py        report.md and a page that opens on its own; tables.py and plots.py fill it
+card_figures.py  what of it stands in each model's card
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ from hublatent.classifier import AttributeClassifier
 from hublatent.comparison import controls, editability, outcomes, spaces
 from hublatent.comparison import judge as judging
 from hublatent.comparison import separability as separation
+from hublatent.comparison.card_figures import update_cards
 from hublatent.comparison.latents import Subject
 from hublatent.comparison.model_edits import ModelEdits
 from hublatent.comparison.parts import Parts
@@ -65,8 +66,9 @@ def compare(
         seed: of every draw.
         cache: folder of the decoded pictures.
         hand_labels: a sheet of strips that was labelled by eye, to compare the outcomes with.
-        report: write report.md, index.html and figures too; edits of real people go to
-            out/real-faces, which Git ignores, and with them a sheet of strips to be labelled.
+        report: write report.md, index.html and figures too, and each model's figures into its
+            card; edits of real people go to out/real-faces, which Git ignores, and with them a
+            sheet of strips to be labelled.
         progress: whether to show progress bars.
 
     Returns:
@@ -112,6 +114,7 @@ def compare(
     comparison.save(out)
     if report:
         _report(comparison, drawn, Path(out))
+        update_cards(comparison, [Path(folder) for folder in folders])
     return comparison
 
 
