@@ -234,7 +234,8 @@ def test_the_command_line_says_what_it_did(folders, data, tmp_path, capsys):
     assert f"{tmp_path}: 3 rows of scores, 1 of edits" in said  # with the majority's
     written = {path.name for path in tmp_path.iterdir()}
     assert {"report.md", "index.html", "strips-linear-Bright-svm.png"} <= written
-    (row,) = (r for r in Comparison.load(tmp_path).separability if r.model == "linear")
+    rows = Comparison.load(tmp_path).separability
+    (row,) = (r for r in rows if (r.model, r.method) == ("linear", "svm"))
     results = {r.metric_name: r.metric_value for r in ModelCard.load(card).data.eval_results}
     assert results["Bright.svm accuracy"] == pytest.approx(row.accuracy.value)
     assert any(name.startswith("Bright.svm strength at equal effect") for name in results)
