@@ -77,7 +77,8 @@ def measure(url: str, n_moves: int, n_rows: int) -> tuple[list[float], float]:
             "n => document.querySelectorAll('.hl-edited img').length >= n", arg=n_rows
         )
         page.on("requestfinished", lambda request: sizes.append(_size(request)))
-        strengths = np.round(rng.uniform(-6, 6, n_moves + 5), 1)
+        # Each differs from the one before, or no picture would change.
+        strengths = np.cumsum(rng.integers(1, 120, n_moves + 5)) % 121 / 10 - 6
         times = [float(page.evaluate(MOVE_JS, float(s))) for s in strengths]
         browser.close()
     return times[5:], sum(sizes) / len(times)  # the first moves warm up
