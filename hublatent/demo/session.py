@@ -69,7 +69,7 @@ class EditRequest:
     held: tuple[str, ...] = ()
     strength: float = 3.0
     source: str = ""
-    seed: int = 0
+    seed: int = 1
     layers: LayerRange | None = None
 
     def __post_init__(self) -> None:

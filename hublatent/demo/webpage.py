@@ -1,4 +1,4 @@
-"""The rows of hublatent/session.py as HTML, for the app; pictures are inside the page.
+"""The rows of session.py as HTML, for the app; pictures are inside the page.
 
 A row's still parts are sent once. While the slider moves, `moves_of` sends only what it changes,
 and MOVE_JS puts that into the rows with the same key.
