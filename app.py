@@ -1,7 +1,7 @@
 """The app: one face, one attribute, one slider, several models. Run: python app.py
 
-Every picture and number comes from hublatent/demo/session.py, what happens when something is touched
-from hublatent/demo/events.py; this file only lays the page out.
+Every picture and number comes from hublatent/demo/session.py, what happens when something is
+touched from hublatent/demo/events.py; this file only lays the page out.
 """
 
 from __future__ import annotations
