@@ -43,3 +43,13 @@ def test_files_that_are_named_exist() -> None:
     scripts += [f"training/{name}" for name in re.findall(r"`(\w+\.py)`", README)]
     assert len(named) > 5 and len(scripts) > 5
     assert [name for name in (*named, *scripts) if not (PROJECT / name).exists()] == []
+
+
+def test_a_space_installs_what_the_package_needs() -> None:
+    """Spaces read requirements.txt alone."""
+    text = (PROJECT / "pyproject.toml").read_text(encoding="utf-8")
+    block = re.search(r"^dependencies = \[\n(.*?)^\]", text, re.DOTALL | re.MULTILINE)
+    assert block is not None
+    needed = re.findall(r'"([^"]+)"', block[1])
+    lines = (PROJECT / "requirements.txt").read_text(encoding="utf-8").splitlines()
+    assert [line for line in lines if not line.startswith("#")] == needed
