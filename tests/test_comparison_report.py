@@ -138,7 +138,7 @@ def made_up_models() -> tuple[Model, ...]:
         Model(
             name, architecture, space, "c" * 64, 64,
             (10, 512) if space == "w+" else (128,), n, space == "z", architecture == "eigenfaces",
-            note="β = 2" if name in ("betavae-celeba", "btcvae-celeba") else "",
+            beta={"betavae-celeba": 2.0, "btcvae-celeba": 2.0, "beta1-celeba": 1.0}.get(name),
         )
         for name, (architecture, space, n, *_) in MODELS.items()
     )  # fmt: skip
@@ -367,7 +367,7 @@ def test_the_weight_of_the_kl_is_judged_among_networks_of_one_size_only(
 
 def test_noise_in_w_is_compared_where_both_stylegan2_took_part(results: Comparison) -> None:
     plain = next(m for m in results.models if m.architecture == "stylegan2")
-    noisy = replace(plain, name="stylegan2-w-noise-celeba")
+    noisy = replace(plain, name="stylegan2-noisy-celeba", w_noise=0.1)
     ways = tuple((t, around(1.0, 0.01)) for t in (0.0, 0.5, 1.0))
     holes = Holes(noisy.name, 200, ways, ((1.0, around(1.0, 0.01)), (3.0, around(0.9, 0.01))))
     both = replace(results, models=(*results.models, noisy), holes=(*results.holes, holes))

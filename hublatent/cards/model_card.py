@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
 TEMPLATE = TEMPLATES / "card.md.jinja"
 BASELINE_METHOD = "svm"
+RECIPE_KEY = "hublatent_recipe"
 
 
 @dataclass(frozen=True)
@@ -178,6 +179,8 @@ def _metadata(given: CardInput, model: LatentModel) -> ModelCardData:
     if given.samples_caption:
         output = {"url": SAMPLES_NAME}
         more["widget"] = [{"text": given.samples_caption, "output": output}]
+    if given.results.get("recipe"):  # for programs, such as a comparison that groups by beta
+        more[RECIPE_KEY] = dict(given.results["recipe"])
     return ModelCardData(
         model_name=given.name,
         library_name="hublatent",

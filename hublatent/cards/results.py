@@ -81,7 +81,7 @@ def update_results(
         bounds = figure.interval or ()
         for value in (figure.value, *bounds):
             check_number(f"{figure.task}: {figure.name}", value)
-    card = _read(path)
+    card = read_card(path)
     data: Any = card.data
     kept = [r for r in data.eval_results or [] if r.metric_config != WRITER]
     added = [_eval_result(figure, dataset, split) for figure in figures]
@@ -94,7 +94,7 @@ def update_results(
     return path
 
 
-def _read(path: Path) -> ModelCard:
+def read_card(path: Path) -> ModelCard:
     import yaml  # type: ignore[import-untyped, unused-ignore]
     from huggingface_hub import ModelCard
 

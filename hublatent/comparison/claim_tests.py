@@ -7,7 +7,6 @@ interval is widened for the number of chances it had (Bonferroni).
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import combinations
 from typing import Literal
@@ -33,8 +32,6 @@ from hublatent.direction import Score
 Verdict = Literal["supported", "not supported", "undecided", "not measured"]
 CLASS_MEANS = "mean-difference"
 MAX_LISTED = 4  # attributes that a sentence goes through one by one
-BETA = re.compile(r"(?:beta|β)[ =]*(\d+(?:\.\d+)?)", re.IGNORECASE)
-W_NOISE = re.compile(r"\bw[-_ ]?noise|noise (?:in|on) w", re.IGNORECASE)
 
 
 Finding = tuple[Verdict, str, Mapping[str, Score]]
@@ -272,14 +269,13 @@ def _beta_family(results: Comparison) -> dict[float, Model]:
     """β -> model, for the largest group of plain or β-VAEs that have equally many parameters."""
     groups: dict[int, dict[float, Model]] = {}
     for model in results.models:
-        weight = BETA.search(f"{model.name} {model.note}")
-        if model.architecture in ("vae", "betavae") and weight:
-            groups.setdefault(model.n_parameters, {})[float(weight[1])] = model
+        if model.architecture in ("vae", "betavae") and model.beta is not None:
+            groups.setdefault(model.n_parameters, {})[model.beta] = model
     return max(groups.values(), key=len, default={})
 
 
 def _has_w_noise(model: Model) -> bool:
-    return bool(W_NOISE.search(f"{model.name} {model.note}"))
+    return bool(model.w_noise)
 
 
 def _dip(row: Holes) -> Score:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -89,6 +89,7 @@ class Subject:
         directions: its direction file, if it has a usable one.
         projected: latents of pictures, if it has no encoder and was given some.
         problem: why its directions are not usable.
+        recipe: how it was trained, as far as its card says.
     """
 
     name: str
@@ -99,6 +100,7 @@ class Subject:
     directions: DirectionSet | None = None
     projected: Projected | None = None
     problem: str = ""
+    recipe: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def has_latents(self) -> bool:

@@ -67,7 +67,8 @@ class Judge:
 @dataclass(frozen=True)
 class Model:
     """A compared model. `baseline`: majority, random encoder, eigenfaces; `problem`: why a part of
-    its rows is missing; `note`: what else a reader has to know."""
+    its rows is missing; `note`: what else a reader has to know; `beta`: the weight it was trained
+    with, `w_noise`: the noise in W; None where its card does not say."""
 
     name: str
     architecture: str
@@ -80,6 +81,8 @@ class Model:
     baseline: bool = False
     problem: str = ""
     note: str = ""
+    beta: float | None = None
+    w_noise: float | None = None
 
 
 @dataclass(frozen=True)

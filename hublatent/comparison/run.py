@@ -267,6 +267,8 @@ def _describe(
         baseline=_is_untrained(subject),
         problem=" ".join(f"{p.attribute}: {p.text}" for p in problems if p.model == subject.name),
         note=" ".join(notes),
+        beta=subject.recipe.get("beta"),
+        w_noise=subject.recipe.get("w_noise"),
     )
 
 

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
+from hublatent.cards.model_card import RECIPE_KEY
+from hublatent.cards.results import read_card
 from hublatent.checkpoint import CONFIG_NAME, read_config
 from hublatent.comparison.latents import Projected, Subject
 from hublatent.comparison.parts import PARTS_VERSION
@@ -18,7 +20,7 @@ from hublatent.direction import Direction
 from hublatent.direction_set import DirectionSet
 from hublatent.discovery import check_attribute, discover_all
 from hublatent.errors import DataError, HublatentError
-from hublatent.hub import DIRECTIONS_NAME
+from hublatent.hub import CARD_NAME, DIRECTIONS_NAME
 from hublatent.methods import METHODS
 from hublatent.model import LatentModel
 from hublatent.models import ARCHITECTURES, load
@@ -86,8 +88,9 @@ def find_subjects(
         directions, problem = _directions(folder, model)
         found = None if model.has_encoder else _projected(unused, model, dataset)
         subjects[name] = Subject(
-            name, model, model.fingerprint(), dataset, cache, directions, found, problem
-        )
+            name, model, model.fingerprint(), dataset, cache, directions, found, problem,
+            _recipe(folder),
+        )  # fmt: skip
     if not subjects:
         raise DataError("None of the folders holds a latent model, so there is nothing to compare.")
     for folder, reason in unused.items():
@@ -104,6 +107,15 @@ def _why_not(folder: Path) -> str:
         return "no model."
     architecture = read_config(folder)["architecture"]
     return "" if architecture in ARCHITECTURES else f"a {architecture}, no latent model."
+
+
+def _recipe(folder: Path) -> dict[str, float]:
+    """The numbers that a model was trained with, from its card; none without a card."""
+    path = folder / CARD_NAME
+    if not path.is_file():
+        return {}
+    recipe = read_card(path).data.get(RECIPE_KEY) or {}
+    return {k: float(v) for k, v in recipe.items() if isinstance(v, (int, float))}
 
 
 def _directions(folder: Path, model: LatentModel) -> tuple[DirectionSet | None, str]:
