@@ -18,9 +18,11 @@ os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 import gradio as gr
 import tyro
 
+from hublatent.comparison.results import Comparison
 from hublatent.demo.catalogue import collect_models
-from hublatent.demo.events import Callbacks
+from hublatent.demo.events import EDIT_TAB, SCORES_TAB, Callbacks
 from hublatent.demo.faces import MAX_SEED, store_sample_codes
+from hublatent.demo.scores import EDITING_COLUMNS, READING_COLUMNS, find_comparison
 from hublatent.demo.session import AS_FOUND, MAX_STRENGTH
 from hublatent.demo.shelf import LOCAL, PUBLIC, ModelShelf
 from hublatent.demo.webpage import CSS, DOWNLOAD_JS, LINK_JS, MOVE_JS
@@ -52,13 +54,14 @@ class Arguments:
     prepare: bool = False
 
 
-def build_app(shelf: ModelShelf) -> gr.Blocks:
+def build_app(shelf: ModelShelf, comparison: Comparison | None = None) -> gr.Blocks:
     """Lay out the page and connect its events.
 
     Args:
         shelf: the models on offer.
+        comparison: of models, for the tab of scores.
     """
-    do = Callbacks(shelf)
+    do = Callbacks(shelf, comparison)
     kept_for = (3600, 86400) if shelf.limits.local_paths else (600, 3600)
     with gr.Blocks(title="hublatent", analytics_enabled=False, delete_cache=kept_for) as app:
         gr.Markdown(
@@ -67,9 +70,14 @@ def build_app(shelf: ModelShelf) -> gr.Blocks:
         with gr.Row():
             with gr.Column(scale=1, min_width=300):
                 choices = _choices(do)
-            with gr.Column(scale=3, min_width=320):
-                shown = _results(do)
-        _connect(app, do, SimpleNamespace(**choices, **shown))
+            with gr.Column(scale=3, min_width=320), gr.Tabs():
+                with gr.Tab(EDIT_TAB) as edit_tab:
+                    shown = _results(do)
+                with gr.Tab(SCORES_TAB, elem_id="scores-tab") as scores_tab:
+                    scores = _scores()
+        c = SimpleNamespace(**choices, **shown)
+        _connect(app, do, c)
+        _connect_scores(do, c, SimpleNamespace(**scores), edit_tab, scores_tab)
     app.queue(max_size=MAX_WAITING, default_concurrency_limit=N_AT_ONCE)
     return app
 
@@ -135,6 +143,26 @@ def _results(do: Callbacks) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def _scores() -> dict[str, Any]:
+    """How well the chosen attribute is read and edited."""
+    return {
+        "note": gr.Markdown(elem_id="scores-note"),
+        "reading": gr.Dataframe(
+            headers=list(READING_COLUMNS), label="Reading, from the models' direction files",
+            interactive=False, wrap=True, elem_id="reading",
+            column_widths=["24%", "14%", "24%", "24%", "14%"],
+        ),
+        "editing": gr.Dataframe(
+            headers=list(EDITING_COLUMNS), label="Editing, from the comparison",
+            interactive=False, wrap=True, elem_id="editing", visible=False,
+        ),
+        "plots": gr.Gallery(
+            label="Edits compared", columns=1, format="png", buttons=["fullscreen"],
+            interactive=False, elem_id="plots", visible=False,
+        ),
+    }  # fmt: skip
+
+
 def _dropdown(label: str, elem_id: str, info: str | None = None, **options: Any) -> gr.Dropdown:
     # Free text is checked by hublatent, which offers the nearest names.
     return gr.Dropdown(
@@ -191,6 +219,23 @@ def _connect(app: gr.Blocks, do: Callbacks, c: SimpleNamespace) -> None:
     _add_api(do, [c.upload, c.source, c.seed, *controls])
 
 
+def _connect_scores(
+    do: Callbacks, c: SimpleNamespace, s: SimpleNamespace, edit_tab: gr.Tab, scores_tab: gr.Tab
+) -> None:
+    """The scores follow the chosen models and attribute while they are seen."""
+    private: dict[str, Any] = {"api_visibility": "private", "concurrency_id": "page"}
+    tab = gr.State(EDIT_TAB)
+    shown = [s.note, s.reading, s.editing, s.plots]
+    edit_tab.select(lambda: EDIT_TAB, None, tab, **private)
+    scores_tab.select(lambda: SCORES_TAB, None, tab, **private).then(
+        do.scores, [tab, c.models, c.attribute], shown, **private
+    )
+    gr.on(
+        [c.models.input, c.attribute.change], do.scores, [tab, c.models, c.attribute], shown,
+        trigger_mode="always_last", **private,
+    )  # fmt: skip
+
+
 def _add_api(do: Callbacks, inputs: list[Any]) -> None:
     """The endpoint /edit; nothing of it is seen on the page."""
     button = gr.Button(visible=False)
@@ -198,9 +243,9 @@ def _add_api(do: Callbacks, inputs: list[Any]) -> None:
     button.click(do.edit, inputs, [pictures, numbers], api_name="edit")
 
 
-def launch(shelf: ModelShelf, **options: Any) -> gr.Blocks:
+def launch(shelf: ModelShelf, comparison: Comparison | None = None, **options: Any) -> gr.Blocks:
     """Serve the app; options go to Blocks.launch."""
-    app = build_app(shelf)
+    app = build_app(shelf, comparison)
     theme = gr.themes.Soft(primary_hue="indigo", secondary_hue="amber", neutral_hue="slate")
     app.launch(
         theme=theme, css=CSS, max_file_size=shelf.limits.upload_bytes, run_history=False,
@@ -221,7 +266,8 @@ def main(arguments: Arguments) -> None:
         for path in store_sample_codes(shelf, shelf.names, print):
             print(f"wrote {path}")
         return
-    launch(shelf, server_port=arguments.port, share=arguments.share)
+    comparison = find_comparison(CARDS / "comparison")
+    launch(shelf, comparison, server_port=arguments.port, share=arguments.share)
 
 
 if __name__ == "__main__":

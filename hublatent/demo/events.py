@@ -5,15 +5,17 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from functools import cached_property, wraps
+from functools import cached_property, lru_cache, wraps
 from html import escape
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
+from hublatent.comparison.results import Comparison
 from hublatent.demo.catalogue import offered_attributes, offered_layers, offered_methods
 from hublatent.demo.faces import SAMPLE_SEEDS, Face, drawn_face, uploaded_face
+from hublatent.demo.scores import editing_plots, editing_rows, note, reading_rows
 from hublatent.demo.session import (
     AS_FOUND,
     EditRequest,
@@ -27,6 +29,7 @@ from hublatent.errors import HublatentError
 from hublatent.figures import fit
 
 N_SHOWN_AT_FIRST = 5
+EDIT_TAB, SCORES_TAB = "Edit", "Scores"
 SAMPLE_SIDE = 128
 NO_PROGRESS = gr.Progress()  # gradio replaces it by the event's own
 
@@ -48,8 +51,10 @@ def warn_user(method: Callable[..., Any]) -> Callable[..., Any]:
 class Callbacks:
     """What the page's events do; stateless but for the shelf of models."""
 
-    def __init__(self, shelf: ModelShelf) -> None:
+    def __init__(self, shelf: ModelShelf, comparison: Comparison | None = None) -> None:
         self.shelf = shelf
+        self.comparison = comparison
+        self._plots = lru_cache(lambda attribute: editing_plots(comparison, attribute))
 
     def warn(self, error: HublatentError) -> None:
         """Show an error on the page."""
@@ -139,6 +144,19 @@ class Callbacks:
         say = lambda done, total: progress((done, total), unit="steps")  # noqa: E731
         project_missing(self.shelf, face, EditRequest.of(*values), say)
         return str(time.time_ns())
+
+    @warn_user
+    def scores(self, tab: str, names: list[str], attribute: str) -> tuple[Any, ...]:
+        """The tab "Scores", if it is the one that is seen; its figures take a moment."""
+        if tab != SCORES_TAB:
+            return gr.skip()  # type: ignore[no-any-return, unused-ignore]
+        edits, plots = editing_rows(self.comparison, attribute), self._plots(attribute)
+        return (
+            note(self.comparison, attribute),
+            reading_rows(self.shelf.open_all(names), attribute),
+            gr.update(value=edits, visible=bool(edits)),
+            gr.update(value=plots, visible=bool(plots)),
+        )
 
     @warn_user
     def change_models(

@@ -1,0 +1,96 @@
+"""How well the chosen models are read and edited: what the tab "Scores" shows.
+
+Reading comes from the direction file of any model, editing from a comparison that was made before.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+from PIL import Image
+
+from hublatent.comparison.plots import Plot, effect_by_leakage, effect_by_strength, outcome_bars
+from hublatent.comparison.results import RESULTS_NAME, SAMPLES, TEST, Comparison
+from hublatent.comparison.tables import scores_table
+from hublatent.demo.shelf import OpenModel
+from hublatent.direction import Score
+
+READING_COLUMNS = ("model", "direction", "accuracy", "AUROC", "examples")
+EDITING_COLUMNS = (
+    "model", "accuracy", "AUROC", "best direction", "strength", "leakage", "strong edits",
+)  # fmt: skip
+NONE = "–"
+COMMAND = "python -m hublatent compare MODEL... --data DATA --out model_cards/comparison"
+
+
+def find_comparison(folder: Path) -> Comparison | None:
+    """The comparison that a folder holds; None where none was made.
+
+    Raises:
+        DataError: it is damaged, or of another version.
+    """
+    return Comparison.load(folder) if (folder / RESULTS_NAME).is_file() else None
+
+
+def reading_rows(opened: Sequence[OpenModel], attribute: str) -> list[list[str]]:
+    """How well each direction of an attribute tells it on people it was not fitted on.
+
+    Args:
+        opened: the models.
+        attribute: of the directions.
+
+    Returns:
+        Rows of READING_COLUMNS, with 95% intervals; those of an unknown attribute are missing.
+    """
+    return [
+        [
+            model.name,
+            direction.method,
+            _cell(direction.scores.get("accuracy")),
+            _cell(direction.scores.get("auroc")),
+            NONE if direction.n_positive is None else f"{direction.n_positive:,}",
+        ]
+        for model in opened
+        for direction in model.directions or ()
+        if direction.attribute == attribute
+    ]
+
+
+def editing_rows(comparison: Comparison | None, attribute: str) -> list[list[str]]:
+    """Rows of EDITING_COLUMNS; none where the attribute was not compared."""
+    if comparison is None or attribute not in comparison.attributes:
+        return []
+    return scores_table(comparison, attribute).plain()
+
+
+def editing_plots(comparison: Comparison | None, attribute: str) -> list[tuple[Image.Image, str]]:
+    """Effect, its price, and outcomes, as pictures with captions."""
+    if comparison is None or attribute not in comparison.attributes:
+        return []
+    draws = (effect_by_strength, effect_by_leakage, outcome_bars)
+    plots = [draw(comparison, attribute, faces) for faces in (TEST, SAMPLES) for draw in draws]
+    return [_shown(plot) for plot in plots if plot is not None]
+
+
+def note(comparison: Comparison | None, attribute: str) -> str:
+    """What a reader of the tables has to know, as Markdown."""
+    if comparison is None:
+        return f"No comparison of edits is here. It is made by `{COMMAND}`."
+    if attribute not in comparison.attributes:
+        compared = ", ".join(comparison.attributes)
+        return f"Edits of {attribute} were not compared; of {compared} they were."
+    return (
+        f"Edits were judged by {comparison.judge.name}, which does nothing else. Strength (σ) and "
+        f"leakage where {comparison.thresholds['equal effect']:.0%} of the faces show the "
+        "attribute. Models that are not listed were not compared."
+    )
+
+
+def _cell(score: Score | None) -> str:
+    return NONE if score is None else f"{score.value:.3f} ({score.low:.3f} to {score.high:.3f})"
+
+
+def _shown(plot: Plot) -> tuple[Image.Image, str]:
+    return Image.open(io.BytesIO(plot.png)), plot.caption

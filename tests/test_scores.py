@@ -1,0 +1,76 @@
+"""The tab "Scores": tables from direction files and from a comparison."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from hublatent.comparison.results import RESULTS_NAME
+from hublatent.demo.events import EDIT_TAB, SCORES_TAB, Callbacks
+from hublatent.demo.scores import (
+    EDITING_COLUMNS,
+    READING_COLUMNS,
+    editing_plots,
+    editing_rows,
+    find_comparison,
+    note,
+    reading_rows,
+)
+from hublatent.demo.shelf import LOCAL, ModelShelf
+from hublatent.errors import DataError
+from tests.test_comparison_report import made_up
+from tests.tiny_models import build_model_folders
+
+
+@pytest.fixture(scope="module")
+def shelf(tmp_path_factory: pytest.TempPathFactory) -> ModelShelf:
+    torch.manual_seed(0)
+    return ModelShelf(build_model_folders(tmp_path_factory.mktemp("models")), limits=LOCAL)
+
+
+def test_reading_comes_from_direction_files(shelf: ModelShelf) -> None:
+    opened = shelf.open_all(list(shelf.names))
+    rows = reading_rows(opened, "Smiling")
+    assert {row[0] for row in rows} == {m.name for m in opened if m.directions}
+    assert {row[1] for row in rows} == {"svm", "joint"}
+    assert all(len(row) == len(READING_COLUMNS) for row in rows)
+    assert reading_rows(opened, "Unheard_Of") == []
+
+
+def test_editing_comes_from_a_comparison(tmp_path: Path) -> None:
+    assert find_comparison(tmp_path / "none") is None
+    results = replace(made_up(), thresholds={"equal effect": 0.8})
+    results.save(tmp_path)
+    found = find_comparison(tmp_path)
+    assert found is not None
+    attribute = found.attributes[0]
+    rows = editing_rows(found, attribute)
+    assert {row[0].split(" ")[0] for row in rows} >= {m.name for m in found.models if m.has_encoder}
+    assert all(len(row) == len(EDITING_COLUMNS) for row in rows)
+    pictures = editing_plots(found, attribute)
+    assert pictures and all(isinstance(p, Image.Image) and caption for p, caption in pictures)
+    assert found.judge.name in note(found, attribute)
+    assert "not compared" in note(found, "Unheard_Of") and editing_rows(found, "Unheard_Of") == []
+
+
+def test_without_a_comparison_it_says_how_one_is_made() -> None:
+    assert "hublatent compare" in note(None, "Smiling")
+    assert editing_rows(None, "Smiling") == [] and editing_plots(None, "Smiling") == []
+
+
+def test_a_damaged_comparison_is_not_passed_over(tmp_path: Path) -> None:
+    (tmp_path / RESULTS_NAME).write_text("{", encoding="utf-8")
+    with pytest.raises(DataError, match="not JSON"):
+        find_comparison(tmp_path)
+
+
+def test_nothing_is_computed_for_a_tab_that_is_not_seen(shelf: ModelShelf) -> None:
+    do = Callbacks(shelf)
+    assert not isinstance(do.scores(EDIT_TAB, list(shelf.names), "Smiling"), tuple)
+    text, reading, editing, plots = do.scores(SCORES_TAB, list(shelf.names), "Smiling")
+    assert "compare" in text and len(reading) > 2
+    assert not editing["visible"] and not plots["visible"]
