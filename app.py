@@ -22,7 +22,7 @@ from hublatent.comparison.results import Comparison
 from hublatent.demo.catalogue import collect_models
 from hublatent.demo.events import EDIT_TAB, SCORES_TAB, Callbacks
 from hublatent.demo.faces import MAX_SEED, store_sample_codes
-from hublatent.demo.scores import EDITING_COLUMNS, READING_COLUMNS, find_comparison
+from hublatent.demo.scores import find_comparison
 from hublatent.demo.session import AS_FOUND, MAX_STRENGTH
 from hublatent.demo.shelf import LOCAL, PUBLIC, ModelShelf
 from hublatent.demo.webpage import CSS, DOWNLOAD_JS, LINK_JS, MOVE_JS
@@ -147,15 +147,7 @@ def _scores() -> dict[str, Any]:
     """How well the chosen attribute is read and edited."""
     return {
         "note": gr.Markdown(elem_id="scores-note"),
-        "reading": gr.Dataframe(
-            headers=list(READING_COLUMNS), label="Reading, from the models' direction files",
-            interactive=False, wrap=True, elem_id="reading",
-            column_widths=["24%", "14%", "24%", "24%", "14%"],
-        ),
-        "editing": gr.Dataframe(
-            headers=list(EDITING_COLUMNS), label="Editing, from the comparison",
-            interactive=False, wrap=True, elem_id="editing", visible=False,
-        ),
+        "tables": gr.HTML(elem_id="scores"),
         "plots": gr.Gallery(
             label="Edits compared", columns=1, format="png", buttons=["fullscreen"],
             interactive=False, elem_id="plots", visible=False,
@@ -225,7 +217,7 @@ def _connect_scores(
     """The scores follow the chosen models and attribute while they are seen."""
     private: dict[str, Any] = {"api_visibility": "private", "concurrency_id": "page"}
     tab = gr.State(EDIT_TAB)
-    shown = [s.note, s.reading, s.editing, s.plots]
+    shown = [s.note, s.tables, s.plots]
     edit_tab.select(lambda: EDIT_TAB, None, tab, **private)
     scores_tab.select(lambda: SCORES_TAB, None, tab, **private).then(
         do.scores, [tab, c.models, c.attribute], shown, **private

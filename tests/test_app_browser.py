@@ -89,6 +89,17 @@ def test_the_page_fits_and_the_slider_edits_every_row(page: Any, address: str) -
         assert image.get_attribute("alt")
 
 
+def test_scores_follow_the_attribute_and_fit(page: Any, address: str) -> None:
+    open_page(page, f"{address}?models=vae-tiny,eigenfaces-tiny&attribute=Male")
+    page.get_by_role("tab", name="Scores").click()
+    page.wait_for_selector("#scores table")
+    assert page.locator("#scores tbody tr").count() == 4  # two models, two methods
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    page.locator("#attribute input").fill("Unheard_Of")
+    page.keyboard.press("Enter")
+    page.wait_for_function("!document.querySelector('#scores table')")
+
+
 def test_a_link_restores_the_view(page: Any, address: str) -> None:
     query = "?models=vae-tiny,eigenfaces-tiny&attribute=Male&method=svm&strength=1.5"
     open_page(page, f"{address}{query}&face=eigenfaces-tiny&seed=6")

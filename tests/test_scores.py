@@ -21,6 +21,7 @@ from hublatent.demo.scores import (
     reading_rows,
 )
 from hublatent.demo.shelf import LOCAL, ModelShelf
+from hublatent.demo.webpage import table_html
 from hublatent.errors import DataError
 from tests.test_comparison_report import made_up
 from tests.tiny_models import build_model_folders
@@ -71,6 +72,11 @@ def test_a_damaged_comparison_is_not_passed_over(tmp_path: Path) -> None:
 def test_nothing_is_computed_for_a_tab_that_is_not_seen(shelf: ModelShelf) -> None:
     do = Callbacks(shelf)
     assert not isinstance(do.scores(EDIT_TAB, list(shelf.names), "Smiling"), tuple)
-    text, reading, editing, plots = do.scores(SCORES_TAB, list(shelf.names), "Smiling")
-    assert "compare" in text and len(reading) > 2
-    assert not editing["visible"] and not plots["visible"]
+    text, tables, plots = do.scores(SCORES_TAB, list(shelf.names), "Smiling")
+    assert "compare" in text and tables.count("<table>") == 1 and not plots["visible"]
+
+
+def test_tables_show_text_as_text() -> None:
+    shown = table_html("A & B", ("x",), [["<script>"]])
+    assert "A &amp; B" in shown and "&lt;script&gt;" in shown and "<script>" not in shown
+    assert table_html("Empty", ("x",), []) == ""

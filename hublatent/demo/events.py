@@ -15,7 +15,14 @@ import gradio as gr
 from hublatent.comparison.results import Comparison
 from hublatent.demo.catalogue import offered_attributes, offered_layers, offered_methods
 from hublatent.demo.faces import SAMPLE_SEEDS, Face, drawn_face, uploaded_face
-from hublatent.demo.scores import editing_plots, editing_rows, note, reading_rows
+from hublatent.demo.scores import (
+    EDITING_COLUMNS,
+    READING_COLUMNS,
+    editing_plots,
+    editing_rows,
+    note,
+    reading_rows,
+)
 from hublatent.demo.session import (
     AS_FOUND,
     EditRequest,
@@ -24,7 +31,14 @@ from hublatent.demo.session import (
     project_missing,
 )
 from hublatent.demo.shelf import ModelShelf
-from hublatent.demo.webpage import download_of, moves_of, numbers_of, results_html, waiting_html
+from hublatent.demo.webpage import (
+    download_of,
+    moves_of,
+    numbers_of,
+    results_html,
+    table_html,
+    waiting_html,
+)
 from hublatent.errors import HublatentError
 from hublatent.figures import fit
 
@@ -150,11 +164,12 @@ class Callbacks:
         """The tab "Scores", if it is the one that is seen; its figures take a moment."""
         if tab != SCORES_TAB:
             return gr.skip()  # type: ignore[no-any-return, unused-ignore]
-        edits, plots = editing_rows(self.comparison, attribute), self._plots(attribute)
+        reading = reading_rows(self.shelf.open_all(names), attribute)
+        editing, plots = editing_rows(self.comparison, attribute), self._plots(attribute)
         return (
             note(self.comparison, attribute),
-            reading_rows(self.shelf.open_all(names), attribute),
-            gr.update(value=edits, visible=bool(edits)),
+            table_html("Reading, from the direction files", READING_COLUMNS, reading)
+            + table_html("Editing, from the comparison", EDITING_COLUMNS, editing),
             gr.update(value=plots, visible=bool(plots)),
         )
 

@@ -76,6 +76,13 @@ CSS = """
 #waiting .hl-pending { border-left: 3px solid var(--color-accent); padding: 6px 10px; margin: 0;
   min-height: 110px; }
 #waiting:not(:has(.hl-pending)) { display: none; }
+/* Its own width never widens the page. */
+.hl-table { overflow-x: auto; contain: inline-size; margin: 0 0 18px; }
+.hl-table table { border-collapse: collapse; font-size: 0.85rem; white-space: nowrap; }
+.hl-table caption { text-align: left; font-weight: 600; padding: 0 0 6px; }
+.hl-table th, .hl-table td { text-align: left; padding: 5px 18px 5px 0;
+  border: 0 !important; border-bottom: 1px solid var(--border-color-primary) !important;
+  font-variant-numeric: tabular-nums; }
 @media (max-width: 700px) {
   .hl-pictures { grid-template: "inputs edited" "strip strip" "difference difference"
     / 92px minmax(0, 1fr); }
@@ -86,6 +93,20 @@ CSS = """
 def sigmas(strength: float) -> str:
     """A strength as it is printed under a picture."""
     return f"{strength:+g}σ" if strength else "0"
+
+
+def table_html(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table that scrolls in its own box where it is wider than the page; "" without rows."""
+    if not rows:
+        return ""
+    head = "".join(f"<th>{escape(name)}</th>" for name in columns)
+    body = "".join(
+        "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows
+    )
+    return (
+        f'<div class="hl-table"><table><caption>{escape(title)}</caption>'
+        f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
+    )
 
 
 def figure(place: str, uri: str, alt: str, caption: str) -> str:
