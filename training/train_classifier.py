@@ -57,9 +57,10 @@ RECIPES: dict[str, ClassifierRecipe] = {
         width=40,
         dropout=0.3,
         distortion=Distortion(
-            shift=0.08, scale=0.12, blur=0.04, blur_share=0.3, noise=0.1, contrast=0.5
+            shift=0.08, scale=0.08, blur=0.03, blur_share=0.3, noise=0.03, contrast=0.4
         ),
-        mixup=0.3,
+        mixup=0.15,
+        epochs=24,
         seed=1_234,
     ),
 }
