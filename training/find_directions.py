@@ -133,7 +133,7 @@ def run(arguments: Arguments) -> None:
         dataset = load_dataset(
             arguments.data, model.image_size, cache=arguments.cache, split=arguments.split
         )
-    data = labelled_latents(model, dataset, arguments)
+    data = gather_latents(model, dataset, arguments)
     chosen, left_out = choose_attributes(data, arguments.attributes, arguments.seed)
     for reason in left_out.values():
         print(f"left out: {reason}")
@@ -152,7 +152,7 @@ def run(arguments: Arguments) -> None:
     print(f"{arguments.path}: {n} directions" + (f" beside {len(kept)}" if kept else ""))
 
 
-def labelled_latents(
+def gather_latents(
     model: LatentModel, dataset: FaceDataset | None, arguments: Arguments
 ) -> LabelledLatents:
     """What the directions are found in.

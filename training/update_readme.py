@@ -79,13 +79,13 @@ def draw_picture(models: Mapping[str, LatentModel], arguments: Arguments) -> Ima
     Models with an encoder show the face that the first of them drew; the others one of their own.
     """
     readers = [model for model in models.values() if model.has_encoder]
-    size = max(model.image_size for model in readers) if readers else 0
-    face = _own(readers[0], arguments.seed) if readers else None
+    face = readers[0].decode(_own(readers[0], arguments.seed)) if readers else None
     rows = []
     for name, model in models.items():
-        shown = face is not None and model.has_encoder and model.image_size == size
-        drawn = _own(model, arguments.seed)
-        latents = model.encode(readers[0].decode(face)) if shown and face is not None else drawn
+        if face is not None and model.has_encoder and model.image_size == face.shape[-1]:
+            latents = model.encode(face)
+        else:
+            latents = _own(model, arguments.seed)
         rows.append(_strip(model, arguments.cards / name, latents, arguments))
     columns = ["unedited" if not s else f"{s:+g}" for s in arguments.strengths]
     title = f"{arguments.attribute}, in standard deviations"

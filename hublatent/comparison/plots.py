@@ -221,9 +221,7 @@ def outcome_bars(results: Comparison, attribute: str, faces: str) -> Plot | None
     axis.set_xlim(0, 1)
     axis.xaxis.set_major_formatter(lambda x, _: percent(x))
     dress(axis, "", "share of faces")
-    for y in range(1, len(rows)):
-        if rows[y].model != rows[y - 1].model:
-            axis.axhline(y - 0.5, color=INK, linewidth=0.8)
+    _separate_models(axis, rows)
     legend(figure, [axis])
     caption = (
         f"What becomes of a strip that ends at its largest strength, on {_faces(faces)}: the "
@@ -253,9 +251,7 @@ def leakage_heat_map(results: Comparison, attribute: str, faces: str) -> Plot | 
     labels = [f"{r.model}, {r.method}{mark}" for r, mark in zip(rows, marks, strict=True)]
     axis.set_yticks(range(len(rows)), labels)
     axis.tick_params(labelsize=8, length=0)
-    for y in range(1, len(rows)):
-        if rows[y].model != rows[y - 1].model:
-            axis.axhline(y - 0.5, color=INK, linewidth=0.8)
+    _separate_models(axis, rows)
     colour_bar(figure, image, [axis], "mean change of P")
     rest = (
         f", the {len(shown)} of {len(names)} that change most," if len(names) > len(shown) else ""
@@ -322,6 +318,13 @@ def cosine_matrices(results: Comparison, method: str) -> Plot | None:
         "be changed without moving along the other."
     )
     return plot(figure, f"cosines-{method}", f"Cosines between {method} directions", caption)
+
+
+def _separate_models(axis: Axes, rows: Sequence[Edits]) -> None:
+    """A line wherever the rows of another model begin."""
+    for y in range(1, len(rows)):
+        if rows[y].model != rows[y - 1].model:
+            axis.axhline(y - 0.5, color=INK, linewidth=0.8)
 
 
 def _by_model(

@@ -92,12 +92,8 @@ def read_celeba(folder: Path) -> Listing:
         names, (attributes, labels) = table.names, _labels(table, attribute_file)
     else:
         names, attributes, labels = read_attribute_file(attribute_file)
-    identities, partition = _from_celeba_files(folder, names, names)
-    paths = [pictures / name for name in names]
-    return Listing(
-        names, attributes, labels, identities, partition, paths.__getitem__, stamp_of(paths),
-        CELEBA_CROP,
-    )  # fmt: skip
+    known = _from_celeba_files(folder, names, names)
+    return _listing(pictures, names, attributes, labels, *known, CELEBA_CROP)
 
 
 def is_celeba_hq(folder: Path) -> bool:
@@ -117,12 +113,8 @@ def read_celeba_hq(folder: Path) -> Listing:
     names, attributes, labels = read_attribute_file(folder / HQ_ATTRIBUTES)
     mapping = folder / HQ_MAPPING
     original = _original_names(mapping, names) if mapping.is_file() else None
-    identities, partition = _from_celeba_files(folder, names, original)
-    paths = [pictures / name for name in names]
-    return Listing(
-        names, attributes, labels, identities, partition, paths.__getitem__, stamp_of(paths),
-        SQUARE_CROP,
-    )  # fmt: skip
+    known = _from_celeba_files(folder, names, original)
+    return _listing(pictures, names, attributes, labels, *known, SQUARE_CROP)
 
 
 def is_csv_folder(folder: Path) -> bool:
@@ -149,11 +141,23 @@ def read_csv_folder(folder: Path) -> Listing:
     identities, people = parse_identities(texts, table.names)
     is_partitioned = PARTITION in table.columns
     partition = _partition(table, file) if is_partitioned else draw_partition(people)
-    paths = [folder / name for name in table.names]
+    return _listing(folder, table.names, attributes, labels, identities, partition, SQUARE_CROP)
+
+
+def _listing(
+    pictures: Path,
+    names: tuple[str, ...],
+    attributes: tuple[str, ...],
+    labels: np.ndarray,
+    identities: np.ndarray,
+    partition: np.ndarray,
+    crop: str,
+) -> Listing:
+    """A listing of the picture files of one folder."""
+    paths = [pictures / name for name in names]
     return Listing(
-        table.names, attributes, labels, identities, partition, paths.__getitem__,
-        stamp_of(paths), SQUARE_CROP,
-    )  # fmt: skip
+        names, attributes, labels, identities, partition, paths.__getitem__, stamp_of(paths), crop
+    )
 
 
 # --- CelebA's files -------------------------------------------------------------------------------
