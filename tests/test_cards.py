@@ -190,6 +190,7 @@ def test_samples_are_the_same_for_a_seed(model):
     plain, caption = draw_samples(model)
     assert caption == "Samples."
     assert plain.height < first.height
+    assert draw_samples(model, scored(model), n_rows=6)[0].height > 2 * first.height * 0.75
 
 
 @pytest.fixture
@@ -202,9 +203,8 @@ def run(model, tmp_path) -> Path:
         "fingerprint": model.fingerprint(),
         "training_shares": {"Male": 0.25},
         "left_out": {},
-        "attributes": ["all"],
-        "methods": ["svm", "joint"],
         "seed": 0,
+        "commands": ["python training/find_directions.py --data DATA --methods svm joint"],
     }
     (folder / "model" / "directions.json").write_text(json.dumps(found))
     results = {**results_of(model), "test": {"n_images": 5, "mse": 0.25}}
@@ -222,7 +222,7 @@ def test_an_assembled_folder_is_fit_to_be_published(run, tmp_path):
         assert (out / name).read_bytes() == (run / "model" / name).read_bytes()
     text = (out / "README.md").read_text(encoding="utf-8")
     assert "train_vae.py --recipe vae-celeba --data DATA --out runs/vae-tiny --precision" in text
-    assert "--attributes all --methods svm joint --seed 0" in text
+    assert "find_directions.py --data DATA --methods svm joint" in text
     assert str(tmp_path) not in text
 
 

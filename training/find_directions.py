@@ -8,6 +8,7 @@ samples, labelled by a classifier (--samples 10000).
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
@@ -147,7 +148,10 @@ def run(arguments: Arguments) -> None:
     kept = [direction for direction in earlier if direction.name not in names]
     DirectionSet.of(model, [*kept, *directions]).save(arguments.path)
     scores = summary(model, data, dataset, [*kept, *directions], left_out, arguments)
-    write_text(arguments.path.with_suffix(".json"), json.dumps(scores, indent=2) + "\n")
+    summary_path = arguments.path.with_suffix(".json")
+    before = _earlier_commands(summary_path) if kept else []
+    scores["commands"] = list(dict.fromkeys([*before, command(arguments)]))
+    write_text(summary_path, json.dumps(scores, indent=2) + "\n")
     print(table(directions))
     print(f"{arguments.path}: {n} directions" + (f" beside {len(kept)}" if kept else ""))
 
@@ -210,6 +214,32 @@ def summary(
             for d in directions
         },
     }
+
+
+def command(arguments: Arguments) -> str:
+    """The command that finds the same directions again, without this machine's paths."""
+
+    def named(path: str | Path) -> str:
+        return "/".join(Path(path).resolve().parts[-3:]) if Path(path).is_dir() else str(path)
+
+    words = ["python", "training/find_directions.py", "--model", named(arguments.model)]
+    if arguments.samples:
+        words += ["--samples", str(arguments.samples), "--classifier", named(arguments.classifier)]
+    else:
+        words += ["--data", "DATA"]
+    if arguments.projected is not None:
+        words += ["--projected", named(arguments.projected)]
+    if arguments.add:
+        words.append("--add")
+    words += ["--attributes", *arguments.attributes, "--methods", *arguments.methods]
+    return shlex.join([*words, "--seed", str(arguments.seed)])
+
+
+def _earlier_commands(path: Path) -> list[str]:
+    """The commands that found the directions which are kept."""
+    if not path.is_file():
+        return []
+    return list(json.loads(path.read_text(encoding="utf-8")).get("commands", []))
 
 
 def table(directions: Iterable[Direction]) -> str:

@@ -28,7 +28,7 @@ from hublatent.files import atomic_folder_update
 from hublatent.hub import CARD_NAME, DIRECTIONS_NAME, PUBLISHED_FILES, SAMPLES_NAME
 from hublatent.images import save_png
 from hublatent.model import LatentModel
-from training.recipes import RECIPES
+from training.recipes import RECIPES, changed_option
 from training.run import exit_on_user_error
 
 RESULTS_NAME = "results.json"
@@ -46,6 +46,7 @@ class Arguments:
         baseline: folder of a model whose directions, found on the same data, are compared with.
         source: what the card's example loads; by default model_cards/ and the name.
         seed: of the samples.
+        sample_rows: rows of eight samples; the first is edited.
     """
 
     run: Path
@@ -54,6 +55,7 @@ class Arguments:
     baseline: Path | None = None
     source: str = ""
     seed: int = 0
+    sample_rows: int = 1
 
 
 def read_json(path: Path, made_by: str) -> dict[str, Any]:
@@ -98,22 +100,8 @@ def training_command(name: str, results: Mapping[str, Any]) -> str | None:
     words = ["python", "training/train_vae.py", "--recipe", recipe, "--data", "DATA"]
     words += ["--out", f"runs/{name}"]
     for key, value in {**changes[recipe], **choices}.items():
-        words += _option(key, value)
+        words += changed_option(key, value)
     return shlex.join(words)
-
-
-def _option(key: str, value: Any) -> list[str]:
-    option = key.replace("_", "-")
-    if isinstance(value, bool):
-        return [f"--{option}" if value else f"--no-{option}"]
-    return [f"--{option}", str(value)]
-
-
-def directions_command(name: str, found: Mapping[str, Any]) -> str:
-    """The command that found a model's directions."""
-    words = ["python", "training/find_directions.py", "--model", f"runs/{name}/model"]
-    words += ["--data", "DATA", "--attributes", *found["attributes"]]
-    return shlex.join([*words, "--methods", *found["methods"], "--seed", str(found["seed"])])
 
 
 def _commands(
@@ -124,8 +112,12 @@ def _commands(
     if trained is not None:
         yield trained
     if found is not None:
-        yield directions_command(name, found)
+        yield from found["commands"]
     last = f"python training/make_card.py --run runs/{name} --seed {arguments.seed}"
+    if arguments.model != Arguments.model:
+        last += f" --model {shlex.quote(arguments.model)}"
+    if arguments.sample_rows != Arguments.sample_rows:
+        last += f" --sample-rows {arguments.sample_rows}"
     if arguments.baseline is not None:
         parts = arguments.baseline.resolve().parts[-3:]
         last += f" --baseline {shlex.quote('/'.join(parts))}"
@@ -189,7 +181,7 @@ def assemble(arguments: Arguments) -> Path:
     model = hublatent.load(folder)
     given = gather(arguments, model)
     out = arguments.out or Path(CARDS) / given.name
-    picture, caption = draw_samples(model, given.directions, arguments.seed)
+    picture, caption = draw_samples(model, given.directions, arguments.seed, arguments.sample_rows)
     card = render_card(replace(given, samples_caption=caption), model)
     left_out = DIRECTIONS_NAME if given.directions is None else None
     names = tuple(name for name in PUBLISHED_FILES if name != left_out)

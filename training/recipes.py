@@ -139,5 +139,13 @@ def parse_command(
     return tyro.cli(arguments, args=words, default=defaults, config=(tyro.conf.OmitArgPrefixes,))
 
 
+def changed_option(name: str, value: Any) -> list[str]:
+    """The words of a command line that give a recipe's field another value."""
+    option = name.replace("_", "-")
+    if isinstance(value, bool):
+        return [f"--{option}" if value else f"--no-{option}"]
+    return [f"--{option}", str(value)]
+
+
 def _is_required(field: Any) -> bool:
     return field.default is MISSING and field.default_factory is MISSING

@@ -124,7 +124,9 @@ def write_card(
 
 def _context(given: CardInput, model: LatentModel) -> dict[str, Any]:
     """The template's variables."""
-    unmeasured = dict.fromkeys(("n_parameters", "preprocessing", "torch", "data", "test", "recipe"))
+    unmeasured = dict.fromkeys(
+        ("n_parameters", "preprocessing", "torch", "data", "test", "recipe", "validation")
+    )
     return {
         "name": given.name,
         "description": describe(model.architecture, type(model).__doc__),
@@ -141,6 +143,7 @@ def _context(given: CardInput, model: LatentModel) -> dict[str, Any]:
         "headline": list(_headline(given)),
         "everything": list(_everything(given)),
         "methods": given.directions.methods if given.directions else (),
+        "origins": list(_origins(given.directions)),
         "baselines": list(given.baselines),
         "left_out": given.left_out,
         "balance": _balance(given.shares),
@@ -208,10 +211,25 @@ def _eval_results(given: CardInput) -> list[EvalResult]:
     for direction in of_headline(given.directions):
         if "accuracy" in direction.scores:
             value = direction.scores["accuracy"].value
-            split = "train and validation, balanced, 5 folds by identity"
+            origin = direction.dataset if _is_sampled(direction) else "train and validation"
+            split = f"{origin}, balanced, 5 folds by identity"
             name = f"{direction.name} accuracy"
             results.append(_eval_result("Separability", split, "accuracy", name, value))
     return results
+
+
+def _is_sampled(direction: Direction) -> bool:
+    """Whether a direction was found in the model's own samples, not in images."""
+    return direction.dataset is not None and " samples of the model" in direction.dataset
+
+
+def _origins(directions: DirectionSet | None) -> Iterable[tuple[str, str]]:
+    """Which methods' directions were found in what, where some were found in samples."""
+    methods: dict[str, dict[str, None]] = {}
+    for direction in directions or ():
+        methods.setdefault(direction.dataset or "unknown data", {})[f"`{direction.method}`"] = None
+    if any(map(_is_sampled, directions or ())):
+        yield from ((", ".join(names), origin) for origin, names in methods.items())
 
 
 def _eval_result(task: str, split: str, metric: str, name: str, value: Any) -> EvalResult:

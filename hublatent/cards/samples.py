@@ -16,12 +16,13 @@ from hublatent.images import to_pil
 from hublatent.model import LatentModel
 
 SAMPLE_COLUMNS = 8
+UNEDITED_ROWS = 3  # where there is nothing to edit along
 SAMPLE_STRENGTH = 3.0
 SAMPLE_WIDTH = 128  # pixels; smaller images are enlarged by a whole factor
 
 
 def draw_samples(
-    model: LatentModel, directions: DirectionSet | None = None, seed: int = 0
+    model: LatentModel, directions: DirectionSet | None = None, seed: int = 0, n_rows: int = 1
 ) -> tuple[Image.Image, str]:
     """Draw a model's own samples, and the same ones edited along its best known directions.
 
@@ -29,16 +30,17 @@ def draw_samples(
         model: the model.
         directions: its directions; without them there are more samples instead.
         seed: of the samples.
+        n_rows: rows of samples; the first is edited.
 
     Returns:
         The picture, and a sentence that says what it shows.
     """
-    return draw_edits(model, best_of_each(of_headline(directions)), seed)
+    return draw_edits(model, best_of_each(of_headline(directions)), seed, n_rows)
 
 
 @torch.no_grad()
 def draw_edits(
-    model: LatentModel, directions: Sequence[Direction], seed: int = 0
+    model: LatentModel, directions: Sequence[Direction], seed: int = 0, n_rows: int = 1
 ) -> tuple[Image.Image, str]:
     """Draw a model's own samples, and the same ones edited along each of some directions.
 
@@ -46,22 +48,29 @@ def draw_edits(
         model: the model.
         directions: one per row; without any there are more samples instead.
         seed: of the samples.
+        n_rows: rows of samples; the first is edited.
 
     Returns:
         The picture, and a sentence that says what it shows.
     """
     draws = torch.Generator().manual_seed(seed)
     latents = model.sample_latents(SAMPLE_COLUMNS, generator=draws)
-    rows = [("samples", latents)]
+    more = [model.sample_latents(SAMPLE_COLUMNS, generator=draws) for _ in range(n_rows - 1)]
+    rows = [*(("", others) for others in more), ("samples", latents)]
+    n_samples = len(rows)
     for direction in directions:
         measured = direction if direction.sigma is not None else direction.measured_on(model)
         label = f"{direction.name} at +{SAMPLE_STRENGTH:g} standard deviations"
         rows.append((label, edit(latents, measured, SAMPLE_STRENGTH)))
     caption = "Samples, and the same ones edited along the directions that the rows name."
-    if len(rows) == 1:
-        more = [model.sample_latents(SAMPLE_COLUMNS, generator=draws) for _ in range(2)]
-        rows += [("", latents) for latents in more]
+    if len(rows) == n_samples:
+        extra = range(max(UNEDITED_ROWS - n_samples, 0))
+        rows += [("", model.sample_latents(SAMPLE_COLUMNS, generator=draws)) for _ in extra]
         caption = "Samples."
+    elif n_rows > 1:
+        caption = (
+            "Samples; those of the row with that name edited along the directions named below."
+        )
     scale = max(1, SAMPLE_WIDTH // model.image_size)
     pictures = [to_pil(model.decode(latents), scale) for _, latents in rows]
     return figures.grid(pictures, [label for label, _ in rows], [""] * SAMPLE_COLUMNS), caption

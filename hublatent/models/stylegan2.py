@@ -158,10 +158,12 @@ class StyleGAN2(LatentModel):
         # A copy in any case: without gradients the layers work in place.
         x = self.const.expand(len(latents), -1, -1, -1)
         x = x.clone(memory_format=torch.channels_last)  # (B, C0, 4, 4)
+        scale = torch.ones_like(x[:, :, 0, 0])  # (B, C0)
         image = None
         for i, block in enumerate(self._blocks()):
             first = max(2 * i - 1, 0)  # a ToRGB shares its code with the next block's first layer
-            x, image = block(x, image, latents[:, first : 2 * i + 2], noise[first : 2 * i + 1])
+            rows = slice(first, 2 * i + 2)
+            x, scale, image = block(x, scale, image, latents[:, rows], noise[first : 2 * i + 1])
         assert image is not None, "every size has a block"
         return image  # (B, C, H, W)
 

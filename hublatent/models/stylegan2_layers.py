@@ -3,9 +3,9 @@
 Every layer equals its usual formulation (a modulated weight per sample), but
 - the activations are modulated instead of the weights (section 2.2's equivalence), so that one
   ordinary convolution serves the whole batch;
-- the activation's gain of sqrt(2) is multiplied into the next layer's styles: leaky ReLU is
-  positively homogeneous;
-- demodulation and bias are one fused multiply-add.
+- demodulation and the activation's gain of sqrt(2) wait for the next layer's styles and are
+  multiplied into them: leaky ReLU is positively homogeneous, so that
+  leaky(d x + b) = d leaky(x + b / d), and one pass over the feature map does for two.
 Feature maps are channels_last in memory.
 """
 
@@ -93,18 +93,21 @@ class SynthesisBlock(nn.Module):
         return [self.conv1] if self.conv0 is None else [self.conv0, self.conv1]
 
     def forward(
-        self, x: Tensor, image: Tensor | None, w: Tensor, noise: Sequence[Tensor | None]
-    ) -> tuple[Tensor, Tensor]:
-        # The learned constant has not passed through an activation, all later inputs have.
-        gains = (1.0,) if self.conv0 is None else (GAIN, GAIN)
-        for i, (conv, gain) in enumerate(zip(self.convs(), gains, strict=True)):
-            x = conv(x, w[:, i], noise[i], gain)  # (B, n_out, H, W)
-        rgb = self.to_rgb(x, w[:, -1])
-        return x, rgb if image is None else upsample(image) + rgb  # (B, C, H, W)
+        self,
+        x: Tensor,
+        scale: Tensor,
+        image: Tensor | None,
+        w: Tensor,
+        noise: Sequence[Tensor | None],
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        for i, conv in enumerate(self.convs()):
+            x, scale = conv(x, scale, w[:, i], noise[i])  # (B, n_out, H, W), (B, n_out)
+        rgb = self.to_rgb(x, scale, w[:, -1])
+        return x, scale, rgb if image is None else upsample(image) + rgb  # (B, C, H, W)
 
 
 class StyledConv(nn.Module):
-    """Modulated convolution, noise, bias and leaky ReLU; its gain is left to the next layer."""
+    """Modulated convolution, noise, bias and leaky ReLU; a scale is left to the next layer."""
 
     def __init__(
         self, n_in: int, n_out: int, height: int, latent_dim: int, clamp: float, up: bool = False
@@ -119,24 +122,27 @@ class StyledConv(nn.Module):
         self.clamp = clamp / GAIN
         self.up = up
 
-    def forward(self, x: Tensor, w: Tensor, noise: Tensor | None, gain: float) -> Tensor:
+    def forward(
+        self, x: Tensor, scale: Tensor, w: Tensor, noise: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """Maps (B, n_in, H, W) with their scale (B, n_in) -> the same of n_out channels."""
         style = self.affine(w)  # (B, n_in)
         # Demodulation (eq. 3); summing the squared kernel first makes it a matrix product.
         energy = self.weight.square().sum(dim=(2, 3))  # (n_out, n_in)
-        demodulation = (style.square() @ energy.T + 1e-8).rsqrt()  # (B, n_out)
+        strength = (style.square() @ energy.T + 1e-8).sqrt()  # (B, n_out)
         # Without gradients nobody needs the input again, and large new tensors cost page faults.
-        in_place = not torch.is_grad_enabled()
-        scale = _per_channel(style * gain, x)
-        x = x.mul_(scale) if in_place else x * scale
+        modulation = _per_channel(style * scale, x)
+        x = x * modulation if torch.is_grad_enabled() else x.mul_(modulation)
         # (B, n_out, 2H, 2W) or (B, n_out, H, W)
         x = upsampling_conv(x, self.weight) if self.up else F.conv2d(x, self.weight, padding=1)
-        bias = self.bias[:, None, None].to(x.dtype)
-        scale = _per_channel(demodulation, x)
-        x = torch.addcmul(bias, x, scale, out=x if in_place else None)
+        x.add_(_per_channel(self.bias * strength, x))
         if noise is not None:
-            x.add_((noise * self.noise_strength).to(x.dtype))
+            x.addcmul_((noise * self.noise_strength).to(x.dtype), _per_channel(strength, x))
         x = F.leaky_relu_(x, SLOPE)
-        return x.clamp(-self.clamp, self.clamp) if self.clamp else x
+        if self.clamp:
+            bound = _per_channel(strength * self.clamp, x)
+            x = x.clamp(-bound, bound)
+        return x, GAIN / strength
 
 
 class ToRGB(nn.Module):
@@ -149,9 +155,9 @@ class ToRGB(nn.Module):
         self.bias = nn.Parameter(torch.zeros(channels))
         self.clamp = clamp
 
-    def forward(self, x: Tensor, w: Tensor) -> Tensor:
+    def forward(self, x: Tensor, scale: Tensor, w: Tensor) -> Tensor:
         batch, n_in, height, width = x.shape
-        style = self.affine(w) * (GAIN / math.sqrt(n_in))  # (B, n_in)
+        style = self.affine(w) * scale / math.sqrt(n_in)  # (B, n_in)
         weight = style[:, :, None] * self.weight.flatten(1).T  # (B, n_in, C)
         pixels = x.permute(0, 2, 3, 1).reshape(
             batch, height * width, n_in
