@@ -236,6 +236,7 @@ class _Projector:
             images: (b, C, H, W).
             first: the first one's position among all images.
         """
+        self.report(first * self.settings.n_steps)  # the search for starts takes seconds itself
         with torch.no_grad():
             targets = self.embed(images)  # (b, F)
             starts, start_losses = self.best_candidates(targets)
