@@ -23,6 +23,7 @@ import training.train_stylegan2 as script
 from hublatent.data import FaceDataset, load_dataset
 from hublatent.errors import DataError, HublatentError
 from hublatent.models.stylegan2 import StyleGAN2
+from hublatent.publishing import check_folder
 from tests.training_helpers import (
     ENVIRONMENT,
     PROJECT,
@@ -31,7 +32,7 @@ from tests.training_helpers import (
     read_log,
     write_faces,
 )
-from training import adversarial
+from training import adversarial, make_card
 from training.augment import (
     AdaptiveProbability,
     augment,
@@ -297,6 +298,14 @@ def test_the_best_model_is_the_one_of_the_smallest_distance(
     assert state is not None and state["progress"]["best_kid"] == 0.1
     best = load_file(tmp_path / "run" / "best" / "model.safetensors")
     assert_equal(best, load_file(tmp_path / "run" / "latest" / "model.safetensors"))
+    card = make_card.assemble(
+        make_card.Arguments(tmp_path / "run", "best", tmp_path / "card", sample_rows=6)
+    )
+    check_folder(card)
+    text = (card / "README.md").read_text(encoding="utf-8")
+    assert "--images 160 " in text and "--channel-max 8" in text and "--no-noise" not in text
+    assert "Kernel distance" in text and "0.1." in text
+    assert str(tmp_path) not in text
     # A later, worse model does not replace it; a network with another floor starts afresh.
     distances = iter([0.4])
     train(arguments(faces, tmp_path / "run", "--kid-every", "40", "--images", "200"))
