@@ -9,10 +9,15 @@ import torch
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from PIL import Image
 
+from hublatent.comparison.conclusion import answer_paragraphs
 from hublatent.errors import DataError
+from tests.test_comparison_report import made_up
 from tests.tiny_models import random_directions, save_model, tiny_stylegan2, tiny_vae
 from training import update_readme
-from training.update_readme import END, START, Arguments
+from training.update_readme import COMPARISON, MODELS, Arguments, markers
+
+START, END = markers(MODELS)
+COMPARED = "\n".join(markers(COMPARISON))
 
 
 def write_card(folder: Path, mse: float, accuracy: float) -> None:
@@ -43,14 +48,23 @@ def cards(tmp_path: Path) -> Path:
 
 def test_the_readme_gets_what_the_cards_say(cards: Path, tmp_path: Path) -> None:
     readme = tmp_path / "README.md"
-    readme.write_text(f"# Title\n\n{START}\nold\n{END}\n\nend\n", encoding="utf-8")
+    readme.write_text(f"# Title\n\n{START}\nold\n{END}\n\n{COMPARED}\n\nend\n", encoding="utf-8")
     for _ in range(2):  # the second time replaces what the first one wrote
         update_readme.run(Arguments(cards, readme))
     text = readme.read_text(encoding="utf-8")
-    assert text.startswith("# Title\n\n") and text.endswith(f"{END}\n\nend\n")
+    assert text.startswith("# Title\n\n") and text.endswith(f"{markers(COMPARISON)[1]}\n\nend\n")
+    assert "have not been compared yet" in text
     assert "\nold\n" not in text and text.count("| 0.0054 | 0.829 | – | – |") == 2
     with Image.open(cards / update_readme.PICTURE_NAME) as picture:
         assert picture.width > 6 * update_readme.SIDE and picture.height > 2 * update_readme.SIDE
+
+
+def test_the_comparison_is_quoted_from_its_results(tmp_path: Path) -> None:
+    results = made_up()
+    results.save(tmp_path)
+    block = update_readme.comparison_block(tmp_path, "Eyeglasses")
+    assert all(f"> {paragraph}\n" in block for paragraph in answer_paragraphs(results))
+    assert all(model.name in block for model in results.models)
 
 
 def test_a_readme_without_markers_stays_as_it_is(cards: Path, tmp_path: Path) -> None:

@@ -1,7 +1,10 @@
-"""Write the README's picture and its table of models: python training/update_readme.py
+"""Write the README's picture, its table of models and its comparison.
+
+python training/update_readme.py
 
 The picture shows one face that a model drew, edited in every model of model_cards/; the numbers are
-those of their cards. Both stand between markers in the README, and are replaced there.
+those of their cards and of the comparison beside them. They stand between markers in the README,
+and are replaced there.
 """
 
 from __future__ import annotations
@@ -22,6 +25,10 @@ from torch import Tensor
 
 import hublatent
 from hublatent.checkpoint import read_config
+from hublatent.comparison.conclusion import answer_paragraphs
+from hublatent.comparison.report import markdown_table
+from hublatent.comparison.results import RESULTS_NAME, Comparison
+from hublatent.comparison.tables import scores_table
 from hublatent.direction_set import DirectionSet
 from hublatent.editing import edit
 from hublatent.errors import DataError
@@ -33,7 +40,7 @@ from hublatent.model import LatentModel
 from hublatent.models import ARCHITECTURES
 from training.run import exit_on_user_error
 
-START, END = "<!-- models: training/update_readme.py -->", "<!-- /models -->"
+MODELS, COMPARISON = "models", "comparison"  # the blocks between markers
 SIDE = 112
 ATTRIBUTES = ("Eyeglasses", "Smiling", "Male")
 PICTURE_NAME = "edits.png"
@@ -127,22 +134,45 @@ def _cell(value: float | None, n_digits: int) -> str:
     return "–" if value is None else f"{value:.{n_digits}f}"
 
 
-def insert(text: str, block: str, path: Path) -> str:
-    """Replace what stands between the markers.
+def comparison_block(folder: Path, attribute: str) -> str:
+    """What the comparison answers, and its scores of one attribute; says so where there is none."""
+    if not (folder / RESULTS_NAME).is_file():
+        return "The bundled models have not been compared yet."
+    results = Comparison.load(folder)
+    report = (folder / "report.md").as_posix()
+    scores = markdown_table(scores_table(results, attribute))
+    quoted = "\n>\n".join(f"> {paragraph}" for paragraph in answer_paragraphs(results))
+    return (
+        f"Of the models in `{folder.parent.as_posix()}/` it says ([report]({report})):\n\n"
+        f"{quoted}\n\n{attribute}, on real faces of people that no model has seen:\n\n"
+        f"{scores}"
+    )
+
+
+def markers(name: str) -> tuple[str, str]:
+    """The lines that a block of the README stands between."""
+    return f"<!-- {name}: training/update_readme.py -->", f"<!-- /{name} -->"
+
+
+def insert(text: str, name: str, block: str, path: Path) -> str:
+    """Replace what stands between a block's markers.
 
     Raises:
         DataError: the markers are missing or stand more than once.
     """
-    pattern = re.compile(re.escape(START) + ".*?" + re.escape(END), re.DOTALL)
+    start, end = markers(name)
+    pattern = re.compile(re.escape(start) + ".*?" + re.escape(end), re.DOTALL)
     if len(pattern.findall(text)) != 1:
-        raise DataError(f"{path} needs the lines {START} and {END}, each once.")
-    return pattern.sub(lambda _: f"{START}\n{block}\n{END}", text)
+        raise DataError(f"{path} needs the lines {start} and {end}, each once.")
+    return pattern.sub(lambda _: f"{start}\n{block}\n{end}", text)
 
 
 def run(arguments: Arguments) -> None:
     """Draw, read, and write both."""
     folders = model_folders(arguments.cards)
-    text = insert(arguments.readme.read_text(encoding="utf-8"), "", arguments.readme)
+    text = arguments.readme.read_text(encoding="utf-8")
+    for name in (MODELS, COMPARISON):  # refused before anything is drawn
+        text = insert(text, name, "", arguments.readme)
     models = {folder.name: hublatent.load(folder) for folder in folders}
     picture = arguments.cards / PICTURE_NAME
     save_png(draw_picture(models, arguments), picture)
@@ -156,7 +186,9 @@ def run(arguments: Arguments) -> None:
         "SVM on the latents, 5 folds by identity, as many faces with as without. Intervals, and "
         "all 40 attributes, are in the cards and direction files."
     )
-    write_text(arguments.readme, insert(text, block, arguments.readme))
+    text = insert(text, MODELS, block, arguments.readme)
+    compared = comparison_block(arguments.cards / COMPARISON, arguments.attribute)
+    write_text(arguments.readme, insert(text, COMPARISON, compared, arguments.readme))
     print(f"{arguments.readme}: {len(folders)} models; {picture}")
 
 

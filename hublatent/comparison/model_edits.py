@@ -38,7 +38,7 @@ from hublatent.errors import DataError
 N_REFERENCE = 200  # wearers, and as many others, at most
 MIN_REFERENCE = 20
 COSINE_METHODS = (PAPER_METHOD, "joint")
-PICTURED_METHODS = (PAPER_METHOD, "joint")
+PICTURED_METHODS = (PAPER_METHOD, "joint")  # grids are large: along the last one alone
 N_STRIPS = 6
 N_GRID = N_GRID_COLUMNS**2  # the paper's Figs. 4 and 5
 SOURCES = {SAMPLES: OWN_SAMPLES, TEST: "real test faces"}
@@ -105,18 +105,19 @@ class ModelEdits:
         subject = self._subject
         if kind == TEST and not subject.has_latents:
             return
+        name, source = subject.name, SOURCES[kind]
         for attribute in self._setting.attributes:
             faces = self._faces(attribute, kind)
-            for method in PICTURED_METHODS:
-                if (attribute, method) not in self._found or not len(faces):
-                    continue
-                direction = self._found[attribute, method].direction
-                latents = to_tensor(faces.latents)
-                for draw, n in ((edit_strips, N_STRIPS), (before_and_after, N_GRID)):
-                    yield draw(
-                        subject.model, direction, latents[:n],
-                        name=subject.name, source=SOURCES[kind],
-                    )  # fmt: skip
+            known = [m for m in PICTURED_METHODS if (attribute, m) in self._found]
+            if not known or not len(faces):
+                continue
+            latents = to_tensor(faces.latents)
+            directions = [self._found[attribute, method].direction for method in known]
+            for each in directions:
+                yield edit_strips(subject.model, each, latents[:N_STRIPS], name=name, source=source)
+            yield before_and_after(
+                subject.model, directions[-1], latents[:N_GRID], name=name, source=source
+            )
 
     def strip(self, attribute: str, method: str, kind: str, face: int) -> Picture:
         """The strip that an outcome was found on, to be labelled by eye."""

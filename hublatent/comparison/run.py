@@ -105,7 +105,9 @@ def compare(
             samples_too=any(not s.has_latents for s in subjects),
             parts=parts,
         )
-        command = _command(folders, data, out, judge, projected, setting)
+        taken = {subject.name for subject in subjects}
+        models = [folder for folder in folders if folder_name(Path(folder)) in taken]
+        command = _command(models, out, judge, projected, hand_labels, setting)
         drawn = [ModelEdits(setting, subject) for subject in subjects]
         comparison = _measure(setting, subjects, drawn, pictures, command)
     if hand_labels is not None:
@@ -305,18 +307,20 @@ def _definitions(judge_name: str) -> dict[str, str]:
 
 def _command(
     folders: Sequence[str | Path],
-    data: str | Path,
     out: str | Path,
     judge: str | Path,
     projected: Sequence[str | Path],
+    hand_labels: str | Path | None,
     setting: Setting,
 ) -> str:
     """What to type to measure again; absolute paths lose their folders, which are a machine's."""
-    words = ["python -m hublatent compare", *map(_place, folders), "--data", _place(data)]
+    words = ["python -m hublatent compare", *map(_place, folders), "--data", "DATA"]
     words += ["--attributes", *setting.attributes, "--out", _place(out), "--judge", _place(judge)]
     words += ["--methods", *setting.methods, "--faces", str(setting.n_faces)]
     if projected:
         words += ["--projected", *map(_place, projected)]
+    if hand_labels is not None:
+        words += ["--hand-labels", _place(hand_labels)]
     return " ".join([*words, "--seed", str(setting.seed)])
 
 
