@@ -51,14 +51,14 @@ N_TRAIN, N_VALIDATION = 20, 8
 TINY = StyleGAN2Recipe(
     image_size=16, latent_dim=8, z_dim=8, mapping_layers=2, channel_base=64, channel_max=8,
     channel_min=4, batch_size=8, r1_every=3, path_length_every=2, path_length_from=16,
-    ada_target=-0.5, ada_images=100,
+    ada_target=-0.5, ada_images=100, ada_from=0,
 )  # fmt: skip
 TINY_OPTIONS = [
     "--recipe", "stylegan2-celeba", "--image-size", "16", "--latent-dim", "8", "--z-dim", "8",
     "--mapping-layers", "2", "--channel-base", "64", "--channel-max", "8", "--channel-min", "4",
     "--batch-size", "8", "--r1-every", "3", "--path-length-every", "2", "--path-length-from", "16",
-    "--ada-target", "-0.5", "--ada-images", "100", "--images", "160", "--log-every", "16",
-    "--grid-every", "80", "--precision", "fp32",
+    "--ada-target", "-0.5", "--ada-images", "100", "--ada-from", "0", "--images", "160",
+    "--log-every", "16", "--grid-every", "80", "--precision", "fp32",
 ]  # fmt: skip
 
 
@@ -177,6 +177,18 @@ def test_the_probability_follows_r_t() -> None:
     for _ in range(4000):
         probability.update(1.0, 10)
     assert probability.p == 1
+
+
+def test_augmentation_waits_until_there_is_something_to_know_by_heart(
+    dataset: FaceDataset,
+) -> None:
+    waiting = trainer(dataset, replace(TINY, ada_target=-1.0, ada_from=4 * TINY.batch_size))
+    for _ in range(4):
+        waiting.step()
+    assert waiting.probability.p == 0
+    for _ in range(4):  # as many as one update takes
+        waiting.step()
+    assert waiting.probability.p > 0
 
 
 def test_without_probability_images_stay_the_same() -> None:

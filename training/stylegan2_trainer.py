@@ -67,6 +67,9 @@ class StyleGAN2Recipe:
         ema_ramp_up: early on the half-life is this share of the images seen.
         ada_target: mean sign of D on real images at which the augmentation holds still.
         ada_images: images over which its probability could rise from 0 to 1.
+        ada_from: images seen before it starts. At first the discriminator is ahead because the
+            generator draws no faces yet, not because it knows the images by heart; augmentation
+            against that hides from both how a face is laid out.
         flip: mirror half of the training images.
         noise: give the generator noise maps. Without them all variety has to come from W; at small
             sizes a young generator otherwise draws whole features from noise, out of W's reach.
@@ -93,6 +96,7 @@ class StyleGAN2Recipe:
     ema_ramp_up: float = 0.05
     ada_target: float = 0.6
     ada_images: int = 100_000
+    ada_from: int = 100_000
     flip: bool = True
     noise: bool = True
     w_noise: float = 0.0
@@ -131,8 +135,8 @@ _RANGES: dict[str, tuple[float, float, str]] = {
         (1, math.inf, "at least 1"),
     ),
     **dict.fromkeys(
-        ("r1_gamma", "path_length_weight", "path_length_from", "ema_half_life", "ema_ramp_up",
-         "w_noise", "seed"),
+        ("r1_gamma", "path_length_weight", "path_length_from", "ada_from", "ema_half_life",
+         "ema_ramp_up", "w_noise", "seed"),
         (0, math.inf, "0 or more"),
     ),
     "learning_rate": (1e-12, math.inf, "a number above 0"),
@@ -245,7 +249,8 @@ class Trainer:
         path_due = self.n_steps % recipe.path_length_every == 0
         if recipe.path_length_weight and path_due and self.images_seen >= recipe.path_length_from:
             report["path_length"] = self._regularise_generator(max(len(real) // 2, 1), draws)
-        self.probability.update(report["r_t"], recipe.batch_size)
+        if self.images_seen >= recipe.ada_from:
+            self.probability.update(report["r_t"], recipe.batch_size)
         self._update_average()
         self.n_steps += 1
         return report
