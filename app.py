@@ -148,11 +148,8 @@ def _scores() -> dict[str, Any]:
     return {
         "note": gr.Markdown(elem_id="scores-note"),
         "tables": gr.HTML(elem_id="scores"),
-        "plots": gr.Gallery(
-            label="Edits compared", columns=1, format="png", buttons=["fullscreen"],
-            interactive=False, elem_id="plots", visible=False,
-        ),
-    }  # fmt: skip
+        "plots": gr.HTML(elem_id="plots"),
+    }
 
 
 def _dropdown(label: str, elem_id: str, info: str | None = None, **options: Any) -> gr.Dropdown:

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from PIL import Image
 
 from hublatent.comparison.results import RESULTS_NAME
 from hublatent.demo.events import EDIT_TAB, SCORES_TAB, Callbacks
@@ -21,7 +20,7 @@ from hublatent.demo.scores import (
     reading_rows,
 )
 from hublatent.demo.shelf import LOCAL, ModelShelf
-from hublatent.demo.webpage import table_html
+from hublatent.demo.webpage import plot_html, table_html
 from hublatent.errors import DataError
 from tests.test_comparison_report import made_up
 from tests.tiny_models import build_model_folders
@@ -52,8 +51,9 @@ def test_editing_comes_from_a_comparison(tmp_path: Path) -> None:
     rows = editing_rows(found, attribute)
     assert {row[0].split(" ")[0] for row in rows} >= {m.name for m in found.models if m.has_encoder}
     assert all(len(row) == len(EDITING_COLUMNS) for row in rows)
-    pictures = editing_plots(found, attribute)
-    assert pictures and all(isinstance(p, Image.Image) and caption for p, caption in pictures)
+    plots = editing_plots(found, attribute)
+    shown = "".join(map(plot_html, plots))
+    assert plots and shown.count("data:image/png;base64,iVBOR") == len(plots)
     assert found.judge.name in note(found, attribute)
     assert "not compared" in note(found, "Unheard_Of") and editing_rows(found, "Unheard_Of") == []
 
@@ -73,7 +73,7 @@ def test_nothing_is_computed_for_a_tab_that_is_not_seen(shelf: ModelShelf) -> No
     do = Callbacks(shelf)
     assert not isinstance(do.scores(EDIT_TAB, list(shelf.names), "Smiling"), tuple)
     text, tables, plots = do.scores(SCORES_TAB, list(shelf.names), "Smiling")
-    assert "compare" in text and tables.count("<table>") == 1 and not plots["visible"]
+    assert "compare" in text and tables.count("<table>") == 1 and not plots
 
 
 def test_tables_show_text_as_text() -> None:

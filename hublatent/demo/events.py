@@ -35,6 +35,7 @@ from hublatent.demo.webpage import (
     download_of,
     moves_of,
     numbers_of,
+    plot_html,
     results_html,
     table_html,
     waiting_html,
@@ -170,7 +171,7 @@ class Callbacks:
             note(self.comparison, attribute),
             table_html("Reading, from the direction files", READING_COLUMNS, reading)
             + table_html("Editing, from the comparison", EDITING_COLUMNS, editing),
-            gr.update(value=plots, visible=bool(plots)),
+            "".join(map(plot_html, plots)),
         )
 
     @warn_user

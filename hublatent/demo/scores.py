@@ -5,11 +5,8 @@ Reading comes from the direction file of any model, editing from a comparison th
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from pathlib import Path
-
-from PIL import Image
 
 from hublatent.comparison.plots import Plot, effect_by_leakage, effect_by_strength, outcome_bars
 from hublatent.comparison.results import RESULTS_NAME, SAMPLES, TEST, Comparison
@@ -18,9 +15,7 @@ from hublatent.demo.shelf import OpenModel
 from hublatent.direction import Score
 
 READING_COLUMNS = ("model", "direction", "accuracy", "AUROC", "examples")
-EDITING_COLUMNS = (
-    "model", "accuracy", "AUROC", "best direction", "strength", "leakage", "strong edits",
-)  # fmt: skip
+EDITING_COLUMNS = ("model", "best direction", "strength", "leakage", "strong edits")
 NONE = "–"
 COMMAND = "python -m hublatent compare MODEL... --data DATA --out model_cards/comparison"
 
@@ -59,19 +54,22 @@ def reading_rows(opened: Sequence[OpenModel], attribute: str) -> list[list[str]]
 
 
 def editing_rows(comparison: Comparison | None, attribute: str) -> list[list[str]]:
-    """Rows of EDITING_COLUMNS; none where the attribute was not compared."""
+    """Rows of EDITING_COLUMNS, of models that were edited; none of an attribute not compared."""
     if comparison is None or attribute not in comparison.attributes:
         return []
-    return scores_table(comparison, attribute).plain()
+    table = scores_table(comparison, attribute)
+    kept = [table.columns.index(name) for name in EDITING_COLUMNS]
+    rows = [[row[i] for i in kept] for row in table.plain()]
+    return [row for row in rows if row[1] != NONE]
 
 
-def editing_plots(comparison: Comparison | None, attribute: str) -> list[tuple[Image.Image, str]]:
-    """Effect, its price, and outcomes, as pictures with captions."""
+def editing_plots(comparison: Comparison | None, attribute: str) -> list[Plot]:
+    """Effect, its price, and outcomes."""
     if comparison is None or attribute not in comparison.attributes:
         return []
     draws = (effect_by_strength, effect_by_leakage, outcome_bars)
     plots = [draw(comparison, attribute, faces) for faces in (TEST, SAMPLES) for draw in draws]
-    return [_shown(plot) for plot in plots if plot is not None]
+    return [plot for plot in plots if plot is not None]
 
 
 def note(comparison: Comparison | None, attribute: str) -> str:
@@ -90,7 +88,3 @@ def note(comparison: Comparison | None, attribute: str) -> str:
 
 def _cell(score: Score | None) -> str:
     return NONE if score is None else f"{score.value:.3f} ({score.low:.3f} to {score.high:.3f})"
-
-
-def _shown(plot: Plot) -> tuple[Image.Image, str]:
-    return Image.open(io.BytesIO(plot.png)), plot.caption

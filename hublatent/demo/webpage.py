@@ -6,12 +6,14 @@ and MOVE_JS puts that into the rows with the same key.
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Sequence
 from functools import lru_cache
 from hashlib import sha256
 from html import escape
 from typing import Any
 
+from hublatent.comparison.plots import Plot
 from hublatent.demo.session import MAX_STRENGTH, STRIP_STRENGTHS, EditRequest, Row, Still
 from hublatent.figures import data_uri, fit, grid, strip
 
@@ -83,6 +85,8 @@ CSS = """
 .hl-table th, .hl-table td { text-align: left; padding: 5px 18px 5px 0;
   border: 0 !important; border-bottom: 1px solid var(--border-color-primary) !important;
   font-variant-numeric: tabular-nums; }
+.hl-plot { margin: 0 0 18px; }
+.hl-plot img { max-width: 100%; height: auto; background: white; }
 @media (max-width: 700px) {
   .hl-pictures { grid-template: "inputs edited" "strip strip" "difference difference"
     / 92px minmax(0, 1fr); }
@@ -106,6 +110,15 @@ def table_html(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]
     return (
         f'<div class="hl-table"><table><caption>{escape(title)}</caption>'
         f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
+    )
+
+
+def plot_html(plot: Plot) -> str:
+    """A plot under its caption, as wide as the page at most."""
+    source = "data:image/png;base64," + base64.b64encode(plot.png).decode("ascii")
+    return (
+        f'<figure class="hl-plot"><figcaption>{escape(plot.caption)}</figcaption>'
+        f'<img src="{source}" alt="{escape(plot.title)}"></figure>'
     )
 
 
