@@ -229,8 +229,11 @@ def test_projected_images_are_named_as_such(model_folder, faces, cache, dataset,
     truth = np.linalg.lstsq(design, codes, rcond=None)[0][1]
     vector = found["Bright", "joint-projected"].vector.numpy()
     np.testing.assert_allclose(vector, truth / np.linalg.norm(truth), atol=1e-4)
-    written = json.loads(out.with_suffix(".json").read_text())["directions"]
-    assert set(written) == {direction.name for direction in found}
+    written = json.loads(out.with_suffix(".json").read_text())
+    assert set(written["directions"]) == {direction.name for direction in found}
+    first, second = written["commands"]  # what both kinds were found by
+    assert "--methods mean-difference" in first and "--methods joint" in second
+    assert "--add" in second and str(tmp_path.parent) not in first + second
 
 
 def test_projected_images_of_other_data_are_refused(model_folder, cache, dataset, tmp_path, capsys):

@@ -220,7 +220,7 @@ def command(arguments: Arguments) -> str:
     """The command that finds the same directions again, without this machine's paths."""
 
     def named(path: str | Path) -> str:
-        return "/".join(Path(path).resolve().parts[-3:]) if Path(path).is_dir() else str(path)
+        return "/".join(Path(path).parts[-3:]) if Path(path).is_absolute() else str(path)
 
     words = ["python", "training/find_directions.py", "--model", named(arguments.model)]
     if arguments.samples:

@@ -141,7 +141,10 @@ def _baselines(folder: Path | None, seed: int) -> dict[str, DirectionSet]:
 def read_found(folder: Path) -> dict[str, Any]:
     """What find_directions.py wrote beside the directions of a model's folder."""
     path = (folder / DIRECTIONS_NAME).with_suffix(".json")
-    return read_json(path, "find_directions.py")
+    found = read_json(path, "find_directions.py")
+    if "commands" not in found:
+        raise DataError(f"{path} does not say how its directions were found; find them anew.")
+    return found
 
 
 def gather(arguments: Arguments, model: LatentModel) -> CardInput:
