@@ -67,9 +67,9 @@ class StyleGAN2Recipe:
         ema_ramp_up: early on the half-life is this share of the images seen.
         ada_target: mean sign of D on real images at which the augmentation holds still.
         ada_images: images over which its probability could rise from 0 to 1.
-        ada_from: images seen before it starts. At first the discriminator is ahead because the
-            generator draws no faces yet, not because it knows the images by heart; augmentation
-            against that hides from both how a face is laid out.
+        ada_from: images seen before it starts. At first r_t is above its target because no
+            faces are drawn yet, not because the images are known by heart (p rose to 0.1 within
+            20,000 images).
         flip: mirror half of the training images.
         noise: give the generator noise maps. Without them all variety has to come from W; at small
             sizes a young generator otherwise draws whole features from noise, out of W's reach.
