@@ -36,9 +36,9 @@ from training.recipes import changed_option, parse_command
 from training.run import Run, exit_on_user_error, parameter_count, run_steps, start_accelerator
 from training.stylegan2_trainer import StyleGAN2Recipe, Trainer
 
-# On two cores 32 channels at 64 pixels take 0.8 of the time of 48. With noise, its textures were all
-# the variety after 32,000 images, and one constant map drew every face the same mouth after 94,000:
-# what W does not decide, no direction in W can edit.
+# On two cores 32 channels at 64 pixels take 0.8 of the time of 48. With noise, its textures were
+# all the variety after 32,000 images, and one constant map drew every face the same mouth after
+# 94,000: what W does not decide, no direction in W can edit.
 RECIPES: dict[str, StyleGAN2Recipe] = {
     "stylegan2-celeba": StyleGAN2Recipe(channel_min=32, noise=False)
 }
