@@ -143,10 +143,18 @@ def comparison_block(folder: Path, attribute: str) -> str:
     scores = markdown_table(scores_table(results, attribute))
     quoted = "\n>\n".join(f"> {paragraph}" for paragraph in answer_paragraphs(results))
     return (
-        f"Of the models in `{folder.parent.as_posix()}/` it says ([report]({report})):\n\n"
-        f"{quoted}\n\n{attribute}, on real faces of people that no model has seen:\n\n"
-        f"{scores}"
+        f"The [report]({report}) on the bundled models answers:\n\n{quoted}\n\n"
+        f"{attribute}, read (accuracy, AUROC) for people that the direction was not fitted on, and "
+        f"edited on test faces:\n\n{scores}{_outsiders(results, folder.parent)}"
     )
+
+
+def _outsiders(results: Comparison, cards: Path) -> str:
+    """A sentence on the models that took part and are not bundled."""
+    names = [m.name for m in results.models if not m.baseline and not (cards / m.name).is_dir()]
+    if not names:
+        return ""
+    return f"\n\nNot bundled, trained for the comparison alone: {', '.join(names)}."
 
 
 def markers(name: str) -> tuple[str, str]:
