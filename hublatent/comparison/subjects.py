@@ -106,7 +106,8 @@ def _why_not(folder: Path) -> str:
     if not (folder / CONFIG_NAME).is_file():
         return "no model."
     architecture = read_config(folder)["architecture"]
-    return "" if architecture in ARCHITECTURES else f"a {architecture}, no latent model."
+    known = architecture in ARCHITECTURES
+    return "" if known else f"its architecture {architecture} is no latent model."
 
 
 def _recipe(folder: Path) -> dict[str, float]:
