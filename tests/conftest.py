@@ -15,6 +15,16 @@ PROJECT = Path(__file__).resolve().parent.parent
 SHARED = PROJECT.parent / "shared"
 
 
+@pytest.fixture(scope="module")
+def model_cards(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of four tiny models with directions, one of them without an encoder."""
+    from tests.tiny_models import build_model_folders  # imports torch
+
+    root = tmp_path_factory.mktemp("model_cards")
+    build_model_folders(root)
+    return root
+
+
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """The shared test material beside the checkout; tests that need it skip without it."""

@@ -27,19 +27,12 @@ from hublatent.errors import DirectionError, HublatentError, ImageError
 from hublatent.figures import data_uri, difference_map, fit, grid, strip
 from hublatent.images import to_pil, to_tensor
 from hublatent.layer_range import LayerRange
-from tests.tiny_models import build_model_folders, save_model, tiny_eigenfaces, tiny_vae
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("model_cards")
-    build_model_folders(root)
-    return root
+from tests.tiny_models import save_model, tiny_eigenfaces, tiny_vae
 
 
 @pytest.fixture
-def shelf(folder: Path) -> ModelShelf:
-    return ModelShelf(find_models(folder), device="cpu")
+def shelf(model_cards: Path) -> ModelShelf:
+    return ModelShelf(find_models(model_cards), device="cpu")
 
 
 def png_bytes(size: tuple[int, int] = (40, 50), mode: str = "RGB") -> bytes:
@@ -281,10 +274,10 @@ class Attributes(HTMLParser):
 
 
 def test_every_picture_has_an_alternative_text_and_names_are_escaped(
-    shelf: ModelShelf, folder: Path
+    shelf: ModelShelf, model_cards: Path
 ) -> None:
     name = '<script>alert(1)</script>"x'
-    shelf.catalogue[name] = str(folder / "vae-tiny")
+    shelf.catalogue[name] = str(model_cards / "vae-tiny")
     face = drawn_face(shelf.open("vae-tiny"), 0)
     request = request_for(shelf, models=("eigenfaces-tiny", name))
     rows = compare_edits(shelf, face, request)
@@ -309,10 +302,10 @@ def test_without_models_the_page_says_what_to_do() -> None:
     assert download_of([], EditRequest()) is None
 
 
-def test_models_named_at_launch_join_those_found(folder: Path, tmp_path: Path) -> None:
+def test_models_named_at_launch_join_those_found(model_cards: Path, tmp_path: Path) -> None:
     twin = save_model(tiny_vae(), tmp_path / "vae-tiny")
-    found = collect_models((str(twin), "user/repo"), folder)
-    assert set(found) == {*find_models(folder), "vae-tiny (2)", "user/repo"}
+    found = collect_models((str(twin), "user/repo"), model_cards)
+    assert set(found) == {*find_models(model_cards), "vae-tiny (2)", "user/repo"}
     assert found["vae-tiny (2)"] == str(twin)
 
 

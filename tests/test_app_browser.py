@@ -14,7 +14,6 @@ import pytest
 from hublatent import projection
 from hublatent.demo.catalogue import find_models
 from hublatent.demo.shelf import ModelShelf
-from tests.tiny_models import build_model_folders
 
 pytestmark = pytest.mark.browser
 WIDTHS = {"desk": (1280, 900), "phone": (390, 844)}
@@ -22,11 +21,9 @@ PATIENCE = 20_000
 
 
 @pytest.fixture(scope="module")
-def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def address(model_cards: Path) -> Iterator[str]:
     app = pytest.importorskip("app")
-    root = tmp_path_factory.mktemp("model_cards")
-    build_model_folders(root)
-    shelf = ModelShelf(find_models(root), device="cpu")
+    shelf = ModelShelf(find_models(model_cards), device="cpu")
     blocks = app.launch(shelf, server_name="127.0.0.1", prevent_thread_lock=True, quiet=True)
     yield blocks.local_url
     blocks.close()

@@ -6,9 +6,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import torch
 
 from hublatent.comparison.results import RESULTS_NAME
+from hublatent.demo.catalogue import find_models
 from hublatent.demo.events import EDIT_TAB, SCORES_TAB, Callbacks
 from hublatent.demo.scores import (
     EDITING_COLUMNS,
@@ -23,13 +23,11 @@ from hublatent.demo.shelf import LOCAL, ModelShelf
 from hublatent.demo.webpage import plot_html, table_html
 from hublatent.errors import DataError
 from tests.test_comparison_report import made_up
-from tests.tiny_models import build_model_folders
 
 
 @pytest.fixture(scope="module")
-def shelf(tmp_path_factory: pytest.TempPathFactory) -> ModelShelf:
-    torch.manual_seed(0)
-    return ModelShelf(build_model_folders(tmp_path_factory.mktemp("models")), limits=LOCAL)
+def shelf(model_cards: Path) -> ModelShelf:
+    return ModelShelf(find_models(model_cards), limits=LOCAL)
 
 
 def test_reading_comes_from_direction_files(shelf: ModelShelf) -> None:

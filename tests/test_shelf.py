@@ -15,19 +15,12 @@ from hublatent.demo.shelf import LOCAL, PUBLIC, ModelShelf, n_bytes
 from hublatent.errors import CheckpointError, HubError, HublatentError, ImageError
 from hublatent.hub import Snapshot
 from tests.test_app import png_bytes
-from tests.tiny_models import build_model_folders, save_model, tiny_eigenfaces, tiny_vae
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("model_cards")
-    build_model_folders(root)
-    return root
+from tests.tiny_models import save_model, tiny_eigenfaces, tiny_vae
 
 
 @pytest.fixture
-def shelf(folder: Path) -> ModelShelf:
-    return ModelShelf(find_models(folder), device="cpu")
+def shelf(model_cards: Path) -> ModelShelf:
+    return ModelShelf(find_models(model_cards), device="cpu")
 
 
 def as_hub(monkeypatch: pytest.MonkeyPatch, folder: Path) -> list[dict[str, object]]:
@@ -42,8 +35,8 @@ def as_hub(monkeypatch: pytest.MonkeyPatch, folder: Path) -> list[dict[str, obje
     return asked
 
 
-def test_only_folders_with_a_latent_model_are_offered(folder: Path, tmp_path: Path) -> None:
-    assert list(find_models(folder)) == [
+def test_only_folders_with_a_latent_model_are_offered(model_cards: Path, tmp_path: Path) -> None:
+    assert list(find_models(model_cards)) == [
         "betavae-tiny",
         "eigenfaces-tiny",
         "stylegan2-tiny",
@@ -65,32 +58,42 @@ def test_a_folder_that_training_wrote_is_called_by_its_run(tmp_path: Path) -> No
 
 
 def test_a_visitor_cannot_open_a_folder_of_the_host(
-    folder: Path, shelf: ModelShelf, monkeypatch: pytest.MonkeyPatch
+    model_cards: Path, shelf: ModelShelf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("a visitor's path reached the loader")
 
     monkeypatch.setattr(shelf_module, "snapshot", refuse)
-    monkeypatch.chdir(folder.parent)
-    inside = f"{folder.name}/vae-tiny"
+    monkeypatch.chdir(model_cards.parent)
+    inside = f"{model_cards.name}/vae-tiny"
     assert Path(inside).is_dir()
-    names = (inside, str(folder / "vae-tiny"), "../x", "~/x", "a/b/c", "vae", "", "a/..", "a\n/b")
+    names = (
+        inside,
+        str(model_cards / "vae-tiny"),
+        "../x",
+        "~/x",
+        "a/b/c",
+        "vae",
+        "",
+        "a/..",
+        "a\n/b",
+    )
     for name in names:
         with pytest.raises(HubError, match="no Hub id"):
             shelf.open(name)
 
 
-def test_at_home_a_folder_may_be_typed(folder: Path) -> None:
+def test_at_home_a_folder_may_be_typed(model_cards: Path) -> None:
     at_home = ModelShelf({}, device="cpu", limits=LOCAL)
-    assert at_home.open(str(folder / "vae-tiny")).directions is not None
+    assert at_home.open(str(model_cards / "vae-tiny")).directions is not None
     with pytest.raises(HublatentError):
         at_home.open("../no-such-folder")
 
 
 def test_a_visitors_hub_id_is_read_without_the_hosts_token_and_within_limits(
-    folder: Path, shelf: ModelShelf, monkeypatch: pytest.MonkeyPatch
+    model_cards: Path, shelf: ModelShelf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked = as_hub(monkeypatch, folder / "vae-tiny")
+    asked = as_hub(monkeypatch, model_cards / "vae-tiny")
     assert shelf.open("user/model").directions is not None
     config, model = asked
     assert config["files"] == ("config.json",), "the architecture is known before the download"
@@ -109,8 +112,8 @@ def test_an_unknown_architecture_is_not_downloaded(
     assert len(asked) == 1
 
 
-def test_two_visitors_load_a_model_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = as_hub(monkeypatch, folder / "eigenfaces-tiny")
+def test_two_visitors_load_a_model_once(model_cards: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = as_hub(monkeypatch, model_cards / "eigenfaces-tiny")
     shelf = ModelShelf({"m": "user/m"}, device="cpu")
     threads = [threading.Thread(target=shelf.open, args=("m",)) for _ in range(4)]
     for thread in threads:
@@ -120,8 +123,8 @@ def test_two_visitors_load_a_model_once(folder: Path, monkeypatch: pytest.Monkey
     assert len(asked) == 2, "config and weights, once"
 
 
-def test_the_longest_unused_models_leave_at_the_memory_ceiling(folder: Path) -> None:
-    path = str(folder / "eigenfaces-tiny")
+def test_the_longest_unused_models_leave_at_the_memory_ceiling(model_cards: Path) -> None:
+    path = str(model_cards / "eigenfaces-tiny")
     size = n_bytes(tiny_eigenfaces())
     assert size == 4 * (3 * 32 * 32 * (6 + 1) + 6 + 36)
     catalogue = {f"m{i}": path for i in range(4)}
@@ -145,7 +148,7 @@ def test_strangers_uploads_are_limited_in_bytes_and_pixels() -> None:
     assert face.picture.size == (16, 16)
 
 
-def test_strangers_read_no_path_of_the_machine(folder: Path, tmp_path: Path) -> None:
+def test_strangers_read_no_path_of_the_machine(model_cards: Path, tmp_path: Path) -> None:
     broken = save_model(tiny_vae(), tmp_path / "secret" / "broken")
     (broken / "model.safetensors").write_bytes(b"12345678901234567")
     for limits, told in ((PUBLIC, False), (LOCAL, True)):
