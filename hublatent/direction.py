@@ -29,6 +29,9 @@ MIN_SURVIVING_NORM = 0.1
 MAX_CONDITION = 1e4
 
 
+SAMPLED = "samples of the model"  # in `dataset`, of a direction that was not found in images
+
+
 @dataclass(frozen=True)
 class Score:
     """A measured figure with its 95% interval."""

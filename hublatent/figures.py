@@ -118,7 +118,12 @@ def data_uri(picture: Image.Image) -> str:
     buffer = io.BytesIO()
     # The fastest compression: these are sent once, over a connection that is usually local.
     picture.save(buffer, format="PNG", compress_level=1)
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+    return png_uri(buffer.getvalue())
+
+
+def png_uri(png: bytes) -> str:
+    """The bytes of a PNG inside a `data:` address."""
+    return "data:image/png;base64," + base64.b64encode(png).decode("ascii")
 
 
 def _common_size(pictures: Sequence[Image.Image]) -> tuple[int, int]:

@@ -25,9 +25,8 @@ from hublatent.errors import DataError
 from hublatent.files import write_text
 from hublatent.models import Eigenfaces
 from training.objectives import pixel_mse
-from training.run import exit_on_user_error
+from training.run import RESULTS_NAME, described, exit_on_user_error
 
-RESULTS_NAME = "results.json"
 MODEL_FOLDER = "model"
 BATCH = 512
 
@@ -142,14 +141,8 @@ def run(arguments: Arguments) -> None:
             f"python training/fit_eigenfaces.py --data DATA --out runs/{arguments.out.name} "
             f"--latent-dim {arguments.latent_dim} --image-size {arguments.image_size}"
         ),
-        "data": dataset.digest,
-        "preprocessing": dataset.preprocessing,
-        "n_train": len(training),
-        "n_skipped": len(dataset.skipped),
-        "n_parameters": model.mean.numel() + model.components.numel(),
-        "fingerprint": model.fingerprint(),
+        **described(model, dataset, model.mean.numel() + model.components.numel()),
         "seconds": round(seconds, 1),
-        "torch": torch.__version__,
         "test": evaluate(model, dataset, test) if len(test) else None,
     }
     write_text(arguments.out / RESULTS_NAME, json.dumps(results, indent=2) + "\n")

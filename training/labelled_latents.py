@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from hublatent.classifier import AttributeClassifier, split_names
 from hublatent.data import FaceDataset
+from hublatent.direction import SAMPLED
 from hublatent.discovery import LabelledLatents
 from hublatent.errors import DataError
 from hublatent.model import LatentModel, weights_digest
@@ -96,7 +97,7 @@ def sampled(
         labels=np.concatenate(labels),
         attributes=split_names(classifier.attributes),
         identities=np.arange(n),
-        dataset=f"{n} samples of the model (seed {seed}), labelled by {name} "
+        dataset=f"{n} {SAMPLED} (seed {seed}), labelled by {name} "
         f"{weights_digest(classifier)[:12]}",
     )
 

@@ -28,10 +28,9 @@ from hublatent.files import atomic_folder_update
 from hublatent.hub import CARD_NAME, DIRECTIONS_NAME, PUBLISHED_FILES, SAMPLES_NAME
 from hublatent.images import save_png
 from hublatent.model import LatentModel
-from training.recipes import RECIPES, changed_option
-from training.run import exit_on_user_error
+from training.recipes import RECIPES, changes, option_words
+from training.run import RESULTS_NAME, exit_on_user_error
 
-RESULTS_NAME = "results.json"
 CARDS = "model_cards"
 
 
@@ -46,7 +45,7 @@ class Arguments:
         baseline: folder of a model whose directions, found on the same data, are compared with.
         source: what the card's example loads; by default model_cards/ and the name.
         seed: of the samples.
-        sample_rows: rows of eight samples; the first is edited.
+        sample_rows: rows of eight samples; the last is edited.
     """
 
     run: Path
@@ -91,17 +90,12 @@ def training_command(name: str, results: Mapping[str, Any]) -> str | None:
     trained = results.get("recipe")
     if trained is None:
         return None
-    changes = {
-        recipe: {k: v for k, v in trained.items() if asdict(RECIPES[recipe]).get(k) != v}
-        for recipe in RECIPES
-    }
-    recipe = min(changes, key=lambda key: (len(changes[key]), key != name))
+    changed = {recipe: changes(trained, asdict(usual)) for recipe, usual in RECIPES.items()}
+    recipe = min(changed, key=lambda key: (len(changed[key]), key != name))
     choices = {k: results[k] for k in ("precision", "memory_format") if k in results}
     words = ["python", "training/train_vae.py", "--recipe", recipe, "--data", "DATA"]
     words += ["--out", f"runs/{name}"]
-    for key, value in {**changes[recipe], **choices}.items():
-        words += changed_option(key, value)
-    return shlex.join(words)
+    return shlex.join([*words, *option_words({**changed[recipe], **choices})])
 
 
 def _commands(

@@ -139,12 +139,21 @@ def parse_command(
     return tyro.cli(arguments, args=words, default=defaults, config=(tyro.conf.OmitArgPrefixes,))
 
 
-def changed_option(name: str, value: Any) -> list[str]:
-    """The words of a command line that give a recipe's field another value."""
-    option = name.replace("_", "-")
-    if isinstance(value, bool):
-        return [f"--{option}" if value else f"--no-{option}"]
-    return [f"--{option}", str(value)]
+def changes(given: Mapping[str, Any], usual: Mapping[str, Any]) -> dict[str, Any]:
+    """The given values that differ from the usual ones."""
+    return {name: value for name, value in given.items() if usual.get(name) != value}
+
+
+def option_words(values: Mapping[str, Any]) -> list[str]:
+    """The words of a command line that give these values to a recipe's fields."""
+    words = []
+    for name, value in values.items():
+        option = name.replace("_", "-")
+        if isinstance(value, bool):
+            words.append(f"--{option}" if value else f"--no-{option}")
+        else:
+            words += [f"--{option}", str(value)]
+    return words
 
 
 def _is_required(field: Any) -> bool:

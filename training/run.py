@@ -23,13 +23,16 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from hublatent.data import FaceDataset
 from hublatent.errors import DataError, HublatentError
 from hublatent.files import atomic_path, write_text
+from hublatent.model import LatentModel
 from training.allocator import keep_freed_memory
 
 STATE_NAME = "state.safetensors"
 SETTINGS_NAME = "settings.json"
 LOG_NAME = "log.jsonl"
+RESULTS_NAME = "results.json"  # what make_card.py reads
 PRECISIONS = ("auto", "fp32", "bf16")
 Result = TypeVar("Result")
 Report = TypeVar("Report")
@@ -136,6 +139,19 @@ def step_generator(seed: int, step: int, stream: int = 0) -> torch.Generator:
     mixed = seed * 0x9E3779B97F4A7C15 + step * 0xBF58476D1CE4E5B9 + stream * 0x94D049BB133111EB
     generator.manual_seed(mixed % (1 << 63))
     return generator
+
+
+def described(model: LatentModel, dataset: FaceDataset, n_parameters: int) -> dict[str, Any]:
+    """What any results.json says of a model and of the data that it was trained on."""
+    return {
+        "data": dataset.digest,
+        "preprocessing": dataset.preprocessing,
+        "n_train": len(dataset.indices("train")),
+        "n_skipped": len(dataset.skipped),
+        "n_parameters": n_parameters,
+        "fingerprint": model.fingerprint(),
+        "torch": torch.__version__,
+    }
 
 
 def autocast(precision: str, device: str = "cpu") -> AbstractContextManager[Any]:

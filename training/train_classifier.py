@@ -39,6 +39,7 @@ from training.classifier_trainer import ClassifierRecipe, Trainer
 from training.distort import Distortion, blur
 from training.recipes import parse_command
 from training.run import (
+    RESULTS_NAME,
     Run,
     exit_on_user_error,
     parameter_count,
@@ -46,7 +47,6 @@ from training.run import (
     start_accelerator,
 )
 
-RESULTS_NAME = "results.json"
 MODEL_FOLDER = "model"
 
 

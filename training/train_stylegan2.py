@@ -32,8 +32,16 @@ from hublatent.files import write_text
 from hublatent.images import save_png
 from training.grids import contact_sheet
 from training.kid import FeatureNetwork, features_of, squared_mmd
-from training.recipes import changed_option, parse_command
-from training.run import Run, exit_on_user_error, parameter_count, run_steps, start_accelerator
+from training.recipes import changes, option_words, parse_command
+from training.run import (
+    RESULTS_NAME,
+    Run,
+    described,
+    exit_on_user_error,
+    parameter_count,
+    run_steps,
+    start_accelerator,
+)
 from training.stylegan2_trainer import StyleGAN2Recipe, Trainer
 
 # On two cores 32 channels at 64 pixels take 0.8 of the time of 48. With noise, its textures were
@@ -44,7 +52,6 @@ RECIPES: dict[str, StyleGAN2Recipe] = {
 }
 LATEST_FOLDER = "latest"
 BEST_FOLDER = "best"
-RESULTS_NAME = "results.json"
 N_DRAWN = 48
 DRAWN_COLUMNS = 8
 # Images per pass of a network that only looks.
@@ -243,16 +250,10 @@ class Reporter:
         results = {
             "recipe": asdict(trainer.recipe),
             "command": training_command(self.arguments, trainer),
-            "data": dataset.digest,
-            "preprocessing": dataset.preprocessing,
-            "n_train": len(trainer.indices),
-            "n_skipped": len(dataset.skipped),
-            "n_parameters": parameter_count(trainer.average),
-            "fingerprint": trainer.average.fingerprint(),
+            **described(trainer.average, dataset, parameter_count(trainer.average)),
             "images_seen": trainer.images_seen,
             "n_processes": trainer.accelerator.num_processes,
             "precision": trainer.precision,
-            "torch": torch.__version__,
             "validation": validation,
         }
         write_text(self.run.folder / RESULTS_NAME, json.dumps(results, indent=2) + "\n")
@@ -306,11 +307,8 @@ def training_command(arguments: Arguments, trainer: Trainer) -> str:
     words += ["--precision", trainer.precision, "--images", str(trainer.images_seen)]
     if arguments.kid_classifier is not None:
         words += ["--kid-classifier", "/".join(arguments.kid_classifier.parts[-2:])]
-    usual = asdict(RECIPES[arguments.recipe])
-    for name, value in asdict(trainer.recipe).items():
-        if value != usual[name]:
-            words += changed_option(name, value)
-    return shlex.join(words)
+    changed = changes(asdict(trainer.recipe), asdict(RECIPES[arguments.recipe]))
+    return shlex.join([*words, *option_words(changed)])
 
 
 def other_state(folder: Path | None, recipe: StyleGAN2Recipe) -> dict[str, Any] | None:

@@ -15,7 +15,6 @@ from typing import Annotated, Any, Literal
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import numpy as np
-import torch
 import tyro
 
 from hublatent.data import FaceDataset, load_dataset
@@ -25,7 +24,9 @@ from hublatent.images import save_png
 from training.objectives import kl_divergence
 from training.recipes import RECIPES, VAERecipe, parse_command
 from training.run import (
+    RESULTS_NAME,
     Run,
+    described,
     exit_on_user_error,
     parameter_count,
     run_steps,
@@ -34,7 +35,6 @@ from training.run import (
 from training.vae_evaluation import evaluate, posteriors, preview, reconstruction_error
 from training.vae_trainer import Trainer
 
-RESULTS_NAME = "results.json"
 MODEL_FOLDER = "model"
 # Held-out images of each epoch's log line and picture; the results use all.
 N_WATCHED = 256
@@ -151,19 +151,13 @@ class Reporter:
         test = dataset.indices("test")
         results = {
             "recipe": asdict(recipe),
-            "data": dataset.digest,
-            "preprocessing": dataset.preprocessing,
-            "n_train": len(trainer.indices),
-            "n_skipped": len(dataset.skipped),
-            "n_parameters": parameter_count(model),
-            "fingerprint": model.fingerprint(),
+            **described(model, dataset, parameter_count(model)),
             "images_seen": trainer.images_seen,
             "seconds": round(self.progress["seconds"], 1),
             "images_per_second": round(trainer.images_seen / self.progress["seconds"], 1),
             "n_processes": trainer.accelerator.num_processes,
             "precision": trainer.precision,
             "memory_format": trainer.memory_format,
-            "torch": torch.__version__,
             "test": evaluate(model, dataset, test, recipe.seed) if len(test) else None,
         }
         write_text(self.run.folder / RESULTS_NAME, json.dumps(results, indent=2) + "\n")

@@ -27,7 +27,7 @@ from hublatent.cards.parts import (
     text_cell,
 )
 from hublatent.cards.samples import draw_samples
-from hublatent.direction import Direction
+from hublatent.direction import SAMPLED, Direction
 from hublatent.direction_set import DirectionSet
 from hublatent.errors import HublatentError
 from hublatent.files import write_text
@@ -220,7 +220,7 @@ def _eval_results(given: CardInput) -> list[EvalResult]:
 
 def _is_sampled(direction: Direction) -> bool:
     """Whether a direction was found in the model's own samples, not in images."""
-    return direction.dataset is not None and " samples of the model" in direction.dataset
+    return direction.dataset is not None and SAMPLED in direction.dataset
 
 
 def _origins(directions: DirectionSet | None) -> Iterable[tuple[str, str]]:

@@ -30,7 +30,7 @@ def draw_samples(
         model: the model.
         directions: its directions; without them there are more samples instead.
         seed: of the samples.
-        n_rows: rows of samples; the first is edited.
+        n_rows: rows of samples; the last is edited.
 
     Returns:
         The picture, and a sentence that says what it shows.
@@ -48,7 +48,7 @@ def draw_edits(
         model: the model.
         directions: one per row; without any there are more samples instead.
         seed: of the samples.
-        n_rows: rows of samples; the first is edited.
+        n_rows: rows of samples; the last is edited.
 
     Returns:
         The picture, and a sentence that says what it shows.
@@ -57,14 +57,13 @@ def draw_edits(
     latents = model.sample_latents(SAMPLE_COLUMNS, generator=draws)
     more = [model.sample_latents(SAMPLE_COLUMNS, generator=draws) for _ in range(n_rows - 1)]
     rows = [*(("", others) for others in more), ("samples", latents)]
-    n_samples = len(rows)
     for direction in directions:
         measured = direction if direction.sigma is not None else direction.measured_on(model)
         label = f"{direction.name} at +{SAMPLE_STRENGTH:g} standard deviations"
         rows.append((label, edit(latents, measured, SAMPLE_STRENGTH)))
     caption = "Samples, and the same ones edited along the directions that the rows name."
-    if len(rows) == n_samples:
-        extra = range(max(UNEDITED_ROWS - n_samples, 0))
+    if not directions:
+        extra = range(max(UNEDITED_ROWS - n_rows, 0))
         rows += [("", model.sample_latents(SAMPLE_COLUMNS, generator=draws)) for _ in extra]
         caption = "Samples."
     elif n_rows > 1:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import io
 import re
 from collections.abc import Mapping, Sequence
@@ -29,6 +28,7 @@ from hublatent.comparison.tables import (
     separability_tables,
 )
 from hublatent.comparison.words import interval, percent, sigmas
+from hublatent.figures import png_uri
 from hublatent.files import atomic_folder_update
 from hublatent.version import __version__
 
@@ -125,7 +125,7 @@ def _markdown(context: Mapping[str, Any]) -> str:
 
 def _html(context: Mapping[str, Any]) -> str:
     environment = _environment(autoescape=True)
-    environment.filters.update(interval=interval, uri=_data_uri)
+    environment.filters.update(interval=interval, uri=png_uri)
     return str(environment.get_template("comparison.html.jinja").render(context))
 
 
@@ -161,7 +161,3 @@ def _markdown_line(cells: Sequence[str]) -> str:
 def _markdown_cell(text: str) -> str:
     """Text that keeps within its cell, and is no markup."""
     return re.sub(r"\s+", " ", text).replace("|", "\\|").replace("<", "&lt;")
-
-
-def _data_uri(png: bytes) -> str:
-    return "data:image/png;base64," + base64.b64encode(png).decode("ascii")

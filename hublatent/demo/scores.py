@@ -10,13 +10,13 @@ from pathlib import Path
 
 from hublatent.comparison.plots import Plot, effect_by_leakage, effect_by_strength, outcome_bars
 from hublatent.comparison.results import RESULTS_NAME, SAMPLES, TEST, Comparison
-from hublatent.comparison.tables import scores_table
+from hublatent.comparison.tables import NONE, scores_table
+from hublatent.comparison.words import interval
 from hublatent.demo.shelf import OpenModel
 from hublatent.direction import Score
 
 READING_COLUMNS = ("model", "direction", "accuracy", "AUROC", "examples")
 EDITING_COLUMNS = ("model", "best direction", "strength", "leakage", "strong edits")
-NONE = "–"
 COMMAND = "python -m hublatent compare MODEL... --data DATA --out model_cards/comparison"
 
 
@@ -87,4 +87,4 @@ def note(comparison: Comparison | None, attribute: str) -> str:
 
 
 def _cell(score: Score | None) -> str:
-    return NONE if score is None else f"{score.value:.3f} ({score.low:.3f} to {score.high:.3f})"
+    return NONE if score is None else interval(score)

@@ -6,7 +6,6 @@ and MOVE_JS puts that into the rows with the same key.
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Sequence
 from functools import lru_cache
 from hashlib import sha256
@@ -15,7 +14,7 @@ from typing import Any
 
 from hublatent.comparison.plots import Plot
 from hublatent.demo.session import MAX_STRENGTH, STRIP_STRENGTHS, EditRequest, Row, Still
-from hublatent.figures import data_uri, fit, grid, strip
+from hublatent.figures import data_uri, fit, grid, png_uri, strip
 
 # Smallest and largest width at which pictures are sent; the browser shows them larger. What the
 # slider moves is sent as the models draw it: an enlarged picture would take three times as long.
@@ -115,10 +114,9 @@ def table_html(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]
 
 def plot_html(plot: Plot) -> str:
     """A plot under its caption, as wide as the page at most."""
-    source = "data:image/png;base64," + base64.b64encode(plot.png).decode("ascii")
     return (
         f'<figure class="hl-plot"><figcaption>{escape(plot.caption)}</figcaption>'
-        f'<img src="{source}" alt="{escape(plot.title)}"></figure>'
+        f'<img src="{png_uri(plot.png)}" alt="{escape(plot.title)}"></figure>'
     )
 
 
