@@ -71,8 +71,8 @@ class StyleGAN2Recipe:
             faces are drawn yet, not because the images are known by heart (p rose to 0.1 within
             20,000 images).
         flip: mirror half of the training images.
-        noise: give the generator noise maps. Without them all variety has to come from W; at small
-            sizes a young generator otherwise draws whole features from noise, out of W's reach.
+        noise: give the generator noise maps. A young one that has none draws one shape for all
+            codes, and finds another only slowly.
         w_noise: Gaussian noise on the W+ codes, in standard deviations of W; 0 for none.
         seed: everything random follows from it.
     """
