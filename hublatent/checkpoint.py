@@ -22,10 +22,21 @@ WEIGHTS_NAME = "model.safetensors"
 FORMAT_VERSION = 1
 MAX_CONFIG_BYTES = 1 << 20
 PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".pkl", ".ckpt")
+RUN_FOLDERS = ("model", "best", "latest")  # what training calls a model within its run's folder
 JSON_SCALARS = (bool, int, float, str)
 MAX_NAME = 100
 
 Result = TypeVar("Result")
+
+
+def folder_name(folder: Path) -> str:
+    """What a model's folder is called: its own name, or its run's where training wrote it.
+
+    Args:
+        folder: such as model_cards/NAME, or runs/NAME/model.
+    """
+    folder = folder.expanduser().resolve()
+    return folder.parent.name if folder.name in RUN_FOLDERS else folder.name
 
 
 def read_config(folder: Path) -> dict[str, Any]:

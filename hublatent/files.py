@@ -56,6 +56,23 @@ def atomic_folder_update(
         yield {name: stack.enter_context(atomic_path(Path(folder) / name)) for name in names}
 
 
+def portable(path: str | Path) -> str:
+    """A path as a published command may name it: without this machine's folders.
+
+    Args:
+        path: of a file or folder, or a Hub id.
+
+    Returns:
+        The path relative to the working folder, where it lies below it or was given so; otherwise
+        its last part.
+    """
+    path = Path(path)
+    if not path.is_absolute():
+        return str(path)
+    here = Path.cwd()
+    return str(path.relative_to(here)) if path.is_relative_to(here) else path.name
+
+
 def _umask() -> int:
     """The process's umask; reading it means setting it for a moment."""
     mask = os.umask(0)

@@ -27,7 +27,7 @@ from hublatent.direction import Direction
 from hublatent.direction_set import DirectionSet
 from hublatent.discovery import METHODS, LabelledLatents, check_attribute, discover_all
 from hublatent.errors import DataError, unknown_name
-from hublatent.files import write_text
+from hublatent.files import portable, write_text
 from hublatent.hub import DIRECTIONS_NAME
 from hublatent.model import LatentModel
 from training.labelled_latents import encoded, projected, sampled
@@ -218,17 +218,14 @@ def summary(
 
 def command(arguments: Arguments) -> str:
     """The command that finds the same directions again, without this machine's paths."""
-
-    def named(path: str | Path) -> str:
-        return "/".join(Path(path).parts[-3:]) if Path(path).is_absolute() else str(path)
-
-    words = ["python", "training/find_directions.py", "--model", named(arguments.model)]
+    words = ["python", "training/find_directions.py", "--model", portable(arguments.model)]
     if arguments.samples:
-        words += ["--samples", str(arguments.samples), "--classifier", named(arguments.classifier)]
+        words += ["--samples", str(arguments.samples)]
+        words += ["--classifier", portable(arguments.classifier)]
     else:
         words += ["--data", "DATA"]
     if arguments.projected is not None:
-        words += ["--projected", named(arguments.projected)]
+        words += ["--projected", portable(arguments.projected)]
     if arguments.add:
         words.append("--add")
     words += ["--attributes", *arguments.attributes, "--methods", *arguments.methods]

@@ -24,7 +24,7 @@ from hublatent.cards import CardInput, draw_samples, render_card
 from hublatent.checkpoint import CONFIG_NAME, WEIGHTS_NAME, read_config
 from hublatent.direction_set import DirectionSet
 from hublatent.errors import DataError
-from hublatent.files import atomic_folder_update
+from hublatent.files import atomic_folder_update, portable
 from hublatent.hub import CARD_NAME, DIRECTIONS_NAME, PUBLISHED_FILES, SAMPLES_NAME
 from hublatent.images import save_png
 from hublatent.model import LatentModel
@@ -113,8 +113,7 @@ def _commands(
     if arguments.sample_rows != Arguments.sample_rows:
         last += f" --sample-rows {arguments.sample_rows}"
     if arguments.baseline is not None:
-        parts = arguments.baseline.resolve().parts[-3:]
-        last += f" --baseline {shlex.quote('/'.join(parts))}"
+        last += f" --baseline {shlex.quote(portable(arguments.baseline))}"
     yield last
 
 

@@ -28,7 +28,7 @@ from tqdm import tqdm
 
 from hublatent.data import load_dataset
 from hublatent.errors import DataError
-from hublatent.files import write_text
+from hublatent.files import portable, write_text
 from hublatent.images import save_png
 from training.grids import contact_sheet
 from training.kid import FeatureNetwork, features_of, squared_mmd
@@ -304,7 +304,7 @@ def training_command(arguments: Arguments, trainer: Trainer) -> str:
     words += ["--data", "DATA", "--out", f"runs/{arguments.out.resolve().name}"]
     words += ["--precision", trainer.precision, "--images", str(trainer.images_seen)]
     if arguments.kid_classifier is not None:
-        words += ["--kid-classifier", "/".join(arguments.kid_classifier.parts[-2:])]
+        words += ["--kid-classifier", portable(arguments.kid_classifier)]
     changed = changes(asdict(trainer.recipe), asdict(RECIPES[arguments.recipe]))
     return shlex.join([*words, *option_words(changed)])
 

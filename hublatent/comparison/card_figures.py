@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from hublatent.cards.results import CardResult, update_results
+from hublatent.checkpoint import folder_name
 from hublatent.comparison.results import TEST, TRAINING, Comparison, Edits
 from hublatent.comparison.separability import PAPER_METHOD
-from hublatent.comparison.subjects import folder_name
 from hublatent.direction import Score
 from hublatent.publishing import CARD_NAME
 

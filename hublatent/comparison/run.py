@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from hublatent.checkpoint import folder_name
 from hublatent.classifier import AttributeClassifier
 from hublatent.comparison import controls, editability, outcomes, spaces
 from hublatent.comparison import judge as judging
@@ -18,11 +19,11 @@ from hublatent.comparison.results import SAMPLES, TEST, Comparison, Data, Judge,
 from hublatent.comparison.setting import Setting
 from hublatent.comparison.storage import csv_text
 from hublatent.comparison.strips import Picture
-from hublatent.comparison.subjects import FOUND_HERE, Datasets, find_subjects, folder_name
+from hublatent.comparison.subjects import FOUND_HERE, Datasets, find_subjects
 from hublatent.comparison.table import Table
 from hublatent.data import FaceDataset
 from hublatent.errors import DataError, unknown_name
-from hublatent.files import atomic_path, write_text
+from hublatent.files import atomic_path, portable, write_text
 from hublatent.methods import METHODS
 from hublatent.model import weights_digest
 
@@ -314,15 +315,12 @@ def _command(
     setting: Setting,
 ) -> str:
     """What to type to measure again; absolute paths lose their folders, which are a machine's."""
-    words = ["python -m hublatent compare", *map(_place, folders), "--data", "DATA"]
-    words += ["--attributes", *setting.attributes, "--out", _place(out), "--judge", _place(judge)]
+    words = ["python -m hublatent compare", *map(portable, folders), "--data", "DATA"]
+    words += ["--attributes", *setting.attributes]
+    words += ["--out", portable(out), "--judge", portable(judge)]
     words += ["--methods", *setting.methods, "--faces", str(setting.n_faces)]
     if projected:
-        words += ["--projected", *map(_place, projected)]
+        words += ["--projected", *map(portable, projected)]
     if hand_labels is not None:
-        words += ["--hand-labels", _place(hand_labels)]
+        words += ["--hand-labels", portable(hand_labels)]
     return " ".join([*words, "--seed", str(setting.seed)])
-
-
-def _place(path: str | Path) -> str:
-    return Path(path).name if Path(path).is_absolute() else str(path)

@@ -11,7 +11,7 @@ import numpy as np
 
 from hublatent.cards.model_card import RECIPE_KEY
 from hublatent.cards.results import read_card
-from hublatent.checkpoint import CONFIG_NAME, read_config
+from hublatent.checkpoint import CONFIG_NAME, folder_name, read_config
 from hublatent.comparison.latents import Projected, Subject
 from hublatent.comparison.parts import PARTS_VERSION
 from hublatent.comparison.results import Problem
@@ -44,12 +44,6 @@ class Datasets:
                 self._source, image_size, cache=self._cache, progress=self._progress
             )
         return self._loaded[image_size]
-
-
-def folder_name(folder: Path) -> str:
-    """What a model's folder is called; training writes runs/NAME/model."""
-    folder = folder.expanduser().resolve()
-    return folder.parent.name if folder.name == "model" else folder.name
 
 
 def find_subjects(

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from hublatent import models
-from hublatent.checkpoint import CONFIG_NAME, WEIGHTS_NAME
+from hublatent.checkpoint import CONFIG_NAME, WEIGHTS_NAME, folder_name
 from hublatent.demo.shelf import OpenModel
 from hublatent.discovery import DEFAULT_METHOD
 from hublatent.layer_range import offered_ranges
@@ -35,16 +35,12 @@ def collect_models(extra: tuple[str, ...], cards: Path) -> dict[str, str]:
         cards: the folder of bundled models.
 
     Returns:
-        Name -> folder or Hub id. A folder named "model" is called by its parent's name, as
-        training writes runs/NAME/model.
+        Name -> folder or Hub id; a second of the same name gets a number.
     """
     catalogue = find_models(cards)
     for source in extra:
         folder = Path(source).expanduser()
-        name = source
-        if folder.is_dir():
-            folder = folder.resolve()
-            name = folder.parent.name if folder.name == "model" else folder.name
+        name = folder_name(folder) if folder.is_dir() else source
         stem, n = name, 2
         while catalogue.get(name, source) != source:
             name, n = f"{stem} ({n})", n + 1
