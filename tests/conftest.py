@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from tests.hub_standin import ClientState, HubStandIn, connected
 
 # Sums depend on how many threads share them, and some tests compare weights bit by bit with those
 # of other processes. Set before torch is first imported; child processes inherit it.
@@ -23,6 +26,20 @@ def model_cards(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("model_cards")
     build_model_folders(root)
     return root
+
+
+@pytest.fixture
+def hub() -> Iterator[HubStandIn]:
+    """A running stand-in for the Hub, empty; nobody is connected to it yet."""
+    with HubStandIn() as running:
+        yield running
+
+
+@pytest.fixture
+def client(hub: HubStandIn, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ClientState]:
+    """The real huggingface_hub client of this process, logged in to the stand-in."""
+    with connected(hub, tmp_path_factory.mktemp("client")) as state:
+        yield state
 
 
 @pytest.fixture(scope="session")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,16 +22,10 @@ from hublatent.errors import DirectionError, HubError, HublatentError
 from hublatent.interop.directions import import_directions
 from hublatent.model import LatentModel
 from hublatent.publishing import check_card
-from tests.hub_standin import HubStandIn, connected
+from tests.hub_standin import ClientState, HubStandIn
 from tests.tiny_models import random_directions, save_model, tiny_stylegan2, tiny_vae
 
 REPO, BASE = "user/glasses", "user/vae"
-
-
-@pytest.fixture
-def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HubStandIn]:
-    with HubStandIn() as hub, connected(hub, tmp_path_factory.mktemp("client")):
-        yield hub
 
 
 @pytest.fixture(scope="module")
@@ -121,7 +114,11 @@ def test_names_stay_text(model: LatentModel) -> None:
 
 @pytest.mark.parametrize("architecture", ["vae", "stylegan2"])
 def test_the_example_runs_against_the_hub(
-    architecture: str, hub: HubStandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    architecture: str,
+    hub: HubStandIn,
+    client: ClientState,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     torch.manual_seed(0)
     model = tiny_vae() if architecture == "vae" else tiny_stylegan2()
@@ -138,7 +135,11 @@ def test_the_example_runs_against_the_hub(
 
 
 def test_push_with_the_model_draws_a_picture(
-    hub: HubStandIn, model: LatentModel, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    hub: HubStandIn,
+    client: ClientState,
+    model: LatentModel,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     folder = save_model(model, tmp_path / "model")
     base_commit = hub.create(BASE, {p.name: p.read_bytes() for p in folder.iterdir()})
@@ -169,7 +170,9 @@ def test_push_with_the_model_draws_a_picture(
     capsys.readouterr()
 
 
-def test_a_picture_of_another_model_is_refused(hub: HubStandIn, model: LatentModel) -> None:
+def test_a_picture_of_another_model_is_refused(
+    hub: HubStandIn, client: ClientState, model: LatentModel
+) -> None:
     torch.manual_seed(1)
     with pytest.raises(DirectionError, match="fingerprint"):
         scored(model).push_to_hub(REPO, model=tiny_vae())
@@ -181,7 +184,7 @@ def test_a_picture_of_another_model_is_refused(hub: HubStandIn, model: LatentMod
 
 
 def test_beside_a_model_its_own_card_stays(
-    hub: HubStandIn, model: LatentModel, tmp_path: Path
+    hub: HubStandIn, client: ClientState, model: LatentModel, tmp_path: Path
 ) -> None:
     folder = save_model(model, tmp_path / "model")
     (folder / "README.md").write_text("---\nlicense: mit\n---\nTheirs.\n")
@@ -195,7 +198,7 @@ def test_beside_a_model_its_own_card_stays(
 
 
 def test_imported_directions_keep_their_terms(
-    hub: HubStandIn, model: LatentModel, tmp_path: Path
+    hub: HubStandIn, client: ClientState, model: LatentModel, tmp_path: Path
 ) -> None:
     row = np.random.default_rng(0).standard_normal((1, 8))
     np.save(tmp_path / "age_boundary.npy", row / np.linalg.norm(row))
@@ -211,7 +214,7 @@ def test_imported_directions_keep_their_terms(
     assert DirectionSet.from_pretrained(REPO, model).licence == "MIT, by its authors."
 
 
-def test_directions_of_no_model(hub: HubStandIn, tmp_path: Path) -> None:
+def test_directions_of_no_model(hub: HubStandIn, client: ClientState, tmp_path: Path) -> None:
     row = np.random.default_rng(0).standard_normal((1, 8))
     np.save(tmp_path / "age_boundary.npy", row / np.linalg.norm(row))
     found = import_directions([tmp_path / "age_boundary.npy"], "Age").directions
@@ -224,7 +227,11 @@ def test_directions_of_no_model(hub: HubStandIn, tmp_path: Path) -> None:
 
 
 def test_pull_of_directions_alone(
-    hub: HubStandIn, model: LatentModel, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    hub: HubStandIn,
+    client: ClientState,
+    model: LatentModel,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     found = scored(model)
     found.push_to_hub(REPO, model=model, base_model=BASE)

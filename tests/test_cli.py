@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -20,19 +20,13 @@ from hublatent.images import open_image, to_tensor
 from hublatent.model import LatentModel
 from hublatent.models import StyleGAN2
 from tests.foreign_writers import nvidia_generator, nvidia_weights, write_nvidia
-from tests.hub_standin import HubStandIn, connected
+from tests.hub_standin import ClientState, HubStandIn
 from tests.tiny_models import random_directions, save_model, tiny_stylegan2, tiny_vae
 
 REPO = "user/vae"
 CARD = "---\nlicense: mit\n---\n# A model\n"
 Run = Callable[..., str]
 Refuse = Callable[..., str]
-
-
-@pytest.fixture
-def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HubStandIn]:
-    with HubStandIn() as hub, connected(hub, tmp_path_factory.mktemp("client")):
-        yield hub
 
 
 @pytest.fixture(scope="module")
@@ -186,7 +180,7 @@ def test_import_directions(tmp_path: Path, run: Run, refuse: Refuse) -> None:
 
 
 def test_push_and_pull(
-    hub: HubStandIn, folder: Path, tmp_path: Path, model: LatentModel, run: Run
+    hub: HubStandIn, client: ClientState, folder: Path, tmp_path: Path, model: LatentModel, run: Run
 ) -> None:
     printed = run("push", folder, REPO, "--private")
     commit = hub.commits(REPO)[0].oid
@@ -205,7 +199,12 @@ def test_push_and_pull(
 
 
 def test_what_is_not_fit_is_not_pushed(
-    hub: HubStandIn, folder: Path, tmp_path: Path, model: LatentModel, refuse: Refuse
+    hub: HubStandIn,
+    client: ClientState,
+    folder: Path,
+    tmp_path: Path,
+    model: LatentModel,
+    refuse: Refuse,
 ) -> None:
     bare = save_model(model, tmp_path / "bare")
     assert "card" in refuse("push", bare, REPO)
@@ -217,7 +216,7 @@ def test_what_is_not_fit_is_not_pushed(
 
 
 def test_push_directions_alone(
-    hub: HubStandIn, folder: Path, tmp_path: Path, model: LatentModel, run: Run, refuse: Refuse
+    client: ClientState, folder: Path, tmp_path: Path, model: LatentModel, run: Run, refuse: Refuse
 ) -> None:
     run("push-directions", folder / "directions.safetensors", "user/glasses")
     assert len(DirectionSet.from_pretrained("user/glasses", model)) == 6

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,24 +17,12 @@ from hublatent.errors import DirectionError, HubError
 from hublatent.hub import PUBLISHED_FILES, publish, snapshot
 from hublatent.model import LatentModel
 from hublatent.publishing import check_card, check_folder
-from tests.hub_standin import ClientState, HubStandIn, connected, run_python
+from tests.hub_standin import ClientState, HubStandIn, run_python
 from tests.tiny_models import random_directions, save_model, tiny_vae
 
 REPO = "user/vae"
 CARD = "---\nlicense: mit\n---\n# A model\n"
 SECONDS = 6.0  # what the client may sleep in all before the user hears of the trouble
-
-
-@pytest.fixture
-def hub() -> Iterator[HubStandIn]:
-    with HubStandIn() as hub:
-        yield hub
-
-
-@pytest.fixture
-def client(hub: HubStandIn, tmp_path: Path) -> Iterator[ClientState]:
-    with connected(hub, tmp_path) as state:
-        yield state
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,6 @@ import json
 import struct
 import threading
 import warnings
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -31,18 +30,6 @@ from tests.hub_standin import Account, ClientState, HubStandIn, connected, etag,
 REPO = "user/model"
 WEIGHTS = bytes(range(256)) * 16
 FILES = {"config.json": b'{"a": 1}', "model.safetensors": WEIGHTS, "folder/note.txt": b"hello\n"}
-
-
-@pytest.fixture
-def hub() -> Iterator[HubStandIn]:
-    with HubStandIn() as hub:
-        yield hub
-
-
-@pytest.fixture
-def client(hub: HubStandIn, tmp_path: Path) -> Iterator[ClientState]:
-    with connected(hub, tmp_path) as state:
-        yield state
 
 
 def push(files: dict[str, bytes], token: str | None = None, **options: Any) -> CommitInfo:
