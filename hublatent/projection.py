@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from hublatent.descent import Descent, DescentSettings
+from hublatent.descent import Descent, DescentSettings, Precision
 from hublatent.errors import HublatentError
 from hublatent.perceptual import (
     Embedding,
@@ -90,6 +90,7 @@ def project(
     optimize_noise: bool = True,
     pixel_weight: float = 5.0,
     seed: int = 0,
+    precision: Precision = "fp32",
     batch_size: int = 32,
     progress: Progress | None = None,
 ) -> Projection:
@@ -112,6 +113,8 @@ def project(
             drawn with the model's own all the same.
         pixel_weight: weight of the pixels' mean squared error beside the perceptual loss.
         seed: of the candidates and of the noise on the code.
+        precision: "bf16" takes the steps in bfloat16, which is faster on processors that have it;
+            the result is drawn and judged in float32.
         batch_size: images that are projected together; halved where memory does not suffice.
         progress: called as progress(steps done, steps in all), counted over all images.
 
@@ -125,7 +128,7 @@ def project(
     """
     settings = DescentSettings(
         n_steps, n_candidates, learning_rate, latent_noise, shrinking_noise, optimize_noise,
-        pixel_weight, seed,
+        pixel_weight, seed, precision,
     )  # fmt: skip
     if batch_size < 1:
         raise HublatentError(f"batch_size {batch_size}; expected at least 1.")

@@ -93,6 +93,16 @@ def test_what_a_projection_holds(model, images, found):
         found.steps = found.steps  # type: ignore[misc]
 
 
+def test_bfloat16_finds_about_as_near_a_picture(model, classifier, images, found):
+    options = {"classifier": classifier, "n_steps": 120, "n_candidates": 32, "precision": "bf16"}
+    half = project(model, images, **options)
+    assert half.latents.dtype == half.images.dtype == half.losses.dtype == torch.float32
+    assert not torch.equal(half.latents, found.latents)
+    assert half.errors.mean() < 3 * found.errors.mean() + 1e-4
+    with torch.no_grad():
+        torch.testing.assert_close(half.images, model.decode(half.latents))
+
+
 def test_results_do_not_depend_on_the_batch(model, classifier, images):
     options = {**FAST, "classifier": classifier, "shrinking_noise": 0.2, "latent_noise": 0.02}
     together = project(model, images, **options)
@@ -302,6 +312,7 @@ def test_other_errors_are_not_taken_for_memory(model, classifier, images, monkey
         ({"n_candidates": -1}, "n_candidates -1"),
         ({"learning_rate": 0.0}, "learning_rate"),
         ({"latent_noise": -1.0}, "latent_noise"),
+        ({"precision": "fp16"}, "Unknown precision 'fp16'"),
         ({"batch_size": 0}, "batch_size"),
         ({"perceptual": "vgg"}, "Unknown perceptual loss 'vgg'"),
         ({"classifier": None}, "classifier=AttributeClassifier"),
