@@ -20,6 +20,8 @@ import numpy as np
 
 from hublatent.statistics import Bools, Floats, Ints
 
+# Ends a method's name where the codes were projected pictures, not samples or an encoder's.
+PROJECTED_SUFFIX = "-projected"
 SVM_C = 0.01
 # The logistic loss bends an eighth as much as the squared hinge, so C is about eight times larger.
 LOGISTIC_C = 0.1

@@ -29,6 +29,7 @@ from hublatent.discovery import METHODS, LabelledLatents, check_attribute, disco
 from hublatent.errors import DataError, unknown_name
 from hublatent.files import portable, write_text
 from hublatent.hub import DIRECTIONS_NAME
+from hublatent.methods import PROJECTED_SUFFIX
 from hublatent.model import LatentModel
 from training.labelled_latents import encoded, projected, sampled
 from training.run import exit_on_user_error
@@ -143,7 +144,7 @@ def run(arguments: Arguments) -> None:
     n = len(chosen) * len(arguments.methods)
     directions = list(tqdm(found, desc="discover", unit="direction", total=n))
     if arguments.projected:
-        directions = [replace(d, method=f"{d.method}-projected") for d in directions]
+        directions = [replace(d, method=f"{d.method}{PROJECTED_SUFFIX}") for d in directions]
     names = {direction.name for direction in directions}
     kept = [direction for direction in earlier if direction.name not in names]
     DirectionSet.of(model, [*kept, *directions]).save(arguments.path)

@@ -36,6 +36,7 @@ from hublatent.figures import fit, grid
 from hublatent.files import write_text
 from hublatent.hub import CARD_NAME, DIRECTIONS_NAME
 from hublatent.images import save_png, to_pil
+from hublatent.methods import PROJECTED_SUFFIX
 from hublatent.model import LatentModel
 from hublatent.models import ARCHITECTURES
 from training.run import exit_on_user_error
@@ -118,7 +119,10 @@ def table(folders: Sequence[Path]) -> str:
     lines = ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
     for folder in folders:
         measured = dict(_measured(folder))
-        names = ["mse", *(f"{attribute}.svm accuracy" for attribute in ATTRIBUTES)]
+        # Scores on a model's own samples would not compare with those on real faces.
+        encodes = ARCHITECTURES[read_config(folder)["architecture"]].has_encoder
+        method = "svm" if encodes else f"svm{PROJECTED_SUFFIX}"
+        names = ["mse", *(f"{attribute}.{method} accuracy" for attribute in ATTRIBUTES)]
         cells = [_cell(measured.get(name), 4 if name == "mse" else 3) for name in names]
         lines.append(f"| [{folder.name}]({folder.as_posix()}) | " + " | ".join(cells) + " |")
     return "\n".join(lines)
@@ -188,12 +192,16 @@ def run(arguments: Arguments) -> None:
         f"One face that {next(iter(models))} drew, with `{arguments.attribute}` added by the "
         f"`{arguments.method}` direction of each model. Nobody here exists."
     )
+    if not all(model.has_encoder for model in models.values()):
+        caption += " A model without an encoder shows a face of its own."
     block = (
         f"![{caption}]({picture.as_posix()})\n\n*{caption}*\n\n{table(folders)}\n\n"
         "Test MSE: of reconstructions, pixels in [0, 1]. The other columns: accuracy of a linear "
         "SVM on the latents, 5 folds by identity, as many faces with as without. Intervals, and "
         "all 40 attributes, are in the cards and direction files."
     )
+    if not all(model.has_encoder for model in models.values()):
+        block += " A model without an encoder reads projected faces, which are fewer."
     text = insert(text, MODELS, block, arguments.readme)
     compared = comparison_block(arguments.cards / COMPARISON, arguments.attribute)
     write_text(arguments.readme, insert(text, COMPARISON, compared, arguments.readme))
