@@ -157,7 +157,8 @@ def fill_template(path: Path, data: ModelCardData, context: Mapping[str, Any]) -
     template = environment.from_string(path.read_text(encoding="utf-8"))
     rendered = template.render(metadata=data.to_yaml().strip(), **context)
     card = ModelCard(re.sub(r"\n{3,}", "\n\n", rendered))
-    parsed = [result.metric_value for result in card.data.get("eval_results") or []]
-    if parsed != [result.metric_value for result in data.eval_results or []]:
+    # Sorted, since the head gathers the results of each data set.
+    parsed = sorted(result.metric_value for result in card.data.get("eval_results") or [])
+    if parsed != sorted(result.metric_value for result in data.eval_results or []):
         raise HublatentError(f"The head of the card {path.name} does not parse: {parsed}.")
     return card.content
