@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, get_args
 
 import torch
 from torch import Tensor
@@ -17,6 +17,7 @@ from torch.nn import functional
 
 from hublatent.errors import HublatentError, unknown_name
 from hublatent.perceptual import Embedding
+from hublatent.precision import Precision, autocast
 
 if TYPE_CHECKING:
     from hublatent.model import LatentModel
@@ -31,8 +32,6 @@ NOISE_RATE = 0.1
 SMALLEST_NOISE_MAP = 8  # the pyramid of the regularisation ends there
 # An image has converged when its loss has not fallen by this much in so large a share of the steps.
 TOLERANCE, PATIENCE = 0.005, 0.1
-
-Precision = Literal["fp32", "bf16"]
 
 
 @dataclass(frozen=True)
@@ -168,8 +167,7 @@ class Descent:
         codes = self.starts[active] + self.spread * self.offsets[active]
         drawn = codes + self.noise(step, active)
         maps = [m[active] for m in self.noise_maps]
-        half = self.settings.precision == "bf16"
-        with torch.autocast(drawn.device.type, torch.bfloat16, enabled=half):
+        with autocast(self.settings.precision, drawn.device.type):
             images = self.model.synthesize(drawn, maps or "const")  # (a, C, H, W)
             embedded = self.embed(images).float()  # (a, F)
         difference = embedded - self.targets[active]

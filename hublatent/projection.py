@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from hublatent.descent import Descent, DescentSettings, Precision
+from hublatent.descent import Descent, DescentSettings
 from hublatent.errors import HublatentError
 from hublatent.perceptual import (
     Embedding,
@@ -27,6 +27,7 @@ from hublatent.perceptual import (
     perceptual_embedding,
     pixel_embedding,
 )
+from hublatent.precision import Precision
 
 if TYPE_CHECKING:
     from hublatent.classifier import AttributeClassifier

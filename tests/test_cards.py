@@ -14,7 +14,7 @@ from huggingface_hub import ModelCard
 from PIL import Image
 
 from hublatent.cards import CardInput, Licence, check_number, draw_samples, render_card
-from hublatent.direction import Score
+from hublatent.direction import SAMPLED, Score
 from hublatent.direction_set import DirectionSet
 from hublatent.errors import DataError, DirectionError, HublatentError
 from hublatent.model import LatentModel
@@ -173,6 +173,21 @@ def test_a_model_without_encoder_results_or_directions_has_a_card():
     assert "faces" not in text
     assert "CelebA" not in text
     assert ModelCard(text).data.license_name == "some-terms"
+
+
+def test_results_of_several_data_sets_may_alternate(model):
+    """The head gathers what it holds by data set, whatever the order of the directions."""
+    mixed = [
+        replace(direction, dataset=f"7 {SAMPLED}" if i % 2 else "faces")
+        for i, direction in enumerate(scored(model))
+    ]
+    given = card_input(model, directions=DirectionSet.of(model, mixed))
+    card = ModelCard(render_card(given, model))
+    stated = {r.metric_name: r.metric_value for r in card.data.eval_results}
+    for direction in mixed:
+        if f"{direction.name} accuracy" in stated:
+            assert stated[f"{direction.name} accuracy"] == direction.scores["accuracy"].value
+    assert len({r.dataset_split for r in card.data.eval_results}) >= 2
 
 
 def test_cells_keep_within_their_table(model):

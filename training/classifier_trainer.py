@@ -22,9 +22,10 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from hublatent.classifier import AttributeClassifier, join_names
 from hublatent.data import FaceDataset
 from hublatent.errors import DataError, HublatentError
+from hublatent.precision import autocast
 from training.classifier_scores import cross_entropy
 from training.distort import Distortion, distort
-from training.run import autocast, choose_precision, step_generator
+from training.run import choose_precision, step_generator
 
 ORDER_STREAM = 1_000_003  # apart from the processes' streams, which count from 0
 

@@ -11,7 +11,6 @@ import os
 import sys
 import time
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn, Protocol, TypeVar
@@ -152,11 +151,6 @@ def described(model: LatentModel, dataset: FaceDataset, n_parameters: int) -> di
         "fingerprint": model.fingerprint(),
         "torch": torch.__version__,
     }
-
-
-def autocast(precision: str, device: str = "cpu") -> AbstractContextManager[Any]:
-    """The autocast context of a precision, "fp32" or "bf16"."""
-    return torch.autocast(device, torch.bfloat16) if precision == "bf16" else nullcontext()
 
 
 def choose_precision(requested: str, step: Callable[[str], Any], repeats: int = 3) -> str:

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from hublatent.data import FaceDataset
 from hublatent.errors import DataError, HublatentError
 from hublatent.models.stylegan2 import Noise, StyleGAN2
+from hublatent.precision import autocast
 from training.adversarial import (
     PATH_LENGTH_DECAY,
     average_keep,
@@ -35,7 +36,7 @@ from training.adversarial import (
 )
 from training.augment import AdaptiveProbability, augment
 from training.discriminator import Discriminator
-from training.run import autocast, choose_precision, step_generator
+from training.run import choose_precision, step_generator
 
 # Streams of randomness apart from the processes' own, which count from 0.
 ORDER_STREAM = 1_000_003

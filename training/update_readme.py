@@ -192,7 +192,8 @@ def run(arguments: Arguments) -> None:
         f"One face that {next(iter(models))} drew, with `{arguments.attribute}` added by the "
         f"`{arguments.method}` direction of each model. Nobody here exists."
     )
-    if not all(model.has_encoder for model in models.values()):
+    all_encode = all(model.has_encoder for model in models.values())
+    if not all_encode:
         caption += " A model without an encoder shows a face of its own."
     block = (
         f"![{caption}]({picture.as_posix()})\n\n*{caption}*\n\n{table(folders)}\n\n"
@@ -200,7 +201,7 @@ def run(arguments: Arguments) -> None:
         "SVM on the latents, 5 folds by identity, as many faces with as without. Intervals, and "
         "all 40 attributes, are in the cards and direction files."
     )
-    if not all(model.has_encoder for model in models.values()):
+    if not all_encode:
         block += " A model without an encoder reads projected faces, which are fewer."
     text = insert(text, MODELS, block, arguments.readme)
     compared = comparison_block(arguments.cards / COMPARISON, arguments.attribute)

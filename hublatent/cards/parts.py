@@ -14,7 +14,7 @@ from hublatent.direction_set import DirectionSet
 from hublatent.errors import HublatentError
 
 if TYPE_CHECKING:
-    from huggingface_hub import ModelCardData
+    from huggingface_hub import EvalResult, ModelCardData
 
 TEMPLATES = Path(__file__).parent / "templates"
 HEADLINE_ATTRIBUTES = ("Eyeglasses", "Smiling", "Male")
@@ -157,8 +157,12 @@ def fill_template(path: Path, data: ModelCardData, context: Mapping[str, Any]) -
     template = environment.from_string(path.read_text(encoding="utf-8"))
     rendered = template.render(metadata=data.to_yaml().strip(), **context)
     card = ModelCard(re.sub(r"\n{3,}", "\n\n", rendered))
-    # Sorted, since the head gathers the results of each data set.
-    parsed = sorted(result.metric_value for result in card.data.get("eval_results") or [])
-    if parsed != sorted(result.metric_value for result in data.eval_results or []):
+    parsed, given = (_figures(d.get("eval_results") or []) for d in (card.data, data))
+    if parsed != given:
         raise HublatentError(f"The head of the card {path.name} does not parse: {parsed}.")
     return card.content
+
+
+def _figures(results: Iterable[EvalResult]) -> list[tuple[str, str, float]]:
+    """What results state, in an order of its own: a head gathers those of each data set."""
+    return sorted((str(r.dataset_split), str(r.metric_name), r.metric_value) for r in results)
