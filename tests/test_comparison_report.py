@@ -387,6 +387,16 @@ def test_a_positive_correlation_with_the_distance_speaks_against_the_paper(
     assert verdicts(turned(-0.05))["4"] == "undecided"
 
 
+def test_class_means_meet_the_svm_that_was_found_in_the_same_codes(results: Comparison) -> None:
+    svm = edits("stylegan2-celeba", "Eyeglasses", "svm")
+    means = edits("stylegan2-celeba", "Eyeglasses", "mean-difference")
+    rows = (svm, replace(means, method="mean-difference-projected"))
+    assert verdicts(replace(results, edits=rows))["5"] == "not measured"
+    rows += (replace(svm, method="svm-projected"),)
+    assert verdicts(replace(results, edits=rows))["5"] == "not supported"
+    assert "along svm-projected against" in sentence(replace(results, edits=rows), "5")
+
+
 # --- the answer ----------------------------------------------------------------------------------
 
 

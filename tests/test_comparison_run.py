@@ -16,6 +16,8 @@ from hublatent.classifier import AttributeClassifier
 from hublatent.comparison import Comparison, compare, controls, run, spaces
 from hublatent.comparison.results import PROJECTED, SAMPLES, TEST, TRAINING
 from hublatent.data import load_dataset
+from hublatent.direction import Direction
+from hublatent.direction_set import DirectionSet
 from hublatent.errors import DataError
 from hublatent.projected import describe, shard_path, write_projected
 from tests.comparison_helpers import SIZE, known_judge, linear_model, write_known_faces
@@ -151,10 +153,41 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_bytes(
     assert all("command" in line for line in different)  # it names the output folder
 
 
+def bright_gan(folder: Path, *methods: str) -> Path:
+    """A generator whose file holds directions of one attribute."""
+    model = tiny_stylegan2(SIZE)
+    vector = torch.zeros(model.latent_shape)
+    vector[..., 0] = 1
+    found = [Direction("Bright", m, vector).measured_on(model) for m in methods]
+    save_model(model, folder, DirectionSet.of(model, found))
+    return folder
+
+
 def test_a_model_without_an_encoder_edits_its_samples(folders, data, tmp_path):
-    comparison = measure(folders, data, tmp_path, "linear", "gan", methods=("svm",))
+    gan = bright_gan(tmp_path / "known", "svm")
+    comparison = measure(folders, data, tmp_path / "out", "linear", str(gan), methods=("svm",))
     assert {r.model for r in comparison.separability} == {"majority", "linear"}
-    assert [(e.model, e.faces) for e in comparison.edits] == [("linear", TEST), ("linear", SAMPLES)]
+    assert [(e.model, e.faces) for e in comparison.edits] == [
+        ("linear", TEST), ("linear", SAMPLES), ("known", SAMPLES),
+    ]  # fmt: skip
+
+
+def test_a_method_that_one_file_alone_holds_is_compared_there(folders, data, tmp_path):
+    gan = bright_gan(tmp_path / "known", "svm", "svm-projected")
+    methods = ("svm", "svm-projected")
+    comparison = measure(folders, data, tmp_path / "out", "linear", str(gan), methods=methods)
+    assert {(e.model, e.method) for e in comparison.edits} == {
+        ("linear", "svm"), ("known", "svm"), ("known", "svm-projected"),
+    }  # fmt: skip
+    assert not [p for p in comparison.problems if p.model == "linear"]
+    with pytest.raises(DataError, match="svm-projected"):
+        measure(folders, data, tmp_path / "other", "linear", methods=methods)
+
+
+def test_without_directions_and_an_encoder_only_the_space_is_looked_at(folders, data, tmp_path):
+    comparison = measure(folders, data, tmp_path, "linear", "gan", methods=("svm",))
+    assert [(e.model, e.faces) for e in comparison.edits] == [("linear", TEST)]
+    assert [h.model for h in comparison.holes] == ["linear", "gan"]
     (problem,) = comparison.problems
     assert problem.model == "gan" and "no direction file" in problem.text
     assert next(m for m in comparison.models if m.name == "gan").problem
@@ -178,6 +211,27 @@ def test_projected_pictures_give_every_model_a_row_on_exactly_those(folders, dat
     assert kinds == {("gan", TEST), ("gan", SAMPLES), ("linear", TEST)}
     with pytest.raises(DataError, match="none of the compared models"):
         measure(folders, data, tmp_path / "out", "linear", projected=[projected])
+
+
+def test_projected_pictures_may_lie_in_several_folders(folders, data, tmp_path):
+    faces, cache = data
+    dataset = load_dataset(faces, SIZE, cache=cache, progress=False)
+    model = tiny_stylegan2(SIZE).from_pretrained(folders / "gan")
+    parts = {
+        partition: project_brightness(
+            tmp_path / partition, model, dataset, dataset.indices(partition)[:60]
+        )
+        for partition in ("train", "test")
+    }
+    names, options = ("linear", "gan"), {"methods": ("svm",), "projected": [*parts.values()]}
+    comparison = measure(folders, data, tmp_path / "out", *names, **options)
+    kinds = {(e.model, e.faces) for e in comparison.edits}
+    assert {("gan", TEST), ("gan", SAMPLES)} < kinds
+    assert all(str(part.name) in comparison.command for part in parts.values())
+    twice = project_brightness(tmp_path / "twice", model, dataset, dataset.indices("train")[:9])
+    options["projected"].append(twice)
+    with pytest.raises(DataError, match="hold some pictures twice"):
+        measure(folders, data, tmp_path / "out", *names, **options)
 
 
 def project_brightness(folder: Path, model, dataset, indices: np.ndarray) -> Path:

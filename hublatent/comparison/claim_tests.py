@@ -8,7 +8,7 @@ interval is widened for the number of chances it had (Bonferroni).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from itertools import combinations
+from itertools import combinations, product
 from typing import Literal
 
 from hublatent.comparison.ranking import (
@@ -28,6 +28,7 @@ from hublatent.comparison.ranking import (
 from hublatent.comparison.results import SAMPLES, TEST, Comparison, Edits, Holes, Model
 from hublatent.comparison.words import counted, interval, listed, readable
 from hublatent.direction import Score
+from hublatent.methods import PROJECTED_SUFFIX
 
 Verdict = Literal["supported", "not supported", "undecided", "not measured"]
 CLASS_MEANS = "mean-difference"
@@ -254,7 +255,7 @@ def claim_class_means(results: Comparison) -> Finding:
         for svm, means in pairs
     ]
     numbers = {
-        f"{svm.model}, {readable(svm.attribute)}, {svm.faces}: class means minus svm": gap
+        f"{svm.model}, {readable(svm.attribute)}, {svm.faces}: {means.method} minus {svm.method}": gap
         for svm, means in pairs
         if (gap := _leakage_gap(means, svm)) is not None
     }
@@ -291,13 +292,14 @@ def _fall(row: Holes, radius: float) -> Score:
 
 
 def _svm_and_means(results: Comparison, models: Sequence[str]) -> Iterator[tuple[Edits, Edits]]:
-    for model in models:
-        for attribute in results.attributes:
-            for faces in (TEST, SAMPLES):
-                svm = edits_of(results, model, attribute, faces, PAPER_METHOD)
-                means = edits_of(results, model, attribute, faces, CLASS_MEANS)
-                if svm and means:
-                    yield svm[0], means[0]
+    """Edits along both, found in the same codes: of samples or an encoder, and of projections."""
+    for model, attribute, faces, codes in product(
+        models, results.attributes, (TEST, SAMPLES), ("", PROJECTED_SUFFIX)
+    ):
+        svm = edits_of(results, model, attribute, faces, PAPER_METHOD + codes)
+        means = edits_of(results, model, attribute, faces, CLASS_MEANS + codes)
+        if svm and means:
+            yield svm[0], means[0]
 
 
 def _cost(row: Edits, with_model: bool = True) -> str:

@@ -103,7 +103,7 @@ def compare(
             methods=methods,
             n_faces=n_faces,
             seed=seed,
-            samples_too=any(not s.has_latents for s in subjects),
+            samples_too=any(s.directions is not None and not s.has_latents for s in subjects),
             parts=parts,
         )
         taken = {subject.name for subject in subjects}

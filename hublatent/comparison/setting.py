@@ -26,7 +26,7 @@ class Setting:
         n_faces: how many faces are edited.
         seed: of every draw.
         samples_too: whether models with an encoder edit their own samples too, because another
-            model can edit nothing else.
+            model has directions and can edit nothing else.
         parts: what is finished.
     """
 

@@ -24,7 +24,7 @@ from hublatent.hub import CARD_NAME, DIRECTIONS_NAME
 from hublatent.methods import METHODS
 from hublatent.model import LatentModel
 from hublatent.models import ARCHITECTURES, load
-from hublatent.projected import read_projected
+from hublatent.projected import ProjectedImages, read_projected
 
 FROM_FILE, FOUND_HERE = "file", "here"
 CHANNELS = 3  # of the data's pictures
@@ -126,10 +126,11 @@ def _directions(folder: Path, model: LatentModel) -> tuple[DirectionSet | None, 
 def _projected(
     unused: dict[Path, str], model: LatentModel, dataset: FaceDataset
 ) -> Projected | None:
-    """The first folder of projected pictures that belongs to a model; it is taken off the list.
+    """All projected pictures that belong to a model; their folders are taken off the list.
 
     The others keep the reason why they were refused.
     """
+    mine: dict[Path, ProjectedImages] = {}
     for folder in list(unused):
         try:
             found = read_projected(folder, model)
@@ -142,8 +143,16 @@ def _projected(
                 f"{dataset.digest[:12]}. Project the pictures of these data."
             )
         del unused[folder]
-        return Projected(found.latents.numpy(), found.indices.numpy())
-    return None
+        mine[folder] = found
+    if not mine:
+        return None
+    indices = np.concatenate([found.indices.numpy() for found in mine.values()])
+    if len(np.unique(indices)) < len(indices):
+        raise DataError(
+            f"{' and '.join(map(str, mine))} hold some pictures twice; give folders of different "
+            "pictures, as of two partitions."
+        )
+    return Projected(np.concatenate([found.latents.numpy() for found in mine.values()]), indices)
 
 
 def _check_same_pictures(subjects: Iterable[Subject]) -> None:
@@ -177,7 +186,7 @@ def gather_directions(
 
     Args:
         subject: the model.
-        attributes, methods: what is needed.
+        attributes, methods: what is wanted; other methods than `METHODS` only a file can hold.
         seed: of what is found here.
 
     Returns:
@@ -186,7 +195,8 @@ def gather_directions(
     found = _from_file(subject)
     problems = []
     for attribute in attributes:
-        missing = [m for m in methods if (attribute, m) not in found]
+        # What only a file can hold is compared where it does.
+        missing = [m for m in methods if m in METHODS and (attribute, m) not in found]
         if not missing:
             continue
         if subject.known is None:
@@ -201,11 +211,7 @@ def gather_directions(
         except DataError as error:
             problems.append(Problem(subject.name, attribute, str(error)))
             continue
-        for method in missing:
-            if method not in METHODS:
-                text = f"Its direction file has no {method} direction, and none can be found here."
-                problems.append(Problem(subject.name, attribute, text))
-        for direction in _find_here(subject, attribute, [m for m in missing if m in METHODS], seed):
+        for direction in _find_here(subject, attribute, missing, seed):
             found[attribute, direction.method] = Found(direction, FOUND_HERE)
     return found, problems
 
