@@ -255,7 +255,7 @@ def claim_class_means(results: Comparison) -> Finding:
         for svm, means in pairs
     ]
     numbers = {
-        f"{svm.model}, {readable(svm.attribute)}, {svm.faces}: {means.method} minus {svm.method}": gap
+        f"{svm.model}, {readable(svm.attribute)}, {svm.faces}: {means.method} minus svm": gap
         for svm, means in pairs
         if (gap := _leakage_gap(means, svm)) is not None
     }
