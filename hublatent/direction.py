@@ -29,7 +29,9 @@ MIN_SURVIVING_NORM = 0.1
 MAX_CONDITION = 1e4
 
 
-SAMPLED = "samples of the model"  # in `dataset`, of a direction that was not found in images
+# In `dataset`, of directions that were not found in what an encoder made of images.
+SAMPLED = "samples of the model"
+PROJECTED = "projected images of"
 
 
 @dataclass(frozen=True)

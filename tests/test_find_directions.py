@@ -224,6 +224,8 @@ def test_projected_images_are_named_as_such(model_folder, faces, cache, dataset,
     found = DirectionSet.load(out)
     assert found.methods == ("mean-difference", "joint-projected")
     known = dataset.indices("train", "validation")
+    origin = found["Bright", "joint-projected"].dataset
+    assert origin == f"{len(known)} projected images of {faces.name} {dataset.digest}"
     codes = load(model_folder).encode(dataset.batch(known)).double().numpy()
     design = np.column_stack([np.ones(len(known)), dataset.labels[known]])
     truth = np.linalg.lstsq(design, codes, rcond=None)[0][1]

@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from hublatent.classifier import AttributeClassifier, split_names
 from hublatent.data import FaceDataset
-from hublatent.direction import SAMPLED
+from hublatent.direction import PROJECTED, SAMPLED
 from hublatent.discovery import LabelledLatents
 from hublatent.errors import DataError
 from hublatent.model import LatentModel, weights_digest
@@ -70,7 +70,8 @@ def projected(model: LatentModel, dataset: FaceDataset, folder: Path, name: str)
     if not keep.any():
         raise DataError(f"{folder} holds no training or validation images; directions need some.")
     latents = found.latents.numpy()[keep]
-    return _of_images(dataset, found.indices.numpy()[keep], latents, f"{name}, projected")
+    origin = f"{len(latents)} {PROJECTED} {name}"
+    return _of_images(dataset, found.indices.numpy()[keep], latents, origin)
 
 
 @torch.no_grad()

@@ -27,7 +27,7 @@ from hublatent.cards.parts import (
     text_cell,
 )
 from hublatent.cards.samples import draw_samples
-from hublatent.direction import SAMPLED, Direction
+from hublatent.direction import PROJECTED, SAMPLED, Direction
 from hublatent.direction_set import DirectionSet
 from hublatent.errors import HublatentError
 from hublatent.files import write_text
@@ -211,11 +211,20 @@ def _eval_results(given: CardInput) -> list[EvalResult]:
     for direction in of_headline(given.directions):
         if "accuracy" in direction.scores:
             value = direction.scores["accuracy"].value
-            origin = direction.dataset if _is_sampled(direction) else "train and validation"
-            split = f"{origin}, balanced, 5 folds by identity"
+            split = f"{_examples(direction)}, balanced, 5 folds by identity"
             name = f"{direction.name} accuracy"
             results.append(_eval_result("Separability", split, "accuracy", name, value))
     return results
+
+
+def _examples(direction: Direction) -> str:
+    """What a direction was found and scored on."""
+    origin = direction.dataset or ""
+    if SAMPLED in origin:
+        return origin
+    real = "train and validation"
+    number, projected, _ = origin.partition(PROJECTED)
+    return f"{number}{projected} {real}" if projected else real
 
 
 def _is_sampled(direction: Direction) -> bool:
