@@ -22,6 +22,8 @@ import tyro
 from huggingface_hub import ModelCard
 from PIL import Image
 from torch import Tensor
+from torch.nn import functional
+from tqdm import tqdm
 
 import hublatent
 from hublatent.checkpoint import read_config
@@ -39,6 +41,7 @@ from hublatent.images import save_png, to_pil
 from hublatent.methods import PROJECTED_SUFFIX
 from hublatent.model import LatentModel
 from hublatent.models import ARCHITECTURES
+from hublatent.perceptual import load_classifier
 from training.run import exit_on_user_error
 
 MODELS, COMPARISON = "models", "comparison"  # the blocks between markers
@@ -57,7 +60,7 @@ class Arguments:
         attribute: what the picture changes.
         method: along which direction.
         strengths: in standard deviations.
-        seed: of the face, which the first model with an encoder draws.
+        seed: of the face, which the first model draws.
     """
 
     cards: Path = Path("model_cards")
@@ -80,30 +83,31 @@ def model_folders(cards: Path) -> list[Path]:
     return folders
 
 
-@torch.inference_mode()
 def draw_picture(models: Mapping[str, LatentModel], arguments: Arguments) -> Image.Image:
-    """One face per row, a model each, edited further from column to column.
-
-    Models with an encoder show the face that the first of them drew; the others one of their own.
-    """
-    readers = [model for model in models.values() if model.has_encoder]
-    face = readers[0].decode(_own(readers[0], arguments.seed)) if readers else None
+    """One face per row, a model each, edited further from column to column."""
+    artist = next(iter(models.values()))
+    with torch.inference_mode():
+        own = artist.sample_latents(1, generator=torch.Generator().manual_seed(arguments.seed))
+        face = artist.decode(own)
     rows = []
-    for name, model in models.items():
-        if face is not None and model.has_encoder and model.image_size == face.shape[-1]:
-            latents = model.encode(face)
-        else:
-            latents = _own(model, arguments.seed)
-        rows.append(_strip(model, arguments.cards / name, latents, arguments))
+    for name, model in tqdm(models.items(), desc="picture", unit="model"):
+        rows.append(_strip(model, arguments.cards / name, find_latents(model, face), arguments))
     columns = ["unedited" if not s else f"{s:+g}" for s in arguments.strengths]
     title = f"{arguments.attribute}, in standard deviations"
     return grid(rows, list(models), columns, title)
 
 
-def _own(model: LatentModel, seed: int) -> Tensor:
-    return model.sample_latents(1, generator=torch.Generator().manual_seed(seed))
+def find_latents(model: LatentModel, face: Tensor) -> Tensor:
+    """What a model draws a face (1, C, H, H) from: encoded, or else projected."""
+    if face.shape[-1] != model.image_size:
+        face = functional.interpolate(face, size=model.image_size, mode="bilinear", antialias=True)
+    if not model.has_encoder:
+        return hublatent.project(model, face, classifier=load_classifier("features")).latents
+    with torch.inference_mode():
+        return model.encode(face)
 
 
+@torch.inference_mode()
 def _strip(
     model: LatentModel, folder: Path, latents: Tensor, arguments: Arguments
 ) -> list[Image.Image]:
@@ -190,19 +194,16 @@ def run(arguments: Arguments) -> None:
     save_png(draw_picture(models, arguments), picture)
     caption = (
         f"One face that {next(iter(models))} drew, with `{arguments.attribute}` added by the "
-        f"`{arguments.method}` direction of each model. Nobody here exists."
+        f"`{arguments.method}` direction of each model; models without an encoder project it "
+        "first. Nobody here exists."
     )
-    all_encode = all(model.has_encoder for model in models.values())
-    if not all_encode:
-        caption += " A model without an encoder shows a face of its own."
     block = (
         f"![{caption}]({picture.as_posix()})\n\n*{caption}*\n\n{table(folders)}\n\n"
         "Test MSE: of reconstructions, pixels in [0, 1]. The other columns: accuracy of a linear "
-        "SVM on the latents, 5 folds by identity, as many faces with as without. Intervals, and "
-        "all 40 attributes, are in the cards and direction files."
+        "SVM on the latents, 5 folds by identity, as many faces with as without; in models without "
+        "an encoder, on projected faces, which are fewer. Intervals, and all 40 attributes, are "
+        "in the cards and direction files."
     )
-    if not all_encode:
-        block += " A model without an encoder reads projected faces, which are fewer."
     text = insert(text, MODELS, block, arguments.readme)
     compared = comparison_block(arguments.cards / COMPARISON, arguments.attribute)
     write_text(arguments.readme, insert(text, COMPARISON, compared, arguments.readme))
