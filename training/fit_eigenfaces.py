@@ -25,9 +25,8 @@ from hublatent.errors import DataError
 from hublatent.files import write_text
 from hublatent.models import Eigenfaces
 from training.objectives import pixel_mse
-from training.run import RESULTS_NAME, described, exit_on_user_error
+from training.run import MODEL_FOLDER, RESULTS_NAME, described, exit_on_user_error
 
-MODEL_FOLDER = "model"
 BATCH = 512
 
 

@@ -29,7 +29,7 @@ from hublatent.hub import CARD_NAME, DIRECTIONS_NAME, PUBLISHED_FILES, SAMPLES_N
 from hublatent.images import save_png
 from hublatent.model import LatentModel
 from training.recipes import RECIPES, changes, option_words
-from training.run import RESULTS_NAME, exit_on_user_error
+from training.run import MODEL_FOLDER, RESULTS_NAME, exit_on_user_error
 
 CARDS = "model_cards"
 
@@ -49,7 +49,7 @@ class Arguments:
     """
 
     run: Path
-    model: str = "model"
+    model: str = MODEL_FOLDER
     out: Path | None = None
     baseline: Path | None = None
     source: str = ""

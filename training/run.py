@@ -32,6 +32,7 @@ STATE_NAME = "state.safetensors"
 SETTINGS_NAME = "settings.json"
 LOG_NAME = "log.jsonl"
 RESULTS_NAME = "results.json"  # what make_card.py reads
+MODEL_FOLDER = "model"  # of a finished run, and make_card.py's default
 PRECISIONS = ("auto", "fp32", "bf16")
 Result = TypeVar("Result")
 Report = TypeVar("Report")

@@ -39,6 +39,7 @@ from training.classifier_trainer import ClassifierRecipe, Trainer
 from training.distort import Distortion, blur
 from training.recipes import parse_command
 from training.run import (
+    MODEL_FOLDER,
     RESULTS_NAME,
     Run,
     exit_on_user_error,
@@ -46,9 +47,6 @@ from training.run import (
     run_steps,
     start_accelerator,
 )
-
-MODEL_FOLDER = "model"
-
 
 RECIPES: dict[str, ClassifierRecipe] = {
     "attributes-celeba": ClassifierRecipe(),

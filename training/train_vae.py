@@ -24,6 +24,7 @@ from hublatent.images import save_png
 from training.objectives import kl_divergence
 from training.recipes import RECIPES, VAERecipe, parse_command
 from training.run import (
+    MODEL_FOLDER,
     RESULTS_NAME,
     Run,
     described,
@@ -35,7 +36,6 @@ from training.run import (
 from training.vae_evaluation import evaluate, posteriors, preview, reconstruction_error
 from training.vae_trainer import Trainer
 
-MODEL_FOLDER = "model"
 # Held-out images of each epoch's log line and picture; the results use all.
 N_WATCHED = 256
 

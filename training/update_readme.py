@@ -40,7 +40,7 @@ from hublatent.hub import CARD_NAME, DIRECTIONS_NAME
 from hublatent.images import save_png, to_pil
 from hublatent.methods import PROJECTED_SUFFIX
 from hublatent.model import LatentModel
-from hublatent.models import ARCHITECTURES
+from hublatent.models import ARCHITECTURES, why_no_latent_model
 from hublatent.perceptual import load_classifier
 from training.run import exit_on_user_error
 
@@ -73,11 +73,12 @@ class Arguments:
 
 def model_folders(cards: Path) -> list[Path]:
     """The folders that hold a latent model with directions and a card, by name."""
-    folders = []
-    for folder in sorted(cards.iterdir() if cards.is_dir() else ()):
-        complete = all((folder / name).is_file() for name in (DIRECTIONS_NAME, CARD_NAME))
-        if complete and read_config(folder).get("architecture") in ARCHITECTURES:
-            folders.append(folder)
+    folders = [
+        folder
+        for folder in sorted(cards.iterdir() if cards.is_dir() else ())
+        if not why_no_latent_model(folder)
+        and all((folder / name).is_file() for name in (DIRECTIONS_NAME, CARD_NAME))
+    ]
     if not folders:
         raise DataError(f"{cards} holds no model with directions and a card.")
     return folders

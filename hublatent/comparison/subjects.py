@@ -11,7 +11,7 @@ import numpy as np
 
 from hublatent.cards.model_card import RECIPE_KEY
 from hublatent.cards.results import read_card
-from hublatent.checkpoint import CONFIG_NAME, folder_name, read_config
+from hublatent.checkpoint import folder_name
 from hublatent.comparison.latents import Projected, Subject
 from hublatent.comparison.parts import PARTS_VERSION
 from hublatent.comparison.results import Problem
@@ -23,7 +23,7 @@ from hublatent.errors import DataError, HublatentError
 from hublatent.hub import CARD_NAME, DIRECTIONS_NAME
 from hublatent.methods import METHODS
 from hublatent.model import LatentModel
-from hublatent.models import ARCHITECTURES, load
+from hublatent.models import load, why_no_latent_model
 from hublatent.projected import ProjectedImages, read_projected
 
 FROM_FILE, FOUND_HERE = "file", "here"
@@ -67,8 +67,9 @@ def find_subjects(
     subjects: dict[str, Subject] = {}
     unused = dict.fromkeys(projected, "Every compared model has an encoder.")
     for folder in folders:
-        reason = _why_not(folder)
-        if reason:
+        if not folder.exists():
+            raise DataError(f"{folder} does not exist; expected a model's folder.")
+        if reason := why_no_latent_model(folder):
             print(f"passed over: {folder}: {reason}")
             continue
         model = load(folder)
@@ -91,17 +92,6 @@ def find_subjects(
         raise DataError(f"{folder} belongs to none of the compared models: {reason}")
     _check_same_pictures(subjects.values())
     return list(subjects.values())
-
-
-def _why_not(folder: Path) -> str:
-    """Why a folder holds no latent model; empty where it does."""
-    if not folder.exists():
-        raise DataError(f"{folder} does not exist; expected a model's folder.")
-    if not (folder / CONFIG_NAME).is_file():
-        return "no model."
-    architecture = read_config(folder)["architecture"]
-    known = architecture in ARCHITECTURES
-    return "" if known else f"its architecture {architecture} is no latent model."
 
 
 def _recipe(folder: Path) -> dict[str, float]:

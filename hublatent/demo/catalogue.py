@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from hublatent import models
-from hublatent.checkpoint import CONFIG_NAME, WEIGHTS_NAME, folder_name
+from hublatent.checkpoint import folder_name
 from hublatent.demo.shelf import OpenModel
 from hublatent.discovery import DEFAULT_METHOD
 from hublatent.layer_range import offered_ranges
+from hublatent.models import why_no_latent_model
 
 
 def find_models(folder: Path) -> dict[str, str]:
@@ -24,7 +23,8 @@ def find_models(folder: Path) -> dict[str, str]:
     """
     if not folder.is_dir():
         return {}
-    return {path.name: str(path) for path in sorted(folder.iterdir()) if _is_latent_model(path)}
+    folders = [path for path in sorted(folder.iterdir()) if not why_no_latent_model(path)]
+    return {path.name: str(path) for path in folders}
 
 
 def collect_models(extra: tuple[str, ...], cards: Path) -> dict[str, str]:
@@ -46,16 +46,6 @@ def collect_models(extra: tuple[str, ...], cards: Path) -> dict[str, str]:
             name, n = f"{stem} ({n})", n + 1
         catalogue[name] = source
     return catalogue
-
-
-def _is_latent_model(folder: Path) -> bool:
-    if not (folder / WEIGHTS_NAME).is_file():
-        return False
-    try:
-        config = json.loads((folder / CONFIG_NAME).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
-    return isinstance(config, dict) and config.get("architecture") in models.ARCHITECTURES
 
 
 def offered_attributes(opened: Sequence[OpenModel]) -> tuple[str, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from hublatent import checkpoint
+from hublatent.checkpoint import CONFIG_NAME, WEIGHTS_NAME, read_config
 from hublatent.errors import CheckpointError, unknown_name
 from hublatent.hub import snapshot
 from hublatent.model import LatentModel
@@ -19,6 +19,23 @@ ARCHITECTURES: dict[str, type[LatentModel]] = {
     "eigenfaces": Eigenfaces,
     "stylegan2": StyleGAN2,
 }
+
+
+def why_no_latent_model(folder: Path) -> str:
+    """Why a folder holds no latent model; empty where it holds one.
+
+    Args:
+        folder: any path; neither weights nor directions are read.
+    """
+    if not all((folder / name).is_file() for name in (CONFIG_NAME, WEIGHTS_NAME)):
+        return "no model."
+    try:
+        architecture = read_config(folder)["architecture"]
+    except CheckpointError as error:
+        return str(error)
+    if architecture not in ARCHITECTURES:
+        return f"its architecture {architecture} is no latent model."
+    return ""
 
 
 def load(
@@ -54,7 +71,7 @@ def load(
         cache_dir=cache_dir,
         local_files_only=local_files_only,
     )
-    name = checkpoint.read_config(where.folder)["architecture"]
+    name = read_config(where.folder)["architecture"]
     if name not in ARCHITECTURES:
         raise CheckpointError(
             f"{where.source}: {unknown_name('architecture', name, ARCHITECTURES)}"
