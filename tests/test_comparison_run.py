@@ -207,8 +207,11 @@ def test_projected_pictures_give_every_model_a_row_on_exactly_those(folders, dat
     assert len({r.n for r in rows}) == 1 and rows[0].n < 60
     best = next(r for r in rows if (r.model, r.method) == ("gan", "svm"))
     assert best.accuracy.value > 0.9
-    kinds = {(e.model, e.faces) for e in comparison.edits}
-    assert kinds == {("gan", TEST), ("gan", SAMPLES), ("linear", TEST)}
+    kinds = {(e.model, e.method, e.faces) for e in comparison.edits}
+    assert kinds == {
+        ("gan", "svm-projected", TEST), ("gan", "svm-projected", SAMPLES), ("linear", "svm", TEST),
+    }  # fmt: skip
+    assert comparison.methods == ("svm", "svm-projected")
     with pytest.raises(DataError, match="none of the compared models"):
         measure(folders, data, tmp_path / "out", "linear", projected=[projected])
 
@@ -226,7 +229,7 @@ def test_projected_pictures_may_lie_in_several_folders(folders, data, tmp_path):
     names, options = ("linear", "gan"), {"methods": ("svm",), "projected": [*parts.values()]}
     comparison = measure(folders, data, tmp_path / "out", *names, **options)
     kinds = {(e.model, e.faces) for e in comparison.edits}
-    assert {("gan", TEST), ("gan", SAMPLES)} < kinds
+    assert kinds == {("gan", TEST), ("gan", SAMPLES), ("linear", TEST)}
     assert all(str(part.name) in comparison.command for part in parts.values())
     twice = project_brightness(tmp_path / "twice", model, dataset, dataset.indices("train")[:9])
     options["projected"].append(twice)

@@ -34,6 +34,7 @@ from hublatent.comparison.strips import (
 )
 from hublatent.comparison.subjects import Found, gather_directions
 from hublatent.errors import DataError
+from hublatent.methods import PROJECTED_SUFFIX
 
 N_REFERENCE = 200  # wearers, and as many others, at most
 MIN_REFERENCE = 20
@@ -151,7 +152,7 @@ class ModelEdits:
     def _edit_all(self, attribute: str, kind: str, found: FoundDirections) -> None:
         """Edit one kind of faces along the direction of every method."""
         setting, subject = self._setting, self._subject
-        wanted = {m: found[attribute, m] for m in setting.methods if (attribute, m) in found}
+        wanted = {method: f for (target, method), f in found.items() if target == attribute}
         if not wanted:
             return
         faces = self._faces(attribute, kind)
@@ -170,7 +171,9 @@ class ModelEdits:
             setting.null_cost(),
         )
         self.null_bands.append(band)
-        svm = found.get((attribute, PAPER_METHOD))
+        svm = found.get((attribute, PAPER_METHOD)) or found.get(
+            (attribute, PAPER_METHOD + PROJECTED_SUFFIX)
+        )
         for method, direction in wanted.items():
             self._edit(key, direction, svm, faces, kind, method, band)
 

@@ -24,7 +24,7 @@ from hublatent.comparison.table import Table
 from hublatent.data import FaceDataset
 from hublatent.errors import DataError, unknown_name
 from hublatent.files import atomic_path, portable, write_text
-from hublatent.methods import METHODS
+from hublatent.methods import METHODS, PROJECTED_SUFFIX
 from hublatent.model import weights_digest
 
 DEFAULT_ATTRIBUTES = ("Eyeglasses", "Smiling", "Male")
@@ -169,7 +169,8 @@ def _measure(
     for each in drawn:
         each.measure()
     problems = [*table.problems, *(x for each in drawn for x in each.problems)]
-    here = {row.model for each in drawn for row in each.edits if row.found == FOUND_HERE}
+    edits = tuple(row for each in drawn for row in each.edits)
+    here = {row.model for row in edits if row.found == FOUND_HERE}
     names = {a: n for each in reversed(drawn) for a, n in each.face_names.items()}
     return Comparison(
         seed=setting.seed,
@@ -179,7 +180,7 @@ def _measure(
         ),
         judge=judge,
         attributes=setting.attributes,
-        methods=setting.methods,
+        methods=tuple(dict.fromkeys((*setting.methods, *(row.method for row in edits)))),
         strengths=editability.STRENGTHS,
         thresholds={**outcomes.THRESHOLDS, "equal effect": editability.EQUAL_EFFECT},
         thresholds_text=outcomes.THRESHOLDS_TEXT,
@@ -193,7 +194,7 @@ def _measure(
         paper_table=separation.PAPER_TABLE,
         pairs=tuple(table.pairs),
         ceilings=tuple(x for each in drawn for x in each.ceilings),
-        edits=tuple(x for each in drawn for x in each.edits),
+        edits=edits,
         null_bands=tuple(x for each in drawn for x in each.null_bands),
         holes=tuple(each.holes for each in drawn if each.holes is not None),
         boundary=tuple(x for each in drawn for x in each.boundary),
@@ -216,6 +217,8 @@ def _judge(setting: Setting, pictures: FaceDataset) -> Judge:
 def _check_methods(methods: Sequence[str], subjects: Sequence[Subject]) -> None:
     """A method is known, or at least one direction file has it."""
     known = {*METHODS, *(m for s in subjects if s.directions for m in s.directions.methods)}
+    if any(s.projected is not None for s in subjects):
+        known |= {method + PROJECTED_SUFFIX for method in METHODS}
     for method in methods:
         if method not in known:
             raise DataError(unknown_name("method", method, known))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +21,7 @@ from hublatent.direction_set import DirectionSet
 from hublatent.discovery import check_attribute, discover_all
 from hublatent.errors import DataError, HublatentError
 from hublatent.hub import CARD_NAME, DIRECTIONS_NAME
-from hublatent.methods import METHODS
+from hublatent.methods import METHODS, PROJECTED_SUFFIX
 from hublatent.model import LatentModel
 from hublatent.models import load, why_no_latent_model
 from hublatent.projected import ProjectedImages, read_projected
@@ -176,34 +176,55 @@ def gather_directions(
 
     Args:
         subject: the model.
-        attributes, methods: what is wanted; other methods than `METHODS` only a file can hold.
+        attributes: what is to be edited.
+        methods: what is wanted. What a file lacks is found here if it is one of `METHODS`; in
+            projected pictures its name then ends in -projected. Other methods only a file can hold.
         seed: of what is found here.
 
     Returns:
         (attribute, method) -> direction, and what could not be had.
     """
-    found = _from_file(subject)
+    stored = _from_file(subject)
+    found: dict[tuple[str, str], Found] = {}
     problems = []
     for attribute in attributes:
-        # What only a file can hold is compared where it does.
-        missing = [m for m in methods if m in METHODS and (attribute, m) not in found]
-        if not missing:
-            continue
-        if subject.known is None:
-            text = (
-                f"{subject.problem} It has no encoder and no projected pictures to find "
-                f"directions on. Missing: {', '.join(missing)}."
-            )
-            problems.append(Problem(subject.name, attribute, text.strip()))
-            continue
-        try:
-            check_attribute(subject.known, attribute, seed)
-        except DataError as error:
-            problems.append(Problem(subject.name, attribute, str(error)))
-            continue
-        for direction in _find_here(subject, attribute, missing, seed):
-            found[attribute, direction.method] = Found(direction, FOUND_HERE)
+        names = [m if (attribute, m) in stored else _name_here(subject, m) for m in methods]
+        wanted = dict.fromkeys(name for name in names if name is not None)
+        missing = [name for name in wanted if (attribute, name) not in stored]
+        problem = _why_none_here(subject, attribute, missing, seed) if missing else ""
+        here: dict[str, Found] = {}
+        if problem:
+            problems.append(Problem(subject.name, attribute, problem))
+        else:
+            here = _find_here(subject, attribute, missing, seed)
+        for name in wanted:
+            direction = stored.get((attribute, name)) or here.get(name)
+            if direction is not None:
+                found[attribute, name] = direction
     return found, problems
+
+
+def _name_here(subject: Subject, method: str) -> str | None:
+    """What a method is called if it is found here; None if it cannot be."""
+    plain = method.removesuffix(PROJECTED_SUFFIX)
+    if plain not in METHODS or (subject.model.has_encoder and plain != method):
+        return None
+    return plain if subject.model.has_encoder else plain + PROJECTED_SUFFIX
+
+
+def _why_none_here(subject: Subject, attribute: str, missing: Sequence[str], seed: int) -> str:
+    """Why no direction of an attribute can be found here; empty if one can."""
+    if subject.known is None:
+        names = ", ".join(missing)
+        text = (
+            f"{subject.problem} It has no encoder and no projected pictures to find directions on."
+        )
+        return f"{text.strip()} Missing: {names}."
+    try:
+        check_attribute(subject.known, attribute, seed)
+    except DataError as error:
+        return str(error)
+    return ""
 
 
 def _from_file(subject: Subject) -> dict[tuple[str, str], Found]:
@@ -218,19 +239,25 @@ def _from_file(subject: Subject) -> dict[tuple[str, str], Found]:
 
 
 def _find_here(
-    subject: Subject, attribute: str, methods: Sequence[str], seed: int
-) -> Iterable[Direction]:
+    subject: Subject, attribute: str, names: Sequence[str], seed: int
+) -> dict[str, Found]:
     """Directions found on the known pictures, kept in the cache."""
     data, model = subject.known, subject.model
-    assert data is not None, "the caller has looked"
+    if data is None or not names:
+        return {}
+    methods = [name.removesuffix(PROJECTED_SUFFIX) for name in names]
     wishes = [attribute, *methods, str(seed), str(PARTS_VERSION)]
     identity = [subject.fingerprint, _image_set(subject), *wishes]
     digest = hashlib.sha256("\0".join(identity).encode()).hexdigest()
     path = subject.cache / f"directions-{digest[:16]}.safetensors"
-    if not path.is_file() and methods:
+    if not path.is_file():
         found = discover_all(data, (attribute,), methods, model=model, seed=seed)
         DirectionSet.of(model, found).save(path)
-    return DirectionSet.load(path, model) if methods else ()
+    stored = DirectionSet.load(path, model)
+    return {
+        name: Found(replace(stored[attribute, method], method=name), FOUND_HERE)
+        for name, method in zip(names, methods, strict=True)
+    }
 
 
 def _image_set(subject: Subject) -> str:
