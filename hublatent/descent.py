@@ -45,6 +45,8 @@ class DescentSettings:
         latent_noise: standard deviation of noise on the code in every step, in the same units; it
             makes for codes whose neighbours look alike.
         shrinking_noise: the same, shrinking to 0 over three quarters of the steps.
+        tied_layers: share of the steps, from the first, in which all layers have one code; then
+            each layer gets its own.
         optimize_noise: whether noise maps are fitted beside the code, so that the code need not
             explain what is noise.
         pixel_weight: weight of the pixels' mean squared error beside the perceptual loss.
@@ -58,6 +60,7 @@ class DescentSettings:
     learning_rate: float = 0.1
     latent_noise: float = 0.0
     shrinking_noise: float = 0.0
+    tied_layers: float = 0.0
     optimize_noise: bool = True
     pixel_weight: float = 5.0
     seed: int = 0
@@ -71,6 +74,8 @@ class DescentSettings:
             )
         if not 0 < self.learning_rate < math.inf:
             raise HublatentError(f"learning_rate {self.learning_rate}; expected above 0.")
+        if not 0 <= self.tied_layers <= 1:
+            raise HublatentError(f"tied_layers {self.tied_layers}; expected a share from 0 to 1.")
         if self.precision not in get_args(Precision):
             raise HublatentError(unknown_name("precision", self.precision, get_args(Precision)))
         for name in ("latent_noise", "shrinking_noise", "pixel_weight"):
@@ -83,6 +88,10 @@ class DescentSettings:
         fall = 0.5 - 0.5 * math.cos(math.pi * min(1.0, (1 - step / self.n_steps) / RATE_FALL))
         return self.learning_rate * fall * min(1.0, t / RATE_RISE)
 
+    def is_tied(self, step: int) -> bool:
+        """Whether all layers still have one code in a step."""
+        return step < self.tied_layers * self.n_steps
+
     def noise_on_code(self, step: int) -> float:
         """The standard deviation of a step's noise on the code."""
         left = max(0.0, 1 - step / self.n_steps / NOISE_PHASE)
@@ -91,7 +100,8 @@ class DescentSettings:
     @property
     def first_judged(self) -> int:
         """The step from which losses can tell whether an image has converged."""
-        return math.ceil(self.n_steps * (NOISE_PHASE if self.shrinking_noise else RATE_RISE))
+        settled = max(NOISE_PHASE if self.shrinking_noise else RATE_RISE, self.tied_layers)
+        return math.ceil(self.n_steps * settled)
 
     @property
     def patience(self) -> int:
@@ -180,10 +190,22 @@ class Descent:
         gradients = torch.autograd.grad(total, variables, allow_unused=True)
         for variable, gradient in zip(variables, gradients, strict=True):
             variable.grad = gradient
+        if self.settings.is_tied(step):
+            self.tie_layers()
         for group in self.optimizer.param_groups:
             group["lr"] = self.settings.rate(step) * group["share"]
         self.optimizer.step()
         self.normalize_noise()
+
+    def tie_layers(self) -> None:
+        """Let all layers of a code (L, D) move alike.
+
+        Codes of one style per picture are easier to read and to edit than those that fit it best
+        (Tov et al. 2021, arXiv:2102.02766).
+        """
+        gradient = self.offsets.grad
+        if gradient is not None and gradient.dim() == 3:
+            self.offsets.grad = gradient.mean(dim=1, keepdim=True).expand_as(gradient).contiguous()
 
     def note(self, step: int, active: Tensor, codes: Tensor, losses: Tensor) -> None:
         """Record the losses (a,) of codes (a, *latent_shape), and keep the best."""

@@ -88,6 +88,7 @@ def project(
     learning_rate: float = 0.1,
     latent_noise: float = 0.0,
     shrinking_noise: float = 0.0,
+    tied_layers: float = 0.0,
     optimize_noise: bool = True,
     pixel_weight: float = 5.0,
     seed: int = 0,
@@ -110,6 +111,7 @@ def project(
         learning_rate: Adam's largest rate.
         latent_noise: standard deviation of noise on the code in every step.
         shrinking_noise: the same, shrinking to 0 over three quarters of the steps.
+        tied_layers: share of the steps, from the first, in which all layers have one code.
         optimize_noise: whether to fit the noise maps too, where the model has any; the result is
             drawn with the model's own all the same.
         pixel_weight: weight of the pixels' mean squared error beside the perceptual loss.
@@ -128,8 +130,8 @@ def project(
             range; a perceptual loss cannot be had; memory does not suffice for one image.
     """
     settings = DescentSettings(
-        n_steps, n_candidates, learning_rate, latent_noise, shrinking_noise, optimize_noise,
-        pixel_weight, seed, precision,
+        n_steps, n_candidates, learning_rate, latent_noise, shrinking_noise, tied_layers,
+        optimize_noise, pixel_weight, seed, precision,
     )  # fmt: skip
     if batch_size < 1:
         raise HublatentError(f"batch_size {batch_size}; expected at least 1.")

@@ -122,6 +122,20 @@ def test_the_seed_decides_the_noise(model, classifier, images):
     assert torch.equal(run(0), run(0)) and not torch.equal(run(0), run(1))
 
 
+def test_tied_layers_share_one_code_as_long_as_asked(model, classifier, images):
+    def run(share: float) -> Projection:
+        return project(model, images, classifier=classifier, tied_layers=share, **FAST)
+
+    tied, half, free = run(1.0), run(0.5), run(0.0)
+    assert torch.equal(tied.latents, tied.latents[:, :1].expand_as(tied.latents))
+    assert not torch.equal(half.latents, half.latents[:, :1].expand_as(half.latents))
+    # The same descent until the layers part.
+    torch.testing.assert_close(half.losses[:11], tied.losses[:11])
+    assert not torch.allclose(free.losses[1:11], tied.losses[1:11])
+    with pytest.raises(HublatentError, match="tied_layers 1.5; expected a share"):
+        run(1.5)
+
+
 def test_an_image_that_has_converged_leaves_the_batch(model, classifier, images, monkeypatch):
     """A candidate's own picture cannot be improved; a stranger's can."""
     drawn = []
