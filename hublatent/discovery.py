@@ -174,10 +174,12 @@ def discover_all(
             for fold, population in enumerate(populations)
         ]
         for method in methods:
-            vectors = [_vector(METHODS[method](fit), rows, model.latent_shape) for fit in fits]
-            held_out = _held_out(data, attribute, indices, folds, vectors)
-            found = _direction(data, attribute, method, indices, vectors[-1], held_out, seed)
-            yield found.measured_on(model)
+            found = [METHODS[method](fit) for fit in fits]
+            filters = [row / np.linalg.norm(row) for row in found]
+            vectors = [_vector(row, rows, model.latent_shape) for row in filters]
+            held_out = _held_out(data, attribute, indices, folds, filters, vectors)
+            direction = _direction(data, attribute, method, indices, vectors[-1], held_out, seed)
+            yield direction.measured_on(model)
 
 
 def check_attribute(data: LabelledLatents, attribute: str, seed: int = 0) -> Ints:
@@ -238,8 +240,7 @@ def _examples(
 def _vector(
     row: Floats, layers: tuple[int, ...] | None, latent_shape: tuple[int, ...]
 ) -> NDArray[np.float32]:
-    """(*latent_shape): the row at norm 1, in each layer it moves."""
-    row = row / np.linalg.norm(row)
+    """(*latent_shape): the row in each layer it moves."""
     if layers is None:
         return row.astype(np.float32)
     vector = np.zeros(latent_shape, np.float32)
@@ -252,21 +253,28 @@ def _held_out(
     attribute: str,
     chosen: Ints,
     folds: Ints,
+    filters: Sequence[Floats],
     vectors: Sequence[NDArray[np.float32]],
 ) -> tuple[Floats, Floats]:
-    """Read each balanced example with the vector that never saw its identity.
+    """Read each balanced example with the direction that never saw its identity.
+
+    Args:
+        data, attribute, chosen, folds: the examples.
+        filters: (D,) each, of norm 1, fitted without one fold, then one fitted on all.
+        vectors: the same in the layers that the direction moves.
 
     Returns:
-        The coordinates (n,), and the decisions (n,): how far beyond the fold's own threshold.
+        The coordinates (n,), and the decisions (n,): how far beyond the fold's own threshold a
+        code is, which is averaged over all layers, as in the paper.
     """
     label = data.label(attribute)[chosen]
     coordinate = np.zeros(len(chosen))
     decision = np.zeros(len(chosen))
     for fold in range(N_FOLDS):
         out = folds[chosen] == fold
-        c = _coordinates(data.latents[chosen], vectors[fold])
-        coordinate[out] = c[out]
-        decision[out] = c[out] - midpoint(c[~out], label[~out])
+        coordinate[out] = _coordinates(data.latents[chosen[out]], vectors[fold])
+        read = data.codes[chosen] @ filters[fold]
+        decision[out] = read[out] - midpoint(read[~out], label[~out])
     return coordinate, decision
 
 

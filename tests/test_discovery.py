@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from hublatent import VAE
+from hublatent.comparison.separability import hold_out
 from hublatent.discovery import METHODS, LabelledLatents, discover, discover_all
 from hublatent.errors import DataError, HublatentError
 
@@ -102,6 +103,16 @@ def test_layered_latents_move_only_the_layers_asked_for(factor):
     assert float(chosen.vector[3].norm()) == pytest.approx(1, abs=1e-5)
     with pytest.raises(HublatentError, match="0 to 3"):
         discover(data, "A", "svm", model=Layered(), layers=[4])  # type: ignore[arg-type]
+
+
+def test_layered_latents_are_read_averaged_over_all_layers(factor):
+    flat = two_classes(factor, np.eye(D)[0], n=400)
+    latents = np.zeros((len(flat.latents), 4, D), np.float32)
+    latents[:, 3] = 4 * flat.latents  # their mean over the layers is the flat latent
+    data = LabelledLatents(latents, flat.labels, flat.attributes, flat.identities)
+    found = discover(data, "A", "svm", model=Layered())  # type: ignore[arg-type]
+    rows, truth = hold_out(flat, "A"), found.scores["accuracy"].value
+    assert truth == pytest.approx(rows.correct.mean())
 
 
 def test_unknown_names_offer_the_nearest(model, factor):

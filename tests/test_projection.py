@@ -132,7 +132,7 @@ def test_tied_layers_share_one_code_as_long_as_asked(model, classifier, images):
     # The same descent until the layers part.
     torch.testing.assert_close(half.losses[:11], tied.losses[:11])
     assert not torch.allclose(free.losses[1:11], tied.losses[1:11])
-    with pytest.raises(HublatentError, match="tied_layers 1.5; expected a share"):
+    with pytest.raises(HublatentError, match=r"tied_layers 1\.5; expected a share"):
         run(1.5)
 
 
