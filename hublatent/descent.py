@@ -29,6 +29,9 @@ NOISE_WEIGHT = 1e5
 # Noise maps move at this share of the rate. At the full one, as in the paper, they run ahead of
 # the code, and the picture that is finally drawn with the model's own maps is a worse one.
 NOISE_RATE = 0.1
+# A trade: with 0.6, an SVM on averaged codes of 320 faces read Eyeglasses with an accuracy of 0.85,
+# with 0 of 0.72; the mean squared error was 0.0094 instead of 0.0068 (100 steps).
+TIED_LAYERS = 0.6
 SMALLEST_NOISE_MAP = 8  # the pyramid of the regularisation ends there
 # An image has converged when its loss has not fallen by this much in so large a share of the steps.
 TOLERANCE, PATIENCE = 0.005, 0.1
@@ -60,7 +63,7 @@ class DescentSettings:
     learning_rate: float = 0.1
     latent_noise: float = 0.0
     shrinking_noise: float = 0.0
-    tied_layers: float = 0.0
+    tied_layers: float = TIED_LAYERS
     optimize_noise: bool = True
     pixel_weight: float = 5.0
     seed: int = 0
@@ -200,8 +203,8 @@ class Descent:
     def tie_layers(self) -> None:
         """Let all layers of a code (L, D) move alike.
 
-        Codes of one style per picture are easier to read and to edit than those that fit it best
-        (Tov et al. 2021, arXiv:2102.02766).
+        Codes near one style per picture are easier to read and to edit than those that fit it
+        best (Tov et al. 2021, arXiv:2102.02766).
         """
         gradient = self.offsets.grad
         if gradient is not None and gradient.dim() == 3:

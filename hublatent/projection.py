@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from hublatent.descent import Descent, DescentSettings
+from hublatent.descent import TIED_LAYERS, Descent, DescentSettings
 from hublatent.errors import HublatentError
 from hublatent.perceptual import (
     Embedding,
@@ -88,7 +88,7 @@ def project(
     learning_rate: float = 0.1,
     latent_noise: float = 0.0,
     shrinking_noise: float = 0.0,
-    tied_layers: float = 0.0,
+    tied_layers: float = TIED_LAYERS,
     optimize_noise: bool = True,
     pixel_weight: float = 5.0,
     seed: int = 0,

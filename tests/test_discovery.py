@@ -107,8 +107,8 @@ def test_layered_latents_move_only_the_layers_asked_for(factor):
 
 def test_layered_latents_are_read_averaged_over_all_layers(factor):
     flat = two_classes(factor, np.eye(D)[0], n=400)
-    latents = np.zeros((len(flat.latents), 4, D), np.float32)
-    latents[:, 3] = 4 * flat.latents  # their mean over the layers is the flat latent
+    latents = np.random.default_rng(6).normal(size=(400, 4, D)).astype(np.float32)
+    latents += (flat.latents - latents.mean(axis=1))[:, None]  # their mean is the flat latent
     data = LabelledLatents(latents, flat.labels, flat.attributes, flat.identities)
     found = discover(data, "A", "svm", model=Layered())  # type: ignore[arg-type]
     rows, truth = hold_out(flat, "A"), found.scores["accuracy"].value
