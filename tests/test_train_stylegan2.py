@@ -5,6 +5,7 @@ Run as a script, this file is one process of test_two_processes_train_one_model.
 
 from __future__ import annotations
 
+import json
 import math
 import subprocess
 import sys
@@ -584,6 +585,15 @@ def test_a_run_to_start_from_must_be_one_of_the_same_network(faces: Path, tmp_pa
     Run.open(tmp_path / "other", {}).save_state({"generator": {"const": torch.zeros(2, 4, 4)}})
     with pytest.raises(DataError, match="another network"):
         train(arguments(faces, tmp_path / "run", "--start-from", str(tmp_path / "other")))
+
+
+def test_a_fine_tuned_model_says_what_it_started_from(faces: Path, tmp_path: Path) -> None:
+    train(arguments(faces, tmp_path / "first", "--images", "8"))
+    words = ("--start-from", str(tmp_path / "first"), "--w-noise", "0.2", "--images", "16")
+    train(arguments(faces, tmp_path / "second", *words))
+    command = json.loads((tmp_path / "second" / "results.json").read_text())["command"]
+    assert "first" in command.split("--start-from ")[1].split()[0]
+    assert "--w-noise 0.2" in command and str(tmp_path) not in command
 
 
 def test_other_settings_are_refused_and_named(faces: Path, tmp_path: Path) -> None:

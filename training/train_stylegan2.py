@@ -303,6 +303,8 @@ def training_command(arguments: Arguments, trainer: Trainer) -> str:
     words = ["python", "training/train_stylegan2.py", "--recipe", arguments.recipe]
     words += ["--data", "DATA", "--out", f"runs/{arguments.out.resolve().name}"]
     words += ["--precision", trainer.precision, "--images", str(trainer.images_seen)]
+    if arguments.start_from is not None:
+        words += ["--start-from", portable(arguments.start_from)]
     if arguments.kid_classifier is not None:
         words += ["--kid-classifier", portable(arguments.kid_classifier)]
     changed = changes(asdict(trainer.recipe), asdict(RECIPES[arguments.recipe]))
