@@ -5,7 +5,10 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
 
+import matplotlib
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
@@ -14,7 +17,7 @@ from hublatent.errors import HublatentError
 
 GAP = 4
 MARGIN = 12
-FONT_SIZE = 14
+FONT_SIZE = 13
 BACKGROUND = "white"
 INK = "#1f2430"
 # Darker, the same, brighter; the two ends are equally dark (ColorBrewer's RdBu).
@@ -63,7 +66,7 @@ def grid(
             f"A grid of {len(rows)} rows got {len(row_labels)} row labels, {n_columns} column "
             f"labels and rows of {sorted({len(row) for row in rows})} pictures."
         )
-    font = ImageFont.load_default(FONT_SIZE)
+    font = label_font()
     line = FONT_SIZE + 8
     top = MARGIN + (line if title else 0)
     pitch = line + height + GAP
@@ -124,6 +127,13 @@ def data_uri(picture: Image.Image) -> str:
 def png_uri(png: bytes) -> str:
     """The bytes of a PNG inside a `data:` address."""
     return "data:image/png;base64," + base64.b64encode(png).decode("ascii")
+
+
+@cache
+def label_font() -> ImageFont.FreeTypeFont:
+    """Matplotlib's own font: Pillow's has no σ."""
+    path = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
+    return ImageFont.truetype(path, FONT_SIZE)
 
 
 def _common_size(pictures: Sequence[Image.Image]) -> tuple[int, int]:

@@ -304,7 +304,7 @@ def test_to_float_is_channels_last_and_leaves_its_input() -> None:
     assert images.dtype == torch.float32
     assert images.is_contiguous(memory_format=torch.channels_last)
     assert torch.equal(pictures, before)
-    assert images[1, 2, 3, 4] == pytest.approx(pictures[1, 3, 4, 2].item() / 127.5 - 1)
+    assert images[1, 2, 3, 4] == pytest.approx(pictures[1, 3, 4, 2].item() / 127.5 - 1, abs=1e-6)
 
 
 def test_to_uint8_clamps_and_rounds() -> None:

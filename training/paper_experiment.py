@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -75,7 +75,11 @@ class Arguments:
 
 
 def draw_strips(
-    model: LatentModel, direction: Direction, latents: Tensor, alphas: Sequence[float], folder: Path
+    model: LatentModel,
+    direction: Direction,
+    latents: Tensor,
+    alphas: Mapping[str, float],
+    folder: Path,
 ) -> None:
     """Write a horizontal strip per face: unedited, then further and further along a direction.
 
@@ -83,17 +87,18 @@ def draw_strips(
         model: draws.
         direction: with sigma.
         latents: (B, *latent_shape).
-        alphas: coefficients of the direction's vector.
+        alphas: label -> coefficient of the direction's vector.
         folder: where they go.
     """
     assert direction.sigma is not None, "measured before"
-    labels = ["unedited", *(f"α {a:g} ({a / direction.sigma:+.2g}σ)" for a in alphas)]
     folder.mkdir(parents=True, exist_ok=True)
+    of = f"{direction.attribute} along {direction.method}"
+    scale = f"α = 1 is {1 / direction.sigma:.3g}σ"
     for i, latent in enumerate(latents.split(1)):
-        steps = torch.cat([edit(latent, direction, a, unit="raw") for a in (0.0, *alphas)])
+        steps = torch.cat([edit(latent, direction, a, unit="raw") for a in (0.0, *alphas.values())])
         pictures = [fit(p, SIDE, SIDE) for p in to_pil(model.decode(steps))]
-        title = f"{direction.attribute} along {direction.method}, face {i}"
-        save_png(grid([pictures], [""], labels, title), folder / f"face-{i:02d}.png")
+        title = f"{of}, face {i}; {scale}"
+        save_png(grid([pictures], [""], ["unedited", *alphas], title), folder / f"face-{i:02d}.png")
 
 
 def layer_ranges(n_layers: int, width: int) -> Iterator[LayerRange]:
@@ -175,8 +180,11 @@ def run(arguments: Arguments) -> None:
     draws = torch.Generator().manual_seed(arguments.seed)
     latents = model.sample_latents(arguments.n_faces, generator=draws)
     assert direction.sigma is not None, "just measured"
-    in_sigmas = [s * direction.sigma for s in arguments.sigmas]
-    for name, alphas in (("alpha", arguments.alphas), ("sigma", in_sigmas)):
+    scales = {
+        "alpha": {f"α = {a:g}": a for a in arguments.alphas},
+        "sigma": {f"{s:+g}σ": s * direction.sigma for s in arguments.sigmas},
+    }
+    for name, alphas in scales.items():
         draw_strips(model, direction, latents, alphas, arguments.out / name)
     ranges = judged_ranges(
         model, direction, judge, arguments.width, arguments.n_judged, arguments.seed

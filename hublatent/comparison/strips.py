@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 from torch import Tensor
 
 from hublatent import figures
@@ -162,7 +162,7 @@ def _mosaic(pictures: Sequence[Image.Image], columns: int, gap: int = 2) -> Imag
 
 def _side_by_side(sheets: Sequence[Image.Image], labels: Sequence[str]) -> Image.Image:
     """Sheets of one size with a label above each."""
-    font = ImageFont.load_default(figures.FONT_SIZE)
+    font = figures.label_font()
     line = figures.FONT_SIZE + 8
     margin, apart = figures.MARGIN, 2 * figures.MARGIN
     width, height = sheets[0].size
