@@ -42,8 +42,10 @@ def test_strips_and_table(tmp_path, capsys) -> None:
         assert [s.name for s in strips] == ["face-00.png", "face-01.png"]
         with Image.open(strips[0]) as strip:
             assert strip.width >= 7 * paper_experiment.SIDE
-    lines = (tmp_path / "out" / "layers.md").read_text().splitlines()
-    assert len(lines) == 2 + len(written["layer_ranges"])
+    text = (tmp_path / "out" / "layers.md").read_text()
+    table = [line for line in text.splitlines() if line.startswith("|")]
+    assert len(table) == 2 + len(written["layer_ranges"])
+    assert "in gan\n" in text and str(tmp_path) not in text
 
 
 def test_a_judge_that_sees_the_attribute_everywhere(tmp_path) -> None:

@@ -23,8 +23,9 @@ from torch import Tensor
 from tqdm import tqdm
 
 import hublatent
+from hublatent.checkpoint import folder_name
 from hublatent.classifier import AttributeClassifier
-from hublatent.comparison.editability import Resamples, equal_effect, measure
+from hublatent.comparison.editability import EQUAL_EFFECT, Resamples, equal_effect, measure
 from hublatent.comparison.judge import read_in_batches
 from hublatent.comparison.latents import Pool, sampled_faces
 from hublatent.comparison.results import EqualEffect
@@ -33,7 +34,7 @@ from hublatent.direction_set import DirectionSet
 from hublatent.editing import edit
 from hublatent.errors import DataError
 from hublatent.figures import fit, grid
-from hublatent.files import write_text
+from hublatent.files import portable, write_text
 from hublatent.images import save_png, to_pil
 from hublatent.layer_range import LayerRange
 from hublatent.model import LatentModel
@@ -169,6 +170,28 @@ def table(ranges: dict[str, EqualEffect]) -> str:
     return "\n".join(lines)
 
 
+def page(arguments: Arguments, direction: Direction, ranges: dict[str, EqualEffect]) -> str:
+    """What was done, the command that does it again, and the table of layer ranges."""
+    assert direction.sigma is not None, "measured before"
+    name = folder_name(Path(arguments.model))
+    command = f"python training/paper_experiment.py --model {portable(arguments.model)}"
+    command += f" --out {portable(arguments.out)} --attribute {arguments.attribute}"
+    command += f" --method {arguments.method} --n-judged {arguments.n_judged}"
+    return (
+        f"# {direction.attribute} along {direction.method} in {name}\n\n"
+        f"The paper's α = 1 is {1 / direction.sigma:.3g} standard deviations (σ) of this model's "
+        f"coordinate. `alpha/` holds strips of {arguments.n_faces} samples at the paper's α, "
+        "`sigma/` the same faces at multiples of σ.\n\n"
+        "## Which layers edit best\n\n"
+        f"The same direction put on each range of layers, on {arguments.n_judged} samples that "
+        f"lack the attribute: the strength at which {EQUAL_EFFECT:.0%} of them show it, as "
+        f"{folder_name(Path(arguments.judge))} judges, and what that costs there, with 95% "
+        "intervals. Leakage: mean change of the other attributes' probabilities. Similarity: of "
+        f"the face before and after.\n\n{table(ranges)}\n\n```sh\n{command} "
+        f"--seed {arguments.seed}\n```\n"
+    )
+
+
 def run(arguments: Arguments) -> None:
     """Draw the strips, judge the ranges, write all of it."""
     model = hublatent.load(arguments.model)
@@ -199,7 +222,7 @@ def run(arguments: Arguments) -> None:
         "layer_ranges": {name: asdict(effect) for name, effect in ranges.items()},
     }
     write_text(arguments.out / "results.json", json.dumps(results, indent=2) + "\n")
-    write_text(arguments.out / "layers.md", table(ranges) + "\n")
+    write_text(arguments.out / "layers.md", page(arguments, direction, ranges))
     print(f"α = 1 is {1 / direction.sigma:.4g} standard deviations of this model's coordinate")
     print(table(ranges))
 
