@@ -172,7 +172,8 @@ def compare(
         out: the folder to write the report, results.json and the tables to.
         attributes: what to compare.
         judge: folder or Hub id of the classifier that judges edits, and does nothing else.
-        methods: how directions are found; by default every way there is.
+        methods: how directions are found; by default every way there is. In projected pictures
+            "svm" is called "svm-projected"; name both to compare both.
         faces: how many faces without the attribute are edited.
         projected: folders that training/project_images.py wrote, for models without an encoder.
         hand_labels: the sheet out/real-faces/strips-to-label.csv, filled in by eye with strong, no

@@ -59,7 +59,7 @@ class Direction:
         n_negative: how many without.
         dataset: name and digest of the data it was found on.
         preprocessing: how images were cropped and resized.
-        scores: name -> Score, from held-out identities.
+        scores: name -> Score, from held-out identities; codes with layers are averaged over all.
         conditioned_on: names of the directions that were held while this one was formed.
         surviving_norm: the share of the norm that conditioning left; 1 without conditioning.
     """

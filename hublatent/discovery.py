@@ -126,7 +126,8 @@ def discover(
         seed: of the balanced set, the folds and the bootstrap.
 
     Returns:
-        The direction; every row it touches has norm 1.
+        The direction; every row it touches has norm 1. Its scores are those of reading codes
+        averaged over all layers, as in the paper; threshold and gain belong to its coordinate.
 
     Raises:
         DataError: the attribute is unknown or has too few examples.
@@ -175,9 +176,9 @@ def discover_all(
         ]
         for method in methods:
             found = [METHODS[method](fit) for fit in fits]
-            filters = [row / np.linalg.norm(row) for row in found]
-            vectors = [_vector(row, rows, model.latent_shape) for row in filters]
-            held_out = _held_out(data, attribute, indices, folds, filters, vectors)
+            units = [row / np.linalg.norm(row) for row in found]
+            vectors = [_vector(row, rows, model.latent_shape) for row in units]
+            held_out = _held_out(data, attribute, indices, folds, units, vectors)
             direction = _direction(data, attribute, method, indices, vectors[-1], held_out, seed)
             yield direction.measured_on(model)
 
@@ -253,14 +254,14 @@ def _held_out(
     attribute: str,
     chosen: Ints,
     folds: Ints,
-    filters: Sequence[Floats],
+    units: Sequence[Floats],
     vectors: Sequence[NDArray[np.float32]],
 ) -> tuple[Floats, Floats]:
     """Read each balanced example with the direction that never saw its identity.
 
     Args:
         data, attribute, chosen, folds: the examples.
-        filters: (D,) each, of norm 1, fitted without one fold, then one fitted on all.
+        units: (D,) each, of norm 1, fitted without one fold, then one fitted on all.
         vectors: the same in the layers that the direction moves.
 
     Returns:
@@ -273,7 +274,7 @@ def _held_out(
     for fold in range(N_FOLDS):
         out = folds[chosen] == fold
         coordinate[out] = _coordinates(data.latents[chosen[out]], vectors[fold])
-        read = data.codes[chosen] @ filters[fold]
+        read = data.codes[chosen] @ units[fold]
         decision[out] = read[out] - midpoint(read[~out], label[~out])
     return coordinate, decision
 

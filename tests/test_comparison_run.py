@@ -231,18 +231,30 @@ def test_projected_pictures_may_lie_in_several_folders(folders, data, tmp_path):
     kinds = {(e.model, e.faces) for e in comparison.edits}
     assert kinds == {("gan", TEST), ("gan", SAMPLES), ("linear", TEST)}
     assert all(str(part.name) in comparison.command for part in parts.values())
+    trained_only = measure(
+        folders, data, tmp_path / "one", *names, methods=("svm",), projected=[parts["train"]]
+    )
+    kinds = {(e.model, e.faces) for e in trained_only.edits}
+    assert kinds == {("gan", SAMPLES), ("linear", TEST), ("linear", SAMPLES)}
     twice = project_brightness(tmp_path / "twice", model, dataset, dataset.indices("train")[:9])
     options["projected"].append(twice)
     with pytest.raises(DataError, match="hold some pictures twice"):
         measure(folders, data, tmp_path / "out", *names, **options)
+    options["projected"][2] = project_brightness(
+        tmp_path / "otherwise", model, dataset, dataset.indices("validation")[:9], n_steps=7
+    )
+    with pytest.raises(DataError, match=r"different settings \(n_steps\); project both alike"):
+        measure(folders, data, tmp_path / "out", *names, **options)
 
 
-def project_brightness(folder: Path, model, dataset, indices: np.ndarray) -> Path:
+def project_brightness(folder: Path, model, dataset, indices: np.ndarray, **settings) -> Path:
     """A stand-in for projection: latents that know the pictures' brightness."""
     generator = torch.Generator().manual_seed(0)
     latents = torch.randn(len(indices), *model.latent_shape, generator=generator)
     latents[..., 0] = 40 * dataset.batch(indices).mean(dim=(1, 2, 3))[:, None]
-    document = describe(model, dataset=dataset.digest, n_images=len(indices), settings={}, shard=0)
+    document = describe(
+        model, dataset=dataset.digest, n_images=len(indices), settings=settings, shard=0
+    )
     tensors = {"latents": latents, "errors": torch.zeros(len(indices))}
     tensors["indices"] = torch.from_numpy(indices)
     folder.mkdir()

@@ -15,7 +15,7 @@ import hublatent
 from hublatent.checkpoint import init_parameters
 from hublatent.errors import CheckpointError, HublatentError
 from hublatent.model import LatentModel
-from hublatent.models import ARCHITECTURES
+from hublatent.models import ARCHITECTURES, why_no_latent_model
 
 # A new architecture adds one line here; without it this module fails.
 VAE_CONFIG = {"image_size": 16, "latent_dim": 4, "width": 4, "max_width": 8, "n_stages": 2}
@@ -195,3 +195,19 @@ def test_importing_is_light() -> None:
         cwd=Path(__file__).parents[1],
     )
     assert done.stdout.strip() == "[]"
+
+
+def test_why_a_folder_holds_no_latent_model(model: LatentModel, tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    assert why_no_latent_model(folder) == "no model."
+    model.save_pretrained(folder)
+    assert not why_no_latent_model(folder)
+    config = folder / "config.json"
+    text = config.read_text()
+    config.write_text(text.replace(f'"{model.architecture}"', '"classifier"'))
+    assert "its architecture classifier is no latent model" in why_no_latent_model(folder)
+    config.write_text("{")
+    assert "is not JSON" in why_no_latent_model(folder)
+    config.write_text(text)
+    (folder / "model.safetensors").unlink()
+    assert why_no_latent_model(folder) == "it has no model.safetensors."

@@ -154,6 +154,15 @@ def test_an_image_that_has_converged_leaves_the_batch(model, classifier, images,
     assert result.errors[0] < 1e-6
 
 
+def test_without_layers_nothing_waits_until_they_part(classifier):
+    eigenfaces = tiny_eigenfaces(SIZE)
+    with torch.no_grad():
+        easy = eigenfaces.decode(eigenfaces.latent_mean[None])
+    options = {"classifier": classifier, "n_steps": 60, "n_candidates": 0}
+    steps = [project(eigenfaces, easy, tied_layers=t, **options).steps for t in (0.0, 0.9)]
+    assert steps[0] == steps[1] < 30
+
+
 def test_noise_maps_are_fitted_but_not_kept(classifier, monkeypatch):
     """Pictures drawn with other noise are explained better; the model stays as it was."""
     monkeypatch.setattr("hublatent.descent.NOISE_WEIGHT", 1.0)  # 16 pixels cannot be very white

@@ -55,7 +55,7 @@ def test_the_readme_gets_what_the_cards_say(cards: Path, tmp_path: Path) -> None
     text = readme.read_text(encoding="utf-8")
     assert text.startswith("# Title\n\n") and text.endswith(f"{markers(COMPARISON)[1]}\n\nend\n")
     assert "have not been compared yet" in text
-    assert "\nold\n" not in text and "project it first" in text
+    assert "\nold\n" not in text and "It is projected into" in text
     assert f"[gan]({cards}/gan) | 0.0054 | 0.729 | – | – |" in text  # has no encoder
     assert f"[vae]({cards}/vae) | 0.0054 | 0.829 | – | – |" in text
     with Image.open(cards / update_readme.PICTURE_NAME) as picture:

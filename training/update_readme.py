@@ -92,14 +92,23 @@ def draw_picture(models: Mapping[str, LatentModel], arguments: Arguments) -> Ima
         face = artist.decode(own)
     rows = []
     for name, model in tqdm(models.items(), desc="picture", unit="model"):
-        rows.append(_strip(model, arguments.cards / name, find_latents(model, face), arguments))
+        latents = own if model is artist else find_latents(model, face)
+        rows.append(_strip(model, arguments.cards / name, latents, arguments))
     columns = ["unedited" if not s else f"{s:+g}" for s in arguments.strengths]
     title = f"{arguments.attribute}, in standard deviations"
     return grid(rows, list(models), columns, title)
 
 
 def find_latents(model: LatentModel, face: Tensor) -> Tensor:
-    """What a model draws a face (1, C, H, H) from: encoded, or else projected."""
+    """What a model draws a face from: encoded, or else projected.
+
+    Args:
+        model: any model.
+        face: (1, C, H, H), in [-1, 1], of any size H.
+
+    Returns:
+        Latents (1, *latent_shape).
+    """
     if face.shape[-1] != model.image_size:
         face = functional.interpolate(face, size=model.image_size, mode="bilinear", antialias=True)
     if not model.has_encoder:
@@ -195,16 +204,19 @@ def run(arguments: Arguments) -> None:
     save_png(draw_picture(models, arguments), picture)
     caption = (
         f"One face that {next(iter(models))} drew, with `{arguments.attribute}` added by the "
-        f"`{arguments.method}` direction of each model; models without an encoder project it "
-        "first. Nobody here exists."
+        f"`{arguments.method}` direction of each model. Nobody here exists."
     )
+    all_encode = all(model.has_encoder for model in models.values())
+    if not all_encode:
+        caption += " It is projected into a model without an encoder."
     block = (
         f"![{caption}]({picture.as_posix()})\n\n*{caption}*\n\n{table(folders)}\n\n"
         "Test MSE: of reconstructions, pixels in [0, 1]. The other columns: accuracy of a linear "
-        "SVM on the latents, 5 folds by identity, as many faces with as without; in models without "
-        "an encoder, on projected faces, which are fewer. Intervals, and all 40 attributes, are "
-        "in the cards and direction files."
+        "SVM on the latents, 5 folds by identity, as many faces with as without. Intervals, and "
+        "all 40 attributes, are in the cards and direction files."
     )
+    if not all_encode:
+        block += " A model without an encoder reads projected faces, which are fewer."
     text = insert(text, MODELS, block, arguments.readme)
     compared = comparison_block(arguments.cards / COMPARISON, arguments.attribute)
     write_text(arguments.readme, insert(text, COMPARISON, compared, arguments.readme))

@@ -209,7 +209,12 @@ def claim_boundary(results: Comparison) -> Finding:
     """Rank correlation of the initial distance with how well the edit works; negative if so."""
     compared = {m.name for m in contenders(results)}
     rows = [r for r in results.boundary if is_known(r.correlation) and r.model in compared]
-    rows = [row for row in rows if row.method == PAPER_METHOD] or rows
+    sampled = {row.model for row in rows if row.method == PAPER_METHOD}
+    rows = [
+        row for row in rows
+        if row.method == PAPER_METHOD
+        or (row.method == PAPER_METHOD + PROJECTED_SUFFIX and row.model not in sampled)
+    ] or rows  # fmt: skip
     spaces = {m.name: m.space for m in results.models}
     w_plus = [row for row in rows if spaces.get(row.model) == "w+"]
     decisive = w_plus or rows
@@ -255,7 +260,8 @@ def claim_class_means(results: Comparison) -> Finding:
         for svm, means in pairs
     ]
     numbers = {
-        f"{svm.model}, {readable(svm.attribute)}, {svm.faces}: {means.method} minus svm": gap
+        f"{svm.model}, {readable(svm.attribute)}, {svm.faces}: "
+        f"{means.method} minus {svm.method}": gap
         for svm, means in pairs
         if (gap := _leakage_gap(means, svm)) is not None
     }

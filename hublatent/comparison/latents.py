@@ -113,6 +113,11 @@ class Subject:
         indices = self.available("train", "validation")
         return self.labelled(indices, mirror=self.projected is None) if len(indices) else None
 
+    @property
+    def has_test_faces(self) -> bool:
+        """Whether latents of test faces can be had; for an encoder the data decide."""
+        return self.model.has_encoder or len(self.available("test")) > 0
+
     def available(self, *partitions: str) -> Ints:
         """Pictures of some partitions that have latents, ascending."""
         if not self.has_latents:
@@ -210,7 +215,7 @@ def face_kinds(subject: Subject, samples_too: bool) -> tuple[str, ...]:
         subject: the model.
         samples_too: whether a model with an encoder edits its own samples too.
     """
-    test = (TEST,) if subject.has_latents else ()
+    test = (TEST,) if subject.has_test_faces else ()
     # The paper edits samples of the model without an encoder.
     samples = (SAMPLES,) if samples_too or not subject.model.has_encoder else ()
     return (*test, *samples)

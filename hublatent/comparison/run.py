@@ -61,7 +61,8 @@ def compare(
         out: where results.json and the tables are written.
         attributes: what to compare.
         judge: folder or Hub id of the classifier that judges, and does nothing else.
-        methods: how directions are found; "svm" is the paper's.
+        methods: how directions are found; "svm" is the paper's. What is found in projected
+            pictures, or stands so in a direction file, is called "svm-projected".
         n_faces: how many faces are edited.
         projected: folders of projected pictures, for models without an encoder.
         seed: of every draw.
@@ -103,7 +104,7 @@ def compare(
             methods=methods,
             n_faces=n_faces,
             seed=seed,
-            samples_too=any(s.directions is not None and not s.has_latents for s in subjects),
+            samples_too=any(_edits_samples_only(s) for s in subjects),
             parts=parts,
         )
         taken = {subject.name for subject in subjects}
@@ -214,6 +215,13 @@ def _judge(setting: Setting, pictures: FaceDataset) -> Judge:
     )
 
 
+def _edits_samples_only(subject: Subject) -> bool:
+    """Whether a model has or will have directions, but no latents of test faces."""
+    return not subject.has_test_faces and (
+        subject.directions is not None or subject.known is not None
+    )
+
+
 def _check_methods(methods: Sequence[str], subjects: Sequence[Subject]) -> None:
     """A method is known, or at least one direction file has it."""
     known = {*METHODS, *(m for s in subjects if s.directions for m in s.directions.methods)}
@@ -221,7 +229,11 @@ def _check_methods(methods: Sequence[str], subjects: Sequence[Subject]) -> None:
         known |= {method + PROJECTED_SUFFIX for method in METHODS}
     for method in methods:
         if method not in known:
-            raise DataError(unknown_name("method", method, known))
+            text = unknown_name("method", method, known)
+            raise DataError(
+                f"{text} Names that end in {PROJECTED_SUFFIX} need --projected, or a direction "
+                "file that holds them."
+            )
 
 
 def _random_encoder(subjects: Sequence[Subject], seed: int) -> Subject | None:

@@ -28,6 +28,8 @@ from hublatent.projected import ProjectedImages, read_projected
 
 FROM_FILE, FOUND_HERE = "file", "here"
 CHANNELS = 3  # of the data's pictures
+# Settings of a projection that say which pictures, not how.
+CHOICE_OF_PICTURES = {"attribute", "n", "partition", "batch_size", "seed"}
 
 
 class Datasets:
@@ -62,7 +64,8 @@ def find_subjects(
 
     Raises:
         DataError: no folder holds a latent model, two have one name, or projected pictures belong
-            to none of the models or to other data.
+            to none of the models or to other data, are given twice, or were projected in different
+            ways.
     """
     subjects: dict[str, Subject] = {}
     unused = dict.fromkeys(projected, "Every compared model has an encoder.")
@@ -136,6 +139,7 @@ def _projected(
         mine[folder] = found
     if not mine:
         return None
+    _check_same_projection(mine)
     indices = np.concatenate([found.indices.numpy() for found in mine.values()])
     if len(np.unique(indices)) < len(indices):
         raise DataError(
@@ -143,6 +147,21 @@ def _projected(
             "pictures, as of two partitions."
         )
     return Projected(np.concatenate([found.latents.numpy() for found in mine.values()]), indices)
+
+
+def _check_same_projection(found: Mapping[Path, ProjectedImages]) -> None:
+    """Refuse folders that were projected in different ways: their codes are not comparable."""
+    (first, reference), *others = found.items()
+    for folder, images in others:
+        names = {*reference.settings, *images.settings} - CHOICE_OF_PICTURES
+        differing = sorted(
+            name for name in names if reference.settings.get(name) != images.settings.get(name)
+        )
+        if differing:
+            raise DataError(
+                f"{first} and {folder} were projected with different settings "
+                f"({', '.join(differing)}); project both alike."
+            )
 
 
 def _check_same_pictures(subjects: Iterable[Subject]) -> None:
@@ -188,8 +207,13 @@ def gather_directions(
     found: dict[tuple[str, str], Found] = {}
     problems = []
     for attribute in attributes:
-        names = [m if (attribute, m) in stored else _name_here(subject, m) for m in methods]
-        wanted = dict.fromkeys(name for name in names if name is not None)
+        names = {m: m if (attribute, m) in stored else _name_here(subject, m) for m in methods}
+        wanted = dict.fromkeys(name for name in names.values() if name is not None)
+        problems += [
+            Problem(subject.name, attribute, f"Its direction file has no {m} direction.")
+            for m, name in names.items()
+            if name is None and not m.endswith(PROJECTED_SUFFIX)
+        ]
         missing = [name for name in wanted if (attribute, name) not in stored]
         problem = _why_none_here(subject, attribute, missing, seed) if missing else ""
         here: dict[str, Found] = {}
@@ -217,7 +241,8 @@ def _why_none_here(subject: Subject, attribute: str, missing: Sequence[str], see
     if subject.known is None:
         names = ", ".join(missing)
         text = (
-            f"{subject.problem} It has no encoder and no projected pictures to find directions on."
+            f"{subject.problem} It has no encoder, and no training or validation pictures were "
+            "projected to find directions on."
         )
         return f"{text.strip()} Missing: {names}."
     try:

@@ -22,13 +22,17 @@ ARCHITECTURES: dict[str, type[LatentModel]] = {
 
 
 def why_no_latent_model(folder: Path) -> str:
-    """Why a folder holds no latent model; empty where it holds one.
+    """Why a folder holds no latent model.
 
     Args:
         folder: any path; neither weights nor directions are read.
+
+    Returns:
+        The reason; empty where it holds one.
     """
-    if not all((folder / name).is_file() for name in (CONFIG_NAME, WEIGHTS_NAME)):
-        return "no model."
+    missing = [name for name in (CONFIG_NAME, WEIGHTS_NAME) if not (folder / name).is_file()]
+    if missing:
+        return "no model." if len(missing) == 2 else f"it has no {missing[0]}."
     try:
         architecture = read_config(folder)["architecture"]
     except CheckpointError as error:
