@@ -141,10 +141,10 @@ class Descent:
         self.spread = float(model.latent_covariance.diagonal().mean().sqrt()) or 1.0
         self.targets = targets
         self.starts = starts
+        if starts.dim() == 2:  # no layers to tie, and nothing to wait for
+            settings = replace(settings, tied_layers=0.0)
         self.settings = settings
         n, device = len(starts), starts.device
-        if starts.dim() == 2:  # no layers to tie, and nothing to wait for
-            self.settings = replace(settings, tied_layers=0.0)
         self.generators = [torch.Generator().manual_seed(seed) for seed in seeds]
         self.offsets = torch.zeros_like(starts).requires_grad_()  # in units of the spread
         self.own_maps = [m.detach() for m in model.noise_maps()] if settings.optimize_noise else []
@@ -156,10 +156,10 @@ class Descent:
         )
         self.best = starts.clone()
         self.lowest = start_losses.clone()
-        self.losses = torch.full((self.settings.n_steps, n), math.nan, device=device)
+        self.losses = torch.full((settings.n_steps, n), math.nan, device=device)
         self.diverged = torch.zeros(n, dtype=torch.bool, device=device)
         self.record = start_losses.clone()  # what an image has to improve on
-        self.record_step = torch.full((n,), self.settings.first_judged, device=device)
+        self.record_step = torch.full((n,), settings.first_judged, device=device)
 
     def _variables(self) -> list[tuple[Tensor, float]]:
         """What is fitted, and its share of the learning rate."""
@@ -213,7 +213,7 @@ class Descent:
         best (Tov et al. 2021, arXiv:2102.02766).
         """
         gradient = self.offsets.grad
-        if gradient is not None and gradient.dim() == 3:
+        if gradient is not None:
             self.offsets.grad = gradient.mean(dim=1, keepdim=True).expand_as(gradient).contiguous()
 
     def note(self, step: int, active: Tensor, codes: Tensor, losses: Tensor) -> None:

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
-import matplotlib
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
@@ -132,6 +131,8 @@ def png_uri(png: bytes) -> str:
 @cache
 def label_font() -> ImageFont.FreeTypeFont:
     """Matplotlib's own font: Pillow's has no σ."""
+    import matplotlib  # takes a while, and pictures without labels do not need it
+
     path = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
     return ImageFont.truetype(path, FONT_SIZE)
 

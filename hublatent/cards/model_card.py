@@ -220,7 +220,7 @@ def _eval_results(given: CardInput) -> list[EvalResult]:
 def _examples(direction: Direction) -> str:
     """What a direction was found and scored on."""
     origin = direction.dataset or ""
-    if SAMPLED in origin:
+    if _is_sampled(direction):
         return origin
     real = "train and validation"
     number, projected, _ = origin.partition(PROJECTED)
