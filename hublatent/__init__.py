@@ -4,8 +4,8 @@ from hublatent.classifier import AttributeClassifier
 from hublatent.direction import Direction
 from hublatent.direction_set import DirectionSet
 from hublatent.editing import edit, traverse
+from hublatent.inversion.projection import project
 from hublatent.models import VAE, BetaTCVAE, BetaVAE, Eigenfaces, StyleGAN2, load
-from hublatent.projection import project
 from hublatent.version import __version__
 
 __all__ = [

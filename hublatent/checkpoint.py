@@ -14,8 +14,14 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from hublatent.errors import CheckpointError, HublatentError
-from hublatent.files import atomic_folder_update
-from hublatent.safe_files import naming, open_safetensors, parse_json, save_safetensors, shorten
+from hublatent.storage import (
+    atomic_folder_update,
+    naming,
+    open_safetensors,
+    parse_json,
+    save_safetensors,
+    shorten,
+)
 
 CONFIG_NAME = "config.json"
 WEIGHTS_NAME = "model.safetensors"

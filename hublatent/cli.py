@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from tyro.conf import FlagCreatePairsOff, Positional, arg
 
 from hublatent.errors import HublatentError
-from hublatent.perceptual import DEFAULT_CLASSIFIER, Perceptual
+from hublatent.inversion.perceptual import DEFAULT_CLASSIFIER, Perceptual
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from hublatent.direction import Direction
     from hublatent.direction_set import DirectionSet
     from hublatent.hub import HubModel
+    from hublatent.inversion.projection import Projection
     from hublatent.model import LatentModel
-    from hublatent.projection import Projection
 
 app = tyro.extras.SubcommandApp()
 
@@ -130,8 +130,8 @@ def project_pictures(
         revision: branch, tag or commit of the model on the Hub.
     """
     from hublatent.images import open_image, save_png, to_pil, to_tensor
+    from hublatent.inversion.latents_file import describe, write_projected
     from hublatent.models import load
-    from hublatent.projected import describe, write_projected
 
     names = [picture.stem for picture in pictures]
     twice = sorted({name for name in names if names.count(name) > 1})
@@ -182,7 +182,7 @@ def compare(
         cache: folder of the decoded pictures; by default ~/.cache/hublatent/datasets.
     """
     from hublatent import comparison
-    from hublatent.methods import METHODS
+    from hublatent.discovery.methods import METHODS
 
     print(f"seed {seed}")
     found = comparison.compare(
@@ -261,7 +261,7 @@ def push(
         revision: the branch to commit to.
         pr: open a pull request instead of committing.
     """
-    from hublatent.publishing import check_folder, publish
+    from hublatent.publish.commits import check_folder, publish
 
     _describe(check_folder(folder))
     print(publish(folder, repo, private=private, revision=revision, create_pr=pr))
@@ -315,9 +315,9 @@ def pull(
         only_directions: take the direction file alone; for repositories without a model too.
     """
     from hublatent.direction_set import DirectionSet
-    from hublatent.files import atomic_path
     from hublatent.hub import DIRECTIONS_NAME, MODEL_FILES, PUBLISHED_FILES, snapshot
-    from hublatent.publishing import check_directions, load_published
+    from hublatent.publish.commits import check_directions, load_published
+    from hublatent.storage import atomic_path
 
     files = (DIRECTIONS_NAME,) if only_directions else MODEL_FILES
     optional = () if only_directions else PUBLISHED_FILES[len(MODEL_FILES) :]
@@ -387,8 +387,8 @@ def _project(
     """Project with a progress bar."""
     from tqdm import tqdm
 
-    from hublatent.perceptual import load_classifier
-    from hublatent.projection import project
+    from hublatent.inversion.perceptual import load_classifier
+    from hublatent.inversion.projection import project
 
     features = load_classifier(perceptual, classifier)
     with tqdm(desc="project", unit="step") as bar:

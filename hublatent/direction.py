@@ -1,12 +1,4 @@
-"""Direction: an immutable value, where it points and what was measured along it.
-
-The coordinate of a latent z along a direction v, and an edit by `strength` (see editing.py):
-
-    c(z) = <z, v> / <v, v>            edit(z, v, strength) = z + strength * sigma * v
-
-so an edit raises c by strength * sigma, where sigma is the standard deviation of c over the
-latents of real images.
-"""
+"""Direction: a vector in one model's latent space that stands for an attribute; its layers."""
 
 from __future__ import annotations
 
@@ -22,6 +14,9 @@ from hublatent.errors import DirectionError
 
 if TYPE_CHECKING:
     from hublatent.model import LatentModel
+
+import re
+from itertools import pairwise
 
 # Below this share of its norm, what is left of a direction is mostly rounding and noise.
 MIN_SURVIVING_NORM = 0.1
@@ -257,3 +252,77 @@ def _touched(vector: Tensor) -> Tensor:
 
 def _shape(vector: Tensor) -> str:
     return ", ".join(map(str, vector.shape))
+
+
+@dataclass(frozen=True)
+class LayerRange:
+    """Layers first to last, both included, counted from 0, the coarsest."""
+
+    first: int
+    last: int
+
+    @classmethod
+    def parse(cls, text: str) -> LayerRange:
+        """Read "3-5" or "4".
+
+        Raises:
+            DirectionError: it is written another way.
+        """
+        match = re.fullmatch(r"\s*(\d{1,4})\s*(?:[-–]\s*(\d{1,4})\s*)?", text)
+        first, last = match.groups() if match else (None, None)
+        if first is None or int(last or first) < int(first):
+            raise DirectionError(
+                f"The layers are {text[:40]!r}; expected a range such as '0-2', or one number."
+            )
+        return cls(int(first), int(last or first))
+
+    def __str__(self) -> str:
+        return str(self.first) if self.first == self.last else f"{self.first}-{self.last}"
+
+    def of(self, direction: Direction) -> Direction:
+        """A direction that moves these layers and no other.
+
+        A direction that moves all its layers alike, as `discover` makes them, is put on these
+        layers; of one whose layers differ, those outside the range are left out.
+
+        Args:
+            direction: one of a model whose latents have layers; another is returned as it is.
+
+        Returns:
+            A direction without what was measured on the old layers.
+
+        Raises:
+            DirectionError: the range is outside the latent, or nothing of the direction is in it.
+        """
+        if direction.layers is None or direction.layers == self._layers:
+            return direction
+        n_layers = len(direction.vector)
+        if self.last >= n_layers:
+            raise DirectionError(
+                f"Layers {self} were asked for; this model's latents have layers 0 to "
+                f"{n_layers - 1}."
+            )
+        rows = direction.vector[list(direction.layers)]  # (touched, D)
+        alike = torch.allclose(rows, rows[:1].expand_as(rows))
+        vector = torch.zeros_like(direction.vector)
+        inside = slice(self.first, self.last + 1)
+        vector[inside] = rows[0] if alike else direction.vector[inside]
+        if not vector.any():
+            raise DirectionError(
+                f"{direction.name} moves the layers {', '.join(map(str, direction.layers))}, each "
+                f"in its own way, and none of {self}."
+            )
+        return replace(direction, vector=vector, sigma=None, threshold=None, gain=None, scores={})
+
+    @property
+    def _layers(self) -> tuple[int, ...]:
+        return tuple(range(self.first, self.last + 1))
+
+
+def offered_ranges(n_layers: int) -> tuple[str, ...]:
+    """Ranges to choose from: each third of the layers, coarse to fine, and all of them."""
+    if n_layers < 2:
+        return ()
+    cuts = sorted({0, *(round(n_layers * part / 3) for part in (1, 2)), n_layers})
+    thirds = [LayerRange(a, b - 1) for a, b in pairwise(cuts)]
+    return tuple(str(r) for r in (*thirds, LayerRange(0, n_layers - 1)))

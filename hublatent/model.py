@@ -146,7 +146,7 @@ class LatentModel(nn.Module, HubModel):
         return weights_digest(self)
 
     def _write_card(self, folder: Path, repo_id: str, directions: Any) -> None:
-        from hublatent.cards.model_card import write_card
+        from hublatent.publish.model_card import write_card
 
         write_card(folder, self, repo_id, directions)
 

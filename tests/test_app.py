@@ -22,11 +22,11 @@ from hublatent.demo.faces import drawn_face, uploaded_face
 from hublatent.demo.session import STRIP_STRENGTHS, EditRequest, compare_edits
 from hublatent.demo.shelf import ModelShelf
 from hublatent.demo.webpage import download_of, moves_of, results_html
+from hublatent.direction import LayerRange
 from hublatent.editing import edit, probability
 from hublatent.errors import DirectionError, HublatentError, ImageError
 from hublatent.figures import data_uri, difference_map, fit, grid, strip
 from hublatent.images import to_pil, to_tensor
-from hublatent.layer_range import LayerRange
 from tests.tiny_models import save_model, tiny_eigenfaces, tiny_vae
 
 

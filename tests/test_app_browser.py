@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from hublatent import projection
 from hublatent.demo.catalogue import find_models
 from hublatent.demo.shelf import ModelShelf
+from hublatent.inversion import projection
 
 pytestmark = pytest.mark.browser
 WIDTHS = {"desk": (1280, 900), "phone": (390, 844)}

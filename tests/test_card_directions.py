@@ -14,14 +14,14 @@ from huggingface_hub import ModelCard
 from PIL import Image
 
 import hublatent
-from hublatent.cards import DirectionsCardInput, render_directions_card
 from hublatent.cli import main
 from hublatent.direction import Direction, Score
 from hublatent.direction_set import DirectionSet
 from hublatent.errors import DirectionError, HubError, HublatentError
 from hublatent.interop.directions import import_directions
 from hublatent.model import LatentModel
-from hublatent.publishing import check_card
+from hublatent.publish.commits import check_card
+from hublatent.publish.directions_card import DirectionsCardInput, render_directions_card
 from tests.hub_standin import ClientState, HubStandIn
 from tests.tiny_models import random_directions, save_model, tiny_stylegan2, tiny_vae
 

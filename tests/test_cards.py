@@ -13,12 +13,15 @@ import torch
 from huggingface_hub import ModelCard
 from PIL import Image
 
-from hublatent.cards import CardInput, Licence, check_number, draw_samples, render_card
 from hublatent.direction import PROJECTED, SAMPLED, Score
 from hublatent.direction_set import DirectionSet
 from hublatent.errors import DataError, DirectionError, HublatentError
+from hublatent.hub.download import PUBLISHED_FILES
 from hublatent.model import LatentModel
-from hublatent.publishing import PUBLISHED_FILES, check_card, check_folder
+from hublatent.publish.commits import check_card, check_folder
+from hublatent.publish.model_card import CardInput, render_card
+from hublatent.publish.parts import Licence, check_number
+from hublatent.publish.samples import draw_samples
 from tests.tiny_models import random_directions, save_model, tiny_stylegan2, tiny_vae
 from training.make_card import Arguments, assemble, training_command
 from training.recipes import RECIPES

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 import hublatent
-from hublatent import checkpoint, safe_files
+from hublatent import checkpoint, storage
 from hublatent.errors import CheckpointError, HublatentError
 from hublatent.model import LatentModel
 from hublatent.models import BetaTCVAE, Eigenfaces, StyleGAN2
@@ -203,7 +203,7 @@ def test_a_full_disk_leaves_the_old_files_whole(
         if when == "at the config":
             patch.setattr(Path, "write_text", write_nothing)
         else:
-            patch.setattr(safe_files, "save_file", save_half)
+            patch.setattr(storage, "save_file", save_half)
         with pytest.raises(OSError, match="No space left"):
             other.save_pretrained(folder)
     assert contents(folder) == before  # nothing torn, and no temporary file left

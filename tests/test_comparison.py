@@ -17,8 +17,8 @@ from hublatent.comparison import controls, editability, judge, outcomes, results
 from hublatent.comparison.latents import Faces
 from hublatent.direction import Direction, Score
 from hublatent.discovery import LabelledLatents, discover
+from hublatent.discovery.methods import METHODS
 from hublatent.errors import DataError
-from hublatent.methods import METHODS
 from tests.comparison_helpers import (
     BRIGHT_SIGMA,
     GAIN,

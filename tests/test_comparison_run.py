@@ -19,7 +19,7 @@ from hublatent.data import load_dataset
 from hublatent.direction import Direction
 from hublatent.direction_set import DirectionSet
 from hublatent.errors import DataError
-from hublatent.projected import describe, shard_path, write_projected
+from hublatent.inversion.latents_file import describe, shard_path, write_projected
 from tests.comparison_helpers import SIZE, known_judge, linear_model, write_known_faces
 from tests.tiny_models import random_directions, save_model, tiny_stylegan2, tiny_vae
 

@@ -8,15 +8,14 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from hublatent import projection
 from hublatent.demo.catalogue import find_models, offered_layers
 from hublatent.demo.faces import drawn_face, latents_of, store_sample_codes, uploaded_face
 from hublatent.demo.session import EditRequest, compare_edits, first_request, project_missing
 from hublatent.demo.shelf import ModelShelf
 from hublatent.demo.webpage import results_html, waiting_html
-from hublatent.direction import Direction
+from hublatent.direction import Direction, LayerRange, offered_ranges
 from hublatent.errors import DirectionError, HublatentError
-from hublatent.layer_range import LayerRange, offered_ranges
+from hublatent.inversion import projection
 from tests.test_app import png_bytes
 from tests.tiny_models import build_model_folders
 

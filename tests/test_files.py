@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from hublatent.files import portable
+from hublatent.storage import portable
 
 
 def test_a_published_command_names_no_folder_of_this_machine(

@@ -10,8 +10,9 @@ import pytest
 import torch
 from PIL import Image
 
-from hublatent import AttributeClassifier, DirectionSet, edit, hub, load, projected
+from hublatent import AttributeClassifier, DirectionSet, edit, hub, load
 from hublatent.data import FaceDataset, load_dataset
+from hublatent.inversion import latents_file as projected
 from tests.tiny_models import tiny_stylegan2
 from training import find_directions, fit_eigenfaces
 from training.run import exit_on_user_error

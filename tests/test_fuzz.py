@@ -28,15 +28,14 @@ from hypothesis import strategies as st
 import hublatent
 from hublatent.classifier import AttributeClassifier
 from hublatent.direction import Direction
-from hublatent.direction_file import FORMAT
-from hublatent.direction_set import DirectionSet
+from hublatent.direction_set import FORMAT, DirectionSet
 from hublatent.errors import HublatentError
 from hublatent.interop.directions import export_npz, import_directions
 from hublatent.interop.nvidia import build_model
 from hublatent.interop.nvidia_pickle import read_generator
 from hublatent.interop.unpickle import PickleError
 from hublatent.models import BetaVAE, Eigenfaces, StyleGAN2
-from hublatent.publishing import load_published
+from hublatent.publish.commits import load_published
 from tests.foreign_writers import (
     nvidia_generator,
     nvidia_weights,

@@ -17,10 +17,10 @@ from safetensors import safe_open
 
 from hublatent import AttributeClassifier, load
 from hublatent.data import FaceDataset, load_dataset
-from hublatent.descent import DescentSettings
 from hublatent.errors import DataError, HublatentError
+from hublatent.inversion.latents_file import read_projected
+from hublatent.inversion.optimiser import DescentSettings
 from hublatent.model import LatentModel
-from hublatent.projected import read_projected
 from tests.test_projection import SIZE, faint_stylegan2
 from tests.training_helpers import ENVIRONMENT, PROJECT, launch, write_faces
 from training import project_images
@@ -193,7 +193,7 @@ def test_what_is_missing_is_made_again(root, whole, tmp_path, model):
 
 
 def test_a_picture_that_diverges_is_named(root, dataset, tmp_path, monkeypatch):
-    from hublatent.projection import DivergedError
+    from hublatent.inversion.projection import DivergedError
 
     def diverge(*args, **options):
         raise DivergedError([2], 0.1)

@@ -13,13 +13,13 @@ from torch import Tensor
 
 from hublatent import AttributeClassifier, project
 from hublatent.cli import main
-from hublatent.descent import DescentSettings, noise_regularization
 from hublatent.errors import HublatentError
 from hublatent.images import open_image, save_png, to_pil, to_tensor
+from hublatent.inversion.latents_file import read_document
+from hublatent.inversion.optimiser import DescentSettings, noise_regularization
+from hublatent.inversion.perceptual import lpips_embedding
+from hublatent.inversion.projection import DivergedError, Projection
 from hublatent.models import StyleGAN2
-from hublatent.perceptual import lpips_embedding
-from hublatent.projected import read_document
-from hublatent.projection import DivergedError, Projection
 from tests.tiny_models import random_directions, save_model, tiny_eigenfaces, tiny_stylegan2
 
 SIZE = 16
@@ -165,7 +165,9 @@ def test_without_layers_nothing_waits_until_they_part(classifier):
 
 def test_noise_maps_are_fitted_but_not_kept(classifier, monkeypatch):
     """Pictures drawn with other noise are explained better; the model stays as it was."""
-    monkeypatch.setattr("hublatent.descent.NOISE_WEIGHT", 1.0)  # 16 pixels cannot be very white
+    monkeypatch.setattr(
+        "hublatent.inversion.optimiser.NOISE_WEIGHT", 1.0
+    )  # 16 pixels cannot be very white
     noisy = faint_stylegan2(2, noise_strength=1.0)
     with torch.no_grad():
         codes = noisy.sample_latents(3, generator=seeded(99))
@@ -377,7 +379,7 @@ def test_the_embedding_is_lpips(lpips_network):
 
 
 def test_projection_by_lpips(model, images, lpips_network, monkeypatch):
-    monkeypatch.setattr("hublatent.perceptual.load_lpips", lambda device: lpips_network)
+    monkeypatch.setattr("hublatent.inversion.perceptual.load_lpips", lambda device: lpips_network)
     result = project(model, images[:1], perceptual="lpips", n_steps=12, n_candidates=0)
     assert result.losses[-1] < result.losses[0]
 
@@ -448,7 +450,7 @@ def test_edit_projects_where_there_is_no_encoder(folders, pictures, tmp_path, ca
 
 def test_mistakes_of_the_command(folders, pictures, tmp_path, capsys, monkeypatch):
     gan, attributes = folders
-    monkeypatch.setattr("hublatent.perceptual.DEFAULT_CLASSIFIER", "no/such-folder")
+    monkeypatch.setattr("hublatent.inversion.perceptual.DEFAULT_CLASSIFIER", "no/such-folder")
     fine = ("--out", tmp_path / "out", "--classifier", attributes)
     for given, message in (
         ((gan, pictures[0], pictures[0], *fine), "redrawn as anna-projected.png"),

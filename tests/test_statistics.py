@@ -7,7 +7,7 @@ import pytest
 from sklearn.metrics import accuracy_score, f1_score, precision_score, recall_score, roc_auc_score
 
 from hublatent.errors import DataError
-from hublatent.statistics import (
+from hublatent.stats import (
     balanced_indices,
     bootstrap_weights,
     classification_scores,

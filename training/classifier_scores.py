@@ -15,7 +15,7 @@ from torch.nn import functional
 from hublatent.classifier import AttributeClassifier
 from hublatent.data import FaceDataset
 from hublatent.errors import DataError
-from hublatent.statistics import bootstrap_weights, interval, weighted_auroc
+from hublatent.stats import bootstrap_weights, interval, weighted_auroc
 
 N_BINS = 15
 BATCH = 256

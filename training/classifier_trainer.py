@@ -22,7 +22,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from hublatent.classifier import AttributeClassifier, join_names
 from hublatent.data import FaceDataset
 from hublatent.errors import DataError, HublatentError
-from hublatent.precision import autocast
+from hublatent.inversion.precision import autocast
 from training.classifier_scores import cross_entropy
 from training.distort import Distortion, distort
 from training.run import choose_precision, step_generator

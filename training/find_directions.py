@@ -26,11 +26,11 @@ from hublatent.data import FaceDataset, load_dataset
 from hublatent.direction import Direction
 from hublatent.direction_set import DirectionSet
 from hublatent.discovery import METHODS, LabelledLatents, check_attribute, discover_all
+from hublatent.discovery.methods import PROJECTED_SUFFIX
 from hublatent.errors import DataError, unknown_name
-from hublatent.files import portable, write_text
 from hublatent.hub import DIRECTIONS_NAME
-from hublatent.methods import PROJECTED_SUFFIX
 from hublatent.model import LatentModel
+from hublatent.storage import portable, write_text
 from training.labelled_latents import encoded, projected, sampled
 from training.run import exit_on_user_error
 

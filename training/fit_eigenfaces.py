@@ -22,8 +22,8 @@ from tqdm import tqdm
 
 from hublatent.data import FaceDataset, load_dataset
 from hublatent.errors import DataError
-from hublatent.files import write_text
 from hublatent.models import Eigenfaces
+from hublatent.storage import write_text
 from training.objectives import pixel_mse
 from training.run import MODEL_FOLDER, RESULTS_NAME, described, exit_on_user_error
 

@@ -15,8 +15,8 @@ from hublatent.data import FaceDataset
 from hublatent.direction import PROJECTED, SAMPLED
 from hublatent.discovery import LabelledLatents
 from hublatent.errors import DataError
+from hublatent.inversion.latents_file import read_projected
 from hublatent.model import LatentModel, weights_digest
-from hublatent.projected import read_projected
 
 BATCH = 256
 PARTITIONS = ("train", "validation")

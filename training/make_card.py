@@ -20,14 +20,15 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import tyro
 
 import hublatent
-from hublatent.cards import CardInput, draw_samples, render_card
 from hublatent.checkpoint import CONFIG_NAME, WEIGHTS_NAME, read_config
 from hublatent.direction_set import DirectionSet
 from hublatent.errors import DataError
-from hublatent.files import atomic_folder_update, portable
 from hublatent.hub import CARD_NAME, DIRECTIONS_NAME, PUBLISHED_FILES, SAMPLES_NAME
 from hublatent.images import save_png
 from hublatent.model import LatentModel
+from hublatent.publish.model_card import CardInput, render_card
+from hublatent.publish.samples import draw_samples
+from hublatent.storage import atomic_folder_update, portable
 from training.recipes import RECIPES, changes, option_words
 from training.run import MODEL_FOLDER, RESULTS_NAME, exit_on_user_error
 

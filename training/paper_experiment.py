@@ -29,15 +29,14 @@ from hublatent.comparison.editability import EQUAL_EFFECT, Resamples, equal_effe
 from hublatent.comparison.judge import read_in_batches
 from hublatent.comparison.latents import Pool, sampled_faces
 from hublatent.comparison.results import EqualEffect
-from hublatent.direction import Direction
+from hublatent.direction import Direction, LayerRange
 from hublatent.direction_set import DirectionSet
 from hublatent.editing import edit
 from hublatent.errors import DataError
 from hublatent.figures import fit, grid
-from hublatent.files import portable, write_text
 from hublatent.images import save_png, to_pil
-from hublatent.layer_range import LayerRange
 from hublatent.model import LatentModel
+from hublatent.storage import portable, write_text
 from training.run import exit_on_user_error
 
 SIDE = 96

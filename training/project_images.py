@@ -1,7 +1,7 @@
 """Find many images' latents: python training/project_images.py --model M --data DATA --out FOLDER
 
 For models without an encoder. The same command resumes a run that was killed: each batch is a file
-of its own. Several devices: accelerate launch. hublatent.projected.read_projected reads the folder.
+of its own. Several devices: accelerate launch. inversion/latents_file.py reads the folder.
 """
 
 from __future__ import annotations
@@ -21,11 +21,8 @@ from tqdm import tqdm
 import hublatent
 from hublatent.classifier import AttributeClassifier
 from hublatent.data import FaceDataset, load_dataset
-from hublatent.descent import DescentSettings
 from hublatent.errors import DataError, HublatentError
-from hublatent.model import LatentModel, weights_digest
-from hublatent.perceptual import DEFAULT_CLASSIFIER, Perceptual, load_classifier
-from hublatent.projected import (
+from hublatent.inversion.latents_file import (
     SHARD_PATTERN,
     check_same_run,
     describe,
@@ -33,7 +30,10 @@ from hublatent.projected import (
     shard_path,
     write_projected,
 )
-from hublatent.projection import DivergedError, project
+from hublatent.inversion.optimiser import DescentSettings
+from hublatent.inversion.perceptual import DEFAULT_CLASSIFIER, Perceptual, load_classifier
+from hublatent.inversion.projection import DivergedError, project
+from hublatent.model import LatentModel, weights_digest
 from training.run import exit_on_user_error, start_accelerator
 
 BAR = "{desc}: {percentage:3.0f}%|{bar}| {n:.1f}/{total} [{elapsed}<{remaining}, {rate_fmt}]"

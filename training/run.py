@@ -24,8 +24,8 @@ from tqdm import tqdm
 
 from hublatent.data import FaceDataset
 from hublatent.errors import DataError, HublatentError
-from hublatent.files import atomic_path, write_text
 from hublatent.model import LatentModel
+from hublatent.storage import atomic_path, write_text
 from training.allocator import keep_freed_memory
 
 STATE_NAME = "state.safetensors"

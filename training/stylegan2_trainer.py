@@ -20,8 +20,8 @@ from torch import Tensor, nn
 
 from hublatent.data import FaceDataset
 from hublatent.errors import DataError, HublatentError
+from hublatent.inversion.precision import autocast
 from hublatent.models.stylegan2 import Noise, StyleGAN2
-from hublatent.precision import autocast
 from training.adversarial import (
     PATH_LENGTH_DECAY,
     average_keep,

@@ -24,8 +24,8 @@ from torch import Tensor
 from hublatent.classifier import AttributeClassifier
 from hublatent.data import FaceDataset, load_dataset
 from hublatent.errors import DataError
-from hublatent.files import write_text
 from hublatent.hub import CARD_NAME
+from hublatent.storage import write_text
 from training.classifier_scores import (
     BLURS,
     cross_entropy,

@@ -28,8 +28,8 @@ from tqdm import tqdm
 
 from hublatent.data import load_dataset
 from hublatent.errors import DataError
-from hublatent.files import portable, write_text
 from hublatent.images import save_png
+from hublatent.storage import portable, write_text
 from training.grids import contact_sheet
 from training.kid import FeatureNetwork, features_of, squared_mmd
 from training.recipes import changes, option_words, parse_command

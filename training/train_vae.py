@@ -19,8 +19,8 @@ import tyro
 
 from hublatent.data import FaceDataset, load_dataset
 from hublatent.errors import DataError
-from hublatent.files import write_text
 from hublatent.images import save_png
+from hublatent.storage import write_text
 from training.objectives import kl_divergence
 from training.recipes import RECIPES, VAERecipe, parse_command
 from training.run import (

@@ -32,16 +32,16 @@ from hublatent.comparison.report import markdown_table
 from hublatent.comparison.results import RESULTS_NAME, Comparison
 from hublatent.comparison.tables import scores_table
 from hublatent.direction_set import DirectionSet
+from hublatent.discovery.methods import PROJECTED_SUFFIX
 from hublatent.editing import edit
 from hublatent.errors import DataError
 from hublatent.figures import fit, grid
-from hublatent.files import write_text
 from hublatent.hub import CARD_NAME, DIRECTIONS_NAME
 from hublatent.images import save_png, to_pil
-from hublatent.methods import PROJECTED_SUFFIX
+from hublatent.inversion.perceptual import load_classifier
 from hublatent.model import LatentModel
 from hublatent.models import ARCHITECTURES, why_no_latent_model
-from hublatent.perceptual import load_classifier
+from hublatent.storage import write_text
 from training.run import exit_on_user_error
 
 MODELS, COMPARISON = "models", "comparison"  # the blocks between markers

@@ -22,8 +22,8 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from hublatent.data import FaceDataset
 from hublatent.errors import HublatentError
+from hublatent.inversion.precision import autocast
 from hublatent.models.vae import VAE
-from hublatent.precision import autocast
 from training import objectives
 from training.recipes import VAERecipe
 from training.run import step_generator

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from hublatent.cards.results import CardResult, update_results
 from hublatent.checkpoint import folder_name
 from hublatent.comparison.results import TEST, TRAINING, Comparison, Edits
 from hublatent.comparison.separability import PAPER_METHOD
 from hublatent.direction import Score
-from hublatent.publishing import CARD_NAME
+from hublatent.hub.download import CARD_NAME
+from hublatent.publish.results import CardResult, update_results
 
 
 def update_cards(comparison: Comparison, folders: Sequence[Path]) -> list[Path]:

@@ -28,7 +28,7 @@ from hublatent.comparison.ranking import (
 from hublatent.comparison.results import SAMPLES, TEST, Comparison, Edits, Holes, Model
 from hublatent.comparison.words import counted, interval, listed, readable
 from hublatent.direction import Score
-from hublatent.methods import PROJECTED_SUFFIX
+from hublatent.discovery.methods import PROJECTED_SUFFIX
 
 Verdict = Literal["supported", "not supported", "undecided", "not measured"]
 CLASS_MEANS = "mean-difference"

@@ -12,10 +12,10 @@ from hublatent.comparison.latents import Faces, to_tensor
 from hublatent.comparison.results import NullBand
 from hublatent.direction import Direction
 from hublatent.discovery import LabelledLatents, check_attribute, touched_layers
+from hublatent.discovery.methods import METHODS, Examples, Population
 from hublatent.editing import edit
-from hublatent.methods import METHODS, Examples, Population
 from hublatent.model import LatentModel
-from hublatent.statistics import Floats
+from hublatent.stats import Floats
 
 N_RANDOM = 20
 N_SHUFFLED = 20

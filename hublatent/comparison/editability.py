@@ -21,7 +21,7 @@ from hublatent.comparison.results import Edits, EqualEffect, NullBand, OutcomeCo
 from hublatent.direction import Direction, Score
 from hublatent.editing import traverse
 from hublatent.model import LatentModel
-from hublatent.statistics import Floats, Ints, bootstrap_weights, interval
+from hublatent.stats import Floats, Ints, bootstrap_weights, interval
 
 STRENGTHS = (-8.0, -6.0, -4.0, -3.0, -2.0, -1.0, 0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0)
 EQUAL_EFFECT = 0.8  # the share of faces with P(target) > 1/2 at which edits are compared

@@ -18,7 +18,7 @@ from hublatent.classifier import AttributeClassifier
 from hublatent.comparison import results
 from hublatent.data import FaceDataset
 from hublatent.direction import Score
-from hublatent.statistics import (
+from hublatent.stats import (
     bootstrap_weights,
     interval,
     weighted_auroc,

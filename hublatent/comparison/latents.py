@@ -19,9 +19,9 @@ from hublatent.comparison.results import SAMPLES, TEST
 from hublatent.data import FaceDataset
 from hublatent.direction_set import DirectionSet
 from hublatent.discovery import LabelledLatents
-from hublatent.files import atomic_path
 from hublatent.model import LatentModel
-from hublatent.statistics import Bools, Ints
+from hublatent.stats import Bools, Ints
+from hublatent.storage import atomic_path
 
 Latents = NDArray[np.float32]
 ABSENT = 0.5  # a sample whose P is below lacks the attribute

@@ -33,8 +33,8 @@ from hublatent.comparison.strips import (
     edit_strips,
 )
 from hublatent.comparison.subjects import Found, gather_directions
+from hublatent.discovery.methods import PROJECTED_SUFFIX
 from hublatent.errors import DataError
-from hublatent.methods import PROJECTED_SUFFIX
 
 N_REFERENCE = 200  # wearers, and as many others, at most
 MIN_REFERENCE = 20

@@ -14,7 +14,7 @@ import numpy as np
 
 from hublatent.comparison.results import OUTCOME_LETTERS, Comparison, HandLabels, OutcomeCounts
 from hublatent.errors import DataError, unknown_name
-from hublatent.statistics import Floats, bootstrap_weights, interval
+from hublatent.stats import Floats, bootstrap_weights, interval
 
 PRESENT = 0.5  # P(target) above which the attribute counts as drawn
 DECOHERED_QUANTILE = 0.05

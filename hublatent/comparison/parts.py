@@ -11,7 +11,7 @@ from typing import Any
 from tqdm import tqdm
 
 from hublatent.comparison.storage import from_json, to_json
-from hublatent.files import write_text
+from hublatent.storage import write_text
 
 # Raised when a measure changes, so that parts measured by an older hublatent are not used.
 PARTS_VERSION = 1

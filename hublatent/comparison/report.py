@@ -29,7 +29,7 @@ from hublatent.comparison.tables import (
 )
 from hublatent.comparison.words import interval, percent, sigmas
 from hublatent.figures import png_uri
-from hublatent.files import atomic_folder_update
+from hublatent.storage import atomic_folder_update
 from hublatent.version import __version__
 
 TEMPLATES = Path(__file__).parent / "templates"

@@ -14,7 +14,7 @@ from pathlib import Path
 from hublatent.comparison.storage import csv_text, edit_rows, from_json, separability_rows, to_json
 from hublatent.direction import Score
 from hublatent.errors import DataError
-from hublatent.files import write_text
+from hublatent.storage import write_text
 from hublatent.version import __version__
 
 FORMAT = "hublatent-comparison"

@@ -22,10 +22,10 @@ from hublatent.comparison.strips import Picture
 from hublatent.comparison.subjects import FOUND_HERE, Datasets, find_subjects
 from hublatent.comparison.table import Table
 from hublatent.data import FaceDataset
+from hublatent.discovery.methods import METHODS, PROJECTED_SUFFIX
 from hublatent.errors import DataError, unknown_name
-from hublatent.files import atomic_path, portable, write_text
-from hublatent.methods import METHODS, PROJECTED_SUFFIX
 from hublatent.model import weights_digest
+from hublatent.storage import atomic_path, portable, write_text
 
 DEFAULT_ATTRIBUTES = ("Eyeglasses", "Smiling", "Male")
 DEFAULT_JUDGE = "model_cards/judge-celeba"

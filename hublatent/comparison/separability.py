@@ -17,9 +17,9 @@ from hublatent.checkpoint import init_parameters
 from hublatent.comparison.results import Pair, PaperRow, Separability
 from hublatent.direction import Score
 from hublatent.discovery import N_FOLDS, LabelledLatents, check_attribute
-from hublatent.methods import METHODS, Examples, Population
+from hublatent.discovery.methods import METHODS, Examples, Population
 from hublatent.model import LatentModel
-from hublatent.statistics import (
+from hublatent.stats import (
     Bools,
     Floats,
     Ints,

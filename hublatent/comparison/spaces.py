@@ -14,7 +14,7 @@ from hublatent.comparison.latents import Faces, Pool, to_tensor
 from hublatent.comparison.results import Boundary, Cosines, Holes
 from hublatent.direction import Direction
 from hublatent.model import LatentModel
-from hublatent.statistics import bootstrap_weights, interval
+from hublatent.stats import bootstrap_weights, interval
 
 N_LINES = 100
 N_REFERENCE = 400

@@ -9,8 +9,6 @@ from pathlib import Path
 
 import numpy as np
 
-from hublatent.cards.model_card import RECIPE_KEY
-from hublatent.cards.results import read_card
 from hublatent.checkpoint import folder_name
 from hublatent.comparison.latents import Projected, Subject
 from hublatent.comparison.parts import PARTS_VERSION
@@ -19,12 +17,14 @@ from hublatent.data import FaceDataset, load_dataset
 from hublatent.direction import Direction
 from hublatent.direction_set import DirectionSet
 from hublatent.discovery import check_attribute, discover_all
+from hublatent.discovery.methods import METHODS, PROJECTED_SUFFIX
 from hublatent.errors import DataError, HublatentError
 from hublatent.hub import CARD_NAME, DIRECTIONS_NAME
-from hublatent.methods import METHODS, PROJECTED_SUFFIX
+from hublatent.inversion.latents_file import ProjectedImages, read_projected
 from hublatent.model import LatentModel
 from hublatent.models import load, why_no_latent_model
-from hublatent.projected import ProjectedImages, read_projected
+from hublatent.publish.model_card import RECIPE_KEY
+from hublatent.publish.results import read_card
 
 FROM_FILE, FOUND_HERE = "file", "here"
 CHANNELS = 3  # of the data's pictures

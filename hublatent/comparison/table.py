@@ -14,7 +14,7 @@ from hublatent.comparison.setting import Setting
 from hublatent.comparison.subjects import subject_key
 from hublatent.discovery import LabelledLatents, check_attribute
 from hublatent.errors import DataError
-from hublatent.statistics import Bools, Ints
+from hublatent.stats import Bools, Ints
 
 ImageSets = Mapping[str, Mapping[Subject, LabelledLatents]]
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from hublatent.checkpoint import folder_name
 from hublatent.demo.shelf import OpenModel
+from hublatent.direction import offered_ranges
 from hublatent.discovery import DEFAULT_METHOD
-from hublatent.layer_range import offered_ranges
 from hublatent.models import why_no_latent_model
 
 

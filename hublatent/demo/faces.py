@@ -132,7 +132,7 @@ def _project(
     shelf: ModelShelf, model: LatentModel, face: Face, progress: Progress | None
 ) -> Tensor:
     classifier = shelf.classifier()
-    from hublatent.projection import project
+    from hublatent.inversion.projection import project
 
     images = images_of(model, face)
     result = project(model, images, classifier=classifier, perceptual="features", progress=progress)

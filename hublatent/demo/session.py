@@ -27,13 +27,12 @@ from hublatent.demo.faces import (
     project_face,
 )
 from hublatent.demo.shelf import ModelShelf, OpenModel
-from hublatent.direction import Direction
+from hublatent.direction import Direction, LayerRange
 from hublatent.discovery import DEFAULT_METHOD
 from hublatent.editing import edit, probability, to_raw, traverse
 from hublatent.errors import HublatentError
 from hublatent.figures import difference_map, fit
 from hublatent.images import to_pil
-from hublatent.layer_range import LayerRange
 from hublatent.model import LatentModel
 
 MAX_STRENGTH = 6.0

@@ -18,12 +18,12 @@ from hublatent import checkpoint, models
 from hublatent.checkpoint import CONFIG_NAME, MAX_CONFIG_BYTES
 from hublatent.classifier import AttributeClassifier
 from hublatent.demo.stored_codes import read_stored_codes
-from hublatent.direction import Direction
+from hublatent.direction import Direction, LayerRange
 from hublatent.direction_set import DirectionSet
 from hublatent.errors import CheckpointError, DirectionError, HubError, HublatentError, unknown_name
-from hublatent.hub import DIRECTIONS_NAME, MAX_DOWNLOAD_BYTES, MODEL_FILES, Snapshot, snapshot
+from hublatent.hub import DIRECTIONS_NAME, MODEL_FILES, Snapshot, snapshot
+from hublatent.hub.download import MAX_DOWNLOAD_BYTES
 from hublatent.images import MAX_BYTES, MAX_PIXELS
-from hublatent.layer_range import LayerRange
 from hublatent.model import LatentModel
 
 HOLDING_METHOD = "svm"  # the filter, which reads an attribute

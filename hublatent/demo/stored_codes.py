@@ -14,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from hublatent.files import atomic_path
+from hublatent.storage import atomic_path
 
 STORED_CODES_NAME = "sample_codes.safetensors"
 

@@ -14,11 +14,10 @@ from torch import Tensor
 from hublatent.direction import Direction
 from hublatent.direction_set import UNKNOWN, DirectionSet
 from hublatent.errors import DirectionError
-from hublatent.files import atomic_path
 from hublatent.interop.formats import ForeignDirection, read_foreign
 from hublatent.interop.stylespace import import_channels, read_channels
 from hublatent.model import LatentModel
-from hublatent.safe_files import naming
+from hublatent.storage import atomic_path, naming
 
 __all__ = [
     "ForeignDirection",

@@ -9,17 +9,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from huggingface_hub import CommitOperationAdd, HfApi
 
-from hublatent.checkpoint import CONFIG_NAME, WEIGHTS_NAME
 from hublatent.errors import HubError
-from hublatent.hub_client import ask, check_repo_id
+from hublatent.hub.client import ask, check_repo_id
+from hublatent.hub.download import CARD_NAME, DIRECTIONS_NAME, PUBLISHED_FILES
 
 if TYPE_CHECKING:
     from hublatent.hub import HubModel
 
-DIRECTIONS_NAME = "directions.safetensors"
-CARD_NAME = "README.md"
-SAMPLES_NAME = "samples.png"
-PUBLISHED_FILES = (CONFIG_NAME, WEIGHTS_NAME, DIRECTIONS_NAME, CARD_NAME, SAMPLES_NAME)
 
 Result = TypeVar("Result")
 

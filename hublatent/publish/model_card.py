@@ -11,8 +11,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hublatent.cards.directions_card import licence_of
-from hublatent.cards.parts import (
+from hublatent.direction import PROJECTED, SAMPLED, Direction
+from hublatent.direction_set import DirectionSet
+from hublatent.errors import HublatentError
+from hublatent.hub.download import CARD_NAME, SAMPLES_NAME
+from hublatent.images import save_png
+from hublatent.model import LatentModel
+from hublatent.publish.directions_card import licence_of
+from hublatent.publish.parts import (
     CELEBA_LICENCE,
     HEADLINE_ATTRIBUTES,
     TEMPLATES,
@@ -26,14 +32,8 @@ from hublatent.cards.parts import (
     score_cells,
     text_cell,
 )
-from hublatent.cards.samples import draw_samples
-from hublatent.direction import PROJECTED, SAMPLED, Direction
-from hublatent.direction_set import DirectionSet
-from hublatent.errors import HublatentError
-from hublatent.files import write_text
-from hublatent.images import save_png
-from hublatent.model import LatentModel
-from hublatent.publishing import CARD_NAME, SAMPLES_NAME
+from hublatent.publish.samples import draw_samples
+from hublatent.storage import write_text
 from hublatent.version import __version__
 
 if TYPE_CHECKING:

@@ -14,10 +14,10 @@ import torch
 from numpy.typing import NDArray
 
 from hublatent.direction import Direction
+from hublatent.discovery.methods import METHODS, Examples, Population
 from hublatent.errors import DataError, HublatentError, unknown_name
-from hublatent.methods import METHODS, Examples, Population
 from hublatent.model import LatentModel
-from hublatent.statistics import (
+from hublatent.stats import (
     Bools,
     Floats,
     Ints,

@@ -16,8 +16,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from hublatent.errors import HublatentError, unknown_name
-from hublatent.perceptual import Embedding
-from hublatent.precision import Precision, autocast
+from hublatent.inversion.perceptual import Embedding
+from hublatent.inversion.precision import Precision, autocast
 
 if TYPE_CHECKING:
     from hublatent.model import LatentModel

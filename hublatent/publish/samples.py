@@ -8,12 +8,12 @@ import torch
 from PIL import Image
 
 from hublatent import figures
-from hublatent.cards.parts import best_of_each, of_headline
 from hublatent.direction import Direction
 from hublatent.direction_set import DirectionSet
 from hublatent.editing import edit
 from hublatent.images import to_pil
 from hublatent.model import LatentModel
+from hublatent.publish.parts import best_of_each, of_headline
 
 SAMPLE_COLUMNS = 8
 UNEDITED_ROWS = 3  # where there is nothing to edit along

@@ -19,7 +19,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from hublatent.errors import DataError
-from hublatent.files import atomic_path
+from hublatent.storage import atomic_path
 
 if TYPE_CHECKING:
     from hublatent.model import LatentModel

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hublatent.cards.parts import check_number, interval_cell, text_cell
 from hublatent.direction import Score
 from hublatent.errors import HublatentError
-from hublatent.files import write_text
-from hublatent.publishing import CARD_NAME
+from hublatent.hub.download import CARD_NAME
+from hublatent.publish.parts import check_number, interval_cell, text_cell
+from hublatent.storage import write_text
 
 if TYPE_CHECKING:
     from huggingface_hub import EvalResult, ModelCard

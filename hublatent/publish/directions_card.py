@@ -9,7 +9,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hublatent.cards.parts import (
+from hublatent.direction import Direction
+from hublatent.direction_set import UNKNOWN, DirectionSet
+from hublatent.errors import HubError
+from hublatent.hub.client import check_repo_id
+from hublatent.hub.download import CARD_NAME, DIRECTIONS_NAME, SAMPLES_NAME
+from hublatent.images import save_png
+from hublatent.model import LatentModel
+from hublatent.publish.parts import (
     CELEBA_LICENCE,
     TEMPLATES,
     Licence,
@@ -21,15 +28,8 @@ from hublatent.cards.parts import (
     score_cells,
     text_cell,
 )
-from hublatent.cards.samples import draw_edits
-from hublatent.direction import Direction
-from hublatent.direction_set import UNKNOWN, DirectionSet
-from hublatent.errors import HubError
-from hublatent.files import atomic_folder_update
-from hublatent.hub_client import check_repo_id
-from hublatent.images import save_png
-from hublatent.model import LatentModel
-from hublatent.publishing import CARD_NAME, DIRECTIONS_NAME, SAMPLES_NAME
+from hublatent.publish.samples import draw_edits
+from hublatent.storage import atomic_folder_update
 from hublatent.version import __version__
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from functools import cached_property
 
 import numpy as np
 
-from hublatent.statistics import Bools, Floats, Ints
+from hublatent.stats import Bools, Floats, Ints
 
 # Ends a method's name where the codes were projected pictures, not samples or an encoder's.
 PROJECTED_SUFFIX = "-projected"

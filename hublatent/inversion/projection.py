@@ -18,16 +18,16 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from hublatent.descent import TIED_LAYERS, Descent, DescentSettings
 from hublatent.errors import HublatentError
-from hublatent.perceptual import (
+from hublatent.inversion.optimiser import TIED_LAYERS, Descent, DescentSettings
+from hublatent.inversion.perceptual import (
     Embedding,
     Perceptual,
     join_embeddings,
     perceptual_embedding,
     pixel_embedding,
 )
-from hublatent.precision import Precision
+from hublatent.inversion.precision import Precision
 
 if TYPE_CHECKING:
     from hublatent.classifier import AttributeClassifier

@@ -1,0 +1,23 @@
+"""The Hugging Face Hub: pinned snapshots in, and what every published model shares."""
+
+from hublatent.hub.download import (
+    CARD_NAME,
+    DIRECTIONS_NAME,
+    MODEL_FILES,
+    PUBLISHED_FILES,
+    SAMPLES_NAME,
+    Snapshot,
+    snapshot,
+)
+from hublatent.hub.mixin import HubModel
+
+__all__ = [
+    "CARD_NAME",
+    "DIRECTIONS_NAME",
+    "MODEL_FILES",
+    "PUBLISHED_FILES",
+    "SAMPLES_NAME",
+    "HubModel",
+    "Snapshot",
+    "snapshot",
+]

@@ -1,0 +1,160 @@
+"""HubModel: the one mixin that every model shares.
+
+It builds on PyTorchModelHubMixin, but reads strictly: config and weights come from one commit, and
+every tensor has to fit.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any, ClassVar, TypeVar
+
+from huggingface_hub import PyTorchModelHubMixin
+from torch import Tensor
+
+from hublatent import checkpoint
+from hublatent.checkpoint import CONFIG_NAME, FORMAT_VERSION, WEIGHTS_NAME
+from hublatent.errors import CheckpointError
+from hublatent.hub.download import CARD_NAME, DIRECTIONS_NAME, Snapshot, snapshot
+from hublatent.publish.commits import holds, publish
+
+Model = TypeVar("Model", bound="HubModel")
+
+
+class HubModel(PyTorchModelHubMixin, library_name="hublatent", license="other"):
+    """What every model here shares: a folder format, strict loading, publishing.
+
+    A subclass's `__init__` takes named JSON scalars only, keeps each as an attribute of the same
+    name, and refuses values out of range: its signature is the format of config.json.
+    """
+
+    architecture: ClassVar[str]
+    commit: str | None = None
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """config.json's content: architecture, format version and every `__init__` argument."""
+        arguments = {name: getattr(self, name) for name in checkpoint.init_parameters(type(self))}
+        return {
+            "architecture": self.architecture,
+            "format_version": FORMAT_VERSION,
+            **arguments,
+        }
+
+    @classmethod
+    def from_pretrained(  # type: ignore[override]
+        cls: type[Model],
+        source: str | Path,
+        *,
+        revision: str | None = None,
+        token: str | bool | None = None,
+        cache_dir: str | Path | None = None,
+        local_files_only: bool = False,
+        device: str | None = None,
+    ) -> Model:
+        """Load a model of this class from a folder or the Hub.
+
+        Args:
+            source: an existing folder, which wins, or a Hub id.
+            revision: branch, tag or commit on the Hub.
+            token: a Hub token; None takes the stored one.
+            cache_dir: where downloads are kept.
+            local_files_only: take what is in the cache and ask nobody.
+            device: where to put the model; None leaves it on the CPU.
+
+        Returns:
+            The model, in evaluation mode; its `commit` names the Hub commit.
+
+        Raises:
+            HubError: the source cannot be had.
+            CheckpointError: it is another architecture's, or incomplete or damaged.
+        """
+        where = snapshot(
+            source,
+            revision=revision,
+            token=token,
+            cache_dir=cache_dir,
+            local_files_only=local_files_only,
+        )
+        return cls.from_snapshot(where, device=device)
+
+    @classmethod
+    def from_snapshot(cls: type[Model], where: Snapshot, device: str | None = None) -> Model:
+        """Load a model of this class from files that are already here."""
+        config = checkpoint.read_config(where.folder)
+        if config["architecture"] != cls.architecture:
+            raise CheckpointError(
+                f"{where.source} is of the architecture {config['architecture']!r}; "
+                f"{cls.__name__} reads {cls.architecture!r}. hublatent.load() picks the class."
+            )
+        described = f"{where.source}/{CONFIG_NAME}"
+        arguments = checkpoint.check_arguments(cls, config, described)
+        weights = where.folder / WEIGHTS_NAME
+        checkpoint.check_weights_fit(cls, arguments, weights)
+        model = cls(**arguments)
+        checkpoint.load_weights(model, weights)  # type: ignore[arg-type]
+        model.commit = where.commit
+        return model.eval() if device is None else model.eval().to(device)  # type: ignore[attr-defined]
+
+    def save_pretrained(self, save_directory: str | Path) -> None:  # type: ignore[override]
+        """Write config.json and model.safetensors into a folder, both or neither.
+
+        Args:
+            save_directory: the folder; made where it is missing. Other files in it stay.
+        """
+        checkpoint.write_checkpoint(Path(save_directory), self.config, self._weights())
+
+    def push_to_hub(  # type: ignore[override]
+        self,
+        repo_id: str,
+        *,
+        directions: Any = None,
+        private: bool = False,
+        revision: str | None = None,
+        create_pr: bool = False,
+        token: str | bool | None = None,
+        commit_message: str = "Publish with hublatent",
+    ) -> str:
+        """Publish the model, and a DirectionSet beside it, in one commit.
+
+        A repository without a card gets one, with samples; a card that is there stays as it is.
+
+        Args:
+            repo_id: the Hub id; made where it does not exist.
+            directions: a DirectionSet measured on this model, or None.
+            private: whether a new repository is private.
+            revision: the branch to commit to.
+            create_pr: open a pull request instead.
+            token: a Hub token with write access; None takes the stored one.
+            commit_message: the commit's summary.
+
+        Returns:
+            The commit's URL.
+
+        Raises:
+            HubError: the Hub refused.
+            DirectionError: the directions belong to another model.
+        """
+        with tempfile.TemporaryDirectory() as folder:
+            self.save_pretrained(folder)
+            if directions is not None:
+                directions.check_fits(self)
+                directions.save(Path(folder) / DIRECTIONS_NAME)
+            if not holds(CARD_NAME, repo_id, revision, token):
+                self._write_card(Path(folder), repo_id, directions)
+            return publish(
+                folder,
+                repo_id,
+                private=private,
+                revision=revision,
+                create_pr=create_pr,
+                token=token,
+                message=commit_message,
+            )
+
+    def _write_card(self, folder: Path, repo_id: str, directions: Any) -> None:
+        """Write a card for a repository that has none; nothing, where a model has no card."""
+
+    def _weights(self) -> dict[str, Tensor]:
+        return self.state_dict()  # type: ignore[attr-defined]
