@@ -93,7 +93,7 @@ def edit(
         found = DirectionSet.from_pretrained(directions, loaded)
     direction = found[attribute, method]
     if direction.sigma is None:
-        direction = direction.measured_on(loaded)
+        direction = direction.with_sigma(loaded)
     images = to_tensor([picture], loaded.image_size)
     if not loaded.has_encoder:
         latents = _project(loaded, images, "features", classifier).latents

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from hublatent.errors import DirectionError
+from hublatent.stats import Estimate
 
 if TYPE_CHECKING:
     from hublatent.model import LatentModel
@@ -29,15 +30,6 @@ SAMPLED = "samples of the model"
 PROJECTED = "projected images of"
 
 
-@dataclass(frozen=True)
-class Score:
-    """A measured figure with its 95% interval."""
-
-    value: float
-    low: float
-    high: float
-
-
 @dataclass(frozen=True, eq=False)
 class Direction:
     """A semantic direction in the latent space of one model.
@@ -54,7 +46,7 @@ class Direction:
         n_negative: how many without.
         dataset: name and digest of the data it was found on.
         preprocessing: how images were cropped and resized.
-        scores: name -> Score, from held-out identities; codes with layers are averaged over all.
+        scores: name -> Estimate, from held-out identities; codes with layers are averaged over all.
         conditioned_on: names of the directions that were held while this one was formed.
         surviving_norm: the share of the norm that conditioning left; 1 without conditioning.
     """
@@ -70,7 +62,7 @@ class Direction:
     n_negative: int | None = None
     dataset: str | None = None
     preprocessing: str | None = None
-    scores: Mapping[str, Score] = field(default_factory=dict)
+    scores: Mapping[str, Estimate] = field(default_factory=dict)
     conditioned_on: tuple[str, ...] = ()
     surviving_norm: float = 1.0
 
@@ -122,7 +114,7 @@ class Direction:
                 f"given: {tuple(latents.shape)}."
             )
 
-    def measured_on(self, model: LatentModel) -> Direction:
+    def with_sigma(self, model: LatentModel) -> Direction:
         """The same direction with its sigma for a model.
 
         With u the sum of v's rows (the layers of real latents share one code),

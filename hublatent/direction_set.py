@@ -21,8 +21,8 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from hublatent.direction import Score
 from hublatent.errors import HublatentError
+from hublatent.stats import Estimate
 from hublatent.storage import (
     atomic_path,
     naming,
@@ -212,10 +212,12 @@ class DirectionSet:
         import tempfile
 
         from hublatent.hub.download import DIRECTIONS_NAME, PUBLISHED_FILES
-        from hublatent.publish.commits import CONFIG_NAME, holds, publish
+        from hublatent.publish.commits import CONFIG_NAME, publish, repo_has_file
         from hublatent.publish.directions_card import write_directions_folder
 
-        beside_model = holds(CONFIG_NAME, repo, options.get("revision"), options.get("token"))
+        beside_model = repo_has_file(
+            CONFIG_NAME, repo, options.get("revision"), options.get("token")
+        )
         files = (DIRECTIONS_NAME,) if beside_model else PUBLISHED_FILES
         with tempfile.TemporaryDirectory() as folder:
             write_directions_folder(folder, self, repo, model=model, base_model=base_model)
@@ -388,7 +390,7 @@ def _from_json(entry: dict[str, Any], vector: Tensor, path: Path) -> Direction:
             raise DirectionError(
                 f"{path}: the score {shorten(name)} is not [value, low, high], all finite."
             )
-        scores[name] = Score(*map(float, numbers))
+        scores[name] = Estimate(*map(float, numbers))
     for name in entry["conditioned_on"]:
         _check_text("a name in conditioned_on", name, path)
     values = {k: v for k, v in entry.items() if k not in ("scores", "conditioned_on", "layers")}

@@ -127,7 +127,7 @@ def _gain(direction: Direction) -> float:
 def _known(direction: Direction, what: str, value: float | None) -> float:
     if value is None:
         remedy = (
-            "direction.measured_on(model) gives it"
+            "direction.with_sigma(model) gives it"
             if what == "sigma"
             else "only relative edits, in 'sigma' or 'raw', can be made"
         )

@@ -7,11 +7,11 @@ bootstrap draws persons, not photographs.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hublatent.direction import Score
 from hublatent.errors import DataError
 
 Bools = NDArray[np.bool_]
@@ -21,6 +21,15 @@ Ints = NDArray[np.integer]
 MIN_POSITIVES = 20
 N_BOOTSTRAP = 1000
 _CHUNK = 100
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A measured figure with its 95% interval."""
+
+    value: float
+    low: float
+    high: float
 
 
 def identity_folds(identities: Ints, n_folds: int = 5, seed: int = 0) -> Ints:
@@ -111,16 +120,16 @@ def bootstrap_weights(
         yield counts[:, index].astype(np.float32)  # (R, N)
 
 
-def interval(values: Floats, point: float, level: float = 0.95) -> Score:
+def interval(values: Floats, point: float, level: float = 0.95) -> Estimate:
     """A point estimate with the percentile interval of its bootstrap values."""
     tail = 100 * (1 - level) / 2
     low, high = np.nanpercentile(values, [tail, 100 - tail])
-    return Score(float(point), float(low), float(high))
+    return Estimate(float(point), float(low), float(high))
 
 
 def classification_scores(
     labels: Bools, predicted: Bools, ranking: Floats, identities: Ints, seed: int = 0
-) -> dict[str, Score]:
+) -> dict[str, Estimate]:
     """Accuracy, precision, recall, F1 (the paper's Table 1) and AUROC, with 95% intervals.
 
     Args:
@@ -131,7 +140,7 @@ def classification_scores(
         seed: of the bootstrap.
 
     Returns:
-        Name -> Score.
+        Name -> Estimate.
     """
     once = np.ones((1, len(labels)), np.float32)
     point = _all_scores(once, labels, predicted, ranking)
@@ -182,7 +191,7 @@ def weighted_auroc(weights: Floats, labels: Bools, ranking: Floats) -> Floats:
 
 def paired_difference(
     statistic: Callable[[NDArray[np.float32]], Floats], identities: Ints, seed: int = 0
-) -> Score:
+) -> Estimate:
     """A difference between two models on the same images, with its paired bootstrap interval.
 
     Args:

@@ -15,13 +15,14 @@ from PIL import Image
 
 import hublatent
 from hublatent.cli import main
-from hublatent.direction import Direction, Score
+from hublatent.direction import Direction
 from hublatent.direction_set import DirectionSet
 from hublatent.errors import DirectionError, HubError, HublatentError
 from hublatent.interop.directions import import_directions
 from hublatent.model import LatentModel
 from hublatent.publish.commits import check_card
 from hublatent.publish.directions_card import DirectionsCardInput, render_directions_card
+from hublatent.stats import Estimate
 from tests.hub_standin import ClientState, HubStandIn
 from tests.tiny_models import random_directions, save_model, tiny_stylegan2, tiny_vae
 
@@ -37,7 +38,7 @@ def model() -> LatentModel:
 def scored(model: LatentModel, dataset: str | None = "celeba 0123abcd") -> DirectionSet:
     """Random directions with scores."""
     found = random_directions(model)
-    scores = {"accuracy": Score(0.75, 0.7, 0.8), "auroc": Score(0.8125, 0.75, 0.875)}
+    scores = {"accuracy": Estimate(0.75, 0.7, 0.8), "auroc": Estimate(0.8125, 0.75, 0.875)}
     with_scores = (
         replace(d, scores=scores, n_positive=40, n_negative=41, dataset=dataset) for d in found
     )
@@ -98,7 +99,7 @@ def test_what_no_card_states(model: LatentModel) -> None:
     with pytest.raises(HubError, match="Hub id"):
         render_directions_card(DirectionsCardInput(REPO, scored(model), "/a/folder of/mine"))
     found = scored(model)
-    broken = replace(found.directions[0], scores={"accuracy": Score(math.nan, 0.1, 0.2)})
+    broken = replace(found.directions[0], scores={"accuracy": Estimate(math.nan, 0.1, 0.2)})
     with pytest.raises(HublatentError, match=r"Eyeglasses.svm accuracy = nan"):
         render_directions_card(DirectionsCardInput(REPO, replace(found, directions=(broken,))))
 

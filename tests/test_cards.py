@@ -13,7 +13,7 @@ import torch
 from huggingface_hub import ModelCard
 from PIL import Image
 
-from hublatent.direction import PROJECTED, SAMPLED, Score
+from hublatent.direction import PROJECTED, SAMPLED
 from hublatent.direction_set import DirectionSet
 from hublatent.errors import DataError, DirectionError, HublatentError
 from hublatent.hub.download import PUBLISHED_FILES
@@ -22,6 +22,7 @@ from hublatent.publish.commits import check_card, check_folder
 from hublatent.publish.model_card import CardInput, render_card
 from hublatent.publish.parts import Licence, check_number
 from hublatent.publish.samples import draw_samples
+from hublatent.stats import Estimate
 from tests.tiny_models import random_directions, save_model, tiny_stylegan2, tiny_vae
 from training.make_card import Arguments, assemble, training_command
 from training.recipes import RECIPES
@@ -41,7 +42,7 @@ def scored(model: LatentModel, first: float = 0.7) -> DirectionSet:
     directions = []
     for i, direction in enumerate(found):
         value = first + i / 100
-        scores = {name: Score(value, value - 0.05, value + 0.05) for name in SCORES}
+        scores = {name: Estimate(value, value - 0.05, value + 0.05) for name in SCORES}
         counted = replace(direction, scores=scores, n_positive=40, n_negative=40, dataset="faces")
         directions.append(counted)
     return replace(found, directions=tuple(directions))
@@ -146,7 +147,7 @@ def test_numbers_that_are_none_are_refused(model, bad):
 def test_scores_that_are_not_finite_are_refused(model):
     found = scored(model)
     last = found.directions[-1]
-    broken = replace(last, scores={**last.scores, "f1": Score(math.nan, 0.1, 0.2)})
+    broken = replace(last, scores={**last.scores, "f1": Estimate(math.nan, 0.1, 0.2)})
     directions = replace(found, directions=(*found.directions[:-1], broken))
     with pytest.raises(HublatentError, match=r"Male.joint f1 = nan"):
         render_card(card_input(model, directions=directions), model)

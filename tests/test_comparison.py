@@ -15,10 +15,11 @@ from sklearn.metrics import cohen_kappa_score
 
 from hublatent.comparison import controls, editability, judge, outcomes, results, separability
 from hublatent.comparison.latents import Faces
-from hublatent.direction import Direction, Score
+from hublatent.direction import Direction
 from hublatent.discovery import LabelledLatents, discover
 from hublatent.discovery.methods import METHODS
 from hublatent.errors import DataError
+from hublatent.stats import Estimate
 from tests.comparison_helpers import (
     BRIGHT_SIGMA,
     GAIN,
@@ -29,12 +30,12 @@ from tests.comparison_helpers import (
 )
 from tests.tiny_models import tiny_vae
 
-ONE = Score(1.0, 0.5, 1.5)
+ONE = Estimate(1.0, 0.5, 1.5)
 
 
 def bright_direction(sign: float = 1.0) -> Direction:
     vector = sign * torch.eye(4)[0]
-    return Direction("Bright", "svm", vector, threshold=2.0, gain=1.0).measured_on(linear_model())
+    return Direction("Bright", "svm", vector, threshold=2.0, gain=1.0).with_sigma(linear_model())
 
 
 def dim_faces(n: int = 40) -> Faces:
@@ -267,7 +268,7 @@ def test_pairs_compare_on_the_same_pictures():
     by_name = {(p.first, p.second): p.difference for p in found}
     assert by_name["a", "b"].value == pytest.approx(good.mean() - bad.mean())
     assert by_name["a", "b"].low > 0
-    assert by_name["a", "c"] == Score(0, 0, 0)
+    assert by_name["a", "c"] == Estimate(0, 0, 0)
 
 
 def test_a_random_encoder_is_the_same_network_with_other_weights():

@@ -43,11 +43,11 @@ from hublatent.comparison.results import (
 )
 from hublatent.comparison.strips import STRIP_SIDE, Picture, before_and_after, edit_strips
 from hublatent.comparison.tables import equal_effect_tables, scores_table
-from hublatent.direction import Score
 from hublatent.editing import edit
 from hublatent.errors import HublatentError
 from hublatent.figures import FONT_SIZE, GAP, MARGIN, fit
 from hublatent.images import to_pil
+from hublatent.stats import Estimate
 from tests.tiny_models import random_directions, tiny_vae
 
 ATTRIBUTES = ("Eyeglasses", "Smiling", "Male")
@@ -70,8 +70,8 @@ MODELS = {
 }
 
 
-def around(value: float, arm: float) -> Score:
-    return Score(value, value - arm, value + arm)
+def around(value: float, arm: float) -> Estimate:
+    return Estimate(value, value - arm, value + arm)
 
 
 def made_up() -> Comparison:
@@ -163,7 +163,11 @@ def made_up_separability() -> list[Separability]:
 
 
 def separability(
-    model: str, attribute: str, image_set: str, value: float, curve: tuple[tuple[int, Score], ...]
+    model: str,
+    attribute: str,
+    image_set: str,
+    value: float,
+    curve: tuple[tuple[int, Estimate], ...],
 ) -> Separability:
     precision, recall, auroc = (around(value + d, 0.018) for d in (-0.01, 0.01, 0.07))
     constant = model == "majority"
@@ -218,7 +222,9 @@ def edits(model: str, attribute: str, method: str, faces: str = TEST) -> Edits:
     cost = {"svm": 0.026, "logistic": 0.027, "joint": 0.018}.get(method, 0.028)
     cost *= {"btcvae": 1.15, "stylegan2": 1.4}.get(architecture, 1)
     share = tuple(1 / (1 + math.exp(-1.4 * (s - reach) - 1.386)) for s in STRENGTHS)
-    leakage = tuple(around(0.02 + cost * abs(s), 0.006) if s else Score(0, 0, 0) for s in STRENGTHS)
+    leakage = tuple(
+        around(0.02 + cost * abs(s), 0.006) if s else Estimate(0, 0, 0) for s in STRENGTHS
+    )
     at = EqualEffect()
     if reach < 8:
         leak = around(0.02 + cost * reach, 0.006)
@@ -289,9 +295,9 @@ def test_differences_and_shares_have_the_intervals_of_the_textbook() -> None:
 
 
 def test_a_difference_counts_only_if_its_interval_leaves_zero_out() -> None:
-    assert [sign(Score(0.1, low, 0.2)) for low in (0.01, -0.01)] == [1, 0]
-    assert sign(Score(-0.1, -0.2, -0.01)) == -1
-    assert sign(Score(math.nan, math.nan, math.nan)) == 0
+    assert [sign(Estimate(0.1, low, 0.2)) for low in (0.01, -0.01)] == [1, 0]
+    assert sign(Estimate(-0.1, -0.2, -0.01)) == -1
+    assert sign(Estimate(math.nan, math.nan, math.nan)) == 0
 
 
 # --- claims --------------------------------------------------------------------------------------

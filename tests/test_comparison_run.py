@@ -158,7 +158,7 @@ def bright_gan(folder: Path, *methods: str) -> Path:
     model = tiny_stylegan2(SIZE)
     vector = torch.zeros(model.latent_shape)
     vector[..., 0] = 1
-    found = [Direction("Bright", m, vector).measured_on(model) for m in methods]
+    found = [Direction("Bright", m, vector).with_sigma(model) for m in methods]
     save_model(model, folder, DirectionSet.of(model, found))
     return folder
 

@@ -12,10 +12,11 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from hublatent import VAE
-from hublatent.direction import Direction, Score
+from hublatent.direction import Direction
 from hublatent.direction_set import DirectionSet
 from hublatent.editing import edit, probability, to_raw, to_sigma, traverse
 from hublatent.errors import DirectionError
+from hublatent.stats import Estimate
 
 
 def make(vector: torch.Tensor, attribute: str = "Eyeglasses", **values: object) -> Direction:
@@ -94,7 +95,7 @@ def test_traverse_is_edit_at_each_strength(latents, direction):
 
 def test_sigma_is_the_spread_of_the_coordinate(model, direction):
     latents = model.sample_latents(200_000, generator=torch.Generator().manual_seed(0))
-    measured = direction.measured_on(model)
+    measured = direction.with_sigma(model)
     assert measured.sigma == pytest.approx(float(direction.coordinate(latents).std()), rel=0.01)
 
 
@@ -108,7 +109,7 @@ def test_sigma_of_a_layered_direction_is_the_spread_for_shared_codes(model):
     direction = make(vector)
     codes = model.sample_latents(100_000, generator=torch.Generator().manual_seed(5))
     shared = codes[:, None].expand(-1, 3, -1)
-    sigma = direction.measured_on(Layered()).sigma  # type: ignore[arg-type]
+    sigma = direction.with_sigma(Layered()).sigma  # type: ignore[arg-type]
     assert direction.layers == (0, 1)
     assert sigma == pytest.approx(float(direction.coordinate(shared).std()), rel=0.01)
 
@@ -204,7 +205,7 @@ def saved(model: VAE, path: Path) -> DirectionSet:
         n_positive=20,
         n_negative=20,
         dataset="faces 1234",
-        scores={"accuracy": Score(0.8, 0.7, 0.9)},
+        scores={"accuracy": Estimate(0.8, 0.7, 0.9)},
         conditioned_on=("Male.svm",),
         surviving_norm=0.9,
     )

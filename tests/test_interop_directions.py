@@ -248,7 +248,7 @@ def test_a_set_of_many_files_is_saved_loaded_and_reported(tmp_path, gan, row):
 def test_exports_are_read_back_by_numpy_alone(tmp_path, gan):
     vector = torch.zeros(LAYERS, WIDTH)
     vector[1:3] = 0.3 * torch.randn(WIDTH, generator=torch.Generator().manual_seed(0))
-    direction = Direction("Age", "svm", vector, threshold=0.25).measured_on(gan)
+    direction = Direction("Age", "svm", vector, threshold=0.25).with_sigma(gan)
     export_interfacegan(direction, tmp_path / "age.npy")
     back = np.load(tmp_path / "age.npy", allow_pickle=False)
     assert np.array_equal(back, vector[1:2].double().numpy())

@@ -25,7 +25,7 @@ def random_directions(model: LatentModel, seed: int = 0) -> DirectionSet:
             vector = torch.randn(model.latent_shape, generator=generator)
             vector = vector / vector.norm(dim=-1, keepdim=True)
             direction = Direction(attribute, method, vector, threshold=0.5, gain=2.0)
-            directions.append(direction.measured_on(model))
+            directions.append(direction.with_sigma(model))
     return DirectionSet.of(model, directions)
 
 

@@ -148,7 +148,7 @@ def judged_ranges(
     found = {}
     ranges = list(layer_ranges(model.latent_shape[0], width))
     for layers in tqdm(ranges, desc="layer ranges", unit="range"):
-        moved = layers.of(direction).measured_on(model)
+        moved = layers.of(direction).with_sigma(model)
         strips = measure(model, judge, faces, moved, column, None)
         found[str(layers)] = equal_effect(strips, column, resamples)
     return found
@@ -197,7 +197,7 @@ def run(arguments: Arguments) -> None:
     if len(model.latent_shape) == 1:
         raise DataError(f"{arguments.model} has latents without layers; expected (L, D).")
     directions = DirectionSet.from_pretrained(arguments.model, model)
-    direction = directions[arguments.attribute, arguments.method].measured_on(model)
+    direction = directions[arguments.attribute, arguments.method].with_sigma(model)
     judge = AttributeClassifier.from_pretrained(arguments.judge)
     draws = torch.Generator().manual_seed(arguments.seed)
     latents = model.sample_latents(arguments.n_faces, generator=draws)

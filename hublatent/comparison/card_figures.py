@@ -8,9 +8,9 @@ from pathlib import Path
 from hublatent.checkpoint import folder_name
 from hublatent.comparison.results import TEST, TRAINING, Comparison, Edits
 from hublatent.comparison.separability import PAPER_METHOD
-from hublatent.direction import Score
 from hublatent.hub.download import CARD_NAME
 from hublatent.publish.results import CardResult, update_results
+from hublatent.stats import Estimate
 
 
 def update_cards(comparison: Comparison, folders: Sequence[Path]) -> list[Path]:
@@ -64,7 +64,7 @@ def _shown(comparison: Comparison, model: str) -> list[Edits]:
     return [row for row in rows if row.faces == TEST] or rows
 
 
-def _figure(task: str, attribute: str, metric: str, score: Score) -> CardResult:
+def _figure(task: str, attribute: str, metric: str, score: Estimate) -> CardResult:
     return CardResult(task, attribute, metric, score.value, (score.low, score.high))
 
 

@@ -27,15 +27,15 @@ from hublatent.comparison.ranking import (
 )
 from hublatent.comparison.results import SAMPLES, TEST, Comparison, Edits, Holes, Model
 from hublatent.comparison.words import counted, interval, listed, readable
-from hublatent.direction import Score
 from hublatent.discovery.methods import PROJECTED_SUFFIX
+from hublatent.stats import Estimate
 
 Verdict = Literal["supported", "not supported", "undecided", "not measured"]
 CLASS_MEANS = "mean-difference"
 MAX_LISTED = 4  # attributes that a sentence goes through one by one
 
 
-Finding = tuple[Verdict, str, Mapping[str, Score]]
+Finding = tuple[Verdict, str, Mapping[str, Estimate]]
 
 
 def claim_reads_best(results: Comparison) -> Finding:
@@ -82,7 +82,7 @@ def _edits_best(results: Comparison, method: str | None) -> Finding:
         return _not_measured("No β-TCVAE was compared.")
     contests: list[tuple[Edits, Edits]] = []
     told: list[tuple[str, str]] = []
-    numbers: dict[str, Score] = {}
+    numbers: dict[str, Estimate] = {}
     for attribute in results.attributes:
         mine = best_edit(edits_of(results, ours.name, attribute, TEST, method))
         rivals = [
@@ -120,7 +120,7 @@ def claim_kl_weight(results: Comparison) -> Finding:
             "It takes two networks of one size that differ in β only; "
             f"{counted(len(family), 'network')} with a known β took part."
         )
-    found: dict[tuple[str, str], Score] = {}
+    found: dict[tuple[str, str], Estimate] = {}
     for attribute in results.attributes:
         for low, high in combinations(sorted(family), 2):
             d = accuracy_difference(results, family[high].name, family[low].name, attribute)
@@ -181,7 +181,7 @@ def claim_w_noise(results: Comparison) -> Finding:
     return _of_sign(sign(gain)), sentence, {f"{noisy[0]} minus {plain[0]}": gain}
 
 
-def _holes(results: Comparison, where: str, measure: Callable[[Holes], Score]) -> Finding:
+def _holes(results: Comparison, where: str, measure: Callable[[Holes], Estimate]) -> Finding:
     architectures = {m.name: m for m in contenders(results)}
     known = {row.model: measure(row) for row in results.holes if row.model in architectures}
     known = {name: score for name, score in known.items() if is_known(score)}
@@ -285,14 +285,14 @@ def _has_w_noise(model: Model) -> bool:
     return bool(model.w_noise)
 
 
-def _dip(row: Holes) -> Score:
+def _dip(row: Holes) -> Estimate:
     """Realism half-way minus the mean of the two ends."""
     points = dict(row.realism_between)
     middle = min(points, key=lambda t: abs(t - 0.5))
     return difference(points[middle], mean([points[min(points)], points[max(points)]]))
 
 
-def _fall(row: Holes, radius: float) -> Score:
+def _fall(row: Holes, radius: float) -> Estimate:
     points = dict(row.realism_beyond)
     return difference(points[radius], points[1.0])
 
@@ -317,7 +317,7 @@ def _cost(row: Edits, with_model: bool = True) -> str:
     return f"not reached{' by ' if with_model else ' '}{who}"
 
 
-def _leakage_gap(first: Edits, second: Edits) -> Score | None:
+def _leakage_gap(first: Edits, second: Edits) -> Estimate | None:
     a, b = first.equal_effect.leakage, second.equal_effect.leakage
     return difference(a, b) if a is not None and b is not None else None
 
@@ -326,7 +326,7 @@ def _faces(row: Edits) -> str:
     return "test faces" if row.faces == TEST else "own samples"
 
 
-def _all(differences: Sequence[Score]) -> Verdict:
+def _all(differences: Sequence[Estimate]) -> Verdict:
     """Supported if all are clearly positive, not supported if one is clearly negative."""
     if all(sign(d) > 0 for d in differences):
         return "supported"
@@ -367,5 +367,5 @@ def _through(told: Sequence[tuple[str, str]]) -> str:
     return "; ".join(shown) + (f"; and {counted(rest, 'other')}" if rest else "")
 
 
-def _named(found: Mapping[tuple[str, str], Score]) -> dict[str, Score]:
+def _named(found: Mapping[tuple[str, str], Estimate]) -> dict[str, Estimate]:
     return {f"{readable(attribute)}: {what}": d for (attribute, what), d in found.items()}

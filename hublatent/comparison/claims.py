@@ -9,7 +9,7 @@ from typing import get_args
 from hublatent.comparison import claim_tests
 from hublatent.comparison.claim_tests import Finding, Verdict
 from hublatent.comparison.results import Comparison
-from hublatent.direction import Score
+from hublatent.stats import Estimate
 
 VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
 
@@ -32,7 +32,7 @@ class Claim:
     statement: str
     verdict: Verdict
     sentence: str
-    numbers: Mapping[str, Score] = field(default_factory=dict)
+    numbers: Mapping[str, Estimate] = field(default_factory=dict)
 
 
 CLAIMS: dict[str, tuple[str, str, Callable[[Comparison], Finding]]] = {

@@ -112,4 +112,4 @@ def _direction(row: Floats, model: LatentModel, attribute: str, method: str) -> 
     layers = touched_layers(model, None)
     vector = torch.zeros(model.latent_shape)
     vector[... if layers is None else list(layers)] = unit
-    return Direction(attribute, method, vector).measured_on(model)
+    return Direction(attribute, method, vector).with_sigma(model)

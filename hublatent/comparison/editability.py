@@ -18,10 +18,10 @@ from hublatent.comparison.judge import Reading, Support, distance, read
 from hublatent.comparison.latents import Faces, to_tensor
 from hublatent.comparison.outcomes import PRESENT, classify, count
 from hublatent.comparison.results import Edits, EqualEffect, NullBand, OutcomeCounts
-from hublatent.direction import Direction, Score
+from hublatent.direction import Direction
 from hublatent.editing import traverse
 from hublatent.model import LatentModel
-from hublatent.stats import Floats, Ints, bootstrap_weights, interval
+from hublatent.stats import Estimate, Floats, Ints, bootstrap_weights, interval
 
 STRENGTHS = (-8.0, -6.0, -4.0, -3.0, -2.0, -1.0, 0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0)
 EQUAL_EFFECT = 0.8  # the share of faces with P(target) > 1/2 at which edits are compared
@@ -147,11 +147,11 @@ class Resamples:
         """Mean over faces (n, ...) in every resample: (R, ...)."""
         return np.tensordot(self._weights, values.astype(np.float32), axes=1)
 
-    def score(self, values: Floats) -> Score:
+    def score(self, values: Floats) -> Estimate:
         """Mean of (n,) with its interval."""
         return interval(self.means(values), float(values.mean()))
 
-    def scores(self, values: Floats) -> tuple[Score, ...]:
+    def scores(self, values: Floats) -> tuple[Estimate, ...]:
         """Means of the columns of (n, S) with their intervals."""
         drawn = self.means(values)
         return tuple(
@@ -191,7 +191,7 @@ def equal_effect(strips: Strips, column: int, resamples: Resamples) -> EqualEffe
     drawn = np.array([crossing(strengths, s) for s in resamples.means(present)])
     drawn = drawn.clip(max=strengths[-1])
 
-    def cost(values: Floats | None) -> Score | None:
+    def cost(values: Floats | None) -> Estimate | None:
         if values is None:
             return None
         curves = resamples.means(values[:, forward])
@@ -286,7 +286,7 @@ def _outcomes(strips: Strips, column: int, threshold: float | None) -> OutcomeCo
     return count(found, float(strips.strengths[-1]))
 
 
-def _above(strengths: Floats, scores: Sequence[Score], band: NullBand, at: float) -> bool:
+def _above(strengths: Floats, scores: Sequence[Estimate], band: NullBand, at: float) -> bool:
     """Whether the whole interval of the effect at a strength lies above the null band."""
     low = np.interp(at, strengths, [score.low for score in scores])
     return bool(low > np.interp(at, band.strengths, band.band))

@@ -17,8 +17,8 @@ from torch.nn import functional
 from hublatent.classifier import AttributeClassifier
 from hublatent.comparison import results
 from hublatent.data import FaceDataset
-from hublatent.direction import Score
 from hublatent.stats import (
+    Estimate,
     bootstrap_weights,
     interval,
     weighted_auroc,
@@ -159,7 +159,7 @@ def judge_quality(
     )
 
 
-def _same_person(features: NDArray[np.float32], people: np.ndarray, seed: int) -> Score | None:
+def _same_person(features: NDArray[np.float32], people: np.ndarray, seed: int) -> Estimate | None:
     """AUROC of the cosine of features: two pictures of one person against those of two persons."""
     rng = np.random.default_rng(seed)
     first, second = np.triu_indices(len(people), 1)
@@ -175,7 +175,7 @@ def _same_person(features: NDArray[np.float32], people: np.ndarray, seed: int) -
     return _auroc(same, (unit[first] * unit[second]).sum(axis=1), people[first], seed)
 
 
-def _auroc(labels: np.ndarray, ranking: np.ndarray, people: np.ndarray, seed: int) -> Score:
+def _auroc(labels: np.ndarray, ranking: np.ndarray, people: np.ndarray, seed: int) -> Estimate:
     once = np.ones((1, len(labels)), np.float32)
     drawn = [weighted_auroc(w, labels, ranking) for w in bootstrap_weights(people, seed=seed)]
     return interval(np.concatenate(drawn), float(weighted_auroc(once, labels, ranking)[0]))

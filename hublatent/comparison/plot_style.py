@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
-from hublatent.direction import Score
+from hublatent.stats import Estimate
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -110,7 +110,7 @@ def colour_bar(figure: Figure, image: Any, axes: Sequence[Axes], label: str) -> 
 
 
 def band(
-    axis: Axes, x: Sequence[float], scores: Sequence[Score], label: str, style: dict[str, Any]
+    axis: Axes, x: Sequence[float], scores: Sequence[Estimate], label: str, style: dict[str, Any]
 ) -> None:
     """A curve and its interval."""
     low, high = [s.low for s in scores], [s.high for s in scores]
@@ -118,7 +118,7 @@ def band(
     axis.plot(x, [s.value for s in scores], label=label, markersize=4, **style)
 
 
-def arms(scores: Sequence[Score]) -> list[list[float]]:
+def arms(scores: Sequence[Estimate]) -> list[list[float]]:
     """Error bars: how far the interval reaches below and above."""
     return [
         [max(0.0, s.value - s.low) for s in scores],

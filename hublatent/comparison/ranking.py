@@ -13,61 +13,61 @@ from dataclasses import dataclass
 from statistics import NormalDist
 
 from hublatent.comparison.results import TEST, TRAINING, Comparison, Edits, Model, Separability
-from hublatent.direction import Score
+from hublatent.stats import Estimate
 
 PAPER_METHOD = "svm"
 EQUAL_EFFECT_SHARE = 0.8
 LEVEL = 0.95
 
 
-def is_known(score: Score | None) -> bool:
+def is_known(score: Estimate | None) -> bool:
     """Whether there is a score, and it and its interval are numbers."""
     return score is not None and all(map(math.isfinite, (score.value, score.low, score.high)))
 
 
-def sign(score: Score) -> int:
+def sign(score: Estimate) -> int:
     """1 or -1 where the whole interval lies above or below zero, otherwise 0."""
     if not is_known(score):
         return 0
     return int(score.low > 0) - int(score.high < 0)
 
 
-def difference(first: Score, second: Score) -> Score:
+def difference(first: Estimate, second: Estimate) -> Estimate:
     """first - second of two independent scores; the intervals' arms add in quadrature."""
     value = first.value - second.value
     below = math.hypot(first.value - first.low, second.high - second.value)
     above = math.hypot(first.high - first.value, second.value - second.low)
-    return Score(value, value - below, value + above)
+    return Estimate(value, value - below, value + above)
 
 
-def mean(scores: Sequence[Score]) -> Score:
+def mean(scores: Sequence[Estimate]) -> Estimate:
     """Mean of scores that may rest on the same faces: their intervals do not shrink."""
     n = len(scores)
-    return Score(
+    return Estimate(
         sum(s.value for s in scores) / n,
         sum(s.low for s in scores) / n,
         sum(s.high for s in scores) / n,
     )
 
 
-def widened(score: Score, n: int) -> Score:
+def widened(score: Estimate, n: int) -> Estimate:
     """The interval at which the best of n tests is wrong as rarely as one (Bonferroni)."""
     normal = NormalDist()
     tail = (1 - LEVEL) / 2
     factor = normal.inv_cdf(1 - tail / max(1, n)) / normal.inv_cdf(1 - tail)
     low, high = score.low - score.value, score.high - score.value
-    return Score(score.value, score.value + factor * low, score.value + factor * high)
+    return Estimate(score.value, score.value + factor * low, score.value + factor * high)
 
 
-def share_interval(count: int, n: int) -> Score:
+def share_interval(count: int, n: int) -> Estimate:
     """A share with its Wilson (1927) interval."""
     if n == 0:
-        return Score(math.nan, math.nan, math.nan)
+        return Estimate(math.nan, math.nan, math.nan)
     z = NormalDist().inv_cdf((1 + LEVEL) / 2)
     share = count / n
     centre = (share + z**2 / (2 * n)) / (1 + z**2 / n)
     arm = z / (1 + z**2 / n) * math.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
-    return Score(share, max(0.0, centre - arm), min(1.0, centre + arm))
+    return Estimate(share, max(0.0, centre - arm), min(1.0, centre + arm))
 
 
 @dataclass(frozen=True)
@@ -117,9 +117,9 @@ def separability_row(
 
 def accuracy_difference(
     results: Comparison, first: str, second: str, attribute: str
-) -> Score | None:
+) -> Estimate | None:
     """Paired difference of accuracies; on the projected pictures where only those are shared."""
-    found: dict[str, Score] = {}
+    found: dict[str, Estimate] = {}
     for pair in results.pairs:
         if pair.attribute != attribute or pair.score != "accuracy":
             continue
@@ -127,7 +127,7 @@ def accuracy_difference(
         if (pair.first, pair.second) == (first, second):
             found[pair.image_set] = d
         elif (pair.first, pair.second) == (second, first):
-            found[pair.image_set] = Score(-d.value, -d.high, -d.low)
+            found[pair.image_set] = Estimate(-d.value, -d.high, -d.low)
     known = {image_set: d for image_set, d in found.items() if is_known(d)}
     return known.get(TRAINING) or next(iter(known.values()), None)
 

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 from hublatent.comparison.storage import csv_text, edit_rows, from_json, separability_rows, to_json
-from hublatent.direction import Score
 from hublatent.errors import DataError
+from hublatent.stats import Estimate
 from hublatent.storage import write_text
 from hublatent.version import __version__
 
@@ -58,8 +58,8 @@ class Judge:
 
     name: str
     fingerprint: str
-    auroc: Mapping[str, Score]
-    same_person_auroc: Score | None
+    auroc: Mapping[str, Estimate]
+    same_person_auroc: Estimate | None
     own_noise: float
     n_test: int
 
@@ -104,13 +104,13 @@ class Separability:
     image_set: str
     method: str
     n: int
-    accuracy: Score
-    precision: Score
-    recall: Score
-    f1: Score
-    auroc: Score
+    accuracy: Estimate
+    precision: Estimate
+    recall: Estimate
+    f1: Estimate
+    auroc: Estimate
     stability: float | None
-    curve: tuple[tuple[int, Score], ...] = ()
+    curve: tuple[tuple[int, Estimate], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -135,7 +135,7 @@ class Pair:
     score: str
     first: str
     second: str
-    difference: Score
+    difference: Estimate
 
 
 @dataclass(frozen=True)
@@ -147,8 +147,8 @@ class Ceiling:
     faces: str
     n_wearers: int
     n_others: int
-    wearers: Score
-    others: Score
+    wearers: Estimate
+    others: Estimate
 
 
 @dataclass(frozen=True)
@@ -159,11 +159,11 @@ class EqualEffect:
     least that.
     """
 
-    strength: Score | None = None
-    leakage: Score | None = None
-    distance: Score | None = None
-    similarity: Score | None = None
-    realism: Score | None = None
+    strength: Estimate | None = None
+    leakage: Estimate | None = None
+    distance: Estimate | None = None
+    similarity: Estimate | None = None
+    realism: Estimate | None = None
 
 
 @dataclass(frozen=True)
@@ -212,14 +212,14 @@ class Edits:
     n: int
     found: str
     strengths: tuple[float, ...]
-    target: tuple[Score, ...]
+    target: tuple[Estimate, ...]
     share: tuple[float, ...]
-    leakage: tuple[Score, ...]
-    distance: tuple[Score, ...]
-    similarity: tuple[Score, ...]
-    realism: tuple[Score, ...] | None
-    monotonicity: Score
-    path_length: Score
+    leakage: tuple[Estimate, ...]
+    distance: tuple[Estimate, ...]
+    similarity: tuple[Estimate, ...]
+    realism: tuple[Estimate, ...] | None
+    monotonicity: Estimate
+    path_length: Estimate
     equal_effect: EqualEffect
     leakage_by_attribute: Mapping[str, float]
     outcomes: OutcomeCounts | None
@@ -254,8 +254,8 @@ class Holes:
 
     model: str
     n: int
-    realism_between: tuple[tuple[float, Score], ...]
-    realism_beyond: tuple[tuple[float, Score], ...]
+    realism_between: tuple[tuple[float, Estimate], ...]
+    realism_beyond: tuple[tuple[float, Estimate], ...]
 
 
 @dataclass(frozen=True)
@@ -267,7 +267,7 @@ class Boundary:
     attribute: str
     method: str
     faces: str
-    correlation: Score
+    correlation: Estimate
 
 
 @dataclass(frozen=True)
@@ -285,8 +285,8 @@ class HandLabels:
     """Agreement of the program's outcomes with strips labelled by eye."""
 
     n: int
-    agreement: Score
-    kappa: Score
+    agreement: Estimate
+    kappa: Estimate
 
 
 @dataclass(frozen=True)

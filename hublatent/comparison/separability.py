@@ -15,12 +15,12 @@ import torch
 
 from hublatent.checkpoint import init_parameters
 from hublatent.comparison.results import Pair, PaperRow, Separability
-from hublatent.direction import Score
 from hublatent.discovery import N_FOLDS, LabelledLatents, check_attribute
 from hublatent.discovery.methods import METHODS, Examples, Population
 from hublatent.model import LatentModel
 from hublatent.stats import (
     Bools,
+    Estimate,
     Floats,
     Ints,
     bootstrap_weights,
@@ -135,7 +135,7 @@ def separability(
     held_out = hold_out(data, attribute, method, seed=seed)
     cosines = held_out.rows @ held_out.rows.T
     stability = float(cosines[np.triu_indices(len(cosines), 1)].mean())
-    curve: tuple[tuple[int, Score], ...] = ()
+    curve: tuple[tuple[int, Estimate], ...] = ()
     if method == PAPER_METHOD:
         curve = tuple(_learning_curve(data, attribute, held_out, seed))
     row = _row(model, attribute, image_set, method, held_out, stability, seed)
@@ -172,14 +172,14 @@ def _row(
 
 def _learning_curve(
     data: LabelledLatents, attribute: str, full: HeldOut, seed: int
-) -> Iterator[tuple[int, Score]]:
+) -> Iterator[tuple[int, Estimate]]:
     n_full = len(full.labels) * (N_FOLDS - 1) // N_FOLDS
     for n in (*(n for n in CURVE_SIZES if n < n_full), n_full):
         part = full if n == n_full else hold_out(data, attribute, seed=seed, n_labelled=n)
         yield n, _accuracy(part, seed)
 
 
-def _accuracy(held_out: HeldOut, seed: int) -> Score:
+def _accuracy(held_out: HeldOut, seed: int) -> Estimate:
     """As in `classification_scores`, without the other scores, of which AUROC takes long."""
     correct = held_out.correct.astype(np.float32)
     drawn = [

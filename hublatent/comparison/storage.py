@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, fields, is_dataclass
 from typing import TYPE_CHECKING, Any, Union, get_args, get_origin, get_type_hints
 
-from hublatent.direction import Score
+from hublatent.stats import Estimate
 
 if TYPE_CHECKING:
     from hublatent.comparison.results import Edits, Separability
@@ -19,8 +19,8 @@ DIGITS = 6
 
 
 def to_json(value: Any) -> Any:
-    """A dataclass, or values of them, as JSON: a Score is [value, low, high], NaN is null."""
-    if isinstance(value, Score):
+    """A dataclass, or values of them, as JSON: a Estimate is [value, low, high], NaN is null."""
+    if isinstance(value, Estimate):
         return [to_json(value.value), to_json(value.low), to_json(value.high)]
     if is_dataclass(value) and not isinstance(value, type):
         return {f.name: to_json(getattr(value, f.name)) for f in fields(value)}
@@ -44,9 +44,9 @@ def from_json(kind: Any, value: Any) -> Any:
         KeyError, TypeError, ValueError: the value is not of that kind.
     """
     origin, arguments = get_origin(kind), get_args(kind)
-    if kind is Score:
+    if kind is Estimate:
         first, low, high = value
-        return Score(*(math.nan if x is None else float(x) for x in (first, low, high)))
+        return Estimate(*(math.nan if x is None else float(x) for x in (first, low, high)))
     if isinstance(kind, type) and is_dataclass(kind):
         hints = get_type_hints(kind)
         return kind(**{name: from_json(hints[name], item) for name, item in value.items()})
@@ -70,7 +70,7 @@ def separability_rows(rows: Sequence[Separability]) -> Iterator[dict[str, Any]]:
     """One flat row for each; learning curves are in results.json alone."""
     for row in rows:
         plain = asdict(row)
-        scores = {k: v for k, v in plain.items() if isinstance(getattr(row, k), Score)}
+        scores = {k: v for k, v in plain.items() if isinstance(getattr(row, k), Estimate)}
         yield {
             **{k: v for k, v in plain.items() if k not in scores and k != "curve"},
             **{name: value for k in scores for name, value in _cells(k, getattr(row, k)).items()},
@@ -104,7 +104,7 @@ def edit_rows(rows: Sequence[Edits]) -> Iterator[dict[str, Any]]:
             }
 
 
-def _cells(name: str, score: Score | None) -> dict[str, float | None]:
+def _cells(name: str, score: Estimate | None) -> dict[str, float | None]:
     values = (None, None, None) if score is None else (score.value, score.low, score.high)
     return dict(zip((name, f"{name}_low", f"{name}_high"), values, strict=True))
 

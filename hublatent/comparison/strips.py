@@ -177,7 +177,7 @@ def _side_by_side(sheets: Sequence[Image.Image], labels: Sequence[str]) -> Image
 
 
 def _with_sigma(direction: Direction, model: LatentModel) -> Direction:
-    return direction if direction.sigma is not None else direction.measured_on(model)
+    return direction if direction.sigma is not None else direction.with_sigma(model)
 
 
 def _check_some(latents: Tensor, strengths: Sequence[float]) -> None:

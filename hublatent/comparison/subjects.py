@@ -256,7 +256,7 @@ def _from_file(subject: Subject) -> dict[tuple[str, str], Found]:
     found = {}
     for direction in subject.directions or ():
         if direction.sigma is None:
-            direction = direction.measured_on(subject.model)
+            direction = direction.with_sigma(subject.model)
         known = subject.dataset.digest in (direction.dataset or "")
         note = "" if known else "The direction was found on other data."
         found[direction.attribute, direction.method] = Found(direction, FROM_FILE, note)

@@ -27,7 +27,7 @@ from hublatent.comparison.results import (
     Separability,
 )
 from hublatent.comparison.words import number, percent, readable, sigmas
-from hublatent.direction import Score
+from hublatent.stats import Estimate
 
 NONE = "–"
 SCORES = ("accuracy", "precision", "recall", "f1", "auroc")
@@ -323,17 +323,17 @@ def _model_cell(results: Comparison, name: str) -> Cell:
     return Cell(f"{name} (baseline)" if name in baseline_names(results) else name)
 
 
-def _cell(score: Score | None, digits: int = 3, signed: bool = False, unit: str = "") -> Cell:
+def _cell(score: Estimate | None, digits: int = 3, signed: bool = False, unit: str = "") -> Cell:
     if score is None or not is_known(score):
         return Cell(NONE)
     return Cell(f"{number(score.value, digits, signed)}{unit}", _range(score, digits, signed))
 
 
-def _percent_cell(score: Score) -> Cell:
+def _percent_cell(score: Estimate) -> Cell:
     if not is_known(score):
         return Cell(NONE)
     return Cell(percent(score.value), f"{percent(score.low)} to {percent(score.high)}")
 
 
-def _range(score: Score, digits: int = 3, signed: bool = False) -> str:
+def _range(score: Estimate, digits: int = 3, signed: bool = False) -> str:
     return f"{number(score.low, digits, signed)} to {number(score.high, digits, signed)}"

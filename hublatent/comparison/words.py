@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from hublatent.comparison.ranking import is_known
-from hublatent.direction import Score
+from hublatent.stats import Estimate
 
 MINUS = "\N{MINUS SIGN}"
 
@@ -18,7 +18,7 @@ def number(value: float, digits: int = 3, signed: bool = False) -> str:
     return text.replace("-", MINUS)
 
 
-def interval(score: Score | None, digits: int = 3, signed: bool = False, unit: str = "") -> str:
+def interval(score: Estimate | None, digits: int = 3, signed: bool = False, unit: str = "") -> str:
     """A score and its interval, such as 0.872 (0.860 to 0.884)."""
     if score is None or not is_known(score):
         return "not measured"
@@ -26,7 +26,7 @@ def interval(score: Score | None, digits: int = 3, signed: bool = False, unit: s
     return f"{value}{unit} ({low} to {high})"
 
 
-def inline(score: Score | None, digits: int = 3) -> str:
+def inline(score: Estimate | None, digits: int = 3) -> str:
     """A score and its interval inside brackets that the sentence has: 0.872, 0.860 to 0.884."""
     return interval(score, digits).replace(" (", ", ").rstrip(")")
 

@@ -13,7 +13,7 @@ from hublatent.comparison.results import RESULTS_NAME, SAMPLES, TEST, Comparison
 from hublatent.comparison.tables import NONE, scores_table
 from hublatent.comparison.words import interval
 from hublatent.demo.shelf import OpenModel
-from hublatent.direction import Score
+from hublatent.stats import Estimate
 
 READING_COLUMNS = ("model", "direction", "accuracy", "AUROC", "examples")
 EDITING_COLUMNS = ("model", "best direction", "strength", "leakage", "strong edits")
@@ -86,5 +86,5 @@ def note(comparison: Comparison | None, attribute: str) -> str:
     )
 
 
-def _cell(score: Score | None) -> str:
+def _cell(score: Estimate | None) -> str:
     return NONE if score is None else interval(score)

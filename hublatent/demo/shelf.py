@@ -145,7 +145,7 @@ class OpenModel:
         if layers is not None:
             found = [layers.of(direction) for direction in found]
         direction = found[0].orthogonal_to(*found[1:])
-        return direction if direction.sigma is not None else direction.measured_on(self.model)
+        return direction if direction.sigma is not None else direction.with_sigma(self.model)
 
 
 class ModelShelf:

@@ -180,7 +180,7 @@ def discover_all(
             vectors = [_vector(row, rows, model.latent_shape) for row in units]
             held_out = _held_out(data, attribute, indices, folds, units, vectors)
             direction = _direction(data, attribute, method, indices, vectors[-1], held_out, seed)
-            yield direction.measured_on(model)
+            yield direction.with_sigma(model)
 
 
 def check_attribute(data: LabelledLatents, attribute: str, seed: int = 0) -> Ints:

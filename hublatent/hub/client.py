@@ -84,7 +84,7 @@ def _limit_retries(response: Any) -> None:
         hf_raise_for_status(response)
 
 
-def ask(action: Callable[[], Result], repo: str, revision: str | None = None) -> Result:
+def call_hub(action: Callable[[], Result], repo: str, revision: str | None = None) -> Result:
     """Run a Hub action, bounded; what the client raises becomes one HubError in plain words.
 
     Args:
@@ -111,10 +111,10 @@ def ask(action: Callable[[], Result], repo: str, revision: str | None = None) ->
         raise explain(error, repo, revision) from error
 
 
-def is_passing(error: BaseException | None) -> bool:
+def is_transient(error: BaseException | None) -> bool:
     """Whether an error says that the Hub is away or busy, so that a cached copy may serve."""
     if isinstance(error, hub_errors.LocalEntryNotFoundError) and error.__cause__ is not None:
-        return is_passing(error.__cause__)
+        return is_transient(error.__cause__)
     if isinstance(error, hub_errors.HfHubHTTPError):
         return _status(error) in _BUSY
     return isinstance(error, (TransportError, hub_errors.OfflineModeIsEnabled))

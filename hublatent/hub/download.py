@@ -14,7 +14,7 @@ from huggingface_hub.hf_api import ModelInfo, RepoSibling
 
 from hublatent.checkpoint import CONFIG_NAME, PICKLE_SUFFIXES, WEIGHTS_NAME
 from hublatent.errors import HubError
-from hublatent.hub.client import CONNECT_SECONDS, ask, check_repo_id, is_passing
+from hublatent.hub.client import CONNECT_SECONDS, call_hub, check_repo_id, is_transient
 
 DIRECTIONS_NAME = "directions.safetensors"
 CARD_NAME = "README.md"
@@ -82,11 +82,11 @@ def snapshot(
     if local_files_only:
         return cache.get(files, optional)
     try:
-        info = ask(lambda: cache.look_up(), repo, revision)
+        info = call_hub(lambda: cache.look_up(), repo, revision)
         wanted = _check_files(repo, info, files, optional, max_bytes)
         return cache.fill(info, wanted)
     except HubError as error:
-        if not is_passing(error.__cause__):
+        if not is_transient(error.__cause__):
             raise
         try:
             cached = cache.get(files, optional)
@@ -143,7 +143,7 @@ class _Cache:
                 )
             )
 
-        return ask(download, self.repo, self.revision)
+        return call_hub(download, self.repo, self.revision)
 
 
 def _check_files(

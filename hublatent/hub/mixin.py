@@ -17,7 +17,7 @@ from hublatent import checkpoint
 from hublatent.checkpoint import CONFIG_NAME, FORMAT_VERSION, WEIGHTS_NAME
 from hublatent.errors import CheckpointError
 from hublatent.hub.download import CARD_NAME, DIRECTIONS_NAME, Snapshot, snapshot
-from hublatent.publish.commits import holds, publish
+from hublatent.publish.commits import publish, repo_has_file
 
 Model = TypeVar("Model", bound="HubModel")
 
@@ -141,7 +141,7 @@ class HubModel(PyTorchModelHubMixin, library_name="hublatent", license="other"):
             if directions is not None:
                 directions.check_fits(self)
                 directions.save(Path(folder) / DIRECTIONS_NAME)
-            if not holds(CARD_NAME, repo_id, revision, token):
+            if not repo_has_file(CARD_NAME, repo_id, revision, token):
                 self._write_card(Path(folder), repo_id, directions)
             return publish(
                 folder,

@@ -84,7 +84,7 @@ def to_direction(
         vector,
         conditioned_on=foreign.conditioned_on,
     )
-    return direction if model is None else direction.measured_on(model)
+    return direction if model is None else direction.with_sigma(model)
 
 
 def import_direction(

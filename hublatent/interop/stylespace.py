@@ -93,7 +93,7 @@ def style_direction(model: StyleGAN2, channel: Channel, attribute: str) -> Direc
     vector = torch.zeros(model.latent_shape)
     vector[row] = solution.float()
     method = f"stylespace-{channel[0]}_{channel[1]}"
-    return Direction(attribute, method, vector).measured_on(model)
+    return Direction(attribute, method, vector).with_sigma(model)
 
 
 @torch.no_grad()

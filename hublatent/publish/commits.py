@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from huggingface_hub import CommitOperationAdd, HfApi
 
 from hublatent.errors import HubError
-from hublatent.hub.client import ask, check_repo_id
+from hublatent.hub.client import call_hub, check_repo_id
 from hublatent.hub.download import CARD_NAME, DIRECTIONS_NAME, PUBLISHED_FILES
 
 if TYPE_CHECKING:
@@ -79,10 +79,10 @@ def publish(
         )
         return str(result.pr_url or result.commit_url)
 
-    return ask(lambda: _with_upload_errors(commit, repo), repo, revision)
+    return call_hub(lambda: _with_upload_errors(commit, repo), repo, revision)
 
 
-def holds(
+def repo_has_file(
     name: str, repo: str, revision: str | None = None, token: str | bool | None = None
 ) -> bool:
     """Whether a repository of the Hub, if it exists, holds a file, on its main branch or another.
@@ -94,7 +94,7 @@ def holds(
     api = HfApi(token=token)
 
     def on(branch: str | None) -> bool:
-        return ask(lambda: api.file_exists(repo, name, revision=branch), repo, branch)
+        return call_hub(lambda: api.file_exists(repo, name, revision=branch), repo, branch)
 
     return on(None) or (revision is not None and on(revision))
 

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hublatent.direction import Direction, Score
+from hublatent.direction import Direction
 from hublatent.direction_set import DirectionSet
 from hublatent.errors import HublatentError
+from hublatent.stats import Estimate
 
 if TYPE_CHECKING:
     from huggingface_hub import EvalResult, ModelCardData
@@ -111,11 +112,11 @@ def score_cells(direction: Direction) -> list[str]:
     return [_score(direction.name, name, direction.scores.get(name)) for name in SCORES]
 
 
-def _score(direction: str, name: str, score: Score | None) -> str:
+def _score(direction: str, name: str, score: Estimate | None) -> str:
     return "-" if score is None else interval_cell(f"{direction} {name}", score)
 
 
-def interval_cell(name: str, score: Score) -> str:
+def interval_cell(name: str, score: Estimate) -> str:
     """A figure with its interval; numbers are checked."""
     value, low, high = (check_number(name, x) for x in (score.value, score.low, score.high))
     return f"{value:.3f} ({low:.3f}-{high:.3f})"

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hublatent.direction import Score
 from hublatent.errors import HublatentError
 from hublatent.hub.download import CARD_NAME
 from hublatent.publish.parts import check_number, interval_cell, text_cell
+from hublatent.stats import Estimate
 from hublatent.storage import write_text
 
 if TYPE_CHECKING:
@@ -140,7 +140,7 @@ def _section(figures: Sequence[CardResult], note: str) -> str:
 def _value(figure: CardResult) -> str:
     if figure.interval is None:
         return f"{check_number(figure.name, figure.value):.4g}"
-    return interval_cell(figure.name, Score(figure.value, *figure.interval))
+    return interval_cell(figure.name, Estimate(figure.value, *figure.interval))
 
 
 def _replace_section(body: str, section: str, path: Path) -> str:

@@ -58,7 +58,7 @@ def draw_edits(
     more = [model.sample_latents(SAMPLE_COLUMNS, generator=draws) for _ in range(n_rows - 1)]
     rows = [*(("", others) for others in more), ("samples", latents)]
     for direction in directions:
-        measured = direction if direction.sigma is not None else direction.measured_on(model)
+        measured = direction if direction.sigma is not None else direction.with_sigma(model)
         label = f"{direction.name} at +{SAMPLE_STRENGTH:g} standard deviations"
         rows.append((label, edit(latents, measured, SAMPLE_STRENGTH)))
     caption = "Samples, and the same ones edited along the directions that the rows name."

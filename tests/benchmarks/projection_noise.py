@@ -25,9 +25,10 @@ from hublatent.comparison.editability import (
 )
 from hublatent.comparison.latents import Faces
 from hublatent.data import load_dataset
-from hublatent.direction import Direction, Score
+from hublatent.direction import Direction
 from hublatent.direction_set import DirectionSet
 from hublatent.model import LatentModel
+from hublatent.stats import Estimate
 
 ATTRIBUTES = ("Smiling", "Male", "Eyeglasses")
 COLUMNS = ("strength", "leakage", "distance", "similarity")
@@ -68,7 +69,7 @@ def main() -> None:
         for attribute in ATTRIBUTES:
             lacking = ~dataset.label(attribute)[chosen]
             faces = Faces(found.latents.numpy()[lacking], dataset.identities[chosen[lacking]])
-            direction = directions[attribute, arguments.method].measured_on(model)
+            direction = directions[attribute, arguments.method].with_sigma(model)
             cells = " ".join(f"{cell:>22}" for cell in cost(model, judge, faces, direction))
             error = found.errors.mean().item()
             print(f"{noise:6.2f} {error:8.5f} {attribute:>10} {len(faces):4d} {cells}", flush=True)
@@ -89,7 +90,7 @@ def cost(
     return [cell(s) for s in (effect, *(getattr(equal, name) for name in COLUMNS), steady)]
 
 
-def cell(score: Score | None) -> str:
+def cell(score: Estimate | None) -> str:
     """A score, or that the equal effect was not reached."""
     if score is None:
         return "not reached"
