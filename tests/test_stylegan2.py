@@ -14,8 +14,8 @@ from torch import Tensor
 
 from hublatent.errors import CheckpointError, HublatentError
 from hublatent.interop.nvidia_names import our_name, rename_weights
+from hublatent.models.layers import channels_by_height
 from hublatent.models.stylegan2 import StyleGAN2, mix_styles
-from hublatent.models.stylegan2_layers import channels_by_height
 from tests import stylegan2_reference as reference
 from training.adversarial import path_lengths
 from training.discriminator import Discriminator

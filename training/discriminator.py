@@ -9,13 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hublatent.models.stylegan2_layers import (
-    GAIN,
-    SLOPE,
-    EqualLinear,
-    blur_kernel,
-    channels_by_height,
-)
+from hublatent.models.layers import GAIN, SLOPE, EqualLinear, channels_by_height
+from hublatent.models.stylegan2_layers import blur_kernel
 
 GROUP_SIZE = 4  # images whose statistics the last block compares
 

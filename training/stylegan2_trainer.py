@@ -21,7 +21,8 @@ from torch import Tensor, nn
 from hublatent.data import FaceDataset
 from hublatent.errors import DataError, HublatentError
 from hublatent.inversion.precision import autocast
-from hublatent.models.stylegan2 import Noise, StyleGAN2
+from hublatent.models.style_generator import Noise
+from hublatent.models.stylegan2 import StyleGAN2
 from training.adversarial import (
     PATH_LENGTH_DECAY,
     average_keep,

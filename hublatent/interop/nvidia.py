@@ -31,7 +31,8 @@ from hublatent.interop.nvidia_pickle import (
 )
 from hublatent.interop.tensors import to_numpy
 from hublatent.interop.unpickle import PickleError
-from hublatent.models.stylegan2 import GAIN, StyleGAN2
+from hublatent.models.layers import GAIN
+from hublatent.models.stylegan2 import StyleGAN2
 
 N_STATISTICS_SAMPLES = 10_000
 

@@ -15,7 +15,9 @@ from torch import Tensor
 from hublatent.direction import Direction
 from hublatent.errors import DirectionError
 from hublatent.model import LatentModel
-from hublatent.models.stylegan2 import EqualLinear, StyleGAN2, SynthesisBlock
+from hublatent.models.layers import EqualLinear
+from hublatent.models.stylegan2 import StyleGAN2
+from hublatent.models.stylegan2_layers import SynthesisBlock
 
 MAX_TEXT_BYTES = 1 << 16
 MAX_RESIDUAL = 0.01

@@ -18,58 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hublatent.checkpoint import check_number
-from hublatent.errors import CheckpointError
-
-SLOPE = 0.2
-GAIN = math.sqrt(2)  # keeps the variance through a leaky ReLU
-# Limits against absurd configs; NVIDIA's largest has maps of 2**25 numbers and 2**25 weights.
-MAX_MAP_ELEMENTS = 2**26  # channels * pixels of a feature map
-MAX_WEIGHTS = 2**27  # of all convolutions
-
-
-def channels_by_height(
-    image_size: int, channels: int, channel_base: int, channel_max: int, channel_min: int
-) -> dict[int, int]:
-    """The number of channels at each height from 4 to image_size, after checking the arguments."""
-    check_number("image_size", image_size, 16, 1024)
-    check_number("channels", channels, 1, 4)
-    check_number("channel_base", channel_base, 1, 2**20)
-    check_number("channel_max", channel_max, 1, 4096)
-    check_number("channel_min", channel_min, 1, 4096)
-    if image_size & (image_size - 1):
-        raise CheckpointError(
-            f"image_size = {image_size}; expected a power of two from 16 to 1024."
-        )
-    heights = [2**i for i in range(2, image_size.bit_length())]
-    widths = {h: max(channel_min, min(channel_base // h, channel_max)) for h in heights}
-    largest_map = max(width * height**2 for height, width in widths.items())
-    n_weights = sum(9 * width * (width + widths.get(h // 2, 0)) for h, width in widths.items())
-    if largest_map > MAX_MAP_ELEMENTS or n_weights > MAX_WEIGHTS:
-        raise CheckpointError(
-            f"channel_base = {channel_base}, channel_max = {channel_max} and channel_min = "
-            f"{channel_min} make feature maps of {largest_map:,} numbers and {n_weights:,} "
-            f"weights; at most {MAX_MAP_ELEMENTS:,} and {MAX_WEIGHTS:,} are accepted."
-        )
-    return widths
-
-
-class EqualLinear(nn.Module):
-    """Linear layer with equalised learning rate (Karras et al. 2018, section 4.1)."""
-
-    def __init__(
-        self, n_in: int, n_out: int, bias_init: float = 0.0, lr_multiplier: float = 1.0
-    ) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.randn(n_out, n_in) / lr_multiplier)
-        self.bias = nn.Parameter(torch.full((n_out,), float(bias_init)))
-        self.lr_multiplier = lr_multiplier
-
-    def forward(self, x: Tensor) -> Tensor:
-        # A style scales a whole channel, so it stays in float32 where the convolutions do not.
-        with torch.autocast(x.device.type, enabled=False):
-            weight = self.weight * (self.lr_multiplier / math.sqrt(self.weight.shape[1]))
-            return F.linear(x.float(), weight, self.bias * self.lr_multiplier)
+from hublatent.models.layers import GAIN, SLOPE, EqualLinear, per_channel
 
 
 class SynthesisBlock(nn.Module):
@@ -131,16 +80,16 @@ class StyledConv(nn.Module):
         energy = self.weight.square().sum(dim=(2, 3))  # (n_out, n_in)
         strength = (style.square() @ energy.T + 1e-8).sqrt()  # (B, n_out)
         # Without gradients nobody needs the input again, and large new tensors cost page faults.
-        modulation = _per_channel(style * scale, x)
+        modulation = per_channel(style * scale, x)
         x = x * modulation if torch.is_grad_enabled() else x.mul_(modulation)
         # (B, n_out, 2H, 2W) or (B, n_out, H, W)
         x = upsampling_conv(x, self.weight) if self.up else F.conv2d(x, self.weight, padding=1)
-        x.add_(_per_channel(self.bias * strength, x))
+        x.add_(per_channel(self.bias * strength, x))
         if noise is not None:
-            x.addcmul_((noise * self.noise_strength).to(x.dtype), _per_channel(strength, x))
+            x.addcmul_((noise * self.noise_strength).to(x.dtype), per_channel(strength, x))
         x = F.leaky_relu_(x, SLOPE)
         if self.clamp:
-            bound = _per_channel(strength * self.clamp, x)
+            bound = per_channel(strength * self.clamp, x)
             x = x.clamp(-bound, bound)
         return x, GAIN / strength
 
@@ -189,8 +138,3 @@ def blur_kernel(x: Tensor, gain: float = 1.0) -> Tensor:
     taps = torch.tensor([1.0, 3.0, 3.0, 1.0], dtype=x.dtype, device=x.device)
     kernel = torch.outer(taps, taps) * (gain / 64)
     return kernel.expand(x.shape[1], 1, 4, 4)
-
-
-def _per_channel(values: Tensor, x: Tensor) -> Tensor:
-    """Shape (B, C) values to scale the channels of x, in its type."""
-    return values[:, :, None, None].to(x.dtype)

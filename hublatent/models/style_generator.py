@@ -1,0 +1,193 @@
+"""What the StyleGANs share: W+ codes, the mapping network that draws them, and noise maps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from hublatent.checkpoint import check_number
+from hublatent.errors import HublatentError
+from hublatent.model import LatentModel
+from hublatent.models.layers import GAIN, SLOPE, EqualLinear, chunk_size, pixel_norm
+
+Noise = Literal["const", "random", "none"]
+
+
+class StyleGenerator(LatentModel):
+    """A generator whose latents are W+ codes (L, D), one style code for each layer.
+
+    Args:
+        image_size: height and width in pixels.
+        channels: image channels.
+        n_layers: L, how many style codes the synthesis takes.
+        largest_map: numbers in the largest feature map of one image.
+        latent_dim: D, width of a style code.
+        z_dim: width of the mapping network's input.
+        mapping_layers: depth of the mapping network.
+        mapping_lr_multiplier: learning rate of the mapping network relative to the rest.
+    """
+
+    space = "w+"
+    has_encoder = False
+    # The mapping network's sqrt(2) per layer: of its activations, as in StyleGAN2 and 3, or of its
+    # weights, as in StyleGAN, where this is 1.
+    activation_gain: ClassVar[float] = GAIN
+
+    def __init__(
+        self,
+        image_size: int,
+        channels: int,
+        n_layers: int,
+        largest_map: int,
+        latent_dim: int,
+        z_dim: int,
+        mapping_layers: int,
+        mapping_lr_multiplier: float,
+    ) -> None:
+        check_number("latent_dim", latent_dim, 1, 4096)
+        check_number("z_dim", z_dim, 1, 4096)
+        check_number("mapping_layers", mapping_layers, 1, 32)
+        check_number("mapping_lr_multiplier", mapping_lr_multiplier, 1e-6, 100, float)
+        super().__init__(image_size, channels, (n_layers, latent_dim))
+        self.latent_dim = latent_dim
+        self.z_dim = z_dim
+        self.mapping_layers = mapping_layers
+        self.mapping_lr_multiplier = mapping_lr_multiplier
+        # Without gradients few enough images at a time to stay in the processor's cache.
+        self._chunk_size = chunk_size(largest_map)
+        inputs = [z_dim] + [latent_dim] * (mapping_layers - 1)
+        gain = GAIN / self.activation_gain
+        self.mapping_network = nn.ModuleList(
+            EqualLinear(n, latent_dim, lr_multiplier=mapping_lr_multiplier, gain=gain)
+            for n in inputs
+        )
+
+    def mapping(self, z: Tensor, truncation: float = 1.0, cutoff: int | None = None) -> Tensor:
+        """Map Gaussian inputs to W and repeat them for every layer (Karras et al. 2019).
+
+        Args:
+            z: (B, z_dim), from N(0, I).
+            truncation: psi; w is pulled towards latent_mean, fully at 0 and not at all at 1.
+            cutoff: truncate only the first so many layers; None truncates all.
+
+        Returns:
+            W+ codes (B, L, D).
+
+        Raises:
+            HublatentError: z has another shape.
+        """
+        if z.ndim != 2 or z.shape[1] != self.z_dim:
+            raise HublatentError(
+                f"mapping got z of shape {tuple(z.shape)}; expected (B, {self.z_dim})."
+            )
+        x = pixel_norm(z.float())
+        for layer in self.mapping_network:
+            x = F.leaky_relu(layer(x), SLOPE) * self.activation_gain  # (B, D)
+        w = x.unsqueeze(1).repeat(1, self.latent_shape[0], 1)  # (B, L, D)
+        if truncation == 1:
+            return w
+        truncated = self.latent_mean.lerp(w[:, :cutoff], truncation)
+        return truncated if cutoff is None else torch.cat([truncated, w[:, cutoff:]], dim=1)
+
+    def sample_latents(self, n: int, *, generator: torch.Generator | None = None) -> Tensor:
+        """Draw n W+ codes (n, L, D) through the mapping network, z on the CPU from `generator`."""
+        z = torch.randn(n, self.z_dim, generator=generator)
+        with torch.no_grad():
+            return self.mapping(z.to(self.latent_mean.device))
+
+    @torch.no_grad()
+    def measure_latents(self, n: int = 10_000, seed: int = 0, keep_mean: bool = False) -> None:
+        """Fix the latent statistics from samples of W; every layer shares them.
+
+        Args:
+            n: number of samples.
+            seed: of the samples.
+            keep_mean: keep latent_mean, such as a foreign checkpoint's own average.
+        """
+        mean = self.latent_mean.clone()
+        generator = torch.Generator().manual_seed(seed)
+        batches = torch.arange(n).split(1000)
+        samples = [self.sample_latents(len(b), generator=generator)[:, 0] for b in batches]
+        self.set_latent_statistics(torch.cat(samples))
+        if keep_mean:
+            self.latent_mean.copy_(mean)
+
+    def synthesize(
+        self,
+        latents: Tensor,
+        noise: Noise | Sequence[Tensor] = "const",
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """Draw images without clamping them, with gradients; for training and projection.
+
+        Args:
+            latents: (B, L, D).
+            noise: "const" takes the model's own noise maps, "random" draws new ones per image,
+                "none" leaves noise out; or one map per layer, shaped as in `noise_maps`.
+            generator: draws the random noise.
+
+        Returns:
+            Images (B, C, H, W), float32, unbounded.
+        """
+        self.check_latents(latents)
+        maps = self._noise_maps_for(noise, len(latents), generator)
+        if torch.is_grad_enabled():
+            return self._draw(latents, maps)
+        parts = []
+        for start in range(0, max(len(latents), 1), self._chunk_size):
+            rows = slice(start, start + self._chunk_size)
+            parts.append(self._draw(latents[rows], [_rows_of(m, rows) for m in maps]))
+        return torch.cat(parts)  # (B, C, H, W)
+
+    def _draw(self, latents: Tensor, noise: Sequence[Tensor | None]) -> Tensor:
+        """The unclamped images of latents, with the noise of each layer that takes some."""
+        raise NotImplementedError
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """Draw the images (B, C, H, W) in [-1, 1] of W+ codes (B, L, D), with constant noise."""
+        return self.synthesize(latents).clamp(-1, 1)
+
+    def _noise_maps_for(
+        self, noise: Noise | Sequence[Tensor], n: int, generator: torch.Generator | None
+    ) -> list[Tensor | None]:
+        constant = self.noise_maps()
+        if not isinstance(noise, str):
+            _check_noise_maps(noise, constant)
+            return list(noise)
+        if noise == "none":
+            return [None] * len(constant)
+        if noise == "const":
+            return list(constant)
+        if noise == "random":
+            device = self.latent_mean.device
+            source = device if generator is None else generator.device
+            return [
+                torch.randn(n, 1, *m.shape, generator=generator, device=source).to(device)
+                for m in constant
+            ]
+        raise HublatentError(
+            f"synthesize got noise {noise!r}; expected 'const', 'random', 'none' or a list of maps."
+        )
+
+
+def _rows_of(noise: Tensor | None, rows: slice) -> Tensor | None:
+    """The noise of some images; a map that all images share stays as it is."""
+    if noise is None or noise.ndim == 2 or len(noise) == 1:
+        return noise
+    return noise[rows]
+
+
+def _check_noise_maps(given: Sequence[Tensor], expected: Sequence[Tensor]) -> None:
+    shapes = [tuple(m.shape) for m in given]
+    wanted = [tuple(m.shape) for m in expected]
+    if [shape[-2:] for shape in shapes] != wanted or any(
+        len(shape) not in (2, 4) or shape[1:-2] not in ((), (1,)) for shape in shapes
+    ):
+        raise HublatentError(
+            f"synthesize got noise maps of the shapes {shapes}; expected (H, W) or (B, 1, H, W) "
+            f"with the heights and widths {wanted}."
+        )
