@@ -405,8 +405,9 @@ def _project(
 
 def _own_directions(source: str, model: LatentModel, revision: str | None) -> DirectionSet | None:
     """The directions beside a model; None where it has none."""
+    from hublatent.checkpoint import CONFIG_NAME
     from hublatent.direction_set import DirectionSet
-    from hublatent.hub import CONFIG_NAME, DIRECTIONS_NAME, snapshot
+    from hublatent.hub import DIRECTIONS_NAME, snapshot
 
     pinned = model.commit or revision
     where = snapshot(source, revision=pinned, files=(CONFIG_NAME,), optional=(DIRECTIONS_NAME,))

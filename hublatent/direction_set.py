@@ -211,8 +211,9 @@ class DirectionSet:
         """
         import tempfile
 
+        from hublatent.checkpoint import CONFIG_NAME
         from hublatent.hub.download import DIRECTIONS_NAME, PUBLISHED_FILES
-        from hublatent.publish.commits import CONFIG_NAME, publish, repo_has_file
+        from hublatent.publish.commits import publish, repo_has_file
         from hublatent.publish.directions_card import write_directions_folder
 
         beside_model = repo_has_file(
