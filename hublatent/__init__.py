@@ -1,12 +1,33 @@
 """Find, share, apply and honestly compare semantic directions in latent spaces."""
 
-from hublatent.classifier import AttributeClassifier
-from hublatent.direction import Direction
-from hublatent.direction_set import DirectionSet
-from hublatent.editing import edit, traverse
-from hublatent.inversion.projection import project
-from hublatent.models import VAE, BetaTCVAE, BetaVAE, Eigenfaces, StyleGAN2, load
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from hublatent.version import __version__
+
+if TYPE_CHECKING:
+    from hublatent.classifier import AttributeClassifier
+    from hublatent.direction import Direction
+    from hublatent.direction_set import DirectionSet
+    from hublatent.editing import edit, traverse
+    from hublatent.inversion.projection import project
+    from hublatent.models import VAE, BetaTCVAE, BetaVAE, Eigenfaces, StyleGAN2, load
+
+# Where each public name lives; its module, and with it torch, is imported at the first use.
+_HOMES = {
+    "VAE": "models",
+    "AttributeClassifier": "classifier",
+    "BetaTCVAE": "models",
+    "BetaVAE": "models",
+    "Direction": "direction",
+    "DirectionSet": "direction_set",
+    "Eigenfaces": "models",
+    "StyleGAN2": "models",
+    "edit": "editing",
+    "load": "models",
+    "project": "inversion.projection",
+    "traverse": "editing",
+}
 
 __all__ = [
     "VAE",
@@ -23,3 +44,15 @@ __all__ = [
     "project",
     "traverse",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return [*__all__, *globals()]
