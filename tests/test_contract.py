@@ -23,6 +23,16 @@ TINY_CONFIGS: dict[str, dict[str, Any]] = {
     "vae": VAE_CONFIG,
     "betavae": VAE_CONFIG,
     "btcvae": VAE_CONFIG,
+    "factorvae": VAE_CONFIG,
+    "autoencoder": VAE_CONFIG,
+    "lsavae": {
+        "image_size": 16,
+        "style_dim": 2,
+        "attributes": "Eyeglasses,Smiling",
+        "width": 4,
+        "max_width": 8,
+        "n_stages": 2,
+    },
     "eigenfaces": {"image_size": 16, "latent_dim": 4},
     "stylegan2": {
         "image_size": 16,

@@ -8,7 +8,10 @@ from hublatent.checkpoint import CONFIG_NAME, WEIGHTS_NAME, read_config
 from hublatent.errors import CheckpointError, unknown_name
 from hublatent.hub import snapshot
 from hublatent.model import LatentModel
+from hublatent.models.autoencoder import Autoencoder
 from hublatent.models.eigenfaces import Eigenfaces
+from hublatent.models.factorvae import FactorVAE
+from hublatent.models.lsavae import LSAVAE
 from hublatent.models.stylegan2 import StyleGAN2
 from hublatent.models.vae import VAE, BetaTCVAE, BetaVAE
 
@@ -16,6 +19,9 @@ ARCHITECTURES: dict[str, type[LatentModel]] = {
     "vae": VAE,
     "betavae": BetaVAE,
     "btcvae": BetaTCVAE,
+    "factorvae": FactorVAE,
+    "lsavae": LSAVAE,
+    "autoencoder": Autoencoder,
     "eigenfaces": Eigenfaces,
     "stylegan2": StyleGAN2,
 }

@@ -18,11 +18,11 @@ from hublatent.model import LatentModel, check_image_arguments
 LOG_VARIANCE_RANGE = (-12.0, 8.0)
 
 
-class VAE(LatentModel):
-    """Variational auto-encoder (Kingma & Welling 2013, arXiv:1312.6114).
+class ConvolutionalModel(LatentModel):
+    """An encoder and a decoder of convolutions, which VAEs and autoencoders share.
 
-    Stage i of the encoder halves the image and has min(width * 2**i, max_width) channels; the
-    decoder mirrors it.
+    Stage i of the encoder halves the image's sides and has min(width * 2**i, max_width) channels;
+    the decoder mirrors it.
 
     Args:
         image_size: height and width, in pixels; divisible by 2**n_stages.
@@ -30,10 +30,10 @@ class VAE(LatentModel):
         latent_dim: D, width of the latent.
         width: channels of the first stage.
         max_width: channels never exceed this.
-        n_stages: how often the encoder halves the image.
+        n_stages: number of downsampling stages.
     """
 
-    architecture = "vae"
+    numbers_per_dimension = 1  # that the encoder gives for each latent dimension
 
     def __init__(
         self,
@@ -61,10 +61,11 @@ class VAE(LatentModel):
         self.n_stages = n_stages
         widths = [min(width * 2**i, max_width) for i in range(n_stages)]
         side = image_size // 2**n_stages
+        n_encoded = self.numbers_per_dimension * latent_dim
         self.encoder = nn.Sequential(
             *(_down(a, b) for a, b in pairwise([channels, *widths])),  # (B, widths[-1], side, side)
             nn.Flatten(),
-            nn.Linear(widths[-1] * side**2, 2 * latent_dim),  # (B, 2D)
+            nn.Linear(widths[-1] * side**2, n_encoded),
         )
         self.decoder = nn.Sequential(
             nn.Linear(latent_dim, widths[-1] * side**2),
@@ -73,6 +74,27 @@ class VAE(LatentModel):
             *(_up(a, b) for a, b in pairwise(widths[::-1])),  # (B, width, H/2, W/2)
             nn.ConvTranspose2d(width, channels, 4, 2, 1),  # (B, C, H, W)
         )
+
+    def encode(self, images: Tensor) -> Tensor:
+        """The latents (B, D) of images (B, C, H, W) in [-1, 1]."""
+        self.check_images(images)
+        return self.encoder(images).float()
+
+    def decode_unclamped(self, latents: Tensor) -> Tensor:
+        """The decoder's output (B, C, H, W) before it is clamped to [-1, 1]; for training."""
+        return self.decoder(latents).float()
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """Draw the images (B, C, H, W) in [-1, 1] of latents (B, D)."""
+        self.check_latents(latents)
+        return self.decode_unclamped(latents).clamp(-1, 1)
+
+
+class VAE(ConvolutionalModel):
+    """Variational auto-encoder (Kingma & Welling 2013, arXiv:1312.6114)."""
+
+    architecture = "vae"
+    numbers_per_dimension = 2  # mean and log variance
 
     def encode_distribution(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """The posterior q(z|x) of images.
@@ -83,22 +105,13 @@ class VAE(LatentModel):
         Returns:
             Its mean and its log variance, each (B, D), in float32.
         """
-        mean, log_variance = self.encoder(images).float().chunk(2, dim=1)
+        mean, log_variance = self.encoder(images).float().chunk(2, dim=1)  # (B, D) each
         return mean, log_variance.clamp(*LOG_VARIANCE_RANGE)
-
-    def decode_unclamped(self, latents: Tensor) -> Tensor:
-        """The decoder's output (B, C, H, W) before it is clamped to [-1, 1]; for training."""
-        return self.decoder(latents).float()
 
     def encode(self, images: Tensor) -> Tensor:
         """The posterior mean (B, D) of images (B, C, H, W) in [-1, 1]."""
         self.check_images(images)
         return self.encode_distribution(images)[0]
-
-    def decode(self, latents: Tensor) -> Tensor:
-        """Draw the images (B, C, H, W) in [-1, 1] of latents (B, D)."""
-        self.check_latents(latents)
-        return self.decode_unclamped(latents).clamp(-1, 1)
 
 
 class BetaVAE(VAE):
