@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from itertools import pairwise
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -11,7 +12,9 @@ from torch import Tensor, nn
 
 from hublatent.models.layers import GAIN, SLOPE, EqualLinear, channels_by_height
 from hublatent.models.stylegan2_layers import blur_kernel
+from hublatent.storage import atomic_path, save_safetensors
 
+DISCRIMINATOR_NAME = "discriminator.safetensors"  # beside a generator, for whoever trains it on
 GROUP_SIZE = 4  # images whose statistics the last block compares
 
 
@@ -90,6 +93,15 @@ class EqualConv(nn.Module):
         bias = None if self.bias is None else self.bias * gain
         padding = kernel // 2 if stride == 1 else 0  # a strided one follows a padded blur
         return F.conv2d(x, weight, bias, stride=stride, padding=padding)
+
+
+def save_discriminator(discriminator: Discriminator, path: Path) -> None:
+    """Write a discriminator's weights, atomically."""
+    weights = {
+        name: w.detach().cpu().contiguous() for name, w in discriminator.state_dict().items()
+    }
+    with atomic_path(path) as temporary:
+        save_safetensors(weights, temporary, {"format": "pt"})
 
 
 def blur(x: Tensor, padding: int) -> Tensor:

@@ -10,6 +10,7 @@ import copy
 import math
 from dataclasses import dataclass, fields
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import accelerate
@@ -18,6 +19,7 @@ import torch
 from accelerate.utils import broadcast_object_list
 from torch import Tensor, nn
 
+from hublatent.checkpoint import WEIGHTS_NAME, load_weights
 from hublatent.data import FaceDataset
 from hublatent.errors import DataError, HublatentError
 from hublatent.inversion.precision import autocast
@@ -36,7 +38,7 @@ from training.adversarial import (
     update_average,
 )
 from training.augment import AdaptiveProbability, augment
-from training.discriminator import Discriminator
+from training.discriminator import DISCRIMINATOR_NAME, Discriminator
 from training.run import choose_precision, step_generator
 
 # Streams of randomness apart from the processes' own, which count from 0.
@@ -69,6 +71,8 @@ class StyleGAN2Recipe:
         ema_ramp_up: early on the half-life is this share of the images seen.
         ada_target: mean sign of D on real images at which the augmentation holds still.
         ada_images: images over which its probability could rise from 0 to 1.
+        generator_from: images seen before the generator learns; until then a discriminator that
+            is new to a trained generator learns alone.
         ada_from: images seen before it starts. At first r_t is above its target because no
             faces are drawn yet, not because the images are known by heart (p rose to 0.1 within
             20,000 images).
@@ -99,6 +103,7 @@ class StyleGAN2Recipe:
     ada_target: float = 0.6
     ada_images: int = 100_000
     ada_from: int = 100_000
+    generator_from: int = 0
     flip: bool = True
     noise: bool = True
     w_noise: float = 0.0
@@ -137,8 +142,8 @@ _RANGES: dict[str, tuple[float, float, str]] = {
         (1, math.inf, "at least 1"),
     ),
     **dict.fromkeys(
-        ("r1_gamma", "path_length_weight", "path_length_from", "ada_from", "ema_half_life",
-         "ema_ramp_up", "w_noise", "seed"),
+        ("r1_gamma", "path_length_weight", "path_length_from", "ada_from", "generator_from",
+         "ema_half_life", "ema_ramp_up", "w_noise", "seed"),
         (0, math.inf, "0 or more"),
     ),
     "learning_rate": (1e-12, math.inf, "a number above 0"),
@@ -232,30 +237,40 @@ class Trainer:
         """
         recipe, p = self.recipe, self.probability.p
         draws = step_generator(recipe.seed, self.n_steps, self.accelerator.process_index)
+        generator_learns = self.images_seen >= recipe.generator_from
         real = augment(self.next_batch(), p, draws)
         with autocast(self.precision, self.device.type):
-            latents = draw_latents(self.generator, len(real), recipe.style_mixing, draws)
-            latents = perturbed(latents, recipe.w_noise, draws)
-            fake = self._synthesize(latents, draws)
+            with torch.set_grad_enabled(generator_learns):
+                latents = draw_latents(self.generator, len(real), recipe.style_mixing, draws)
+                latents = perturbed(latents, recipe.w_noise, draws)
+                fake = self._synthesize(latents, draws)
             fake_logits = self.discriminator(augment(fake, p, draws))
             real_logits = self.discriminator(real)
         g_loss = generator_loss(fake_logits)
         d_loss = discriminator_loss(fake_logits, real_logits)
         report = self._report(g_loss, d_loss, real_logits)
-        g_gradients = torch.autograd.grad(g_loss, self.g_parameters, retain_graph=True)
+        if generator_learns:
+            g_gradients = torch.autograd.grad(g_loss, self.g_parameters, retain_graph=True)
         d_gradients = torch.autograd.grad(d_loss, self.d_parameters)
-        self._update(self.g_optimizer, self.g_parameters, g_gradients)
         self._update(self.d_optimizer, self.d_parameters, d_gradients)
         if self.n_steps % recipe.r1_every == 0:
             report["r1"] = self._regularise_discriminator(real)
-        path_due = self.n_steps % recipe.path_length_every == 0
-        if recipe.path_length_weight and path_due and self.images_seen >= recipe.path_length_from:
-            report["path_length"] = self._regularise_generator(max(len(real) // 2, 1), draws)
         if self.images_seen >= recipe.ada_from:
             self.probability.update(report["r_t"], recipe.batch_size)
-        self._update_average()
+        if generator_learns:
+            self._update(self.g_optimizer, self.g_parameters, g_gradients)
+            if self._path_length_is_due():
+                report["path_length"] = self._regularise_generator(max(len(real) // 2, 1), draws)
+            self._update_average()
         self.n_steps += 1
         return report
+
+    def _path_length_is_due(self) -> bool:
+        recipe = self.recipe
+        due = self.n_steps % recipe.path_length_every == 0
+        return (
+            bool(recipe.path_length_weight) and due and self.images_seen >= recipe.path_length_from
+        )
 
     def _synthesize(self, latents: Tensor, draws: torch.Generator) -> Tensor:
         noise: Noise = "random" if self.recipe.noise else "none"
@@ -341,6 +356,22 @@ class Trainer:
 
         chosen = choose_precision(precision, one_pass) if self.accelerator.is_main_process else ""
         return str(broadcast_object_list([chosen])[0])
+
+    def start_from(self, folder: Path, images_seen: int) -> None:
+        """Go on from a published generator, and from the discriminator that may lie beside it.
+
+        Args:
+            folder: holds config.json and model.safetensors, perhaps discriminator.safetensors.
+            images_seen: what the generator has seen; the count of images goes on from there.
+
+        Raises:
+            CheckpointError: a file is damaged, or does not fit the recipe's networks.
+        """
+        load_weights(self.generator, folder / WEIGHTS_NAME)
+        self.average.load_state_dict(self.generator.state_dict())
+        if (folder / DISCRIMINATOR_NAME).is_file():
+            load_weights(self.discriminator, folder / DISCRIMINATOR_NAME)
+        self.n_steps = images_seen // self.recipe.batch_size
 
     def state(self) -> dict[str, Any]:
         """All that the next step depends on."""

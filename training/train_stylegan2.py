@@ -26,10 +26,12 @@ from safetensors import SafetensorError
 from torch import Tensor
 from tqdm import tqdm
 
+from hublatent.checkpoint import CONFIG_NAME, read_config
 from hublatent.data import load_dataset
 from hublatent.errors import DataError
 from hublatent.images import save_png
 from hublatent.storage import portable, write_text
+from training.discriminator import DISCRIMINATOR_NAME, save_discriminator
 from training.grids import contact_sheet
 from training.kid import FeatureNetwork, features_of, squared_mmd
 from training.recipes import changes, option_words, parse_command
@@ -66,7 +68,8 @@ class Arguments:
         settings: the recipe's values.
         recipe: where the values that are not given come from.
         images: length of the training, in images seen; may be raised later.
-        start_from: folder of another run to go on from with other settings, to fine-tune it.
+        start_from: folder of another run, or of a published model, to go on from.
+        start_images: what that published model has seen; the count of images goes on from there.
         kid_classifier: folder of the AttributeClassifier whose features choose the best checkpoint.
         split: of a Hub dataset, the one split to take.
         cache: folder of the decoded images; by default ~/.cache/hublatent/datasets.
@@ -84,6 +87,7 @@ class Arguments:
     recipe: str
     images: int = 1_500_000
     start_from: Path | None = None
+    start_images: int = 0
     kid_classifier: Path | None = None
     split: str | None = None
     cache: Path | None = None
@@ -241,6 +245,7 @@ class Reporter:
     def _save_model(self, name: str) -> None:
         self.trainer.average.measure_latents()
         self.trainer.average.save_pretrained(self.run.folder / name)
+        save_discriminator(self.trainer.discriminator, self.run.folder / name / DISCRIMINATOR_NAME)
 
     def _save_results(self, validation: dict[str, float] | None) -> None:
         """Write what a card says of the averaged model, which has just been saved."""
@@ -278,8 +283,13 @@ def train(arguments: Arguments) -> None:
         raise DataError(f"{arguments.data} has no training images.")
     with accelerator.main_process_first():
         run = Run.open(arguments.out, {**asdict(recipe), "data": dataset.digest})
-    state = run.load_state() or other_state(arguments.start_from, recipe)
+    start = arguments.start_from
+    from_model = start is not None and (start / CONFIG_NAME).is_file()
+    state = run.load_state() or (None if from_model else other_state(start, recipe))
     trainer = Trainer(recipe, dataset, accelerator, arguments.precision, state)
+    if state is None and start is not None:
+        check_same_network(start, recipe)
+        trainer.start_from(start, arguments.start_images)
     accelerator.print(_announcement(arguments, trainer), flush=True)
     reporter = None
     if is_main:
@@ -305,6 +315,8 @@ def training_command(arguments: Arguments, trainer: Trainer) -> str:
     words += ["--precision", trainer.precision, "--images", str(trainer.images_seen)]
     if arguments.start_from is not None:
         words += ["--start-from", portable(arguments.start_from)]
+    if arguments.start_images:
+        words += ["--start-images", str(arguments.start_images)]
     if arguments.kid_classifier is not None:
         words += ["--kid-classifier", portable(arguments.kid_classifier)]
     changed = changes(asdict(trainer.recipe), asdict(RECIPES[arguments.recipe]))
@@ -325,7 +337,10 @@ def other_state(folder: Path | None, recipe: StyleGAN2Recipe) -> dict[str, Any] 
         return None
     state = Run(folder, {}).load_state()
     if state is None:
-        raise DataError(f"--start-from {folder} holds no state; expected the folder of a run.")
+        raise DataError(
+            f"--start-from {folder} holds no state and no model; expected the folder of a run or "
+            "of a StyleGAN2."
+        )
     theirs = {name: tuple(weight.shape) for name, weight in state["generator"].items()}
     with torch.device("meta"):
         ours = {name: tuple(w.shape) for name, w in recipe.build()[0].state_dict().items()}
@@ -335,6 +350,24 @@ def other_state(folder: Path | None, recipe: StyleGAN2Recipe) -> dict[str, Any] 
             f"(its settings.json names them)."
         )
     return state
+
+
+def check_same_network(folder: Path, recipe: StyleGAN2Recipe) -> None:
+    """Refuse a published model whose config differs from the recipe's generator.
+
+    Raises:
+        DataError: says which values differ.
+        CheckpointError: the folder's config cannot be read.
+    """
+    theirs = read_config(folder)
+    with torch.device("meta"):
+        ours = recipe.build()[0].config
+    different = {name: theirs.get(name) for name in ours if theirs.get(name) != ours[name]}
+    if different:
+        wanted = ", ".join(
+            f"{name} {value!r} (recipe: {ours[name]!r})" for name, value in different.items()
+        )
+        raise DataError(f"--start-from {folder} is another network: {wanted}.")
 
 
 def load_feature_network(folder: Path | None) -> FeatureNetwork | None:
