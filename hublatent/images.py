@@ -29,6 +29,7 @@ ASPECT_TOLERANCE = 0.01
 
 # Raster formats only: Pillow would hand EPS to Ghostscript and so run a stranger's program.
 _FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF")
+_SAVED_FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
 # What Pillow's decoders raise on damaged files, beside OSError.
 _DAMAGE = (
     OSError, RuntimeError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError,
@@ -194,19 +195,34 @@ def to_pil(images: Tensor, scale: int = 1) -> list[Image.Image]:
     return [image.resize(size, Image.Resampling.LANCZOS) for image in shown]
 
 
-def save_png(image: Image.Image, path: str | Path) -> None:
-    """Write a picture as PNG, atomically: `path` is never half-written.
+def save_image(image: Image.Image, path: str | Path) -> None:
+    """Write a picture in the format of its name's ending, atomically.
 
     Args:
         image: the picture.
-        path: the file; its folder is made where it is missing.
+        path: ends in .png, .jpg, .jpeg or .webp; its folder is made where it is missing.
+
+    Raises:
+        ImageError: another ending.
     """
-    target = Path(path)
+    suffix = Path(path).suffix.lower()
+    if suffix not in _SAVED_FORMATS:
+        raise ImageError(
+            f"{path} is to be a picture; expected a name in {', '.join(_SAVED_FORMATS)}."
+        )
+    _save(image, Path(path), _SAVED_FORMATS[suffix])
+
+
+def save_png(image: Image.Image, path: str | Path) -> None:
+    """Write a picture as PNG, atomically, whatever its name; its folder is made if missing."""
+    _save(image, Path(path), "PNG")
+
+
+def _save(image: Image.Image, target: Path, kind: str) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
-    # This module shares no code with its siblings (files.py has the general form of this).
     temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     try:
-        image.save(temporary, format="PNG")
+        image.save(temporary, format=kind, quality=95)
         temporary.replace(target)
     finally:
         temporary.unlink(missing_ok=True)

@@ -13,12 +13,15 @@ import torch
 from PIL import Image
 
 import hublatent
+from hublatent import AttributeClassifier
 from hublatent.cli import main
 from hublatent.direction import Direction
 from hublatent.direction_set import DirectionSet
 from hublatent.images import open_image, to_tensor
+from hublatent.inversion.latents_file import describe, write_projected
 from hublatent.model import LatentModel
 from hublatent.models import StyleGAN2
+from tests.conftest import PROJECT
 from tests.foreign_writers import nvidia_generator, nvidia_weights, write_nvidia
 from tests.hub_standin import ClientState, HubStandIn
 from tests.tiny_models import random_directions, save_model, tiny_stylegan2, tiny_vae
@@ -78,7 +81,15 @@ def refuse(capsys: pytest.CaptureFixture[str]) -> Refuse:
 def test_info(folder: Path, model: LatentModel, run: Run) -> None:
     printed = run("info", folder)
     assert "architecture: vae" in printed and f"fingerprint: {model.fingerprint()}" in printed
-    assert "directions: 6" in printed and "Eyeglasses.joint; sigma" in printed
+    assert "directions: 6" in printed and "attributes: Eyeglasses, Smiling, Male" in printed
+    assert "Eyeglasses.joint; sigma" not in printed
+    assert "Eyeglasses.joint; sigma" in run("info", folder, "--all")
+
+
+def test_info_says_what_a_classifiers_folder_is(tmp_path: Path, run: Run) -> None:
+    classifier = AttributeClassifier(image_size=32, attributes="Smiling,Male", width=4)
+    classifier.save_pretrained(tmp_path / "judge")
+    assert "reads 2 attributes" in run("info", tmp_path / "judge")
 
 
 def test_info_without_directions(tmp_path: Path, model: LatentModel, run: Run) -> None:
@@ -120,6 +131,53 @@ def test_edit_with_directions_of_its_own_file(
     assert open_image(out).size == (model.image_size, model.image_size)
 
 
+def test_a_method_need_not_be_named_where_there_is_one(
+    folder: Path, picture: Path, tmp_path: Path, model: LatentModel, run: Run
+) -> None:
+    mine = Direction("Hat", "mine", torch.eye(8)[0])
+    DirectionSet.of(model, [mine]).save(tmp_path / "hat.safetensors")
+    words = ("edit", folder, picture, "--directions", tmp_path / "hat.safetensors")
+    assert "Hat.mine by +1.00" in run(*words, "--direction", "Hat=1", "--out", tmp_path / "o.png")
+
+
+def test_several_directions_at_once_and_the_strip_beside(
+    folder: Path, picture: Path, tmp_path: Path, model: LatentModel, run: Run
+) -> None:
+    out = tmp_path / "edited.jpg"
+    words = ("--direction", "Smiling=2", "--direction", "Male=-1", "--out", out)
+    assert "Smiling.joint by +2.00, Male.joint by -1.00" in run("edit", folder, picture, *words)
+    with Image.open(out) as written:
+        assert written.format == "JPEG"
+    with Image.open(tmp_path / "edited-strip.jpg") as strip:
+        assert strip.width > 8 * 128, "original, reconstruction, edit and five steps"
+    run("edit", folder, picture, *words[:4], "--out", tmp_path / "edited.png")
+    z = model.encode(to_tensor([open_image(picture)], model.image_size))
+    for name, strength in (("Smiling", 2.0), ("Male", -1.0)):
+        z = hublatent.edit(z, random_directions(model)[name, "joint"], strength)
+    found = to_tensor([open_image(tmp_path / "edited.png")], model.image_size)
+    assert (found - model.decode(z)).abs().max() <= 1 / 127.5
+
+
+def test_a_folder_of_pictures_and_projected_latents_are_edited(
+    folder: Path, picture: Path, tmp_path: Path, model: LatentModel, run: Run
+) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "notes.txt").write_text("no picture")
+    for name in ("a.png", "b.png"):
+        (tmp_path / "in" / name).write_bytes(picture.read_bytes())
+    words = ("--direction", "Smiling=2", "--out", tmp_path / "out")
+    run("edit", folder, tmp_path / "in", *words)
+    names = {"a.png", "a-strip.png", "b.png", "b-strip.png"}
+    assert {p.name for p in (tmp_path / "out").iterdir()} == names
+    z = model.encode(to_tensor([open_image(tmp_path / "in" / "a.png")], model.image_size))
+    latents = tmp_path / "latents.safetensors"
+    document = describe(model, names=["a"])
+    write_projected(latents, {"latents": z, "errors": torch.zeros(1)}, document)
+    run("edit", folder, latents, "--direction", "Smiling=2", "--out", tmp_path / "again.png")
+    first, second = (open_image(tmp_path / name) for name in ("out/a.png", "again.png"))
+    assert first.tobytes() == second.tobytes()
+
+
 def test_mistakes_of_edit(folder: Path, picture: Path, tmp_path: Path, refuse: Refuse) -> None:
     out = tmp_path / "edited.png"
     rest = ("--strength", 1, "--out", out)
@@ -137,8 +195,13 @@ def test_mistakes_of_edit(folder: Path, picture: Path, tmp_path: Path, refuse: R
     wanted = ("--attribute", "Smiling", *rest, "--classifier", tmp_path / "no-classifier")
     assert "no-classifier" in refuse("edit", gan_folder, picture, *wanted)
     assert not out.exists()
-    refuse("edit", folder, picture, "--strength", 1, "--out", out)
-    refuse("paint", folder)
+    assert "go together" in refuse("edit", folder, picture, "--strength", 1, "--out", out)
+    assert "Smiling=2" in refuse("edit", folder, picture, "--direction", "Smiling", "--out", out)
+    assert "Smiling=2" in refuse("edit", folder, picture, "--out", out)
+    assert ".png" in refuse(
+        "edit", folder, picture, "--direction", "Smiling=1", "--out", tmp_path / "edited.txt"
+    )
+    assert "Did you mean edit?" in refuse("edti", folder)
 
 
 def test_an_output_that_cannot_be_written(
@@ -225,10 +288,29 @@ def test_push_directions_alone(
     assert "not a readable" in refuse("push-directions", folder / "README.md", "user/glasses")
 
 
+@pytest.mark.parametrize("words", [["--help"], ["--version"], ["edit", "--help"], ["edit"], ["x"]])
+def test_help_and_usage_errors_need_no_torch(words: list[str]) -> None:
+    script = (
+        "import sys; from hublatent.cli import main\n"
+        f"try: main({words})\n"
+        "except SystemExit as end: assert end.code in (None, 0, 2)\n"
+        "assert not {'torch', 'gradio', 'numpy'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True, cwd=PROJECT, capture_output=True)
+
+
+def test_a_closed_pipe_is_no_mistake(folder: Path) -> None:
+    command = f"{sys.executable} -m hublatent info {folder} --all | true"
+    done = subprocess.run(
+        ["bash", "-o", "pipefail", "-c", command], cwd=PROJECT, capture_output=True, check=False
+    )
+    assert done.returncode == 0 and done.stderr == b""
+
+
 def test_python_m_hublatent(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "hublatent", "info", str(tmp_path)],
-        capture_output=True, text=True, check=False, cwd=Path(__file__).parents[1],
+        capture_output=True, text=True, check=False, cwd=PROJECT,
     )  # fmt: skip
     assert done.returncode == 2 and done.stderr.count("\n") == 1 and "config.json" in done.stderr
     assert done.stdout == ""

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from huggingface_hub import HfApi, hf_hub_download
+from huggingface_hub.errors import RepositoryNotFoundError
 from huggingface_hub.hf_api import ModelInfo, RepoSibling
 
 from hublatent.checkpoint import CONFIG_NAME, PICKLE_SUFFIXES, WEIGHTS_NAME
@@ -86,14 +87,21 @@ def snapshot(
         wanted = _check_files(repo, info, files, optional, max_bytes)
         return cache.fill(info, wanted)
     except HubError as error:
+        if isinstance(error.__cause__, RepositoryNotFoundError):
+            raise _no_folder_either(repo, error) from error.__cause__
         if not is_transient(error.__cause__):
             raise
         try:
             cached = cache.get(files, optional)
         except HubError:
-            raise error from error.__cause__
+            raise _no_folder_either(repo, error) from error.__cause__
         logger.warning("%s %s comes from the cache, at %s.", error, repo, cached.commit)
         return cached
+
+
+def _no_folder_either(source: str, error: HubError) -> HubError:
+    """A mistyped path looks like a Hub id: say that it was tried as both."""
+    return HubError(f"There is no folder {source}; as a Hub id: {error}")
 
 
 @dataclass(frozen=True)

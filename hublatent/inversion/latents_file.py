@@ -101,6 +101,29 @@ def read_document(path: Path) -> dict[str, Any]:
     return document
 
 
+def read_latents(path: str | Path, model: LatentModel) -> tuple[list[str], Tensor]:
+    """Read the latents of named pictures, as `python -m hublatent project` writes them.
+
+    Args:
+        path: the safetensors file.
+        model: the model that the pictures were projected into.
+
+    Returns:
+        The pictures' names, and their latents (n, *latent_shape).
+
+    Raises:
+        DataError: there is none, it names no pictures, or it belongs to another model.
+    """
+    document = read_document(Path(path))
+    _check_model(Path(path), document, model)
+    with safe_open(path, framework="pt") as file:
+        latents = file.get_tensor("latents").to(model.latent_mean)
+    names = document.get("names") or []
+    if len(names) != len(latents) or latents.shape[1:] != model.latent_shape:
+        raise DataError(f"{path} does not hold one latent for each picture that it names.")
+    return [Path(str(name)).name for name in names], latents
+
+
 def shard_path(folder: Path, number: int) -> Path:
     """Where a shard lies."""
     return folder / f"shard-{number:06d}.safetensors"

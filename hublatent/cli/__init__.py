@@ -1,0 +1,90 @@
+"""The `hublatent` command: one file per group of commands.
+
+A new command is a function in one of the files and its name in COMMANDS. What is heavy is imported
+inside the functions, so that help and usage errors answer without torch.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Sequence
+
+import tyro
+from safetensors import SafetensorError
+
+from hublatent.cli.editing import edit, project
+from hublatent.cli.evaluation import compare
+from hublatent.cli.info import info
+from hublatent.cli.interop import convert, import_directions
+from hublatent.cli.publishing import pull, push, push_directions
+from hublatent.errors import HublatentError, unknown_name
+from hublatent.version import __version__
+
+COMMANDS = {
+    function.__name__.replace("_", "-"): function
+    for function in (
+        info, edit, project, compare, convert, import_directions, push, push_directions, pull,
+    )
+}  # fmt: skip
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run a command; a user's mistake ends in one sentence on stderr and exit code 2.
+
+    Args:
+        arguments: the words after `hublatent`; None takes the process's own.
+    """
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    try:
+        _run(words)
+        sys.stdout.flush()
+    except BrokenPipeError:  # such as `| head`: the reader has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except HublatentError as error:
+        sys.exit(_fail(str(error)))
+    except OSError as error:  # a full disk, a folder that may not be written
+        sys.exit(_fail(f"{error.filename or 'The output'}: {error.strerror or error}."))
+    except SafetensorError as error:  # how safetensors reports a full disk
+        sys.exit(_fail(f"The output could not be written: {error}."))
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def _run(words: list[str]) -> None:
+    if not words or words[0] in ("-h", "--help"):
+        print(_overview())
+    elif words[0] == "--version":
+        print(f"hublatent {__version__}")
+    elif words[0] not in COMMANDS:
+        raise HublatentError(unknown_name("command", words[0], COMMANDS))
+    else:
+        tyro.cli(
+            COMMANDS[words[0]],
+            prog=f"hublatent {words[0]}",
+            args=words[1:],
+            config=(tyro.conf.FlagCreatePairsOff,),
+        )
+
+
+def _overview() -> str:
+    width = max(map(len, COMMANDS))
+    lines = [
+        f"  {name:{width}}  {(function.__doc__ or '').splitlines()[0]}"
+        for name, function in COMMANDS.items()
+    ]
+    return "\n".join(
+        [
+            "usage: hublatent COMMAND ... | --help | --version\n",
+            "Find, share, apply and compare semantic directions in latent spaces.\n",
+            *lines,
+            "\nEach explains itself: hublatent COMMAND --help",
+        ]
+    )
+
+
+def _fail(sentence: str) -> int:
+    print(f"hublatent: {sentence}", file=sys.stderr)
+    return 2

@@ -1,0 +1,280 @@
+"""hublatent edit and hublatent project: pictures in, pictures and latents out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from tyro.conf import Positional, UseAppendAction, arg
+
+from hublatent.cli.options import (
+    DEFAULT_CLASSIFIER,
+    Classifier,
+    FolderOption,
+    Model,
+    ModelOption,
+    Number,
+    Revision,
+)
+from hublatent.errors import HublatentError
+
+if TYPE_CHECKING:
+    from PIL import Image
+    from torch import Tensor
+
+    from hublatent.direction import Direction
+    from hublatent.direction_set import DirectionSet
+    from hublatent.inversion.projection import Projection
+    from hublatent.model import LatentModel
+
+Perceptual = Literal["features", "lpips"]
+Unit = Literal["sigma", "raw", "probability"]
+# Shares of the whole edit that the strip shows.
+STRIP_SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
+STRIP_SIDE = 128
+
+
+def edit(
+    model: Model,
+    picture: Annotated[Positional[Path], arg(metavar="PICTURE")],
+    out: Annotated[Path, arg(metavar="FILE|FOLDER")],
+    direction: Annotated[UseAppendAction[tuple[str, ...]], arg(metavar="NAME=STRENGTH")] = (),
+    attribute: Annotated[str | None, arg(metavar="NAME")] = None,
+    strength: Number = None,
+    method: Annotated[str | None, arg(metavar="METHOD")] = None,
+    unit: Unit = "sigma",
+    directions: ModelOption = None,
+    classifier: Classifier = DEFAULT_CLASSIFIER,
+    revision: Revision = None,
+) -> None:
+    """Edit pictures: find their latents, move them along directions, decode them.
+
+    Args:
+        model: a folder or a Hub id; without an encoder the pictures are projected first.
+        picture: a picture, of which the central square is used, a folder of pictures, or the
+            latents.safetensors that `hublatent project` wrote.
+        out: the picture to write, PNG or JPEG by its name; a folder for several. Beside each a
+            NAME-strip shows original, reconstruction, edit and the way between them.
+        direction: what to change and how far, such as Smiling=2; negative takes the attribute
+            away. May be repeated.
+        attribute: with --strength, the same for a single direction.
+        strength: how far to move along --attribute.
+        method: how the directions were found; by default joint, or the only one there is.
+        unit: of the strength: standard deviations, the raw coefficient, or a target probability.
+        directions: a direction file, folder or Hub id; by default the model's own.
+        classifier: whose features a projection compares; a folder or a Hub id.
+        revision: branch, tag or commit of the model on the Hub.
+    """
+    from hublatent.images import open_image, to_tensor
+    from hublatent.inversion.latents_file import read_latents
+    from hublatent.models import load
+
+    wanted = _strengths(direction, attribute, strength)
+    is_latents = picture.suffix == ".safetensors"
+    files = [] if is_latents else _pictures(picture)
+    originals = [open_image(file) for file in files]
+    loaded = load(model, revision=revision)
+    found = _directions(model, loaded, directions)
+    moves = [(_find(found, name, method), amount) for name, amount in wanted]
+    if is_latents:
+        names, latents = read_latents(picture, loaded)
+    else:
+        names = [file.name for file in files]
+        images = to_tensor(originals, loaded.image_size)
+        latents = _latents(loaded, images, classifier)
+    several = len(names) > 1 or picture.is_dir()
+    if several and out.is_file():
+        raise HublatentError(f"{out} is a file; {len(names)} edited pictures need a folder.")
+    shifts = _write_edits(loaded, latents, moves, unit, originals, _targets(out, names, several))
+    for target, *shift in shifts:
+        moved = ", ".join(f"{d.name} by {s:+.2f}" for (d, _), s in zip(moves, shift, strict=True))
+        print(f"{target}: {moved} standard deviations")
+
+
+def project(
+    model: Model,
+    pictures: Annotated[Positional[tuple[Path, ...]], arg(metavar="PICTURE...")],
+    out: FolderOption,
+    perceptual: Perceptual = "features",
+    classifier: Classifier = DEFAULT_CLASSIFIER,
+    steps: int = 300,
+    seed: int = 0,
+    revision: Revision = None,
+) -> None:
+    """Find the latents from which a model draws given pictures, for models without an encoder.
+
+    Args:
+        model: a folder or a Hub id.
+        pictures: their central squares are used.
+        out: the folder for latents.safetensors and the redrawn pictures.
+        perceptual: the perceptual loss: "features" of the classifier, or "lpips".
+        classifier: a folder or a Hub id of an attribute classifier.
+        steps: maximum number of steps of the descent.
+        seed: of its starts.
+        revision: branch, tag or commit of the model on the Hub.
+    """
+    from hublatent.images import open_image, save_png, to_pil, to_tensor
+    from hublatent.inversion.latents_file import describe, write_projected
+    from hublatent.models import load
+
+    names = [picture.stem for picture in pictures]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise HublatentError(f"Several pictures would be redrawn as {twice[0]}-projected.png.")
+    opened = [open_image(picture) for picture in pictures]
+    loaded = load(model, revision=revision)
+    images = to_tensor(opened, loaded.image_size)
+    found = _project(loaded, images, perceptual, classifier, n_steps=steps, seed=seed)
+    document = describe(loaded, names=names)
+    tensors = {"latents": found.latents, "errors": found.errors}
+    write_projected(out / "latents.safetensors", tensors, document)
+    for name, picture, error in zip(names, to_pil(found.images), found.errors, strict=True):
+        path = out / f"{name}-projected.png"
+        save_png(picture, path)
+        print(f"{path}: mean squared error {float(error):.5f}")
+
+
+def _strengths(
+    words: Sequence[str], attribute: str | None, strength: float | None
+) -> list[tuple[str, float]]:
+    """Attribute and strength of every direction asked for."""
+    if (attribute is None) != (strength is None):
+        raise HublatentError("--attribute and --strength go together.")
+    wanted = [] if attribute is None or strength is None else [(attribute, strength)]
+    for word in words:
+        name, _, number = word.rpartition("=")
+        try:
+            wanted.append((name, float(number)))
+        except ValueError:
+            name = ""
+        if not name:
+            raise HublatentError(f"--direction {word}; expected NAME=STRENGTH, like Smiling=2.")
+    if not wanted:
+        raise HublatentError("Nothing to change; give --direction NAME=STRENGTH, like Smiling=2.")
+    return wanted
+
+
+def _pictures(path: Path) -> list[Path]:
+    """A picture, or those of a folder, by name."""
+    if not path.is_dir():
+        return [path]
+    from PIL import Image
+
+    Image.init()
+    files = [p for p in sorted(path.iterdir()) if p.suffix.lower() in Image.EXTENSION]
+    if not files:
+        raise HublatentError(f"{path} holds no pictures.")
+    return files
+
+
+def _directions(source: str, model: LatentModel, given: str | None) -> DirectionSet:
+    from hublatent.direction_set import DirectionSet
+
+    if given is None:
+        return DirectionSet.from_pretrained(source, model, model.commit)
+    if Path(given).is_file():
+        return DirectionSet.load(given, model)
+    return DirectionSet.from_pretrained(given, model)
+
+
+def _find(directions: DirectionSet, attribute: str, method: str | None) -> Direction:
+    """The direction of an attribute; without a method the default's, or the only one."""
+    from hublatent.discovery import DEFAULT_METHOD
+
+    methods = directions.methods
+    return directions[attribute, method or (methods[0] if len(methods) == 1 else DEFAULT_METHOD)]
+
+
+def _latents(model: LatentModel, images: Tensor, classifier: str) -> Tensor:
+    import torch
+
+    if not model.has_encoder:
+        return _project(model, images, "features", classifier).latents
+    with torch.inference_mode():
+        return torch.cat([model.encode(part) for part in images.split(32)])
+
+
+def _targets(out: Path, names: Sequence[str], several: bool) -> list[Path]:
+    """The file of each edited picture: `out` itself, or one in it by the picture's name."""
+    if not several:
+        return [out]
+    targets = [(out / name).with_suffix(".png") for name in names]
+    twice = sorted({t.name for t in targets if targets.count(t) > 1})
+    if twice:
+        raise HublatentError(f"Several pictures would be written as {twice[0]}; rename one.")
+    return targets
+
+
+def _write_edits(
+    model: LatentModel,
+    latents: Tensor,
+    moves: Sequence[tuple[Direction, float]],
+    unit: Unit,
+    originals: Sequence[Image.Image],
+    targets: Sequence[Path],
+) -> list[tuple[Any, ...]]:
+    """Write every edit and its strip; each file with the shifts in standard deviations."""
+    import torch
+
+    from hublatent import editing
+    from hublatent.images import save_image, to_pil
+
+    written = []
+    with torch.inference_mode():
+        for i, target in enumerate(targets):
+            z = moved = latents[i : i + 1]
+            shifts = []
+            for direction, strength in moves:
+                shifts.append(float(editing.to_sigma(moved, direction, strength, unit)))
+                moved = editing.edit(moved, direction, strength, unit)
+            way = torch.cat([z + share * (moved - z) for share in STRIP_SHARES])
+            frames = to_pil(model.decode(way))
+            save_image(to_pil(model.decode(moved))[0], target)
+            original = originals[i] if originals else None
+            sheet = _sheet(original, frames)
+            save_image(sheet, target.with_name(f"{target.stem}-strip{target.suffix}"))
+            written.append((target, *shifts))
+    return written
+
+
+def _sheet(original: Image.Image | None, frames: Sequence[Image.Image]) -> Image.Image:
+    """Original | reconstruction | edit, and the way from the second to the third."""
+    from hublatent.figures import fit, grid
+    from hublatent.images import face_crop
+
+    shown = {"reconstruction": frames[0], "edit": frames[-1]}
+    if original is not None:
+        side = frames[0].size
+        shown = {"original": face_crop(original).resize(side), **shown}
+    labels = [*shown, *(f"{share:.0%}" for share in STRIP_SHARES)]
+    pictures = [*shown.values(), *frames]
+    fitted = [fit(p.convert("RGB"), STRIP_SIDE, STRIP_SIDE) for p in pictures]
+    return grid([fitted], [""], labels)
+
+
+def _project(
+    model: LatentModel,
+    images: Tensor,
+    perceptual: Perceptual,
+    classifier: str,
+    n_steps: int = 300,
+    seed: int = 0,
+) -> Projection:
+    """Project with a progress bar."""
+    from tqdm import tqdm
+
+    from hublatent.inversion.perceptual import load_classifier
+    from hublatent.inversion.projection import project
+
+    features = load_classifier(perceptual, classifier)
+    with tqdm(desc="project", unit="step") as bar:
+
+        def show(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        return project(
+            model, images, classifier=features, perceptual=perceptual, n_steps=n_steps, seed=seed,
+            progress=show,
+        )  # fmt: skip
