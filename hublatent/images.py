@@ -210,7 +210,8 @@ def save_image(image: Image.Image, path: str | Path) -> None:
         raise ImageError(
             f"{path} is to be a picture; expected a name in {', '.join(_SAVED_FORMATS)}."
         )
-    _save(image, Path(path), _SAVED_FORMATS[suffix])
+    kind = _SAVED_FORMATS[suffix]
+    _save(image, Path(path), kind, **({} if kind == "PNG" else {"quality": 95}))
 
 
 def save_png(image: Image.Image, path: str | Path) -> None:
@@ -218,11 +219,11 @@ def save_png(image: Image.Image, path: str | Path) -> None:
     _save(image, Path(path), "PNG")
 
 
-def _save(image: Image.Image, target: Path, kind: str) -> None:
+def _save(image: Image.Image, target: Path, kind: str, **options: int) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     try:
-        image.save(temporary, format=kind, quality=95)
+        image.save(temporary, format=kind, **options)
         temporary.replace(target)
     finally:
         temporary.unlink(missing_ok=True)

@@ -76,7 +76,7 @@ def edit(
     originals = [open_image(file) for file in files]
     loaded = load(model, revision=revision)
     found = _directions(model, loaded, directions)
-    moves = [(_find(found, name, method), amount) for name, amount in wanted]
+    moves = [(_find(found, name, method).with_sigma(loaded), amount) for name, amount in wanted]
     if is_latents:
         names, latents = read_latents(picture, loaded)
     else:
