@@ -28,9 +28,8 @@ def info(model: Model, revision: Revision = None, all: bool = False) -> None:
     where = snapshot(model, revision=revision, files=MODEL_FILES, optional=(DIRECTIONS_NAME,))
     if read_config(where.folder)["architecture"] == AttributeClassifier.architecture:
         classifier = AttributeClassifier.from_snapshot(where)
-        print(
-            f"{model} reads {len(classifier.attribute_names)} attributes in pictures; it draws none."
-        )
+        n_attributes = len(classifier.attribute_names)
+        print(f"{model} reads {n_attributes} attributes in pictures; it draws none.")
         describe(classifier)
         return
     loaded = load(model, revision=where.commit)
