@@ -3,6 +3,7 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from hublatent.publisher import Publisher, register_publisher
 from hublatent.version import __version__
 
 if TYPE_CHECKING:
@@ -56,3 +57,12 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return [*__all__, *globals()]
+
+
+def _publisher() -> Publisher:
+    from hublatent import publish
+
+    return publish
+
+
+register_publisher(_publisher)

@@ -13,14 +13,13 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from hublatent.errors import CheckpointError, HublatentError
+from hublatent.errors import CheckpointError, HublatentError, shorten
 from hublatent.storage import (
     atomic_folder_update,
     naming,
     open_safetensors,
     parse_json,
     save_safetensors,
-    shorten,
 )
 
 CONFIG_NAME = "config.json"
@@ -223,10 +222,9 @@ def write_checkpoint(
         OSError: the disk is full, or may not be written; what was in the folder is as it was.
     """
     texts = {CONFIG_NAME: json.dumps(config, indent=2) + "\n", **(texts or {})}
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
     with atomic_folder_update(folder, (WEIGHTS_NAME, *texts)) as temporary:
         with naming(folder / WEIGHTS_NAME):
-            save_safetensors(tensors, temporary[WEIGHTS_NAME], {"format": "pt"})
+            save_safetensors(weights, temporary[WEIGHTS_NAME], {"format": "pt"})
         for name, text in texts.items():
             with naming(folder / name):
                 temporary[name].write_text(text, encoding="utf-8")

@@ -2,35 +2,70 @@
 
 from __future__ import annotations
 
+import html
 import math
-from collections.abc import Mapping
+import re
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import torch
 from torch import Tensor
 
-from hublatent.errors import DirectionError
+from hublatent.errors import DirectionError, unknown_name
 from hublatent.stats import Estimate
 
 if TYPE_CHECKING:
     from hublatent.model import LatentModel
 
-import re
-from itertools import pairwise
-
 # Below this share of its norm, what is left of a direction is mostly rounding and noise.
 MIN_SURVIVING_NORM = 0.1
 # Beyond this condition number two held directions are the same one for every practical purpose.
 MAX_CONDITION = 1e4
+# Outside these, squares no longer fit into float32.
+NORM_RANGE = (1e-15, 1e15)
+
+OriginKind = Literal["encoded", "projected", "sampled"]
+# Whose directions are meant where nobody says: those of images, else those of samples.
+ORIGIN_KINDS: tuple[OriginKind, ...] = ("encoded", "sampled", "projected")
 
 
-# In `dataset`, of directions that were not found in what an encoder made of images.
-SAMPLED = "samples of the model"
-PROJECTED = "projected images of"
+@dataclass(frozen=True)
+class Origin:
+    """Where the latents come from that a direction was found in.
+
+    Attributes:
+        kind: "encoded" images, "projected" images, or "sampled": the model's own samples, labelled
+            by a classifier.
+        dataset: the data set's name; the classifier's where the latents were sampled.
+        digest: sha256 of the data, or of the classifier's weights, or its first digits.
+        n: how many latents; None where unknown.
+    """
+
+    kind: OriginKind
+    dataset: str
+    digest: str | None = None
+    n: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.kind not in get_args(OriginKind):
+            raise DirectionError(unknown_name("origin", str(self.kind), get_args(OriginKind)))
+
+    def __str__(self) -> str:
+        """Such as "1,000 projected images of celeba (346e3eb94922)"."""
+        what = {
+            "encoded": "images of",
+            "projected": "projected images of",
+            "sampled": "samples of the model, labelled by",
+        }[self.kind]
+        number = "" if self.n is None else f"{self.n:,} "
+        digest = "" if self.digest is None else f" ({self.digest[:12]})"
+        return f"{number}{what} {self.dataset}{digest}"
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Direction:
     """A semantic direction in the latent space of one model.
 
@@ -44,9 +79,9 @@ class Direction:
         layers: the layers it touches; None for a latent without layers.
         n_positive: how many examples with the attribute it was found from.
         n_negative: how many without.
-        dataset: name and digest of the data it was found on.
+        origin: the latents that it was found in; None where unknown.
         preprocessing: how images were cropped and resized.
-        scores: name -> Estimate, from held-out identities; codes with layers are averaged over all.
+        scores: name -> Estimate, from held-out identities, of latents averaged over all layers.
         conditioned_on: names of the directions that were held while this one was formed.
         surviving_norm: the share of the norm that conditioning left; 1 without conditioning.
     """
@@ -60,7 +95,7 @@ class Direction:
     layers: tuple[int, ...] | None = None
     n_positive: int | None = None
     n_negative: int | None = None
-    dataset: str | None = None
+    origin: Origin | None = None
     preprocessing: str | None = None
     scores: Mapping[str, Estimate] = field(default_factory=dict)
     conditioned_on: tuple[str, ...] = ()
@@ -78,6 +113,12 @@ class Direction:
             raise DirectionError(f"{self.name}: the vector holds NaN or infinite values.")
         if not bool(vector.any()):
             raise DirectionError(f"{self.name}: the vector is zero, so it points nowhere.")
+        norm = float(vector.double().norm())
+        if not NORM_RANGE[0] <= norm <= NORM_RANGE[1]:
+            raise DirectionError(
+                f"{self.name}: the vector's norm is {norm:.3g}; expected {NORM_RANGE[0]:g} to "
+                f"{NORM_RANGE[1]:g}. Scale it."
+            )
         if vector.ndim == 2:
             touched = tuple(int(i) for i in vector.any(dim=1).nonzero().flatten())
             object.__setattr__(self, "layers", touched)
@@ -117,7 +158,7 @@ class Direction:
     def with_sigma(self, model: LatentModel) -> Direction:
         """The same direction with its sigma for a model.
 
-        With u the sum of v's rows (the layers of real latents share one code),
+        With u the sum of v's rows (the layers of real latents are alike),
         sigma = sqrt(u' Cov u) / <v, v>.
 
         Args:
@@ -131,6 +172,11 @@ class Direction:
         row = self.vector.double().reshape(-1, self.vector.shape[-1]).sum(dim=0)
         sigma = math.sqrt(max(float(row @ covariance @ row), 0.0)) / self.squared_norm
         return replace(self, sigma=sigma)
+
+    def measured_on(self, model: LatentModel) -> Direction:
+        """The former name of `with_sigma`."""
+        warnings.warn("measured_on is now called with_sigma", DeprecationWarning, stacklevel=2)
+        return self.with_sigma(model)
 
     def unit(self) -> Direction:
         """The direction scaled to norm 1; it points the same way, and has no sigma of its own."""
@@ -210,6 +256,28 @@ class Direction:
         return self._derived(self.vector * factor)
 
     __rmul__ = __mul__
+
+    def __repr__(self) -> str:
+        facts = (f"{key} {value}" for key, value in self._facts())
+        return f"Direction {self.name}: {', '.join(facts)}"
+
+    def _repr_html_(self) -> str:
+        return html_table((self.name, ""), self._facts())
+
+    def _facts(self) -> Iterable[tuple[str, str]]:
+        """What a reader wants to know first, in words."""
+        yield "shape", f"({_shape(self.vector)})"
+        for name in ("sigma", "threshold", "gain"):
+            if getattr(self, name) is not None:
+                yield name, f"{getattr(self, name):.4g}"
+        if self.layers is not None:
+            yield "layers", " ".join(map(str, self.layers))
+        if "accuracy" in self.scores:
+            yield "accuracy", f"{self.scores['accuracy'].value:.3f}"
+        if self.origin is not None:
+            yield "found in", str(self.origin)
+        if self.conditioned_on:
+            yield "holding", " ".join(self.conditioned_on)
 
     def _derived(self, vector: Tensor, **changes: Any) -> Direction:
         """A new direction from this one; what was measured on the old vector is absent."""
@@ -318,3 +386,12 @@ def offered_ranges(n_layers: int) -> tuple[str, ...]:
     cuts = sorted({0, *(round(n_layers * part / 3) for part in (1, 2)), n_layers})
     thirds = [LayerRange(a, b - 1) for a, b in pairwise(cuts)]
     return tuple(str(r) for r in (*thirds, LayerRange(0, n_layers - 1)))
+
+
+def html_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table for notebooks; names in it may come from strangers' files."""
+
+    def line(tag: str, cells: Sequence[str]) -> str:
+        return "<tr>" + "".join(f"<{tag}>{html.escape(c)}</{tag}>" for c in cells) + "</tr>"
+
+    return f"<table>{line('th', head)}{''.join(line('td', row) for row in rows)}</table>"

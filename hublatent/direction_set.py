@@ -5,46 +5,59 @@ Tensors are named <attribute>.<method>.vector; the rest is one JSON document in 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hublatent.direction import Direction, check_fits_shape
-from hublatent.errors import DirectionError, unknown_name
+import torch
+from torch import Tensor
+
+from hublatent.direction import (
+    ORIGIN_KINDS,
+    Direction,
+    Origin,
+    OriginKind,
+    check_fits_shape,
+    html_table,
+)
+from hublatent.errors import DirectionError, find_name, shorten, unknown_name
+from hublatent.hub import DIRECTIONS_NAME, snapshot
+from hublatent.publisher import publisher
+from hublatent.stats import Estimate
+from hublatent.storage import TensorFormat
 
 if TYPE_CHECKING:
     from hublatent.model import LatentModel
 
-import json
-from collections.abc import Mapping
-
-from torch import Tensor
-
-from hublatent.errors import HublatentError
-from hublatent.stats import Estimate
-from hublatent.storage import (
-    atomic_path,
-    naming,
-    open_safetensors,
-    parse_json,
-    save_safetensors,
-    shorten,
+DIRECTIONS = TensorFormat(
+    "hublatent-directions",
+    version=2,
+    noun="hublatent directions",
+    error=DirectionError,
+    hint="Bring other formats in with: python -m hublatent import-directions",
 )
-
 MAX_DOWNLOAD_BYTES = 256 << 20
+MAX_TEXT = 1000
+MAX_NUMBER = 1e30
 UNKNOWN = "unknown"  # the architecture and fingerprint of directions of no known model
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class DirectionSet:
     """Directions of one model, and the one file that holds them.
 
+    `set["Eyeglasses", "joint"]` is the direction of the set's default origin: found in encoded
+    images, else in samples, else in projected images. One of another origin is
+    `set.get("Eyeglasses", "joint", origin="projected")` or `set["Eyeglasses", "joint-projected"]`.
+
     Attributes:
-        directions: the directions, each name once.
+        directions: the directions, each attribute, method and kind of origin once.
         architecture: of the model they belong to.
         space: of its latents.
-        fingerprint: of its weights.
+        fingerprint: of the model.
         override: the fingerprint of another model that the user insisted to use them with.
         licence: the terms they come under, in a sentence, where their author stated any.
     """
@@ -57,7 +70,7 @@ class DirectionSet:
     licence: str | None = None
 
     def __post_init__(self) -> None:
-        names = [direction.name for direction in self.directions]
+        names = [f"{direction.attribute}.{self.method_of(direction)}" for direction in self]
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise DirectionError(f"A set holds each direction once; twice: {', '.join(twice)}.")
@@ -72,12 +85,28 @@ class DirectionSet:
     @property
     def attributes(self) -> tuple[str, ...]:
         """The attributes, in the file's order."""
-        return tuple(dict.fromkeys(direction.attribute for direction in self))
+        return tuple(self._by_name)
 
     @property
     def methods(self) -> tuple[str, ...]:
-        """The methods, in the file's order."""
-        return tuple(dict.fromkeys(direction.method for direction in self))
+        """The methods, in the file's order; of another than the default origin, "svm-projected"."""
+        return tuple(dict.fromkeys(self.method_of(direction) for direction in self))
+
+    @cached_property
+    def default_origin(self) -> OriginKind | None:
+        """The kind of origin that is meant where none is named; None where none is known."""
+        return _default_kind(map(_kind, self))
+
+    def method_of(self, direction: Direction) -> str:
+        """A direction's method, with its origin if that is not the default one: "svm-projected"."""
+        return _qualified(direction.method, _kind(direction), self.default_origin)
+
+    @cached_property
+    def _by_name(self) -> dict[str, dict[str, Direction]]:
+        found: dict[str, dict[str, Direction]] = {}
+        for direction in self:
+            found.setdefault(direction.attribute, {})[self.method_of(direction)] = direction
+        return found
 
     def __len__(self) -> int:
         return len(self.directions)
@@ -86,19 +115,60 @@ class DirectionSet:
         return iter(self.directions)
 
     def __contains__(self, key: object) -> bool:
-        return any((d.attribute, d.method) == key for d in self)
+        try:
+            return bool(self[key])  # type: ignore[index]
+        except DirectionError:
+            return False
 
     def __getitem__(self, key: tuple[str, str]) -> Direction:
         """The direction of an (attribute, method)."""
         if not isinstance(key, tuple) or len(key) != 2:
             raise DirectionError(f"Ask for set[attribute, method], not set[{key!r}].")
-        attribute, method = key
-        of_attribute = {d.method: d for d in self if d.attribute == attribute}
-        if not of_attribute:
+        return self.get(*key)
+
+    def get(self, attribute: str, method: str, origin: OriginKind | None = None) -> Direction:
+        """The direction of an attribute.
+
+        Args:
+            attribute: its name, in any case; "glasses" is understood as Eyeglasses.
+            method: how it was found, such as "joint".
+            origin: "encoded", "sampled" or "projected"; None takes the default one.
+
+        Raises:
+            DirectionError: there is none; says which there are.
+        """
+        name = find_name(attribute, self.attributes)
+        if name is None:
             raise DirectionError(unknown_name("attribute", attribute, self.attributes))
-        if method not in of_attribute:
-            raise DirectionError(unknown_name(f"method for {attribute}", method, of_attribute))
-        return of_attribute[method]
+        plain, _, kind = method.rpartition("-")
+        if kind in ORIGIN_KINDS and origin is None:
+            method, origin = plain, kind  # type: ignore[assignment]
+        wanted = _qualified(method, origin, self.default_origin)
+        of_attribute = self._by_name[name]
+        if wanted not in of_attribute:
+            raise DirectionError(unknown_name(f"method for {name}", wanted, of_attribute))
+        return of_attribute[wanted]
+
+    def __repr__(self) -> str:
+        shown = ", ".join(self.attributes[:5])
+        more = len(self.attributes) - 5
+        return (
+            f"DirectionSet of {len(self)} directions for {self.architecture}, space "
+            f"{self.space}, fingerprint {self.fingerprint[:12]}\n"
+            f"  methods: {', '.join(self.methods)}\n"
+            f"  attributes: {shown}{f' and {more} more' if more > 0 else ''}"
+        )
+
+    def _repr_html_(self) -> str:
+        def accuracy(direction: Direction | None) -> str:
+            score = direction.scores.get("accuracy") if direction else None
+            return f"{score.value:.3f}" if score else "" if direction is None else "-"
+
+        rows = [
+            [name, *(accuracy(found.get(method)) for method in self.methods)]
+            for name, found in self._by_name.items()
+        ]
+        return html_table(("accuracy", *self.methods), rows)
 
     def check_fits(self, model: LatentModel) -> None:
         """Refuse a model that these directions were not found on.
@@ -116,13 +186,17 @@ class DirectionSet:
                 )
         for direction in self:
             check_fits_shape(direction, model)
-        fingerprint = model.fingerprint()
-        if fingerprint not in (self.fingerprint, self.override):
+        if not any(map(model.matches, filter(None, (self.fingerprint, self.override)))):
             raise DirectionError(
                 f"These directions were found on the {self.architecture} with the fingerprint "
-                f"{self.fingerprint[:12]}; this model's is {fingerprint[:12]}, so its latents mean "
-                "something else. Load the model they belong to, or pass override=True."
+                f"{self.fingerprint[:12]}; this model's is {model.fingerprint()[:12]}, so its "
+                "latents mean something else. Load the model they belong to, or pass override=True."
             )
+
+    def with_sigma(self, model: LatentModel) -> DirectionSet:
+        """The same set, in which every direction has a sigma; a missing one is the model's."""
+        known = (d if d.sigma is not None else d.with_sigma(model) for d in self)
+        return replace(self, directions=tuple(known))
 
     def save(self, path: str | Path) -> None:
         """Write the set as one safetensors file, atomically.
@@ -130,8 +204,10 @@ class DirectionSet:
         Raises:
             OSError: the disk is full, or may not be written; an earlier file is as it was.
         """
-        texts = {key: getattr(self, key) for key in TEXTS}
-        write_directions(Path(path), texts, self.directions)
+        document = {key: getattr(self, key) for key in (*_TEXTS, *_OPTIONAL_TEXTS)}
+        entries = [_to_json(direction) for direction in self]
+        tensors = {_tensor_name(d.attribute, self.method_of(d)): d.vector for d in self}
+        DIRECTIONS.write(path, tensors, {**document, "directions": entries})
 
     @classmethod
     def load(
@@ -141,23 +217,26 @@ class DirectionSet:
 
         Args:
             path: the safetensors file.
-            model: if given, the directions must have been found on it.
-            override: use them with a model of the same architecture, space and shape but other
-                weights all the same; the set records it.
-
-        Returns:
-            The set.
+            model: if given, the directions must have been found on it; a missing sigma is filled.
+            override: use them with a model of the same architecture, space and shape but another
+                fingerprint all the same; the set records it.
 
         Raises:
             DirectionError: the file is missing or damaged, or belongs to another model.
         """
-        texts, found = read_directions(Path(path))
-        directions = cls(found, **texts)  # type: ignore[arg-type]
-        if model is not None:
-            if override and model.fingerprint() != directions.fingerprint:
-                directions = replace(directions, override=model.fingerprint())
-            directions.check_fits(model)
-        return directions
+        document, tensors = DIRECTIONS.read(path)
+        try:
+            directions = _from_document(document, tensors)
+        except DirectionError as error:
+            raise DirectionError(f"{path}: {error}") from error
+        if model is None:
+            return directions
+        if model.matches(directions.fingerprint):  # a file of version 1 has another way to hash
+            directions = replace(directions, fingerprint=model.fingerprint())
+        elif override:
+            directions = replace(directions, override=model.fingerprint())
+        directions.check_fits(model)
+        return directions.with_sigma(model)
 
     @classmethod
     def from_pretrained(
@@ -173,13 +252,10 @@ class DirectionSet:
 
         Args:
             repo: a folder or a Hub id.
-            model: if given, the directions must have been found on it.
+            model, override: see `load`.
             revision: branch, tag or commit on the Hub.
-            override: see `load`.
             hub_options: token, cache_dir, local_files_only, max_bytes.
         """
-        from hublatent.hub import DIRECTIONS_NAME, snapshot
-
         limited = {"max_bytes": MAX_DOWNLOAD_BYTES, **hub_options}
         where = snapshot(repo, revision=revision, files=(DIRECTIONS_NAME,), **limited)
         return cls.load(where.folder / DIRECTIONS_NAME, model, override=override)
@@ -200,7 +276,7 @@ class DirectionSet:
             repo: the Hub id; made where it does not exist.
             model: the model they belong to; draws the card's picture. Without it there is none.
             base_model: the model's Hub id, for the card.
-            options: private, revision, create_pr, token, message of `hublatent.hub.publish`.
+            options: private, revision, create_pr, token, message of `hublatent.publish.publish`.
 
         Returns:
             The commit's URL.
@@ -209,195 +285,175 @@ class DirectionSet:
             HubError: the Hub refused, or an id is none.
             DirectionError: the directions belong to another model.
         """
-        import tempfile
-
-        from hublatent.checkpoint import CONFIG_NAME
-        from hublatent.hub.download import DIRECTIONS_NAME, PUBLISHED_FILES
-        from hublatent.publish.commits import publish, repo_has_file
-        from hublatent.publish.directions_card import write_directions_folder
-
-        beside_model = repo_has_file(
-            CONFIG_NAME, repo, options.get("revision"), options.get("token")
-        )
-        files = (DIRECTIONS_NAME,) if beside_model else PUBLISHED_FILES
-        with tempfile.TemporaryDirectory() as folder:
-            write_directions_folder(folder, self, repo, model=model, base_model=base_model)
-            return publish(folder, repo, files=files, **options)
-
-
-FORMAT = "hublatent-directions"
-FORMAT_VERSION = 1
-MAX_TEXT = 1000
-# What is said of all directions of a file; the last two are absent from most.
-TEXTS = ("architecture", "space", "fingerprint", "override", "licence")
-
-
-def write_directions(
-    path: Path, texts: Mapping[str, str | None], directions: Iterable[Direction]
-) -> None:
-    """Write a direction file, atomically.
-
-    Args:
-        path: the safetensors file.
-        texts: those of TEXTS.
-        directions: the directions.
-
-    Raises:
-        OSError: the disk is full, or may not be written; an earlier file is as it was.
-    """
-    chosen = list(directions)
-    head = {"format": FORMAT, "version": FORMAT_VERSION}
-    document = {**head, **texts, "directions": [_to_json(direction) for direction in chosen]}
-    tensors = {f"{direction.name}.vector": direction.vector for direction in chosen}
-    with atomic_path(path) as temporary, naming(path):
-        save_safetensors(tensors, temporary, {FORMAT: json.dumps(document)})
-
-
-def read_directions(path: Path) -> tuple[dict[str, str | None], tuple[Direction, ...]]:
-    """Read a direction file strictly.
-
-    Args:
-        path: the safetensors file.
-
-    Returns:
-        The texts of TEXTS, and the directions.
-
-    Raises:
-        DirectionError: the file is missing or damaged, or says what cannot be.
-    """
-    if not path.is_file():
-        raise DirectionError(f"{path} does not exist; expected a directions.safetensors file.")
-    try:
-        return open_safetensors(path, lambda file: _read_open(file, path))
-    except HublatentError:
-        raise
-    except (ValueError, OSError) as error:
-        raise DirectionError(f"{path} is not a readable safetensors file: {error}.") from error
-
-
-def _read_open(file: Any, path: Path) -> tuple[dict[str, str | None], tuple[Direction, ...]]:
-    document = _parse_document(file.metadata() or {}, path)
-    entries = [_entry(item, path) for item in _list(document, "directions", path)]
-    names = [f"{e['attribute']}.{e['method']}.vector" for e in entries]
-    if sorted(names) != sorted(file.keys()):
-        raise DirectionError(f"{path}: its tensors and its list of directions disagree.")
-    for name in names:
-        dtype = file.get_slice(name).get_dtype()
-        if dtype != "F32":
-            raise DirectionError(f"{path}: {shorten(name)} has the type {dtype}; expected F32.")
-    directions = tuple(
-        _from_json(entry, file.get_tensor(name), path)
-        for entry, name in zip(entries, names, strict=True)
-    )
-    texts = {key: document.get(key) for key in TEXTS}
-    for key, text in texts.items():
-        if text is not None or key in ("architecture", "space", "fingerprint"):
-            _check_text(key, text, path)
-    return texts, directions
-
-
-def _check_text(key: str, value: Any, path: Path) -> None:
-    """Texts go to terminals, cards and the app: no control characters, no half characters."""
-    if not isinstance(value, str) or len(value) > MAX_TEXT or not value.isprintable():
-        raise DirectionError(
-            f"{path}: {key} = {shorten(value)} is not a text of at most {MAX_TEXT} printable "
-            "characters."
+        return publisher().push_directions(
+            self, repo, model=model, base_model=base_model, **options
         )
 
 
-def _parse_document(metadata: Mapping[str, str], path: Path) -> dict[str, Any]:
-    text = metadata.get(FORMAT)
-    if text is None:
-        raise DirectionError(
-            f"{path} is a safetensors file, but not one of hublatent directions. Bring other "
-            "formats in with: python -m hublatent import-directions"
-        )
-    try:
-        document = parse_json(text)
-    except (ValueError, RecursionError) as error:
-        raise DirectionError(f"{path}: its metadata is not JSON: {error}.") from error
-    if not isinstance(document, dict) or document.get("format") != FORMAT:
-        raise DirectionError(f"{path}: its metadata is not a {FORMAT} document.")
-    version = document.get("version")
-    if type(version) is not int or not 1 <= version <= FORMAT_VERSION:
-        raise DirectionError(
-            f"{path} has version {shorten(version)}; this hublatent reads 1 to {FORMAT_VERSION}. "
-            "For a newer one, run: pip install --upgrade hublatent"
-        )
-    return document
-
-
+_TEXTS = ("architecture", "space", "fingerprint")
+_OPTIONAL_TEXTS = ("override", "licence")
+_NUMBER = (float, int, type(None))
+_COUNT = (int, type(None))
 _FIELD_TYPES: dict[str, tuple[type, ...]] = {
     "attribute": (str,),
     "method": (str,),
-    "sigma": (float, int, type(None)),
-    "threshold": (float, int, type(None)),
-    "gain": (float, int, type(None)),
-    "n_positive": (int, type(None)),
-    "n_negative": (int, type(None)),
-    "dataset": (str, type(None)),
+    "origin": (dict, type(None)),
+    "sigma": _NUMBER,
+    "threshold": _NUMBER,
+    "gain": _NUMBER,
+    "n_positive": _COUNT,
+    "n_negative": _COUNT,
     "preprocessing": (str, type(None)),
     "layers": (list, type(None)),
     "scores": (dict,),
     "conditioned_on": (list,),
     "surviving_norm": (float, int),
 }
+_ORIGIN_TYPES: dict[str, tuple[type, ...]] = {
+    "kind": (str,), "dataset": (str,), "digest": (str, type(None)), "n": _COUNT,
+}  # fmt: skip
+_NEVER_NEGATIVE = ("sigma", "n_positive", "n_negative", "surviving_norm", "n")
 
 
-_LOWEST = {"sigma": 0.0, "n_positive": 0.0, "n_negative": 0.0, "surviving_norm": 0.0}
-MAX_NUMBER = 1e30
+def _kind(direction: Direction) -> OriginKind | None:
+    return None if direction.origin is None else direction.origin.kind
 
 
-def _entry(item: Any, path: Path) -> dict[str, Any]:
-    """Check one direction's JSON, field by field."""
-    if not isinstance(item, dict) or set(item) != set(_FIELD_TYPES):
-        raise DirectionError(f"{path}: a direction has exactly {', '.join(_FIELD_TYPES)}.")
-    for key, types in _FIELD_TYPES.items():
-        value = item[key]
-        if not isinstance(value, types) or isinstance(value, bool):
-            raise DirectionError(f"{path}: {key} = {shorten(value)} has the wrong type.")
-        if isinstance(value, str):
-            _check_text(key, value, path)
-        elif isinstance(value, (int, float)):
-            low = _LOWEST.get(key, -MAX_NUMBER)
-            if not low <= value <= MAX_NUMBER:  # NaN too
-                raise DirectionError(
-                    f"{path}: {key} = {shorten(value)} is not finite, or below {low:g}."
-                )
-    return item
+def _default_kind(kinds: Iterable[OriginKind | None]) -> OriginKind | None:
+    held = set(kinds)
+    return next((kind for kind in ORIGIN_KINDS if kind in held), None)
 
 
-def _list(document: Mapping[str, Any], key: str, path: Path) -> list[Any]:
-    value = document.get(key)
-    if not isinstance(value, list):
-        raise DirectionError(f"{path}: {key} is not a list.")
-    return value
+def _qualified(method: str, kind: OriginKind | None, default: OriginKind | None) -> str:
+    return method if kind in (None, default) else f"{method}-{kind}"
+
+
+def _tensor_name(attribute: str, method: str) -> str:
+    return f"{attribute}.{method}.vector"
 
 
 def _to_json(direction: Direction) -> dict[str, Any]:
-    values: dict[str, Any] = {key: getattr(direction, key) for key in _FIELD_TYPES}
+    values = {key: getattr(direction, key) for key in _FIELD_TYPES}
+    values["origin"] = asdict(direction.origin) if direction.origin else None
     values["scores"] = {k: [s.value, s.low, s.high] for k, s in direction.scores.items()}
     return values
 
 
-def _from_json(entry: dict[str, Any], vector: Tensor, path: Path) -> Direction:
-    scores = {}
-    for name, triple in entry["scores"].items():
-        _check_text("a score's name", name, path)
-        numbers = triple if isinstance(triple, list) else []
-        if len(numbers) != 3 or not all(
-            type(x) in (int, float) and abs(x) <= MAX_NUMBER for x in numbers
-        ):
-            raise DirectionError(
-                f"{path}: the score {shorten(name)} is not [value, low, high], all finite."
-            )
-        scores[name] = Estimate(*map(float, numbers))
-    for name in entry["conditioned_on"]:
-        _check_text("a name in conditioned_on", name, path)
-    values = {k: v for k, v in entry.items() if k not in ("scores", "conditioned_on", "layers")}
-    held = tuple(entry["conditioned_on"])
-    direction = Direction(vector=vector, scores=scores, conditioned_on=held, **values)
+def _from_document(document: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> DirectionSet:
+    """A set from what its file says, every part of which is checked.
+
+    Raises:
+        DirectionError: it says what cannot be.
+    """
+    items = document.get("directions")
+    if not isinstance(items, list):
+        raise DirectionError("its directions are not a list.")
+    if document["version"] == 1:
+        items = [_from_version_1(item) for item in items]
+    texts = {key: document.get(key) for key in (*_TEXTS, *_OPTIONAL_TEXTS)}
+    for key, text in texts.items():
+        if text is not None or key in _TEXTS:
+            _check_text(key, text)
+    entries = [_checked(item, _FIELD_TYPES, "a direction") for item in items]
+    origins = [_origin(entry["origin"]) for entry in entries]
+    kinds = [None if origin is None else origin.kind for origin in origins]
+    default = _default_kind(kinds)
+    names = [
+        _tensor_name(entry["attribute"], _qualified(entry["method"], kind, default))
+        for entry, kind in zip(entries, kinds, strict=True)
+    ]
+    if sorted(names) != sorted(tensors):
+        raise DirectionError("its tensors and its list of directions disagree.")
+    found = [
+        _direction(entry, origin, tensors[name])
+        for entry, origin, name in zip(entries, origins, names, strict=True)
+    ]
+    return DirectionSet(tuple(found), **texts)  # type: ignore[arg-type]
+
+
+def _origin(value: Any) -> Origin | None:
+    return None if value is None else Origin(**_checked(value, _ORIGIN_TYPES, "an origin"))
+
+
+def _direction(entry: Mapping[str, Any], origin: Origin | None, vector: Tensor) -> Direction:
+    if vector.dtype != torch.float32:
+        raise DirectionError(
+            f"the vector of {shorten(entry['attribute'])} has the type {vector.dtype}; expected "
+            "float32."
+        )
     layers = entry["layers"]
+    scores = {
+        _check_text("a score's name", name): _estimate(name, triple)
+        for name, triple in entry["scores"].items()
+    }
+    held = tuple(_check_text("a held name", name) for name in entry["conditioned_on"])
+    changed = {"origin": origin, "scores": scores, "conditioned_on": held, "layers": None}
+    direction = Direction(vector=vector, **{**entry, **changed})
     if direction.layers != (None if layers is None else tuple(layers)):
-        raise DirectionError(f"{path}: {direction.name} touches other layers than it says.")
+        raise DirectionError(f"{direction.name} touches other layers than it says.")
     return direction
+
+
+def _estimate(name: str, triple: Any) -> Estimate:
+    numbers = triple if isinstance(triple, list) else []
+    finite = [x for x in numbers if type(x) in (int, float) and abs(x) <= MAX_NUMBER]
+    if len(numbers) != 3 or len(finite) != 3:
+        raise DirectionError(f"the score {shorten(name)} is not [value, low, high], all finite.")
+    return Estimate(*map(float, finite))
+
+
+def _checked(item: Any, types: Mapping[str, tuple[type, ...]], noun: str) -> dict[str, Any]:
+    """Check a JSON object, field by field."""
+    if not isinstance(item, dict) or set(item) != set(types):
+        raise DirectionError(f"{noun} has exactly {', '.join(types)}.")
+    for key, value in item.items():
+        if not isinstance(value, types[key]) or isinstance(value, bool):
+            raise DirectionError(f"{key} = {shorten(value)} has the wrong type.")
+        if isinstance(value, str):
+            _check_text(key, value)
+        elif isinstance(value, (int, float)):
+            low = 0.0 if key in _NEVER_NEGATIVE else -MAX_NUMBER
+            if not low <= value <= MAX_NUMBER:  # NaN too
+                raise DirectionError(f"{key} = {shorten(value)} is not finite, or below {low:g}.")
+    return item
+
+
+def _check_text(key: str, value: Any) -> str:
+    """Texts go to terminals, cards and the app: no control characters, no half characters."""
+    if not isinstance(value, str) or len(value) > MAX_TEXT or not value.isprintable():
+        raise DirectionError(
+            f"{key} = {shorten(value)} is not a text of at most {MAX_TEXT} printable characters."
+        )
+    return value
+
+
+# What files of version 1 said in a sentence, in the field `dataset`.
+_SENTENCES: tuple[tuple[OriginKind, str], ...] = (
+    ("sampled", r"(?P<n>\d+) samples of the model.*labelled by (?P<dataset>.*) (?P<digest>\w+)"),
+    ("projected", r"(?P<n>\d+) projected images of (?P<dataset>.*) (?P<digest>\w+)"),
+    ("encoded", r"(?P<dataset>.*) (?P<digest>[0-9a-f]{64})"),
+    ("encoded", r"(?P<dataset>.*)"),
+)
+
+
+def _from_version_1(item: Any) -> Any:
+    """An entry of a file of version 1 as version 2 has it: its sentence becomes an origin."""
+    if not isinstance(item, dict) or "dataset" not in item:
+        return item
+    item = dict(item)
+    sentence = item.pop("dataset")
+    item["origin"] = None if sentence is None else _origin_of(sentence)
+    method = item.get("method")
+    if isinstance(method, str) and item["origin"] and item["origin"]["kind"] == "projected":
+        item["method"] = method.removesuffix("-projected")
+    return item
+
+
+def _origin_of(sentence: Any) -> dict[str, Any]:
+    _check_text("dataset", sentence)
+    for kind, pattern in _SENTENCES:
+        if match := re.fullmatch(pattern, sentence):
+            found: dict[str, Any] = {"digest": None, "n": None, **match.groupdict()}
+            number = None if found["n"] is None else int(found["n"])
+            return {**found, "kind": kind, "n": number}
+    raise DirectionError(f"dataset = {shorten(sentence)} says nothing.")

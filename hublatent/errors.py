@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import difflib
+import re
+import reprlib
 from collections.abc import Iterable
+
+MAX_OFFERED = 5  # names in a message
+MIN_ENDING = 3  # letters that may stand for the name they end
 
 
 class HublatentError(ValueError):
@@ -30,8 +35,33 @@ class HubError(HublatentError):
     """The Hugging Face Hub, or the way to it, refused a request."""
 
 
+def find_name(given: str, available: Iterable[str]) -> str | None:
+    """The name that somebody means: in any case, with any separators, or only how it ends.
+
+    "eyeglasses", "wearing hat" and "glasses" are understood; "beard" is not, since of CelebA's
+    names only No_Beard ends so and means the opposite.
+
+    Args:
+        given: a name as people type it.
+        available: the names.
+
+    Returns:
+        One of the names; None where none or several are meant.
+    """
+    wanted = _letters(given)
+    spelled = {name: _letters(name) for name in available}
+    alike = [name for name, letters in spelled.items() if letters == wanted]
+    if not alike and len(wanted) >= MIN_ENDING:
+        alike = [
+            name
+            for name, letters in spelled.items()
+            if letters.endswith(wanted) and not letters.startswith("no")
+        ]
+    return given if given in spelled else alike[0] if len(alike) == 1 else None
+
+
 def unknown_name(kind: str, given: str, available: Iterable[str]) -> str:
-    """Say that a name is unknown, offering the nearest known ones first.
+    """Say that a name is unknown, offering the nearest known ones.
 
     Args:
         kind: what the name stands for, such as "attribute".
@@ -39,10 +69,26 @@ def unknown_name(kind: str, given: str, available: Iterable[str]) -> str:
         available: every name that would have been accepted.
 
     Returns:
-        One sentence for an error message.
+        One or two sentences for an error message.
     """
     names = sorted(available)
-    by_lower_case = {name.lower(): name for name in names}
-    near = difflib.get_close_matches(given.lower(), by_lower_case, n=3, cutoff=0.5)
-    hint = f" Did you mean {' or '.join(by_lower_case[name] for name in near)}?" if near else ""
-    return f"Unknown {kind} {given!r}.{hint} Available: {', '.join(names) or 'none'}."
+    wanted, spelled = _letters(given), {_letters(name): name for name in names}
+    near = difflib.get_close_matches(wanted, spelled, 3, cutoff=0.5)
+    hint = f" Did you mean {' or '.join(spelled[letters] for letters in near)}?" if near else ""
+    if len(names) > MAX_OFFERED:
+        near += difflib.get_close_matches(wanted, spelled, MAX_OFFERED, cutoff=0)
+        offered = list(dict.fromkeys(near))[:MAX_OFFERED]
+        shown = ", ".join(spelled[letters] for letters in offered)
+        return f"Unknown {kind} {shorten(given)}.{hint} Nearest of {len(names)}: {shown}."
+    return f"Unknown {kind} {shorten(given)}.{hint} Available: {', '.join(names) or 'none'}."
+
+
+def shorten(value: object) -> str:
+    """A value of somebody's file for a message: like `repr`, but never long nor deep."""
+    short = reprlib.Repr()
+    short.maxstring = short.maxother = short.maxlong = 60
+    return short.repr(value)
+
+
+def _letters(name: str) -> str:
+    return re.sub(r"[\s_-]+", "", name).casefold()

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from pathlib import Path
+import json
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
-from hublatent.checkpoint import check_number
+from hublatent.checkpoint import check_number, init_parameters
 from hublatent.errors import HublatentError
 from hublatent.hub import HubModel
 
@@ -26,6 +26,8 @@ class LatentModel(nn.Module, HubModel):
         space: name of the latent space, "z" or "w+".
         has_encoder: whether `encode` reads an image directly; otherwise use hublatent.project().
         default_layers: the layers that directions move unless told otherwise; () without layers.
+        auxiliary: how names of tensors and arguments begin that lie beside the generator and do
+            not define the latent space, such as "encoder".
         image_size: height and width of the images, in pixels.
         channels: channels of the images.
         latent_shape: shape of one latent, (D,) or (L, D).
@@ -36,8 +38,10 @@ class LatentModel(nn.Module, HubModel):
     space: ClassVar[str] = "z"
     has_encoder: ClassVar[bool] = True
     default_layers: ClassVar[tuple[int, ...]] = ()
+    auxiliary: ClassVar[tuple[str, ...]] = ()
     latent_mean: Tensor
     latent_covariance: Tensor
+    _known_fingerprints: tuple[list[Any], tuple[str, str]] | None = None
 
     def __init__(self, image_size: int, channels: int, latent_shape: tuple[int, ...]) -> None:
         super().__init__()
@@ -138,17 +142,52 @@ class LatentModel(nn.Module, HubModel):
         self.latent_covariance.copy_(torch.cov(values.T))
 
     def fingerprint(self) -> str:
-        """Identify the weights: sha256 over sorted (name, dtype, shape, bytes).
+        """Identify the latent space: sha256 over what defines it.
+
+        That is the architecture, the arguments that differ from their defaults, and every tensor's
+        name, type, shape and bytes; nothing that `auxiliary` names. It is computed once and anew
+        when a weight has changed, unless the change was made through `.data`, which nobody sees.
 
         Returns:
             64 hexadecimal digits; two models with the same one edit alike.
         """
-        return weights_digest(self)
+        return self._fingerprints()[0]
 
-    def _write_card(self, folder: Path, repo_id: str, directions: Any) -> None:
-        from hublatent.publish.model_card import write_card
+    def matches(self, fingerprint: str) -> bool:
+        """Whether a fingerprint is this model's; files of format version 1 hash weights alone."""
+        return fingerprint in self._fingerprints()
 
-        write_card(folder, self, repo_id, directions)
+    def _fingerprints(self) -> tuple[str, str]:
+        """Today's fingerprint, and the one that files of format version 1 name."""
+        tensors = {
+            name: tensor
+            for name, tensor in self.state_dict().items()
+            if not name.startswith(self.auxiliary)
+        }
+        # Writing into a tensor raises its version, moving it to a device changes its address.
+        versions = (0 if t.is_inference() else t._version for t in tensors.values())
+        state = [(t.data_ptr(), v) for t, v in zip(tensors.values(), versions, strict=True)]
+        if self._known_fingerprints is None or self._known_fingerprints[0] != state:
+            weights = hashlib.sha256()
+            update_digest(weights, tensors)
+            whole = hashlib.sha256(json.dumps(self._defining_config(), sort_keys=True).encode())
+            whole.update(weights.digest())
+            self._known_fingerprints = state, (whole.hexdigest(), weights.hexdigest())
+        return self._known_fingerprints[1]
+
+    def _defining_config(self) -> dict[str, Any]:
+        """The architecture and what differs from the defaults.
+
+        So an argument that is added later, with a default that changes nothing, changes no
+        fingerprint; a default itself can never be changed.
+        """
+        config = self.config
+        chosen = {
+            name: float(config[name]) if isinstance(config[name], int) else config[name]
+            for name, parameter in init_parameters(type(self)).items()
+            if not name.startswith(self.auxiliary) and config[name] != parameter.default
+        }
+        return {"architecture": self.architecture, **chosen}
 
     def check_images(self, images: Tensor) -> None:
         """Refuse images that are not (B, C, H, W) of this model's size."""
@@ -177,8 +216,13 @@ def check_image_arguments(image_size: int, channels: int) -> None:
 def weights_digest(module: nn.Module) -> str:
     """sha256 over a module's sorted (name, dtype, shape, bytes), in hexadecimal digits."""
     digest = hashlib.sha256()
-    for name, tensor in sorted(module.state_dict().items()):
+    update_digest(digest, module.state_dict())
+    return digest.hexdigest()
+
+
+def update_digest(digest: Any, tensors: Mapping[str, Tensor]) -> None:
+    """Feed sorted (name, dtype, shape, bytes) of tensors to a hash."""
+    for name, tensor in sorted(tensors.items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         values = tensor.detach().cpu().contiguous().reshape(-1)
         digest.update(values.view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()

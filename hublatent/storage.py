@@ -6,16 +6,23 @@ import errno
 import json
 import os
 import re
-import reprlib
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
+
+from hublatent.errors import DataError, HublatentError, shorten
+
+MAX_HEADER_BYTES = 8 << 20  # of a safetensors file; its own reader takes 100 MB of JSON
+LFS_POINTER = b"version https://git-lfs.github.com/spec/"  # what git leaves in a large file's place
+
+Result = TypeVar("Result")
 
 
 @contextmanager
@@ -89,11 +96,6 @@ def _umask() -> int:
     return mask
 
 
-MAX_HEADER_BYTES = 8 << 20  # of a safetensors file; its own reader takes 100 MB of JSON
-
-Result = TypeVar("Result")
-
-
 def parse_json(text: str) -> Any:
     """Parse JSON in which no object gives a key twice: which of the two counts is anyone's guess.
 
@@ -111,11 +113,79 @@ def parse_json(text: str) -> Any:
     return json.loads(text, object_pairs_hook=unique)
 
 
-def shorten(value: Any) -> str:
-    """A value of somebody's file for a message: like `repr`, but never long nor deep."""
-    short = reprlib.Repr()
-    short.maxstring = short.maxother = short.maxlong = 60
-    return short.repr(value)
+@dataclass(frozen=True)
+class TensorFormat:
+    """A kind of safetensors file whose metadata hold one JSON document, under the format's name.
+
+    Attributes:
+        name: what the document and its key in the metadata are called.
+        version: the newest version, which is written; files of 1 to `version` are read.
+        noun: what a file holds, for messages, such as "directions".
+        error: what is raised where a file cannot be read.
+        hint: what to do about a safetensors file of another kind, for messages.
+    """
+
+    name: str
+    version: int
+    noun: str
+    error: type[HublatentError] = DataError
+    hint: str = ""
+
+    def write(
+        self, path: str | Path, tensors: Mapping[str, Tensor], document: Mapping[str, Any]
+    ) -> None:
+        """Write a file, atomically; `format` and `version` are put into the document.
+
+        Raises:
+            OSError: the disk is full, or may not be written; an earlier file is as it was.
+        """
+        text = json.dumps({"format": self.name, "version": self.version, **document})
+        with atomic_path(path) as temporary, naming(Path(path)):
+            save_safetensors(tensors, temporary, {self.name: text})
+
+    def read(self, path: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+        """Read a file's document, `format` and `version` included, and all its tensors."""
+        return self._open(
+            Path(path),
+            lambda file: (
+                self._parse(file.metadata() or {}, Path(path)),
+                {name: file.get_tensor(name) for name in file.keys()},  # noqa: SIM118
+            ),
+        )
+
+    def read_document(self, path: str | Path) -> dict[str, Any]:
+        """Read a file's document alone."""
+        return self._open(Path(path), lambda f: self._parse(f.metadata() or {}, Path(path)))
+
+    def _open(self, path: Path, read: Callable[[Any], Result]) -> Result:
+        if not path.is_file():
+            raise self.error(f"{path} does not exist; expected a file of {self.noun}.")
+        try:
+            return open_safetensors(path, read)
+        except HublatentError:
+            raise
+        except (ValueError, OSError) as error:
+            raise self.error(f"{path} is not a readable safetensors file: {error}.") from error
+
+    def _parse(self, metadata: Mapping[str, str], path: Path) -> dict[str, Any]:
+        text = metadata.get(self.name)
+        if text is None:
+            raise self.error(
+                f"{path} is a safetensors file, but holds no {self.noun}. {self.hint}".strip()
+            )
+        try:
+            document = parse_json(text)
+        except (ValueError, RecursionError) as error:
+            raise self.error(f"{path}: its metadata is not JSON: {error}.") from error
+        if not isinstance(document, dict) or document.get("format") != self.name:
+            raise self.error(f"{path}: its metadata is not a {self.name} document.")
+        version = document.get("version")
+        if type(version) is not int or not 1 <= version <= self.version:
+            raise self.error(
+                f"{path} has version {shorten(version)}; this hublatent reads 1 to {self.version}. "
+                "For a newer one, run: pip install --upgrade hublatent"
+            )
+        return document
 
 
 def open_safetensors(path: Path, read: Callable[[Any], Result]) -> Result:
@@ -125,15 +195,15 @@ def open_safetensors(path: Path, read: Callable[[Any], Result]) -> Result:
         path: the file.
         read: what to read from the open file.
 
-    Returns:
-        What `read` returns.
-
     Raises:
-        ValueError: the file is damaged; says how.
+        ValueError: the file is damaged, or a pointer to the real one; says how.
         OSError: it cannot be read.
     """
     with path.open("rb") as file:
-        n_bytes = int.from_bytes(file.read(8), "little")
+        start = file.read(len(LFS_POINTER))
+    if start == LFS_POINTER:
+        raise ValueError("it is a Git LFS pointer, not the file itself; run: git lfs pull")
+    n_bytes = int.from_bytes(start[:8], "little")
     if n_bytes > MAX_HEADER_BYTES:
         raise ValueError(f"its header claims {n_bytes:,} bytes, more than {MAX_HEADER_BYTES:,}")
     try:
@@ -151,8 +221,9 @@ def save_safetensors(
     Raises:
         OSError: the file cannot be written.
     """
+    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     try:
-        save_file(dict(tensors), path, metadata=dict(metadata))
+        save_file(plain, path, metadata=dict(metadata))
     except SafetensorError as error:
         number = re.search(r"\(os error (\d+)\)", str(error))
         code = int(number[1]) if number else errno.EIO

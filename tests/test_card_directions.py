@@ -15,12 +15,12 @@ from PIL import Image
 
 import hublatent
 from hublatent.cli import main
-from hublatent.direction import Direction
+from hublatent.direction import Direction, Origin
 from hublatent.direction_set import DirectionSet
 from hublatent.errors import DirectionError, HubError, HublatentError
 from hublatent.interop.directions import import_directions
 from hublatent.model import LatentModel
-from hublatent.publish.commits import check_card
+from hublatent.publish import check_card
 from hublatent.publish.directions_card import DirectionsCardInput, render_directions_card
 from hublatent.stats import Estimate
 from tests.hub_standin import ClientState, HubStandIn
@@ -35,12 +35,15 @@ def model() -> LatentModel:
     return tiny_vae()
 
 
-def scored(model: LatentModel, dataset: str | None = "celeba 0123abcd") -> DirectionSet:
+CELEBA = Origin("encoded", "celeba", "0123abcd")
+
+
+def scored(model: LatentModel, origin: Origin | None = CELEBA) -> DirectionSet:
     """Random directions with scores."""
     found = random_directions(model)
     scores = {"accuracy": Estimate(0.75, 0.7, 0.8), "auroc": Estimate(0.8125, 0.75, 0.875)}
     with_scores = (
-        replace(d, scores=scores, n_positive=40, n_negative=41, dataset=dataset) for d in found
+        replace(d, scores=scores, n_positive=40, n_negative=41, origin=origin) for d in found
     )
     return replace(found, directions=tuple(with_scores))
 
@@ -58,7 +61,7 @@ def test_it_says_which_model_and_what_is_known(model: LatentModel, tmp_path: Pat
     row = "| Eyeglasses | `svm` | 0.750 (0.700-0.800) | - | - | - | 0.812 (0.750-0.875) |"
     assert row in text
     sigma = found["Male", "joint"].sigma
-    assert f"| `Male.joint` | {sigma:.4g} | - | 40 / 41 | celeba 0123abcd | - |" in text
+    assert f"| `Male.joint` | {sigma:.4g} | - | 40 / 41 | images of celeba (0123abcd) | - |" in text
     assert "non-commercial research purposes only" in text
     assert "--for MODEL" in text and "samples.png" not in text
     for word in ("{{", "{%", "None", "nan", "\n\n\n"):

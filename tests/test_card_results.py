@@ -10,7 +10,7 @@ from huggingface_hub import ModelCard
 from huggingface_hub.repocard_data import model_index_to_eval_results
 
 from hublatent.errors import HublatentError
-from hublatent.publish.commits import check_card
+from hublatent.publish import check_card
 from hublatent.publish.results import CardResult, update_results
 
 CARD = """---

@@ -13,12 +13,12 @@ import torch
 from huggingface_hub import ModelCard
 from PIL import Image
 
-from hublatent.direction import PROJECTED, SAMPLED
+from hublatent.direction import Origin
 from hublatent.direction_set import DirectionSet
 from hublatent.errors import DataError, DirectionError, HublatentError
 from hublatent.hub.download import PUBLISHED_FILES
 from hublatent.model import LatentModel
-from hublatent.publish.commits import check_card, check_folder
+from hublatent.publish import check_card, check_folder
 from hublatent.publish.model_card import CardInput, render_card
 from hublatent.publish.parts import Licence, check_number
 from hublatent.publish.samples import draw_samples
@@ -43,7 +43,13 @@ def scored(model: LatentModel, first: float = 0.7) -> DirectionSet:
     for i, direction in enumerate(found):
         value = first + i / 100
         scores = {name: Estimate(value, value - 0.05, value + 0.05) for name in SCORES}
-        counted = replace(direction, scores=scores, n_positive=40, n_negative=40, dataset="faces")
+        counted = replace(
+            direction,
+            scores=scores,
+            n_positive=40,
+            n_negative=40,
+            origin=Origin("encoded", "faces"),
+        )
         directions.append(counted)
     return replace(found, directions=tuple(directions))
 
@@ -128,7 +134,7 @@ def test_baselines_stand_beside_on_the_same_data_only(model):
     text = render_card(card_input(model, baselines={"eigenfaces": other}), model)
     assert "| Eyeglasses | eigenfaces `svm` | 0.800 (0.750-0.850) |" in text
     assert text.index("eigenfaces `svm`") > text.index("| Eyeglasses | `joint`")
-    elsewhere = tuple(replace(d, dataset="other faces") for d in other)
+    elsewhere = tuple(replace(d, origin=Origin("encoded", "other faces")) for d in other)
     with pytest.raises(HublatentError, match="found on other data"):
         baselines = {"eigenfaces": replace(other, directions=elsewhere)}
         render_card(card_input(model, baselines=baselines), model)
@@ -181,10 +187,12 @@ def test_a_model_without_encoder_results_or_directions_has_a_card():
 
 def test_results_of_several_data_sets_may_alternate(model):
     """The head gathers what it holds by data set, whatever the order of the directions."""
-    origins = (f"7 {SAMPLED}", "faces 01ab", f"9 {PROJECTED} faces 01ab")
-    mixed = [
-        replace(direction, dataset=origins[i % 3]) for i, direction in enumerate(scored(model))
-    ]
+    origins = (
+        Origin("sampled", "attributes", n=7),
+        Origin("encoded", "faces", "01ab", 9),
+        Origin("projected", "faces", "01ab", 9),
+    )
+    mixed = [replace(direction, origin=origins[i % 3]) for i, direction in enumerate(scored(model))]
     given = card_input(model, directions=DirectionSet.of(model, mixed))
     card = ModelCard(render_card(given, model))
     stated = {r.metric_name: r.metric_value for r in card.data.eval_results}
@@ -194,7 +202,9 @@ def test_results_of_several_data_sets_may_alternate(model):
     splits = {str(r.dataset_split).split(", balanced")[0] for r in card.data.eval_results}
     splits.discard("test")  # of the reconstructions
     assert splits == {
-        f"7 {SAMPLED}", "train and validation", f"9 {PROJECTED} train and validation",
+        "7 samples of the model, labelled by attributes",
+        "train and validation",
+        "9 projected images of faces (01ab), train and validation",
     }  # fmt: skip
 
 

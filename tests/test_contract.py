@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 import hublatent
 from hublatent.checkpoint import init_parameters
 from hublatent.errors import CheckpointError, HublatentError
-from hublatent.model import LatentModel
+from hublatent.model import LatentModel, weights_digest
 from hublatent.models import ARCHITECTURES, why_no_latent_model
 
 # A new architecture adds one line here; without it this module fails.
@@ -180,6 +180,32 @@ def test_any_weight_changes_the_fingerprint(model: LatentModel) -> None:
             tensor.reshape(-1)[-1:].add_(1)
         seen.add(model.fingerprint())
     assert len(seen) == 1 + len(model.state_dict())
+
+
+@pytest.mark.parametrize("changed", [{"mapping_lr_multiplier": 0.02}, {"conv_clamp": 1.0}])
+def test_a_setting_that_changes_images_changes_the_fingerprint(changed: dict[str, float]) -> None:
+    torch.manual_seed(0)
+    usual = hublatent.StyleGAN2(**TINY_CONFIGS["stylegan2"])
+    other = hublatent.StyleGAN2(**TINY_CONFIGS["stylegan2"], **changed)
+    other.load_state_dict(usual.state_dict())
+    assert other.fingerprint() != usual.fingerprint()
+    assert other.matches(weights_digest(usual))  # what files of the old format version name
+
+
+def test_what_lies_beside_the_generator_is_not_fingerprinted() -> None:
+    model = hublatent.StyleGAN2(**TINY_CONFIGS["stylegan2"])
+    before = model.fingerprint()
+    model.encoder = torch.nn.Linear(2, 2)
+    assert "encoder.weight" in model.state_dict() and model.fingerprint() == before
+    same = hublatent.StyleGAN2(**{**TINY_CONFIGS["stylegan2"], "conv_clamp": 0})
+    same.load_state_dict(model.state_dict(), strict=False)
+    assert same.fingerprint() == before  # 0 and 0.0 are one setting
+
+
+def test_the_fingerprint_is_computed_once(model: LatentModel, monkeypatch: Any) -> None:
+    before = model.fingerprint()
+    monkeypatch.setattr("hublatent.model.update_digest", None)
+    assert model.fingerprint() == before and model.matches(before)
 
 
 def test_the_contracts_class_attributes(model: LatentModel) -> None:

@@ -9,13 +9,16 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from hublatent import VAE
-from hublatent.direction import Direction
+from hublatent.classifier import CELEBA_ATTRIBUTES
+from hublatent.direction import Direction, Origin
 from hublatent.direction_set import DirectionSet
 from hublatent.editing import edit, probability, to_raw, to_sigma, traverse
-from hublatent.errors import DirectionError
+from hublatent.errors import DirectionError, find_name, unknown_name
+from hublatent.model import weights_digest
 from hublatent.stats import Estimate
 
 
@@ -114,6 +117,11 @@ def test_sigma_of_a_layered_direction_is_the_spread_for_shared_codes(model):
     assert sigma == pytest.approx(float(direction.coordinate(shared).std()), rel=0.01)
 
 
+def test_the_former_name_of_with_sigma_still_works(model, direction):
+    with pytest.warns(DeprecationWarning, match="with_sigma"):
+        assert direction.measured_on(model).sigma == direction.with_sigma(model).sigma
+
+
 def test_what_was_measured_does_not_outlive_a_change_of_the_vector(direction):
     for changed in (direction + direction, 2 * direction, -direction, direction.unit()):
         assert changed.sigma is changed.threshold is changed.gain is None
@@ -161,6 +169,8 @@ def test_holding_refuses_what_cannot_be_held(direction):
         (torch.tensor([1.0, math.nan]), "NaN"),
         (torch.ones(2, 2, 2), "shape"),
         (torch.ones(0), "shape"),
+        (torch.full((4,), 1e38), "norm is 2e"),
+        (torch.full((4,), 1e-30), "norm is 2e"),
     ],
 )
 def test_a_vector_that_is_no_direction_is_refused(vector, message):
@@ -204,7 +214,7 @@ def saved(model: VAE, path: Path) -> DirectionSet:
         gain=3.0,
         n_positive=20,
         n_negative=20,
-        dataset="faces 1234",
+        origin=Origin("encoded", "faces", "12" * 32, 40),
         scores={"accuracy": Estimate(0.8, 0.7, 0.9)},
         conditioned_on=("Male.svm",),
         surviving_norm=0.9,
@@ -217,7 +227,7 @@ def saved(model: VAE, path: Path) -> DirectionSet:
 
 def test_a_set_survives_its_file(model, tmp_path):
     path = tmp_path / "directions.safetensors"
-    before, after = saved(model, path), DirectionSet.load(path, model)
+    before, after = saved(model, path), DirectionSet.load(path)
     assert len(after) == 2
     assert after.attributes == ("Eyeglasses", "Smiling")
     for old, new in zip(before, after, strict=True):
@@ -228,8 +238,102 @@ def test_a_set_survives_its_file(model, tmp_path):
     assert ("Smiling", "svm") in after
     with pytest.raises(DirectionError, match="Did you mean Smiling"):
         after["Smile", "svm"]
+    smiling = after["Smiling", "svm"]
+    assert smiling.sigma is None  # until a model gives it
+    filled = DirectionSet.load(path, model)
+    assert filled["Smiling", "svm"].sigma == smiling.with_sigma(model).sigma
+    assert filled["Eyeglasses", "svm"].sigma == 0.5
     with pytest.raises(DirectionError, match="Available: svm"):
         after["Smiling", "joint"]
+
+
+def of_origins(model: VAE) -> DirectionSet:
+    """Samples and projected images of one attribute, projected images alone of another."""
+    sampled, projected = Origin("sampled", "judge", n=20), Origin("projected", "faces", n=10)
+    vectors = torch.randn(3, 6, generator=torch.Generator().manual_seed(8))
+    return DirectionSet.of(
+        model,
+        [
+            make(vectors[0], origin=sampled),
+            make(vectors[1], origin=projected),
+            make(vectors[2], "Wearing_Hat", origin=projected),
+        ],
+    )
+
+
+def test_the_default_origin_is_meant_where_none_is_named(model, tmp_path):
+    of_origins(model).save(tmp_path / "d.safetensors")
+    found = DirectionSet.load(tmp_path / "d.safetensors", model)
+    assert found.default_origin == "sampled"
+    assert found.methods == ("svm", "svm-projected")
+    assert found["Eyeglasses", "svm"].origin == Origin("sampled", "judge", n=20)
+    projected = found.get("Eyeglasses", "svm", origin="projected")
+    assert projected is found["Eyeglasses", "svm-projected"]
+    assert projected.name == "Eyeglasses.svm"
+    with pytest.raises(DirectionError, match="Available: svm-projected"):
+        found["Wearing_Hat", "svm"]
+    with pytest.raises(DirectionError, match="each direction once"):
+        DirectionSet.of(model, [found["Eyeglasses", "svm"], found["Eyeglasses", "svm"]])
+
+
+def test_attributes_are_understood_as_people_type_them(model):
+    found = of_origins(model)
+    for typed in ("Eyeglasses", "eyeglasses", "EYEGLASSES", "glasses"):
+        assert found[typed, "svm"].attribute == "Eyeglasses"
+    for typed in ("wearing hat", "wearing-hat", "hat", "Wearing_Hat"):
+        assert found[typed, "svm-projected"].attribute == "Wearing_Hat"
+
+
+def test_an_ending_that_several_names_share_or_that_means_the_opposite_is_not_guessed():
+    assert find_name("beard", CELEBA_ATTRIBUTES.split(",")) is None
+    assert find_name("hair", CELEBA_ATTRIBUTES.split(",")) is None
+    assert find_name("", CELEBA_ATTRIBUTES.split(",")) is None
+    message = unknown_name("attribute", "beard", CELEBA_ATTRIBUTES.split(","))
+    assert "No_Beard" in message and message.count(",") == 4
+
+
+def test_a_set_is_shown_in_three_lines(model):
+    found = of_origins(model)
+    lines = repr(found).splitlines()
+    assert len(lines) == 3 and "3 directions" in lines[0] and "svm-projected" in lines[1]
+    scores = {"accuracy": Estimate(0.8125, 0.7, 0.9)}
+    hostile = make(torch.ones(6), "<script>", scores=scores)
+    shown = DirectionSet.of(model, [hostile])._repr_html_()
+    assert "<script>" not in shown and "&lt;script&gt;" in shown and "0.812" in shown
+    assert "<script>" not in hostile._repr_html_()
+    assert len(repr(hostile).splitlines()) == 1 and "accuracy 0.812" in repr(hostile)
+
+
+@pytest.mark.parametrize(
+    ("sentence", "origin"),
+    [
+        (f"celeba {'3f' * 32}", Origin("encoded", "celeba", "3f" * 32)),
+        ("1000 projected images of celeba 3f3f", Origin("projected", "celeba", "3f3f", 1000)),
+        (
+            "20 samples of the model (seed 0), labelled by attributes-celeba 3b1e",
+            Origin("sampled", "attributes-celeba", "3b1e", 20),
+        ),
+        ("somewhere", Origin("encoded", "somewhere")),
+        (None, None),
+    ],
+)
+def test_files_of_version_1_are_read(model, tmp_path, sentence, origin):
+    path = tmp_path / "directions.safetensors"
+    direction = make(torch.ones(6), "Hat", sigma=1.0)
+    DirectionSet.of(model, [direction]).save(path)
+    with safe_open(path, framework="pt") as file:
+        document = json.loads(file.metadata()["hublatent-directions"])
+    (entry,) = document["directions"]
+    del entry["origin"]
+    suffix = "-projected" if origin and origin.kind == "projected" else ""
+    old = {**entry, "method": f"svm{suffix}", "dataset": sentence}
+    document |= {"version": 1, "directions": [old], "fingerprint": weights_digest(model)}
+    tensors = {"Hat.svm.vector": direction.vector}
+    save_file(tensors, path, metadata={"hublatent-directions": json.dumps(document)})
+    found = DirectionSet.load(path, model)
+    assert found["Hat", "svm"].origin == origin
+    assert found["Hat", f"svm{suffix}"] is found["Hat", "svm"]
+    assert found.fingerprint == model.fingerprint()
 
 
 def test_a_set_is_refused_by_another_model(model, tmp_path):
@@ -249,8 +353,6 @@ def test_a_set_is_refused_by_another_model(model, tmp_path):
 
 
 def change(path: Path, **changes: object) -> None:
-    from safetensors import safe_open
-
     with safe_open(path, framework="pt") as file:
         document = json.loads(file.metadata()["hublatent-directions"])
     tensors = load_file(path)
@@ -265,7 +367,7 @@ def change(path: Path, **changes: object) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"version": 2}, "pip install --upgrade"),
+        ({"version": 3}, "pip install --upgrade"),
         ({"format": "other"}, "not a hublatent-directions"),
         ({"directions": 3}, "not a list"),
         ({"directions": []}, "disagree"),

@@ -12,6 +12,7 @@ from PIL import Image
 
 from hublatent import AttributeClassifier, DirectionSet, edit, hub, load
 from hublatent.data import FaceDataset, load_dataset
+from hublatent.direction import Origin
 from hublatent.inversion import latents_file as projected
 from tests.tiny_models import tiny_stylegan2
 from training import find_directions, fit_eigenfaces
@@ -136,7 +137,7 @@ def test_directions_point_to_what_is_labelled(model_folder, faces, cache, datase
     for direction in found:
         # Patterns need not read well: brightness moves what greenness moves.
         assert direction.method != "svm" or direction.scores["accuracy"].value > 0.9
-        assert direction.dataset == f"faces {dataset.digest}"
+        assert direction.origin == Origin("encoded", "faces", dataset.digest, N_KNOWN)
     # Joint: what brightness adds to the pixels, and greenness, whatever the other does.
     bright, green = (
         (found[name, "joint"].vector @ model.components).unflatten(0, (3, -1)).mean(dim=1)
@@ -168,7 +169,7 @@ def test_the_test_partition_stays_unseen(model_folder, faces, cache, tmp_path):
     for a, b in zip(first, second, strict=True):
         assert torch.equal(a.vector, b.vector)
         assert (a.scores, a.threshold, a.gain) == (b.scores, b.threshold, b.gain)
-        assert a.dataset != b.dataset
+        assert a.origin != b.origin
 
 
 def test_what_is_asked_for_is_found(model_folder, faces, cache, tmp_path):
@@ -199,7 +200,9 @@ def test_samples_that_a_classifier_labels(tmp_path, monkeypatch):
     latents = model.sample_latents(100, generator=torch.Generator().manual_seed(9))
     for direction in found:
         assert direction.layers == model.default_layers
-        assert "400 samples" in direction.dataset and "one" in direction.dataset
+        assert direction.origin is not None
+        assert (direction.origin.kind, direction.origin.n) == ("sampled", 400)
+        assert direction.origin.dataset == "one"
         darker, brighter = (model.decode(edit(latents, direction, s)).mean() for s in (-2, 2))
         assert brighter > darker + 0.01
 
@@ -225,15 +228,16 @@ def test_projected_images_are_named_as_such(model_folder, faces, cache, dataset,
     found = DirectionSet.load(out)
     assert found.methods == ("mean-difference", "joint-projected")
     known = dataset.indices("train", "validation")
-    origin = found["Bright", "joint-projected"].dataset
-    assert origin == f"{len(known)} projected images of {faces.name} {dataset.digest}"
+    origin = found["Bright", "joint-projected"].origin
+    assert origin == Origin("projected", faces.name, dataset.digest, len(known))
     codes = load(model_folder).encode(dataset.batch(known)).double().numpy()
     design = np.column_stack([np.ones(len(known)), dataset.labels[known]])
     truth = np.linalg.lstsq(design, codes, rcond=None)[0][1]
     vector = found["Bright", "joint-projected"].vector.numpy()
     np.testing.assert_allclose(vector, truth / np.linalg.norm(truth), atol=1e-4)
     written = json.loads(out.with_suffix(".json").read_text())
-    assert set(written["directions"]) == {direction.name for direction in found}
+    names = {f"{d.attribute}.{found.method_of(d)}" for d in found}
+    assert set(written["directions"]) == names
     first, second = written["commands"]  # what both kinds were found by
     assert "--methods mean-difference" in first and "--methods joint" in second
     assert "--add" in second and str(tmp_path.parent) not in first + second

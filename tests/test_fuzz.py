@@ -27,15 +27,15 @@ from hypothesis import strategies as st
 
 import hublatent
 from hublatent.classifier import AttributeClassifier
-from hublatent.direction import Direction
-from hublatent.direction_set import FORMAT, DirectionSet
+from hublatent.direction import Direction, Origin
+from hublatent.direction_set import DIRECTIONS, DirectionSet
 from hublatent.errors import HublatentError
 from hublatent.interop.directions import export_npz, import_directions
 from hublatent.interop.nvidia import build_model
 from hublatent.interop.nvidia_pickle import read_generator
 from hublatent.interop.unpickle import PickleError
 from hublatent.models import BetaVAE, Eigenfaces, StyleGAN2
-from hublatent.publish.commits import load_published
+from hublatent.publish import load_published
 from tests.foreign_writers import (
     nvidia_generator,
     nvidia_weights,
@@ -141,7 +141,15 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 @pytest.fixture(scope="module")
 def directions(tmp_path_factory: pytest.TempPathFactory) -> Path:
     found = [
-        Direction(name, "svm", torch.eye(WIDTH)[i], sigma=1.0, threshold=0.5, gain=2.0, dataset="x")
+        Direction(
+            name,
+            "svm",
+            torch.eye(WIDTH)[i],
+            sigma=1.0,
+            threshold=0.5,
+            gain=2.0,
+            origin=Origin("encoded", "x"),
+        )
         for i, name in enumerate(("Hat", "Beard"))
     ]
     path = tmp_path_factory.mktemp("set") / "directions.safetensors"
@@ -424,7 +432,7 @@ def check_directions(path: Path, content: bytes) -> None:
     if found is None:
         return
     metadata, tensors = read_plainly(content)
-    stated = json.loads(metadata[FORMAT])
+    stated = json.loads(metadata[DIRECTIONS.name])
     assert [d.name for d in found] == [
         f"{d['attribute']}.{d['method']}" for d in stated["directions"]
     ]
@@ -432,12 +440,16 @@ def check_directions(path: Path, content: bytes) -> None:
         stated["architecture"], stated["fingerprint"],
     )  # fmt: skip
     for direction in found:
-        assert np.array_equal(direction.vector.numpy(), tensors[f"{direction.name}.vector"])
+        assert np.array_equal(
+            direction.vector.numpy(),
+            tensors[f"{direction.attribute}.{found.method_of(direction)}.vector"],
+        )
         assert bool(torch.isfinite(direction.vector).all())
         numbers = [direction.sigma, direction.threshold, direction.gain, direction.surviving_norm]
         numbers += [x for s in direction.scores.values() for x in (s.value, s.low, s.high)]
         assert all(x is None or math.isfinite(x) for x in numbers)
-        texts = [direction.name, direction.dataset, direction.preprocessing, *direction.scores]
+        origin = direction.origin
+        texts = [direction.name, origin and str(origin), direction.preprocessing, *direction.scores]
         assert all(text is None or text.isprintable() for text in texts)
     found.save(path)
     assert [replace(d, vector=0 * d.vector + 1) for d in DirectionSet.load(path)]
@@ -456,14 +468,14 @@ def test_damaged_directions(directions: Path, tmp_path: Path) -> None:
 
 def test_lying_directions(directions: Path, tmp_path: Path) -> None:
     data = directions.read_bytes()
-    document = json.loads(header_of(data)["__metadata__"][FORMAT])
+    document = json.loads(header_of(data)["__metadata__"][DIRECTIONS.name])
     document["directions"][0]["scores"] = {"accuracy": [0.5, 0.4, 0.6]}
     document["directions"][0]["conditioned_on"] = ["Male.svm"]
 
     @fuzz("document")
     @given(lying_json(document))
     def run(text: str) -> None:
-        header = header_of(data) | {"__metadata__": {FORMAT: text}}
+        header = header_of(data) | {"__metadata__": {DIRECTIONS.name: text}}
         check_directions(tmp_path / "directions.safetensors", with_header(data, json.dumps(header)))
 
     run()
@@ -476,11 +488,11 @@ def test_an_enormous_document_is_refused_in_little_memory(
     data = directions.read_bytes()
     n = (7 << 20) // len(piece) // 2
     text = "[" + piece * n + "0]"
-    header = header_of(data) | {"__metadata__": {FORMAT: text}}
+    header = header_of(data) | {"__metadata__": {DIRECTIONS.name: text}}
     path = tmp_path / "directions.safetensors"
     path.write_bytes(with_header(data, json.dumps(header)))
     assert outcome(lambda: DirectionSet.load(path)) is None
-    header["__metadata__"][FORMAT] = text * 3
+    header["__metadata__"][DIRECTIONS.name] = text * 3
     path.write_bytes(with_header(data, json.dumps(header)))
     with pytest.raises(HublatentError, match="header claims"):
         DirectionSet.load(path)
@@ -492,10 +504,10 @@ def test_names_that_are_paths_are_no_directions(
 ) -> None:
     data = directions.read_bytes()
     header = header_of(data)
-    document = json.loads(header["__metadata__"][FORMAT])
+    document = json.loads(header["__metadata__"][DIRECTIONS.name])
     document["directions"][0]["attribute"] = name
     header[f"{name}.svm.vector"] = header.pop("Hat.svm.vector")
-    header["__metadata__"] = {FORMAT: json.dumps(document)}
+    header["__metadata__"] = {DIRECTIONS.name: json.dumps(document)}
     (tmp_path / "x.safetensors").write_bytes(with_header(data, json.dumps(header)))
     with pytest.raises(HublatentError, match=r"no attribute or method name|printable"):
         DirectionSet.load(tmp_path / "x.safetensors")

@@ -16,7 +16,7 @@ from hublatent.direction_set import DirectionSet
 from hublatent.errors import DirectionError, HubError
 from hublatent.hub import PUBLISHED_FILES, snapshot
 from hublatent.model import LatentModel
-from hublatent.publish.commits import check_card, check_folder, publish
+from hublatent.publish import check_card, check_folder, publish
 from tests.hub_standin import ClientState, HubStandIn, run_python
 from tests.tiny_models import random_directions, save_model, tiny_vae
 

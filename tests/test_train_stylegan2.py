@@ -24,7 +24,7 @@ import training.train_stylegan2 as script
 from hublatent.data import FaceDataset, load_dataset
 from hublatent.errors import DataError, HublatentError
 from hublatent.models.stylegan2 import StyleGAN2
-from hublatent.publish.commits import check_folder
+from hublatent.publish import check_folder
 from tests.training_helpers import (
     ENVIRONMENT,
     PROJECT,

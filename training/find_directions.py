@@ -11,7 +11,7 @@ import json
 import shlex
 import sys
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,6 @@ from hublatent.data import FaceDataset, load_dataset
 from hublatent.direction import Direction
 from hublatent.direction_set import DirectionSet
 from hublatent.discovery import METHODS, LabelledLatents, check_attribute, discover_all
-from hublatent.discovery.methods import PROJECTED_SUFFIX
 from hublatent.errors import DataError, unknown_name
 from hublatent.hub import DIRECTIONS_NAME
 from hublatent.model import LatentModel
@@ -45,8 +44,7 @@ class Arguments:
     Attributes:
         model: folder or Hub id of the model.
         data: folder or Hub dataset of labelled faces; samples do not need it.
-        projected: folder of the images' latents, for a model without an encoder; the methods'
-            names then end in -projected.
+        projected: folder of the images' latents, for a model without an encoder.
         samples: how many samples to draw and label, instead of reading images.
         classifier: folder or Hub id of the classifier that labels samples.
         add: keep what the direction file holds already, apart from what is found anew.
@@ -143,12 +141,11 @@ def run(arguments: Arguments) -> None:
     found = discover_all(data, chosen, arguments.methods, model=model, seed=arguments.seed)
     n = len(chosen) * len(arguments.methods)
     directions = list(tqdm(found, desc="discover", unit="direction", total=n))
-    if arguments.projected:
-        directions = [replace(d, method=f"{d.method}{PROJECTED_SUFFIX}") for d in directions]
-    names = {direction.name for direction in directions}
-    kept = [direction for direction in earlier if direction.name not in names]
-    DirectionSet.of(model, [*kept, *directions]).save(arguments.path)
-    scores = summary(model, data, dataset, [*kept, *directions], left_out, arguments)
+    anew = {(d.name, d.origin and d.origin.kind) for d in directions}
+    kept = [d for d in earlier if (d.name, d.origin and d.origin.kind) not in anew]
+    together = DirectionSet.of(model, [*kept, *directions])
+    together.save(arguments.path)
+    scores = summary(model, data, dataset, together, left_out, arguments)
     summary_path = arguments.path.with_suffix(".json")
     before = _earlier_commands(summary_path) if kept else []
     scores["commands"] = list(dict.fromkeys([*before, command(arguments)]))
@@ -187,7 +184,7 @@ def summary(
     model: LatentModel,
     data: LabelledLatents,
     dataset: FaceDataset | None,
-    directions: Iterable[Direction],
+    directions: DirectionSet,
     left_out: Mapping[str, str],
     arguments: Arguments,
 ) -> dict[str, Any]:
@@ -196,7 +193,7 @@ def summary(
     shares = training.mean(axis=0) if len(training) else []
     return {
         "fingerprint": model.fingerprint(),
-        "data": data.dataset if dataset is None else dataset.digest,
+        "data": str(data.origin) if dataset is None else dataset.digest,
         "preprocessing": data.preprocessing,
         "n_images": len(data.latents),
         "seed": arguments.seed,
@@ -205,8 +202,8 @@ def summary(
         "left_out": dict(left_out),
         "training_shares": dict(zip(data.attributes, map(float, shares), strict=False)),
         "directions": {
-            d.name: {
-                "dataset": d.dataset,
+            f"{d.attribute}.{directions.method_of(d)}": {
+                "origin": d.origin and asdict(d.origin),
                 "sigma": d.sigma,
                 "n_positive": d.n_positive,
                 "n_negative": d.n_negative,

@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from hublatent.classifier import AttributeClassifier, split_names
 from hublatent.data import FaceDataset
-from hublatent.direction import PROJECTED, SAMPLED
+from hublatent.direction import Origin
 from hublatent.discovery import LabelledLatents
 from hublatent.errors import DataError
 from hublatent.inversion.latents_file import read_projected
@@ -45,7 +45,8 @@ def encoded(model: LatentModel, dataset: FaceDataset, name: str) -> LabelledLate
             latents.append(model.encode(images).cpu().numpy())
             mirrored.append(model.encode(images.flip(3)).cpu().numpy())
             bar.update(len(images))
-    return _of_images(dataset, indices, np.concatenate(latents), name, np.concatenate(mirrored))
+    origin = Origin("encoded", name, dataset.digest, len(indices))
+    return _of_images(dataset, indices, np.concatenate(latents), origin, np.concatenate(mirrored))
 
 
 def projected(model: LatentModel, dataset: FaceDataset, folder: Path, name: str) -> LabelledLatents:
@@ -70,7 +71,7 @@ def projected(model: LatentModel, dataset: FaceDataset, folder: Path, name: str)
     if not keep.any():
         raise DataError(f"{folder} holds no training or validation images; directions need some.")
     latents = found.latents.numpy()[keep]
-    origin = f"{len(latents)} {PROJECTED} {name}"
+    origin = Origin("projected", name, dataset.digest, len(latents))
     return _of_images(dataset, found.indices.numpy()[keep], latents, origin)
 
 
@@ -98,8 +99,7 @@ def sampled(
         labels=np.concatenate(labels),
         attributes=split_names(classifier.attributes),
         identities=np.arange(n),
-        dataset=f"{n} {SAMPLED} (seed {seed}), labelled by {name} "
-        f"{weights_digest(classifier)[:12]}",
+        origin=Origin("sampled", name, weights_digest(classifier), n),
     )
 
 
@@ -107,7 +107,7 @@ def _of_images(
     dataset: FaceDataset,
     indices: np.ndarray,
     latents: np.ndarray,
-    name: str,
+    origin: Origin,
     mirrored: np.ndarray | None = None,
 ) -> LabelledLatents:
     return LabelledLatents(
@@ -115,7 +115,7 @@ def _of_images(
         labels=dataset.labels[indices],
         attributes=dataset.attributes,
         identities=dataset.identities[indices],
-        dataset=f"{name} {dataset.digest}",
+        origin=origin,
         preprocessing=dataset.preprocessing,
         mirrored=mirrored,
     )

@@ -34,7 +34,7 @@ def push(
         revision: the branch to commit to.
         pr: open a pull request instead of committing.
     """
-    from hublatent.publish.commits import check_folder, publish
+    from hublatent.publish import check_folder, publish
 
     describe(check_folder(folder))
     print(publish(folder, repo, private=private, revision=revision, create_pr=pr))
@@ -87,7 +87,7 @@ def pull(
     """
     from hublatent.direction_set import DirectionSet
     from hublatent.hub import DIRECTIONS_NAME, MODEL_FILES, PUBLISHED_FILES, snapshot
-    from hublatent.publish.commits import check_directions, load_published
+    from hublatent.publish import check_directions, load_published
     from hublatent.storage import atomic_path
 
     files = (DIRECTIONS_NAME,) if only_directions else MODEL_FILES

@@ -17,6 +17,7 @@ from hublatent.classifier import AttributeClassifier
 from hublatent.comparison.judge import BATCH, read_in_batches
 from hublatent.comparison.results import SAMPLES, TEST
 from hublatent.data import FaceDataset
+from hublatent.direction import Origin
 from hublatent.direction_set import DirectionSet
 from hublatent.discovery import LabelledLatents
 from hublatent.model import LatentModel
@@ -134,7 +135,12 @@ class Subject:
             labels=self.dataset.labels[indices],
             attributes=self.dataset.attributes,
             identities=self.dataset.identities[indices],
-            dataset=self.dataset.digest,
+            origin=Origin(
+                "encoded" if self.projected is None else "projected",
+                "the compared pictures",
+                self.dataset.digest,
+                len(indices),
+            ),
             preprocessing=self.dataset.preprocessing,
             mirrored=self.encode(indices, mirror=True) if mirror else None,
         )

@@ -254,10 +254,9 @@ def _why_none_here(subject: Subject, attribute: str, missing: Sequence[str], see
 
 def _from_file(subject: Subject) -> dict[tuple[str, str], Found]:
     found = {}
-    for direction in subject.directions or ():
-        if direction.sigma is None:
-            direction = direction.with_sigma(subject.model)
-        known = subject.dataset.digest in (direction.dataset or "")
+    for stored in subject.directions or ():
+        direction = replace(stored, method=subject.directions.method_of(stored))
+        known = direction.origin and direction.origin.digest == subject.dataset.digest
         note = "" if known else "The direction was found on other data."
         found[direction.attribute, direction.method] = Found(direction, FROM_FILE, note)
     return found

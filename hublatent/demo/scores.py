@@ -42,7 +42,7 @@ def reading_rows(opened: Sequence[OpenModel], attribute: str) -> list[list[str]]
     return [
         [
             model.name,
-            direction.method,
+            model.directions.method_of(direction),
             _cell(direction.scores.get("accuracy")),
             _cell(direction.scores.get("auroc")),
             NONE if direction.n_positive is None else f"{direction.n_positive:,}",

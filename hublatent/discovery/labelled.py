@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from hublatent.direction import Direction
+from hublatent.direction import Direction, Origin
 from hublatent.discovery.methods import METHODS, Examples, Population
 from hublatent.errors import DataError, HublatentError, unknown_name
 from hublatent.model import LatentModel
@@ -52,7 +52,7 @@ class LabelledLatents:
         labels: (N, K), presence of each attribute.
         attributes: K names.
         identities: (N,), who is on each image.
-        dataset: name and digest of the data.
+        origin: where they come from.
         preprocessing: how images were cropped and resized.
         mirrored: (N, *latent_shape), latents of the mirror images. Hardly any attribute has a
             side, so fits learn from them too; scores are those of the images themselves.
@@ -62,7 +62,7 @@ class LabelledLatents:
     labels: Bools
     attributes: tuple[str, ...]
     identities: Ints
-    dataset: str | None = None
+    origin: Origin | None = None
     preprocessing: str | None = None
     mirrored: NDArray[np.float32] | None = None
 
@@ -300,7 +300,7 @@ def _direction(
         gain=gain,
         n_positive=int(used.sum()),
         n_negative=int((~used).sum()),
-        dataset=data.dataset,
+        origin=data.origin,
         preprocessing=data.preprocessing,
         scores=classification_scores(
             label[chosen], decision > 0, decision, data.identities[chosen], seed

@@ -6,7 +6,6 @@ every tensor has to fit.
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
@@ -16,8 +15,8 @@ from torch import Tensor
 from hublatent import checkpoint
 from hublatent.checkpoint import CONFIG_NAME, FORMAT_VERSION, WEIGHTS_NAME
 from hublatent.errors import CheckpointError
-from hublatent.hub.download import CARD_NAME, DIRECTIONS_NAME, Snapshot, snapshot
-from hublatent.publish.commits import publish, repo_has_file
+from hublatent.hub.download import Snapshot, snapshot
+from hublatent.publisher import publisher
 
 Model = TypeVar("Model", bound="HubModel")
 
@@ -136,25 +135,16 @@ class HubModel(PyTorchModelHubMixin, library_name="hublatent", license="other"):
             HubError: the Hub refused.
             DirectionError: the directions belong to another model.
         """
-        with tempfile.TemporaryDirectory() as folder:
-            self.save_pretrained(folder)
-            if directions is not None:
-                directions.check_fits(self)
-                directions.save(Path(folder) / DIRECTIONS_NAME)
-            if not repo_has_file(CARD_NAME, repo_id, revision, token):
-                self._write_card(Path(folder), repo_id, directions)
-            return publish(
-                folder,
-                repo_id,
-                private=private,
-                revision=revision,
-                create_pr=create_pr,
-                token=token,
-                message=commit_message,
-            )
-
-    def _write_card(self, folder: Path, repo_id: str, directions: Any) -> None:
-        """Write a card for a repository that has none; nothing, where a model has no card."""
+        return publisher().push_model(
+            self,
+            repo_id,
+            directions=directions,
+            private=private,
+            revision=revision,
+            create_pr=create_pr,
+            token=token,
+            message=commit_message,
+        )
 
     def _weights(self) -> dict[str, Tensor]:
         return self.state_dict()  # type: ignore[attr-defined]

@@ -33,6 +33,7 @@ class StyleGenerator(LatentModel):
 
     space = "w+"
     has_encoder = False
+    auxiliary = ("encoder",)  # of tensors and arguments; see LatentModel
     # The mapping network's sqrt(2) per layer: of its activations, as in StyleGAN2 and 3, or of its
     # weights, as in StyleGAN, where this is 1.
     activation_gain: ClassVar[float] = GAIN

@@ -1,21 +1,16 @@
-"""Publishing: what a folder must be to go to the Hub, and the one commit that takes it there."""
+"""The one commit that takes a folder to the Hub."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TypeVar
 
 from huggingface_hub import CommitOperationAdd, HfApi
 
 from hublatent.errors import HubError
 from hublatent.hub.client import call_hub, check_repo_id
-from hublatent.hub.download import CARD_NAME, DIRECTIONS_NAME, PUBLISHED_FILES
-
-if TYPE_CHECKING:
-    from hublatent.hub import HubModel
-
+from hublatent.hub.download import PUBLISHED_FILES
 
 Result = TypeVar("Result")
 
@@ -107,75 +102,3 @@ def _with_upload_errors(commit: Callable[[], Result], repo: str) -> Result:
         reason = f" ({error.__cause__})" if error.__cause__ is not None else ""
         first_line = f"{error}{reason}".splitlines()[0].rstrip(". )")
         raise HubError(f"Nothing was published to {repo}: {first_line}. Try again.") from error
-
-
-def check_folder(folder: str | Path) -> HubModel:
-    """Refuse a model folder that is not fit to be published.
-
-    Args:
-        folder: holds config.json, model.safetensors and README.md, perhaps directions and samples.
-
-    Returns:
-        The model.
-
-    Raises:
-        HublatentError: the weights do not load, the directions belong to other weights, or the card
-            does not parse, names no licence or holds a figure that is not finite.
-    """
-    path = Path(folder)
-    if not path.is_dir():
-        raise HubError(f"{folder} is not a folder; expected one with {', '.join(PUBLISHED_FILES)}.")
-    model = load_published(path)
-    check_directions(path, model)
-    check_card(path / CARD_NAME)
-    return model
-
-
-def load_published(folder: Path) -> HubModel:
-    """Load whatever is published from here, a latent model or an attribute classifier, strictly."""
-    from hublatent.checkpoint import read_config
-    from hublatent.classifier import AttributeClassifier
-    from hublatent.models import load
-
-    if read_config(folder)["architecture"] == AttributeClassifier.architecture:
-        return AttributeClassifier.from_pretrained(folder)
-    return load(folder)
-
-
-def check_directions(folder: Path, model: HubModel) -> None:
-    """Refuse directions that lie beside a model but were not found on it."""
-    from hublatent.direction_set import DirectionSet
-    from hublatent.model import LatentModel
-
-    path = folder / DIRECTIONS_NAME
-    if not path.is_file():
-        return
-    if not isinstance(model, LatentModel):
-        raise HubError(f"{folder} holds directions, but its {model.architecture} has no latents.")
-    DirectionSet.load(path, model)
-
-
-def check_card(path: Path) -> None:
-    """Refuse a model card that the Hub would not understand, or that names no licence."""
-    import yaml  # type: ignore[import-untyped, unused-ignore]
-    from huggingface_hub import ModelCard
-
-    if not path.is_file():
-        raise HubError(f"{path.parent} holds no {path.name}; a published model needs a card.")
-    try:
-        data: Any = ModelCard(path.read_text(encoding="utf-8")).data
-    except (ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError) as error:
-        raise HubError(f"{path} does not parse as a model card: {error}.") from error
-    if not data.get("license"):
-        raise HubError(f"{path} names no license; add the line 'license: ...' to its head.")
-    for result in data.eval_results or []:
-        value = result.metric_value
-        if (
-            isinstance(value, bool)
-            or not isinstance(value, (int, float))
-            or not math.isfinite(value)
-        ):
-            raise HubError(
-                f"{path}: the model-index gives {result.metric_type} = {value!r}; expected a "
-                "finite number."
-            )

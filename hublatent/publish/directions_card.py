@@ -122,7 +122,7 @@ def licence_of(directions: DirectionSet) -> Licence | None:
     Returns:
         The licence; None where nobody stated one and the data are not CelebA's.
     """
-    from_celeba = any("celeba" in (d.dataset or "").lower() for d in directions)
+    from_celeba = any(d.origin and "celeba" in d.origin.dataset.lower() for d in directions)
     if directions.licence is None:
         return CELEBA_LICENCE if from_celeba else None
     also = f"\n\n{CELEBA_LICENCE.sentence}" if from_celeba else ""
@@ -165,7 +165,7 @@ def _row(direction: Direction) -> list[str]:
         "-" if sigma is None else f"{check_number(f'{direction.name} sigma', sigma):.4g}",
         "-" if layers is None else " ".join(map(str, layers)),
         "-" if None in counts else f"{counts[0]:,} / {counts[1]:,}",
-        text_cell(direction.dataset or "-"),
+        text_cell(direction.origin or "-"),
         text_cell(", ".join(direction.conditioned_on) or "-"),
     ]
 
@@ -200,8 +200,8 @@ def _eval_results(directions: DirectionSet) -> list[EvalResult]:
         EvalResult(
             task_type="unconditional-image-generation",
             task_name="Separability",
-            dataset_type=(direction.dataset or "").split(" ")[0].lower() or "unknown",
-            dataset_name=direction.dataset or "unknown",
+            dataset_type=direction.origin.dataset.lower() if direction.origin else "unknown",
+            dataset_name=direction.origin.dataset if direction.origin else "unknown",
             metric_type="accuracy",
             metric_name=f"{direction.name} accuracy",
             metric_value=check_number(

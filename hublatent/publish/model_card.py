@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hublatent.direction import PROJECTED, SAMPLED, Direction
+from hublatent.direction import Direction, Origin
 from hublatent.direction_set import DirectionSet
 from hublatent.errors import HublatentError
 from hublatent.hub.download import CARD_NAME, SAMPLES_NAME
@@ -163,9 +163,9 @@ def _check(given: CardInput, model: LatentModel) -> None:
     if given.directions is None:
         return
     given.directions.check_fits(model)
-    ours = {direction.dataset for direction in given.directions}
+    ours = {direction.origin for direction in given.directions}
     for name, baseline in given.baselines.items():
-        if {direction.dataset for direction in baseline} != ours:
+        if {direction.origin for direction in baseline} != ours:
             raise HublatentError(
                 f"The directions of the baseline {name} were found on other data than those of "
                 f"{given.name}; find both on the same."
@@ -219,26 +219,21 @@ def _eval_results(given: CardInput) -> list[EvalResult]:
 
 def _examples(direction: Direction) -> str:
     """What a direction was found and scored on."""
-    origin = direction.dataset or ""
-    if _is_sampled(direction):
-        return origin
-    real = "train and validation"
-    number, projected, _ = origin.partition(PROJECTED)
-    return f"{number}{projected} {real}" if projected else real
-
-
-def _is_sampled(direction: Direction) -> bool:
-    """Whether a direction was found in the model's own samples, not in images."""
-    return direction.dataset is not None and SAMPLED in direction.dataset
+    origin = direction.origin
+    if origin is None or origin.kind == "encoded":
+        return "train and validation"
+    return str(origin) if origin.kind == "sampled" else f"{origin}, train and validation"
 
 
 def _origins(directions: DirectionSet | None) -> Iterable[tuple[str, str]]:
-    """Which methods' directions were found in what, where some were found in samples."""
-    methods: dict[str, dict[str, None]] = {}
+    """Which methods' directions were found in what, where some were not found in images."""
+    methods: dict[Origin | None, dict[str, None]] = {}
     for direction in directions or ():
-        methods.setdefault(direction.dataset or "unknown data", {})[f"`{direction.method}`"] = None
-    if any(map(_is_sampled, directions or ())):
-        yield from ((", ".join(names), origin) for origin, names in methods.items())
+        methods.setdefault(direction.origin, {})[f"`{direction.method}`"] = None
+    if any(origin and origin.kind != "encoded" for origin in methods):
+        yield from (
+            (", ".join(names), str(origin or "unknown data")) for origin, names in methods.items()
+        )
 
 
 def _eval_result(task: str, split: str, metric: str, name: str, value: Any) -> EvalResult:
