@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from hublatent.direction_set import DirectionSet
     from hublatent.editing import edit, traverse
     from hublatent.inversion.projection import project
-    from hublatent.models import VAE, BetaTCVAE, BetaVAE, Eigenfaces, StyleGAN2, load
+    from hublatent.models import VAE, BetaTCVAE, BetaVAE, Eigenfaces, StyleGAN2, load, register
+    from hublatent.models.wrapped import wrap
 
 # Where each public name lives; its module, and with it torch, is imported at the first use.
 _HOMES = {
@@ -27,7 +28,9 @@ _HOMES = {
     "edit": "editing",
     "load": "models",
     "project": "inversion.projection",
+    "register": "models",
     "traverse": "editing",
+    "wrap": "models.wrapped",
 }
 
 __all__ = [
@@ -43,7 +46,9 @@ __all__ = [
     "edit",
     "load",
     "project",
+    "register",
     "traverse",
+    "wrap",
 ]
 
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from hublatent.checkpoint import check_number
-from hublatent.errors import CheckpointError, HublatentError, unknown_name
+from hublatent.errors import CheckpointError, HublatentError, find_name, unknown_name
 from hublatent.hub import HubModel
 
 # CelebA's attributes in CelebA's order (Liu et al. 2015, arXiv:1411.7766).
@@ -135,14 +135,15 @@ class AttributeClassifier(nn.Module, HubModel):
         return [_unit_vectors(maps) for maps in self._activations(images)]
 
     def index(self, attribute: str) -> int:
-        """Where an attribute stands among the logits.
+        """Where an attribute stands among the logits; in any case, "glasses" is understood.
 
         Raises:
             HublatentError: the classifier does not know it.
         """
-        if attribute not in self.attribute_names:
+        name = find_name(attribute, self.attribute_names)
+        if name is None:
             raise HublatentError(unknown_name("attribute", attribute, self.attribute_names))
-        return self.attribute_names.index(attribute)
+        return self.attribute_names.index(name)
 
     def _activations(self, images: Tensor) -> list[Tensor]:
         """Each stage's output (B, width * 2**i, S / 2**(i + 1), S / 2**(i + 1))."""

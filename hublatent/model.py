@@ -14,6 +14,8 @@ from hublatent.checkpoint import check_number, init_parameters
 from hublatent.errors import HublatentError
 from hublatent.hub import HubModel
 
+SAMPLE_BATCH = 32
+
 
 class LatentModel(nn.Module, HubModel):
     """A generative model whose latents can be read, moved and decoded.
@@ -129,6 +131,20 @@ class LatentModel(nn.Module, HubModel):
             )
         latents = self.latent_mean.double().cpu() + noise @ factor.T
         return latents.to(self.latent_mean).reshape(n, *self.latent_shape)
+
+    @torch.no_grad()
+    def sample(self, n: int, seed: int = 0) -> Tensor:
+        """Draw images of nobody.
+
+        Args:
+            n: how many.
+            seed: the same one gives the same images.
+
+        Returns:
+            (n, C, H, W), in [-1, 1], on the model's device.
+        """
+        latents = self.sample_latents(n, generator=torch.Generator().manual_seed(seed))
+        return torch.cat([self.decode(part) for part in latents.split(SAMPLE_BATCH)])
 
     @torch.no_grad()
     def set_latent_statistics(self, latents: Tensor) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 from pathlib import Path
+from typing import TypeVar
 
-from hublatent.checkpoint import CONFIG_NAME, WEIGHTS_NAME, read_config
-from hublatent.errors import CheckpointError, unknown_name
+from hublatent.checkpoint import CONFIG_NAME, WEIGHTS_NAME, init_parameters, read_config
+from hublatent.errors import CheckpointError, HublatentError, unknown_name
 from hublatent.hub import snapshot
 from hublatent.model import LatentModel
 from hublatent.models.autoencoder import Autoencoder
@@ -14,6 +16,8 @@ from hublatent.models.factorvae import FactorVAE
 from hublatent.models.lsavae import LSAVAE
 from hublatent.models.stylegan2 import StyleGAN2
 from hublatent.models.vae import VAE, BetaTCVAE, BetaVAE
+
+Model = TypeVar("Model", bound=LatentModel)
 
 ARCHITECTURES: dict[str, type[LatentModel]] = {
     "vae": VAE,
@@ -25,6 +29,41 @@ ARCHITECTURES: dict[str, type[LatentModel]] = {
     "eigenfaces": Eigenfaces,
     "stylegan2": StyleGAN2,
 }
+
+
+def register(model_class: type[Model]) -> type[Model]:
+    """Make an architecture of one's own known; also a decorator of its class.
+
+    From then on `load`, direction files, cards, the commands and the app take it for one of
+    theirs. Its `__init__` takes named numbers, texts and truth values: they are its config.json.
+
+    Args:
+        model_class: a subclass of LatentModel that names its `architecture`.
+
+    Returns:
+        The class.
+
+    Raises:
+        HublatentError: it is no such class, or another one has that name.
+    """
+    name = getattr(model_class, "architecture", None)
+    if not issubclass(model_class, LatentModel) or not isinstance(name, str) or not name:
+        raise HublatentError(
+            f"{model_class.__name__} cannot be registered; expected a subclass of "
+            "hublatent.model.LatentModel with the class attribute architecture = 'its-name'."
+        )
+    known = ARCHITECTURES.get(name)
+    # A notebook's cell that is run again defines the same class anew.
+    if known is not None and known.__qualname__ != model_class.__qualname__:
+        raise HublatentError(f"The architecture {name!r} is {known.__name__}'s; choose another.")
+    kinds = {parameter.kind for parameter in init_parameters(model_class).values()}
+    if kinds & {inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD}:
+        raise HublatentError(
+            f"{model_class.__name__}.__init__ takes *args or **kwargs; name every argument, for "
+            "they are the keys of config.json."
+        )
+    ARCHITECTURES[name] = model_class
+    return model_class
 
 
 def why_no_latent_model(folder: Path) -> str:
