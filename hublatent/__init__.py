@@ -12,7 +12,18 @@ if TYPE_CHECKING:
     from hublatent.direction_set import DirectionSet
     from hublatent.editing import edit, traverse
     from hublatent.inversion.projection import project
-    from hublatent.models import VAE, BetaTCVAE, BetaVAE, Eigenfaces, StyleGAN2, load, register
+    from hublatent.models import (
+        VAE,
+        BetaTCVAE,
+        BetaVAE,
+        Eigenfaces,
+        ProGAN,
+        StyleGAN,
+        StyleGAN2,
+        StyleGAN3,
+        load,
+        register,
+    )
     from hublatent.models.wrapped import wrap
 
 # Where each public name lives; its module, and with it torch, is imported at the first use.
@@ -24,7 +35,10 @@ _HOMES = {
     "Direction": "direction",
     "DirectionSet": "direction_set",
     "Eigenfaces": "models",
+    "ProGAN": "models",
+    "StyleGAN": "models",
     "StyleGAN2": "models",
+    "StyleGAN3": "models",
     "edit": "editing",
     "load": "models",
     "project": "inversion.projection",
@@ -41,7 +55,10 @@ __all__ = [
     "Direction",
     "DirectionSet",
     "Eigenfaces",
+    "ProGAN",
+    "StyleGAN",
     "StyleGAN2",
+    "StyleGAN3",
     "__version__",
     "edit",
     "load",

@@ -43,6 +43,23 @@ TINY_CONFIGS: dict[str, dict[str, Any]] = {
         "channel_max": 8,
         "channel_min": 4,
     },
+    "progan": {"image_size": 16, "latent_dim": 8, "channel_base": 64, "channel_max": 8},
+    "stylegan": {
+        "image_size": 16,
+        "latent_dim": 8,
+        "z_dim": 8,
+        "mapping_layers": 2,
+        "channel_base": 64,
+        "channel_max": 8,
+    },
+    "stylegan3": {
+        "image_size": 16,
+        "latent_dim": 8,
+        "z_dim": 8,
+        "synthesis_layers": 4,
+        "channel_base": 64,
+        "channel_max": 8,
+    },
 }
 
 
@@ -118,7 +135,8 @@ def test_the_seed_decides(model: LatentModel) -> None:
 def test_samples_have_the_latent_statistics(model: LatentModel) -> None:
     if not model.has_encoder:
         # A mapping network draws its own samples: the statistics are measured on those.
-        model.set_latent_statistics(model.sample_latents(5000, generator=seeded(3))[:, 0])
+        drawn = model.sample_latents(5000, generator=seeded(3))
+        model.set_latent_statistics(drawn if drawn.ndim == 2 else drawn[:, 0])
     n = 20_000
     samples = model.sample_latents(n, generator=seeded(4)).double()
     rows = samples if samples.ndim == 2 else samples[:, 0]
@@ -130,6 +148,19 @@ def test_samples_have_the_latent_statistics(model: LatentModel) -> None:
     assert ((rows.mean(0) - model.latent_mean.double()).abs() < allowed * scale).all()
     difference = (torch.cov(rows.T) - covariance).abs() / torch.outer(scale, scale)
     assert difference.max() < 3 * allowed
+
+
+def test_images_of_a_model_without_an_encoder_are_projected(model: LatentModel) -> None:
+    if model.has_encoder:
+        pytest.skip(f"{model.architecture} has an encoder")
+    classifier = hublatent.AttributeClassifier(model.image_size, width=8, attributes="Smiling")
+    images = model.decode(model.sample_latents(2, generator=seeded(5))).detach()
+    for precision in ("fp32", "bf16"):
+        found = hublatent.project(
+            model, images, classifier=classifier, n_steps=20, n_candidates=4, precision=precision
+        )
+        assert found.latents.shape == (2, *model.latent_shape)
+        assert (found.losses.nan_to_num(torch.inf).amin(dim=0) < found.losses[0]).all()
 
 
 def test_damaged_statistics_are_refused_when_sampled() -> None:

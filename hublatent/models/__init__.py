@@ -14,7 +14,10 @@ from hublatent.models.autoencoder import Autoencoder
 from hublatent.models.eigenfaces import Eigenfaces
 from hublatent.models.factorvae import FactorVAE
 from hublatent.models.lsavae import LSAVAE
+from hublatent.models.progan import ProGAN
+from hublatent.models.stylegan import StyleGAN
 from hublatent.models.stylegan2 import StyleGAN2
+from hublatent.models.stylegan3 import StyleGAN3
 from hublatent.models.vae import VAE, BetaTCVAE, BetaVAE
 
 Model = TypeVar("Model", bound=LatentModel)
@@ -27,7 +30,10 @@ ARCHITECTURES: dict[str, type[LatentModel]] = {
     "lsavae": LSAVAE,
     "autoencoder": Autoencoder,
     "eigenfaces": Eigenfaces,
+    "progan": ProGAN,
+    "stylegan": StyleGAN,
     "stylegan2": StyleGAN2,
+    "stylegan3": StyleGAN3,
 }
 
 

@@ -13,8 +13,8 @@ from hublatent.errors import CheckpointError
 
 SLOPE = 0.2
 GAIN = math.sqrt(2)  # keeps the variance through a leaky ReLU
-# Limits against absurd configs; NVIDIA's largest has maps of 2**25 numbers and 2**25 weights.
-MAX_MAP_ELEMENTS = 2**26  # channels * pixels of a feature map
+# Limits against absurd configs; StyleGAN3-R at 1024 pixels has maps of 2**27.4 numbers.
+MAX_MAP_ELEMENTS = 2**28  # channels * pixels of a feature map
 MAX_WEIGHTS = 2**27  # of all convolutions
 CHUNK_ELEMENTS = 2**22  # numbers in the largest feature map of the images drawn together
 
@@ -85,6 +85,20 @@ class EqualLinear(nn.Module):
         with torch.autocast(x.device.type, enabled=False):
             scale = self.gain * self.lr_multiplier / math.sqrt(self.weight.shape[1])
             return F.linear(x.float(), self.weight * scale, self.bias * self.lr_multiplier)
+
+
+class ToRGB(nn.Module):
+    """1x1 convolution to image channels with equalised learning rate, without styles."""
+
+    def __init__(self, n_in: int, channels: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(channels, n_in, 1, 1))
+        self.bias = nn.Parameter(torch.zeros(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Maps (B, n_in, H, W) -> images (B, channels, H, W), float32."""
+        weight = self.weight / math.sqrt(x.shape[1])
+        return F.conv2d(x, weight.to(x.dtype), self.bias.to(x.dtype)).float()
 
 
 def pixel_norm(x: Tensor) -> Tensor:
