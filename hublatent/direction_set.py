@@ -116,7 +116,7 @@ class DirectionSet:
 
     def __contains__(self, key: object) -> bool:
         try:
-            return bool(self[key])  # type: ignore[index]
+            return bool(self[key])  # type: ignore[index, unused-ignore]
         except DirectionError:
             return False
 

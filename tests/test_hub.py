@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 from dataclasses import replace
 from pathlib import Path
@@ -238,6 +239,106 @@ def test_who_may_not_read(hub: HubStandIn, client: ClientState) -> None:
         hublatent.load("user/nothing")
     with pytest.raises(HubError, match="neither an existing folder nor a Hub id"):
         hublatent.load("a folder/that is not there")
+
+
+def listing(**changes: object) -> bytes:
+    """What the Hub says of a repository, with changes to its entry of model.safetensors."""
+    lfs = {"sha256": "0" * 64, "size": 3, "pointerSize": 1}
+    weights = {"rfilename": "model.safetensors", "size": 3, "blobId": "0" * 40, "lfs": lfs}
+    config = {"rfilename": "config.json", "size": 2, "blobId": "0" * 40}
+    sha = changes.pop("sha", "a" * 40)
+    siblings = [config, weights | changes]
+    return json.dumps({"id": REPO, "sha": sha, "siblings": siblings}).encode()
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"", b"null", b"[]", b"3", b'"text"', b"{}", b"<html>Log in to our hotel</html>",
+        b"\xff\xfe",
+        b"[" * 100_000, b'{"id": 3}', b'{"id": "user/vae", "siblings": 3}',
+        b'{"id": "user/vae", "siblings": [3]}', b'{"id": "user/vae", "siblings": [{}]}',
+        listing(sha=None), listing(sha="../../etc"), listing(sha=7),
+        listing(size=None), listing(size="3"), listing(size=-1),
+        listing(lfs={"sha256": None, "size": 3, "pointerSize": 1}), listing(lfs=3),
+        listing(lfs=None, blobId=None), listing(rfilename=None),
+    ],
+)  # fmt: skip
+def test_any_malformed_answer_is_a_sentence(
+    body: bytes, hub: HubStandIn, client: ClientState
+) -> None:
+    hub.create(REPO, {"config.json": "{}", "model.safetensors": b"abc"})
+    hub.answer("/api/models/*", body)
+    with pytest.raises(HubError, match=REPO) as caught:
+        hublatent.load(REPO)
+    assert "\n" not in str(caught.value) and len(str(caught.value)) < 300
+    assert not any("/resolve/" in request.path for request in hub.requests)
+
+
+def test_a_file_without_the_hubs_headers_is_a_sentence(hub: HubStandIn, published: str) -> None:
+    for method in ("HEAD", "GET"):
+        hub.fail("*/resolve/*", status=200, method=method)
+    with pytest.raises(HubError, match="not the Hub"):
+        hublatent.load(REPO)
+
+
+@pytest.mark.parametrize("path", ["/api/models/*", "*/resolve/*/model.safetensors"])
+def test_a_hub_that_drips_is_left(
+    path: str, hub: HubStandIn, published: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hublatent.hub.client.GRACE_SECONDS", 0.3)
+    monkeypatch.setattr("hublatent.hub.client.MIN_BYTES_PER_SECOND", 1e7)
+    hub.drip(path, pause=0.02)
+    with pytest.raises(HubError, match="too slow"):
+        hublatent.load(REPO)
+
+
+def test_a_download_ends_at_the_deadline(
+    hub: HubStandIn, published: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hublatent.hub.client.DEADLINE_SECONDS", 0.3)
+    hub.drip("*/resolve/*/model.safetensors", pause=0.02)
+    with pytest.raises(HubError, match="too slow"):
+        hublatent.load(REPO)
+
+
+@pytest.mark.parametrize("path", ["/api/models/*", "*/resolve/*/model.safetensors"])
+def test_more_than_was_announced_is_not_read(
+    path: str, hub: HubStandIn, published: str, client: ClientState, model: LatentModel
+) -> None:
+    hub.flood(path)
+    with pytest.raises(HubError, match="more than was announced"):
+        hublatent.load(REPO)
+    assert sum(p.stat().st_size for p in client.cache.rglob("*") if p.is_file()) < 1 << 20
+    hub.heal()
+    assert same_weights(hublatent.load(REPO), model)
+
+
+def test_no_access_is_not_about_writing(hub: HubStandIn, published: str) -> None:
+    hub.fail("/api/models/*", status=403)
+    with pytest.raises(HubError, match="no access to user/vae"):
+        hublatent.load(REPO)
+
+
+@pytest.mark.parametrize("name", ["a" * 5000, "~nosuchuser", "~nosuchuser/x", "a\0b", "x/" * 99])
+def test_absurd_ids_are_a_sentence(name: str, client: ClientState) -> None:
+    with pytest.raises(HubError, match="neither an existing folder nor a Hub id") as caught:
+        hublatent.load(name)
+    assert len(str(caught.value)) < 200
+
+
+def test_weights_are_hashed_when_they_arrive_and_when_they_changed(
+    hub: HubStandIn, published: str, client: ClientState, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hublatent.load(REPO)
+    with monkeypatch.context() as patch:
+        patch.setattr("hublatent.hub.download.hashlib", None)
+        assert hublatent.load(REPO).commit == published
+    (weights,) = (p for p in blobs(client) if p.stat().st_size > 10_000)
+    true = weights.read_bytes()
+    weights.write_bytes(true[:-1] + bytes([true[-1] ^ 1]))
+    with pytest.raises(HubError, match="did not arrive"):
+        hublatent.load(REPO)
 
 
 def test_optional_files(hub: HubStandIn, published: str, client: ClientState) -> None:

@@ -3,59 +3,105 @@
 from __future__ import annotations
 
 import importlib
-import json
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from huggingface_hub import errors as hub_errors
 from huggingface_hub import get_session, hf_raise_for_status
 from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined, unused-ignore]
 
-from hublatent.errors import HubError
+from hublatent.errors import HubError, HublatentError, shorten
 
 # Seconds; the read limit is long because the Hub may take its time over a large commit.
 CONNECT_SECONDS = 10.0
 READ_SECONDS = 60.0
 # The client would retry a busy or ill Hub for half a minute, or as long as the Hub says.
 MAX_FAILED_ANSWERS = 2
+# Reading may take so long to begin, then has to go on at this rate, and ends at the latest then.
+GRACE_SECONDS = 30.0
+MIN_BYTES_PER_SECOND = 20_000
+DEADLINE_SECONDS = 4 * 3600.0
+SLACK_BYTES = 1 << 16  # for what comes beside a file, such as the text of a redirect
+MAX_COMPRESSED_BYTES = 1 << 20  # a small answer may unpack to a thousand times its size
 _BUSY = (408, 429, 500, 502, 503, 504)
 
 # huggingface_hub 1 speaks through httpx, 2 through httpx2, whose exceptions are unrelated classes.
 HTTPError: type[Exception] = next(
     kind for kind in hub_errors.HfHubHTTPError.__mro__ if kind.__name__ == "HTTPError"
 )
-TransportError: type[Exception] = importlib.import_module(
-    HTTPError.__module__.partition(".")[0]
-).TransportError
+_http = importlib.import_module(HTTPError.__module__.partition(".")[0])
+TransportError: type[Exception] = _http.TransportError
 
 Result = TypeVar("Result")
 
 
 @dataclass
 class _Patience:
+    """How much one action may ask of us: failed answers, seconds and bytes."""
+
+    max_bytes: int | None = None  # of one answer; None where nothing is watched, as in uploads
     n_failed: int = 0
+    n_bytes: int = 0
+    start: float = field(default_factory=time.monotonic)
+
+    def check_pace(self, n_new: int = 0) -> None:
+        """Count what has arrived; refuse a Hub that keeps us waiting."""
+        self.n_bytes += n_new
+        seconds = time.monotonic() - self.start
+        allowed = GRACE_SECONDS + self.n_bytes / MIN_BYTES_PER_SECOND
+        if self.max_bytes is not None and seconds > min(allowed, DEADLINE_SECONDS):
+            raise HubError(
+                f"The Hub sent {self.n_bytes:,} bytes in {seconds:.0f} seconds; that is too slow. "
+                "Try again with a better connection."
+            )
 
 
 _patience: ContextVar[_Patience | None] = ContextVar("hublatent_patience", default=None)
 
 
+class _Watched(_http.SyncByteStream):  # type: ignore[name-defined]
+    """An answer's body, read no further than its limit and no slower than is bearable."""
+
+    def __init__(self, body: Any, patience: _Patience, limit: int) -> None:
+        self._body, self._patience, self._limit = body, patience, limit
+
+    def __iter__(self) -> Iterator[bytes]:
+        n_bytes = 0
+        for chunk in self._body:
+            n_bytes += len(chunk)
+            if n_bytes > self._limit:
+                raise HubError(
+                    f"The Hub sent more than was announced ({self._limit:,} bytes at most); the "
+                    "rest was not read. Try again."
+                )
+            self._patience.check_pace(len(chunk))
+            yield chunk
+
+    def close(self) -> None:
+        self._body.close()
+
+
 @contextmanager
-def bounded() -> Iterator[None]:
+def bounded(max_bytes: int | None = None) -> Iterator[None]:
     """Inside the block this thread's requests have time limits and few retries.
 
     The client's session is shared by the whole process: its hooks act only on requests that are
     made inside such a block.
+
+    Args:
+        max_bytes: the largest answer, where answers are watched for their size and pace.
     """
     session = get_session()
-    for event, hook in (("request", _limit_times), ("response", _limit_retries)):
+    for event, hook in (("request", _limit_times), ("response", _limit_answers)):
         hooks = session.event_hooks
         if hook not in hooks[event]:
             hooks[event].append(hook)
             session.event_hooks = hooks
-    outer = _patience.set(_Patience())
+    outer = _patience.set(_Patience(max_bytes))
     try:
         yield
     finally:
@@ -63,8 +109,12 @@ def bounded() -> Iterator[None]:
 
 
 def _limit_times(request: Any) -> None:
-    if _patience.get() is None:
+    patience = _patience.get()
+    if patience is None:
         return
+    patience.check_pace()
+    if patience.max_bytes is not None:
+        request.headers["Accept-Encoding"] = "identity"
     given = request.extensions.get("timeout", {})
     limits = {"connect": CONNECT_SECONDS, "pool": CONNECT_SECONDS}
     limits |= {"read": READ_SECONDS, "write": READ_SECONDS}
@@ -72,10 +122,17 @@ def _limit_times(request: Any) -> None:
     request.extensions["timeout"] = limits | known
 
 
-def _limit_retries(response: Any) -> None:
-    """Raise where the client would wait too long before it asks again."""
+def _limit_answers(response: Any) -> None:
+    """Watch an answer; raise where the client would wait too long before it asks again."""
     patience = _patience.get()
-    if patience is None or response.status_code not in _BUSY:
+    if patience is None:
+        return
+    if patience.max_bytes is not None:
+        packed = response.headers.get("content-encoding", "identity") != "identity"
+        limit = patience.max_bytes + SLACK_BYTES
+        limit = min(limit, MAX_COMPRESSED_BYTES) if packed else limit
+        response.stream = _Watched(response.stream, patience, limit)
+    if response.status_code not in _BUSY:
         return
     patience.n_failed += 1
     told_to_wait = response.status_code == 429 or "retry-after" in response.headers
@@ -84,31 +141,44 @@ def _limit_retries(response: Any) -> None:
         hf_raise_for_status(response)
 
 
-def call_hub(action: Callable[[], Result], repo: str, revision: str | None = None) -> Result:
+def call_hub(
+    action: Callable[[], Result],
+    repo: str,
+    revision: str | None = None,
+    max_bytes: int | None = None,
+) -> Result:
     """Run a Hub action, bounded; what the client raises becomes one HubError in plain words.
 
     Args:
         action: what to do.
         repo: the Hub id, for the message.
         revision: the revision asked for, for the message.
+        max_bytes: the largest answer, where the action only reads.
 
     Returns:
         What the action returns.
 
     Raises:
-        HubError: the Hub, the way to it or the disk refused.
+        HubError: the Hub, the way to it or the disk refused, or the answer is malformed.
     """
     try:
-        with bounded():
+        with bounded(max_bytes):
             return action()
+    except HublatentError:
+        raise
     except (
         HTTPError,
         hub_errors.LocalEntryNotFoundError,
         hub_errors.OfflineModeIsEnabled,
-        json.JSONDecodeError,
         OSError,
     ) as error:
         raise explain(error, repo, revision) from error
+    # What the client makes of an answer in another form than the Hub's.
+    except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
+        raise HubError(
+            f"What answered for {repo} is not the Hub, or not well ({shorten(str(error))}); is a "
+            "proxy in between?"
+        ) from error
 
 
 def is_transient(error: BaseException | None) -> bool:
@@ -126,7 +196,7 @@ def check_repo_id(repo: str) -> None:
         validate_repo_id(repo)
     except hub_errors.HFValidationError as error:
         raise HubError(
-            f"{repo!r} is neither an existing folder nor a Hub id such as 'user/model'."
+            f"{shorten(repo)} is neither an existing folder nor a Hub id such as 'user/model'."
         ) from error
 
 
@@ -148,12 +218,12 @@ def explain(error: BaseException, repo: str, revision: str | None = None) -> Hub
         if isinstance(error, kind):
             return HubError(sentence.format(repo=repo, revision=revision or "main"))
     status = _status(error)
+    if status == 403 and _method(error) in ("GET", "HEAD"):
+        return HubError(f"The token in use, or having none, gives no access to {repo}.")
     if status in _STATUS_SENTENCES:
         return HubError(_STATUS_SENTENCES[status].format(repo=repo))
     if isinstance(error, hub_errors.HfHubHTTPError):
         return HubError(f"The Hub answered {status} for {repo}. Try again later.")
-    if isinstance(error, json.JSONDecodeError):
-        return HubError(f"What answered for {repo} is not the Hub; is a proxy in between?")
     if "Consistency check failed" in str(error):
         return HubError(f"A file of {repo} did not come with the size it was announced with.")
     return HubError(f"{repo} could not be written or read here: {error}.")
@@ -161,6 +231,10 @@ def explain(error: BaseException, repo: str, revision: str | None = None) -> Hub
 
 def _status(error: BaseException) -> int | None:
     return getattr(getattr(error, "response", None), "status_code", None)
+
+
+def _method(error: BaseException) -> str | None:
+    return getattr(getattr(getattr(error, "response", None), "request", None), "method", None)
 
 
 # Most specific first: a gated repository is also a missing one to the client.
@@ -179,6 +253,10 @@ _SENTENCES: tuple[tuple[type[BaseException], str], ...] = (
         hub_errors.RevisionNotFoundError,
         "{repo} has no revision {revision!r}; expected a branch, a tag or a commit.",
     ),
+    (
+        hub_errors.FileMetadataError,
+        "What answered for {repo} is not the Hub; is a proxy in between?",
+    ),
     (hub_errors.RemoteEntryNotFoundError, "{repo} lacks a file that was asked for."),
     (
         hub_errors.LocalEntryNotFoundError,
@@ -191,8 +269,8 @@ _SENTENCES: tuple[tuple[type[BaseException], str], ...] = (
     ),
     (
         TransportError,
-        "The Hub cannot be reached, or the connection broke, while {repo} was in hand. Try again "
-        "with a connection.",
+        "The Hub cannot be reached, or the connection broke, over {repo}. Try again with a "
+        "connection.",
     ),
 )
 _STATUS_SENTENCES = {

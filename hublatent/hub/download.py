@@ -6,6 +6,7 @@ import hashlib
 import logging
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,8 +15,9 @@ from huggingface_hub.errors import RepositoryNotFoundError
 from huggingface_hub.hf_api import ModelInfo, RepoSibling
 
 from hublatent.checkpoint import CONFIG_NAME, PICKLE_SUFFIXES, WEIGHTS_NAME
-from hublatent.errors import HubError
+from hublatent.errors import HubError, shorten
 from hublatent.hub.client import CONNECT_SECONDS, call_hub, check_repo_id, is_transient
+from hublatent.storage import write_text
 
 DIRECTIONS_NAME = "directions.safetensors"
 CARD_NAME = "README.md"
@@ -23,6 +25,8 @@ SAMPLES_NAME = "samples.png"
 MODEL_FILES = (CONFIG_NAME, WEIGHTS_NAME)
 PUBLISHED_FILES = (CONFIG_NAME, WEIGHTS_NAME, DIRECTIONS_NAME, CARD_NAME, SAMPLES_NAME)
 MAX_DOWNLOAD_BYTES = 2 << 30
+MAX_LISTING_BYTES = 16 << 20
+_COMMIT = re.compile("[0-9a-f]{40}")
 
 logger = logging.getLogger("hublatent")
 
@@ -74,8 +78,8 @@ def snapshot(
         HubError: the source does not exist, lacks a file, may not be read, is too large, did not
             arrive as announced, or cannot be reached.
     """
-    folder = Path(source).expanduser()
-    if folder.is_dir():
+    folder = local_folder(source)
+    if folder is not None:
         return Snapshot(str(source), folder, None)
     repo = str(source)
     check_repo_id(repo)
@@ -83,7 +87,7 @@ def snapshot(
     if local_files_only:
         return cache.get(files, optional)
     try:
-        info = call_hub(lambda: cache.look_up(), repo, revision)
+        info = call_hub(cache.look_up, repo, revision, MAX_LISTING_BYTES)
         wanted = _check_files(repo, info, files, optional, max_bytes)
         return cache.fill(info, wanted)
     except HubError as error:
@@ -102,6 +106,15 @@ def snapshot(
 def _no_folder_either(source: str, error: HubError) -> HubError:
     """A mistyped path looks like a Hub id: say that it was tried as both."""
     return HubError(f"There is no folder {source}; as a Hub id: {error}")
+
+
+def local_folder(source: str | Path) -> Path | None:
+    """The existing folder that a source names; None where it can only be a Hub id."""
+    try:
+        folder = Path(source).expanduser()
+        return folder if folder.is_dir() else None
+    except (OSError, RuntimeError, ValueError):  # too long; of an unknown user; with a NUL
+        return None
 
 
 @dataclass(frozen=True)
@@ -131,14 +144,17 @@ class _Cache:
         """Download what is missing of one commit, and check all of it."""
         commit = str(info.sha)
         for name, announced in files.items():
-            _check_content(self.repo, self._file(name, commit), announced)
+            _check_content(self.repo, self._file(name, commit, announced.size), announced)
         folder = self._file(next(iter(files)), commit).parent
-        if self.revision is None or not re.fullmatch("[0-9a-f]{40}", self.revision):
+        if self.revision is None or not _COMMIT.fullmatch(self.revision):
             # Only now, with every file there, is the branch's name pointed at this commit.
-            self._file(next(iter(files)), self.revision)
+            name = next(iter(files))
+            self._file(name, self.revision, files[name].size)
         return Snapshot(self.repo, folder, commit)
 
-    def _file(self, name: str, revision: str | None, local: bool = False) -> Path:
+    def _file(
+        self, name: str, revision: str | None, size: int | None = None, local: bool = False
+    ) -> Path:
         def download() -> Path:
             return Path(
                 hf_hub_download(
@@ -151,14 +167,16 @@ class _Cache:
                 )
             )
 
-        return call_hub(download, self.repo, self.revision)
+        return call_hub(download, self.repo, self.revision, size)
 
 
 def _check_files(
     repo: str, info: ModelInfo, files: tuple[str, ...], optional: tuple[str, ...], limit: int
 ) -> dict[str, RepoSibling]:
     """Look at a repository before downloading: does it hold the files, and how large are they?"""
-    found = {s.rfilename: s for s in info.siblings or []}
+    if not _COMMIT.fullmatch(str(info.sha)):
+        raise HubError(f"The Hub names {shorten(info.sha)} as the commit of {repo}; that is none.")
+    found = {s.rfilename: s for s in info.siblings or [] if isinstance(s.rfilename, str)}
     missing = [name for name in files if name not in found]
     if missing:
         pickles = sorted(name for name in found if name.endswith(PICKLE_SUFFIXES))
@@ -171,6 +189,12 @@ def _check_files(
             f"{repo} holds no {' and no '.join(missing)}; it is not what was asked for.{hint}"
         )
     wanted = {name: found[name] for name in (*files, *optional) if name in found}
+    for name, announced in wanted.items():
+        if type(announced.size) is not int or announced.size < 0 or not _hash_of(announced):
+            raise HubError(
+                f"The Hub lists {name} of {repo} without its size or hash, so nobody could tell "
+                "whether it arrives whole; it was not downloaded."
+            )
     total = sum(s.size or 0 for s in wanted.values())
     if total > limit:
         raise HubError(
@@ -180,21 +204,33 @@ def _check_files(
     return wanted
 
 
+def _hash_of(announced: RepoSibling) -> str | None:
+    """The hash that the Hub lists: sha256 of a large file, else the name that git gives to it."""
+    expected = announced.blob_id if announced.lfs is None else announced.lfs.sha256
+    length = 40 if announced.lfs is None else 64
+    known = isinstance(expected, str) and re.fullmatch(rf"[0-9a-f]{{{length}}}", expected)
+    return expected if known else None
+
+
 def _check_content(repo: str, path: Path, announced: RepoSibling) -> None:
     """Compare a file with the size and hash that the Hub lists; take a wrong one out of the cache.
 
-    The client itself does not look at hashes.
+    The client itself does not look at hashes. What has been compared is noted beside the file, with
+    its size and time, so that large weights are not read twice each time they are loaded.
     """
-    size = path.stat().st_size
-    expected: str | None
-    if announced.lfs is not None:
-        digest, expected = hashlib.sha256(), announced.lfs.sha256
-    else:  # the name that git gives to a file's content
-        digest, expected = hashlib.sha1(f"blob {size}\0".encode()), announced.blob_id
+    expected = str(_hash_of(announced))
+    stat = path.stat()
+    note = path.parents[2] / ".hublatent" / expected  # in the repository's folder of the cache
+    seen = f"{stat.st_size} {stat.st_mtime_ns}"
+    if stat.st_size == announced.size and note.is_file() and note.read_text() == seen:
+        return
+    digest = hashlib.sha256() if announced.lfs else hashlib.sha1(f"blob {stat.st_size}\0".encode())
     with path.open("rb") as file:
         while chunk := file.read(1 << 20):
             digest.update(chunk)
-    if expected is None or (size == announced.size and digest.hexdigest() == expected):
+    if stat.st_size == announced.size and digest.hexdigest() == expected:
+        with suppress(OSError):  # a cache that may not be written is compared each time
+            write_text(note, seen)
         return
     path.resolve().unlink(missing_ok=True)
     path.unlink(missing_ok=True)

@@ -66,7 +66,7 @@ class WrappedModel(LatentModel):
         self.check_images(images)
         return images.float().clamp(-1, 1)
 
-    def save_pretrained(self, save_directory: str | Path) -> None:
+    def save_pretrained(self, save_directory: str | Path) -> None:  # type: ignore[override]
         """Refused: functions have no config.json."""
         raise HublatentError(
             "A wrapped model's weights are its library's to save. Its directions can be saved and "

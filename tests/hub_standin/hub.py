@@ -9,7 +9,7 @@ from types import TracebackType
 
 from tests.hub_standin import routes  # noqa: F401 - registers the answers
 from tests.hub_standin.repository import Account, Commit, Repository, etag, is_large
-from tests.hub_standin.server import Fault, Request, Server, refusal
+from tests.hub_standin.server import Fault, Reply, Request, Server, refusal
 
 
 class HubStandIn:
@@ -180,6 +180,19 @@ class HubStandIn:
         if retry_after is not None:
             reply.headers["Retry-After"] = str(retry_after)
         self._add(Fault(path_pattern, method, times, reply=reply))
+
+    def answer(self, path_pattern: str, body: bytes, headers: Mapping[str, str] = {}) -> None:
+        """Answer matching GET requests with 200 and this body."""
+        reply = Reply(200, body, {"Content-Type": "application/json", **headers})
+        self._add(Fault(path_pattern, "GET", None, reply=reply))
+
+    def drip(self, path_pattern: str, pause: float) -> None:
+        """Send the bodies of matching GET requests byte by byte, with a pause in between."""
+        self._add(Fault(path_pattern, "GET", None, pause=pause))
+
+    def flood(self, path_pattern: str) -> None:
+        """Answer matching GET requests with a body that never ends, nor says how long it is."""
+        self._add(Fault(path_pattern, "GET", None, flood=True))
 
     def drop_connection(
         self,

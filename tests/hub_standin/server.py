@@ -65,6 +65,8 @@ class Fault:
     reply: Reply | None = None  # answered in place of the true reply
     drop_after: int | None = None  # else: bytes of the body that still go; None: not even the head
     reset: bool = False  # the connection is reset (RST) rather than closed (FIN)
+    pause: float | None = None  # else: seconds between two bytes of the true body
+    flood: bool = False  # else: a body without an end, whose length is not announced
     action: Callable[[], object] | None = None  # run before the true reply is made
 
     def take(self, method: str, path: str) -> bool:
@@ -182,7 +184,9 @@ class Handler(BaseHTTPRequestHandler):
         reply = None if spoilt is None else spoilt.reply
         if reply is None:
             reply = self._true_reply(request, body, url.path, parse_qs(url.query))
-        if spoilt is not None and spoilt.reply is None:
+        if spoilt is not None and (spoilt.pause is not None or spoilt.flood):
+            self._send_slowly(reply, spoilt)
+        elif spoilt is not None and spoilt.reply is None:
             self._break_off(reply, spoilt)
         else:
             self._send_head(reply)
@@ -223,13 +227,36 @@ class Handler(BaseHTTPRequestHandler):
 
     def _send_head(self, reply: Reply) -> None:
         self.send_response(reply.status)
-        for name, value in {"Content-Length": str(len(reply.body)), **reply.headers}.items():
+        headers = dict(reply.headers)
+        if "Transfer-Encoding" not in headers:
+            headers.setdefault("Content-Length", str(len(reply.body)))
+        for name, value in headers.items():
             self.send_header(name, value)
         self.end_headers()
 
     def _send_body(self, body: bytes) -> None:
         if self.command != "HEAD":
             self.wfile.write(body)
+
+    def _send_slowly(self, reply: Reply, fault: Fault) -> None:
+        """Byte by byte, or on and on, until the client hangs up."""
+        length = {"Transfer-Encoding": "chunked"} if fault.flood else {}
+        self.send_response(reply.status)
+        for name, value in {
+            **(length or {"Content-Length": str(len(reply.body))}),
+            **reply.headers,
+        }.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.close_connection = True
+        if self.command == "HEAD":
+            return
+        if not fault.flood:
+            for i in range(len(reply.body)):
+                self.wfile.write(reply.body[i : i + 1])
+                self.server.hub.closing.wait(fault.pause)
+        while fault.flood and not self.server.hub.closing.is_set():
+            self.wfile.write(b"10000\r\n" + bytes(0x10000) + b"\r\n")
 
     def _break_off(self, reply: Reply, fault: Fault) -> None:
         if fault.drop_after is not None:
