@@ -96,6 +96,23 @@ class LatentModel(nn.Module, HubModel):
         """
         return self.decode(latents)
 
+    def first_affine(self, layers: Sequence[int] | None = None) -> Tensor:
+        """The weights that first act on a latent, which the method "factorisation" takes apart.
+
+        Args:
+            layers: of a latent (L, D); None takes the default ones.
+
+        Returns:
+            (N, D).
+
+        Raises:
+            HublatentError: the model does not say which they are.
+        """
+        raise HublatentError(
+            f"{type(self).__name__} names no weights that first act on a latent, so its "
+            "directions cannot be found by factorisation; a subclass does so in first_affine()."
+        )
+
     def noise_maps(self) -> list[Tensor]:
         """The constant noise maps (H, W) that the images are drawn with; [] without any."""
         return []

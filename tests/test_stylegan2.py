@@ -12,9 +12,12 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
+import hublatent
+from hublatent.direction import Direction
 from hublatent.errors import CheckpointError, HublatentError
 from hublatent.interop.nvidia_names import our_name, rename_weights
 from hublatent.models.layers import channels_by_height
+from hublatent.models.style_space import StyleSpace
 from hublatent.models.stylegan2 import StyleGAN2, mix_styles
 from tests import stylegan2_reference as reference
 from training.adversarial import path_lengths
@@ -376,6 +379,56 @@ def test_wrong_noise_is_refused(noise: Any) -> None:
     model = tiny()
     with pytest.raises(HublatentError, match="synthesize got noise"):
         model.synthesize(codes(model, 1), noise)
+
+
+# --- styles ---------------------------------------------------------------------------------------
+
+
+@torch.no_grad()
+def test_styles_draw_the_pictures_of_their_codes() -> None:
+    model = tiny()
+    space = StyleSpace(model)
+    latents = codes(model, 3)
+    styles = space.to_styles(latents)
+    assert torch.equal(space.decode(styles), model.decode(latents))
+    assert styles.shape == (3, *space.latent_shape)
+    assert space.fingerprint() == model.fingerprint() and space.architecture == "stylegan2"
+    with pytest.raises(HublatentError, match="styles of shape"):
+        model.decode_styles(styles[:, 1:])
+
+
+@torch.no_grad()
+def test_the_statistics_of_styles_are_those_of_samples() -> None:
+    model = tiny()
+    model.measure_latents(20_000)
+    space = StyleSpace(model)
+    styles = space.sample_latents(20_000, generator=torch.Generator().manual_seed(3))
+    scale = styles.std(dim=0)
+    assert ((styles.mean(dim=0) - space.latent_mean).abs() < 0.05 * scale + 1e-4).all()
+    difference = torch.cov(styles.T) - space.latent_covariance
+    assert (difference.abs() / torch.outer(scale, scale)).max() < 0.1
+
+
+@torch.no_grad()
+def test_one_channel_is_edited_at_a_time() -> None:
+    model = tiny()
+    space = StyleSpace(model)
+    styles = space.sample_latents(2, generator=torch.Generator().manual_seed(3))
+    vector = torch.zeros(space.latent_shape)
+    vector[5] = 1
+    direction = Direction("Smiling", "stylespace", vector).with_sigma(space)
+    moved = hublatent.edit(styles, direction, 2.0)
+    assert direction.sigma == pytest.approx(float(space.latent_covariance[5, 5].sqrt()))
+    assert ((moved - styles).abs() > 1e-6).sum(dim=1).tolist() == [1, 1]
+    assert not torch.equal(space.decode(moved), space.decode(styles))
+
+
+def test_the_weights_that_make_the_styles_of_a_layer() -> None:
+    model = tiny()
+    affine = model.blocks["8"].conv0.affine.weight
+    assert torch.equal(model.first_affine([1]), affine)
+    assert torch.equal(model.first_affine([5]), model.blocks["16"].to_rgb.affine.weight)
+    assert model.first_affine().shape[1] == model.latent_dim
 
 
 # --- the contract ---------------------------------------------------------------------------------

@@ -15,9 +15,7 @@ from torch import Tensor
 from hublatent.direction import Direction
 from hublatent.errors import DirectionError
 from hublatent.model import LatentModel
-from hublatent.models.layers import EqualLinear
 from hublatent.models.stylegan2 import StyleGAN2
-from hublatent.models.stylegan2_layers import SynthesisBlock
 
 MAX_TEXT_BYTES = 1 << 16
 MAX_RESIDUAL = 0.01
@@ -108,12 +106,7 @@ def style_sigma(model: StyleGAN2, channel: Channel) -> float:
 
 def _style(model: StyleGAN2, channel: Channel) -> tuple[Tensor, int]:
     """The matrix A (n_channels, D) of a style, and the row of the code that feeds it."""
-    styles: list[tuple[EqualLinear, int]] = []
-    for i, block in enumerate(model.blocks.values()):
-        assert isinstance(block, SynthesisBlock)
-        first = max(2 * i - 1, 0)
-        affines = [*(conv.affine for conv in block.convs()), block.to_rgb.affine]
-        styles += [(affine, first + j) for j, affine in enumerate(affines)]
+    styles = model.style_layers()
     layer, number = channel
     if layer >= len(styles) or number >= len(styles[layer][0].weight):
         widths = [len(affine.weight) for affine, _ in styles]

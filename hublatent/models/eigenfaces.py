@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -43,3 +45,7 @@ class Eigenfaces(LatentModel):
         pixels = self.mean + latents @ self.components  # (B, C*H*W)
         images = pixels.unflatten(1, (self.channels, self.image_size, self.image_size))
         return images.clamp(-1, 1)
+
+    def first_affine(self, layers: Sequence[int] | None = None) -> Tensor:
+        """The components as weights (C*H*W, D)."""
+        return self.components.T

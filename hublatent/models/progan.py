@@ -81,6 +81,10 @@ class ProGAN(LatentModel):
         """Draw the images (B, C, H, W) in [-1, 1] of latents (B, D)."""
         return self.synthesize(latents).clamp(-1, 1)
 
+    def first_affine(self, layers: Sequence[int] | None = None) -> Tensor:
+        """The weights (16 C, D) that spread z over the smallest map."""
+        return self.layers[0].weight.permute(0, 2, 3, 1).flatten(0, 2)  # type: ignore[operator]
+
     def _draw(self, latents: Tensor) -> Tensor:
         x = pixel_norm(latents)[:, :, None, None]  # (B, D, 1, 1)
         for layer in self.layers:

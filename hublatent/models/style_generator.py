@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import ClassVar, Literal
 
 import torch
@@ -58,7 +58,6 @@ class StyleGenerator(LatentModel):
         self.z_dim = z_dim
         self.mapping_layers = mapping_layers
         self.mapping_lr_multiplier = mapping_lr_multiplier
-        # Without gradients few enough images at a time to stay in the processor's cache.
         self._chunk_size = chunk_size(largest_map)
         inputs = [z_dim] + [latent_dim] * (mapping_layers - 1)
         gain = GAIN / self.activation_gain
@@ -136,21 +135,40 @@ class StyleGenerator(LatentModel):
         """
         self.check_latents(latents)
         maps = self._noise_maps_for(noise, len(latents), generator)
-        if torch.is_grad_enabled():
-            return self._draw(latents, maps)
-        parts = []
-        for start in range(0, max(len(latents), 1), self._chunk_size):
-            rows = slice(start, start + self._chunk_size)
-            parts.append(self._draw(latents[rows], [_rows_of(m, rows) for m in maps]))
-        return torch.cat(parts)  # (B, C, H, W)
+        return self._in_pieces(self._draw, latents, maps)
 
     def _draw(self, latents: Tensor, noise: Sequence[Tensor | None]) -> Tensor:
         """The unclamped images of latents, with the noise of each layer that takes some."""
         raise NotImplementedError
 
+    def _in_pieces(
+        self,
+        draw: Callable[[Tensor, Sequence[Tensor | None]], Tensor],
+        latents: Tensor,
+        noise: Sequence[Tensor | None],
+    ) -> Tensor:
+        """Draw (B, C, H, W), without gradients so few at a time that they stay in the cache."""
+        if torch.is_grad_enabled():
+            return draw(latents, noise)
+        parts = []
+        for start in range(0, max(len(latents), 1), self._chunk_size):
+            rows = slice(start, start + self._chunk_size)
+            parts.append(draw(latents[rows], [_rows_of(m, rows) for m in noise]))
+        return torch.cat(parts)  # (B, C, H, W)
+
     def decode(self, latents: Tensor) -> Tensor:
         """Draw the images (B, C, H, W) in [-1, 1] of W+ codes (B, L, D), with constant noise."""
         return self.synthesize(latents).clamp(-1, 1)
+
+    def first_affine(self, layers: Sequence[int] | None = None) -> Tensor:
+        """The weights (N, D) by which some layers, by default the usual ones, make their styles."""
+        affines = self._affines()
+        chosen = self.default_layers if layers is None else layers
+        return torch.cat([affines[layer].weight for layer in chosen])  # (N, D)
+
+    def _affines(self) -> list[EqualLinear]:
+        """The affine layer that reads each row of a code; of several, the first."""
+        raise NotImplementedError
 
     def _noise_maps_for(
         self, noise: Noise | Sequence[Tensor], n: int, generator: torch.Generator | None

@@ -75,6 +75,9 @@ class StyleGAN(StyleGenerator):
         """The constant noise maps, (H, W) each, one for every layer."""
         return [layer.noise_const[0, 0] for layer in self._layers()]
 
+    def _affines(self) -> list[EqualLinear]:
+        return [layer.affine for layer in self._layers()]
+
     def _layers(self) -> list[StyledLayer]:
         return list(self.layers)  # type: ignore[arg-type]
 

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from hublatent.checkpoint import check_number
-from hublatent.models.layers import channels_by_height, largest_map
+from hublatent.errors import HublatentError
+from hublatent.models.layers import EqualLinear, channels_by_height, largest_map
 from hublatent.models.style_generator import StyleGenerator
 from hublatent.models.stylegan2_layers import SynthesisBlock
 
@@ -68,16 +69,65 @@ class StyleGAN2(StyleGenerator):
             }
         )
 
+    def to_styles(self, latents: Tensor) -> Tensor:
+        """The styles of codes: what the layers make of them (StyleSpace, Wu et al. 2021).
+
+        Args:
+            latents: (B, L, D).
+
+        Returns:
+            (B, S), one number per channel of each layer's input, in the network's order: the
+            layers of each block, then its ToRGB.
+        """
+        self.check_latents(latents)
+        return torch.cat([affine(latents[:, row]) for affine, row in self.style_layers()], dim=1)
+
+    def decode_styles(self, styles: Tensor) -> Tensor:
+        """Draw the images (B, C, H, W) in [-1, 1] of styles (B, S), with constant noise.
+
+        Raises:
+            HublatentError: the styles have another shape.
+        """
+        widths = [len(affine.bias) for affine, _ in self.style_layers()]
+        if styles.ndim != 2 or styles.shape[1] != sum(widths):
+            raise HublatentError(
+                f"decode_styles got styles of shape {tuple(styles.shape)}; expected "
+                f"(B, {sum(widths)})."
+            )
+        images = self._in_pieces(self._draw_styles, styles, self.noise_maps())
+        return images.clamp(-1, 1)
+
+    def style_layers(self) -> list[tuple[EqualLinear, int]]:
+        """Each style's affine layer, and the row of the code that it reads.
+
+        A ToRGB shares its row with the first layer of the next block.
+        """
+        found = []
+        for i, block in enumerate(self._blocks()):
+            first = max(2 * i - 1, 0)
+            found += [(affine, first + j) for j, affine in enumerate(block.affines())]
+        return found
+
+    def _affines(self) -> list[EqualLinear]:
+        return [
+            *(conv.affine for block in self._blocks() for conv in block.convs()),
+            self._blocks()[-1].to_rgb.affine,
+        ]
+
     def _draw(self, latents: Tensor, noise: Sequence[Tensor | None]) -> Tensor:
+        return self._draw_styles(self.to_styles(latents), noise)
+
+    def _draw_styles(self, styles: Tensor, noise: Sequence[Tensor | None]) -> Tensor:
         # A copy in any case: without gradients the layers work in place.
-        x = self.const.expand(len(latents), -1, -1, -1)
+        x = self.const.expand(len(styles), -1, -1, -1)
         x = x.clone(memory_format=torch.channels_last)  # (B, C0, 4, 4)
         scale = torch.ones_like(x[:, :, 0, 0])  # (B, C0)
         image = None
         for i, block in enumerate(self._blocks()):
-            first = max(2 * i - 1, 0)  # a ToRGB shares its code with the next block's first layer
-            rows = slice(first, 2 * i + 2)
-            x, scale, image = block(x, scale, image, latents[:, rows], noise[first : 2 * i + 1])
+            widths = [len(affine.bias) for affine in block.affines()]
+            own, styles = styles.split([sum(widths), styles.shape[1] - sum(widths)], dim=1)
+            own_noise = noise[max(2 * i - 1, 0) : 2 * i + 1]
+            x, scale, image = block(x, scale, image, own.split(widths, dim=1), own_noise)
         assert image is not None, "every size has a block"
         return image  # (B, C, H, W)
 

@@ -41,17 +41,21 @@ class SynthesisBlock(nn.Module):
         """The styled convolutions, in order."""
         return [self.conv1] if self.conv0 is None else [self.conv0, self.conv1]
 
+    def affines(self) -> list[EqualLinear]:
+        """The affine layers that make each layer's style of a code."""
+        return [*(conv.affine for conv in self.convs()), self.to_rgb.affine]
+
     def forward(
         self,
         x: Tensor,
         scale: Tensor,
         image: Tensor | None,
-        w: Tensor,
+        styles: Sequence[Tensor],
         noise: Sequence[Tensor | None],
     ) -> tuple[Tensor, Tensor, Tensor]:
         for i, conv in enumerate(self.convs()):
-            x, scale = conv(x, scale, w[:, i], noise[i])  # (B, n_out, H, W), (B, n_out)
-        rgb = self.to_rgb(x, scale, w[:, -1])
+            x, scale = conv(x, scale, styles[i], noise[i])  # (B, n_out, H, W), (B, n_out)
+        rgb = self.to_rgb(x, scale, styles[-1])
         return x, scale, rgb if image is None else upsample(image) + rgb  # (B, C, H, W)
 
 
@@ -72,10 +76,9 @@ class StyledConv(nn.Module):
         self.up = up
 
     def forward(
-        self, x: Tensor, scale: Tensor, w: Tensor, noise: Tensor | None
+        self, x: Tensor, scale: Tensor, style: Tensor, noise: Tensor | None
     ) -> tuple[Tensor, Tensor]:
-        """Maps (B, n_in, H, W) with their scale (B, n_in) -> the same of n_out channels."""
-        style = self.affine(w)  # (B, n_in)
+        """Maps (B, n_in, H, W) with scale and style (B, n_in) -> maps and scale of n_out."""
         # Demodulation (eq. 3); summing the squared kernel first makes it a matrix product.
         energy = self.weight.square().sum(dim=(2, 3))  # (n_out, n_in)
         strength = (style.square() @ energy.T + 1e-8).sqrt()  # (B, n_out)
@@ -104,9 +107,9 @@ class ToRGB(nn.Module):
         self.bias = nn.Parameter(torch.zeros(channels))
         self.clamp = clamp
 
-    def forward(self, x: Tensor, scale: Tensor, w: Tensor) -> Tensor:
+    def forward(self, x: Tensor, scale: Tensor, style: Tensor) -> Tensor:
         batch, n_in, height, width = x.shape
-        style = self.affine(w) * scale / math.sqrt(n_in)  # (B, n_in)
+        style = style * scale / math.sqrt(n_in)  # (B, n_in)
         weight = style[:, :, None] * self.weight.flatten(1).T  # (B, n_in, C)
         pixels = x.permute(0, 2, 3, 1).reshape(
             batch, height * width, n_in

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from hublatent.checkpoint import check_number
 from hublatent.errors import CheckpointError
-from hublatent.models.layers import check_size
+from hublatent.models.layers import EqualLinear, check_size
 from hublatent.models.style_generator import StyleGenerator
 from hublatent.models.stylegan3_layers import Band, SynthesisInput, SynthesisLayer, ToRGB
 
@@ -106,6 +106,9 @@ class StyleGAN3(StyleGenerator):
         self.synthesis[_name(synthesis_layers, bands[-1])] = ToRGB(
             bands[-2].channels, channels, latent_dim
         )
+
+    def _affines(self) -> list[EqualLinear]:
+        return [layer.affine for layer in self.synthesis.values()]  # type: ignore[misc]
 
     def _draw(self, latents: Tensor, noise: Sequence[Tensor | None]) -> Tensor:
         first, *layers = self.synthesis.values()

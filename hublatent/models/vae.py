@@ -6,6 +6,7 @@ network, so a comparison of equal sizes compares the objectives.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise
 
 from torch import Tensor, nn
@@ -79,6 +80,10 @@ class ConvolutionalModel(LatentModel):
         """The latents (B, D) of images (B, C, H, W) in [-1, 1]."""
         self.check_images(images)
         return self.encoder(images).float()
+
+    def first_affine(self, layers: Sequence[int] | None = None) -> Tensor:
+        """The weights (N, D) of the decoder's first layer."""
+        return self.decoder[0].weight  # type: ignore[return-value]
 
     def decode_unclamped(self, latents: Tensor) -> Tensor:
         """The decoder's output (B, C, H, W) before it is clamped to [-1, 1]; for training."""

@@ -29,8 +29,14 @@ DESCRIPTIONS = {
     "KL divergence only the total correlation is weighted by β.",
     "eigenfaces": "Eigenfaces (Turk & Pentland 1991): principal components of the pixels, the "
     "linear baseline that learned latent spaces are compared with.",
+    "progan": "ProGAN (Karras et al. 2018, arXiv:1710.10196): a generator that reads only the "
+    "direction of its latents; they lie on a sphere, on which an edit turns them.",
+    "stylegan": "StyleGAN (Karras et al. 2019, arXiv:1812.04948): a generator whose latents are "
+    "one style code per layer (W+).",
     "stylegan2": "StyleGAN2 (Karras et al. 2020, arXiv:1912.04958): a generator whose latents are "
     "one style code per layer (W+).",
+    "stylegan3": "StyleGAN3 (Karras et al. 2021, arXiv:2106.12423): an alias-free generator whose "
+    "latents are one style code per layer (W+), of which the first turns and shifts the image.",
 }
 SCORES = ("accuracy", "precision", "recall", "f1", "auroc")
 
