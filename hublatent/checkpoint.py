@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import logging
 import math
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -28,10 +29,13 @@ FORMAT_VERSION = 1
 MAX_CONFIG_BYTES = 1 << 20
 PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".pkl", ".ckpt")
 RUN_FOLDERS = ("model", "best", "latest")  # what training calls a model within its run's folder
+FLOATS = {"F64", "F32", "F16", "BF16"}  # in safetensors' words; each is cast to what is expected
 JSON_SCALARS = (bool, int, float, str)
 MAX_NAME = 100
 
 Result = TypeVar("Result")
+
+logger = logging.getLogger("hublatent")
 
 
 def folder_name(folder: Path) -> str:
@@ -67,7 +71,7 @@ def read_config(folder: Path) -> dict[str, Any]:
             f"{path} has {path.stat().st_size:,} bytes; a config has at most {MAX_CONFIG_BYTES:,}."
         )
     try:
-        config = parse_json(path.read_text(encoding="utf-8"))
+        config = parse_json(path.read_text(encoding="utf-8-sig"))  # some editors write a BOM
     except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{path} is not JSON: {error}.") from error
     architecture = config.get("architecture") if isinstance(config, dict) else None
@@ -182,6 +186,8 @@ class _PlainFactories(TorchFunctionMode):
 def load_weights(model: nn.Module, path: Path) -> None:
     """Fill a model from a safetensors file: every tensor expected, no other, all finite.
 
+    Weights in another floating-point format are cast, with a word in the log.
+
     Args:
         model: the freshly built model.
         path: the safetensors file.
@@ -197,7 +203,11 @@ def load_weights(model: nn.Module, path: Path) -> None:
         _check_fits(expected, file, path, type(model).__name__)
         return {name: file.get_tensor(name) for name in expected}
 
-    tensors = _read_safetensors(path, read)
+    found = _read_safetensors(path, read)
+    tensors = {name: tensor.to(expected[name].dtype) for name, tensor in found.items()}
+    cast = sorted({str(t.dtype) for name, t in found.items() if t.dtype != expected[name].dtype})
+    if cast:
+        logger.warning("%s: weights in %s were cast to %s.", path, ", ".join(cast), torch.float32)
     for name, tensor in tensors.items():
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
             raise CheckpointError(f"{path}: the weight {name} holds NaN or infinite values.")
@@ -269,7 +279,8 @@ def _check_shapes(expected: Mapping[str, Tensor], file: Any, path: Path) -> None
         piece = file.get_slice(name)
         shape, dtype = tuple(piece.get_shape()), piece.get_dtype()
         wanted = _SAFETENSORS_DTYPES[tensor.dtype]
-        if shape != tuple(tensor.shape) or dtype != wanted:
+        castable = {dtype, wanted} <= FLOATS
+        if shape != tuple(tensor.shape) or not (dtype == wanted or castable):
             raise CheckpointError(
                 f"{path}: {name} has shape {shape} and type {dtype}; "
                 f"the config asks for {tuple(tensor.shape)} and {wanted}."

@@ -71,6 +71,38 @@ def test_missing_and_extra_weights(folder: Path) -> None:
     assert "has extra more" in refusal(folder)
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_weights_in_another_float_format_are_cast_with_a_word(
+    dtype: torch.dtype, folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    true = hublatent.load(folder).state_dict()
+    floats = [name for name, tensor in true.items() if tensor.is_floating_point()]
+    change_weights(folder, lambda w: w.update({name: w[name].to(dtype) for name in floats}))
+    with caplog.at_level("WARNING", "hublatent"):
+        loaded = hublatent.load(folder).state_dict()
+    assert str(dtype) in caplog.text and "cast" in caplog.text
+    for name in floats:
+        assert torch.equal(loaded[name], true[name].to(dtype).float())
+
+
+def test_a_cast_that_overflows_is_refused(folder: Path) -> None:
+    huge = torch.full((8,), 1e300, dtype=torch.float64)
+    change_weights(folder, lambda w: w.update(latent_mean=huge))
+    assert "latent_mean holds NaN or infinite" in refusal(folder)
+
+
+def test_a_byte_order_mark_is_no_harm(folder: Path) -> None:
+    path = folder / "config.json"
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    hublatent.load(folder)
+
+
+def test_a_pointer_in_the_weights_place_is_named(folder: Path) -> None:
+    pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 3\n"
+    (folder / "model.safetensors").write_text(pointer)
+    assert "Git LFS pointer" in refusal(folder) and "git lfs pull" in refusal(folder)
+
+
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
 def test_weights_that_are_no_numbers(value: float, folder: Path) -> None:
     change_weights(folder, lambda w: w["latent_mean"].__setitem__(3, value))
@@ -81,9 +113,9 @@ def test_wrong_shapes_and_types(folder: Path) -> None:
     change_weights(folder, lambda w: w.update(latent_mean=torch.zeros(9)))
     sentence = refusal(folder)
     assert "latent_mean" in sentence and "(9,)" in sentence and "(8,)" in sentence
-    change_weights(folder, lambda w: w.update(latent_mean=torch.zeros(8, dtype=torch.float16)))
+    change_weights(folder, lambda w: w.update(latent_mean=torch.zeros(8, dtype=torch.int64)))
     sentence = refusal(folder)
-    assert "F16" in sentence and "F32" in sentence
+    assert "I64" in sentence and "F32" in sentence
     change_config(folder, latent_dim=16)
     assert "shape" in refusal(folder)
 

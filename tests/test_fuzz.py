@@ -201,7 +201,7 @@ def read_plainly(data: bytes) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     for name, entry in header.items():
         if name != "__metadata__":
             start, end = entry["data_offsets"]
-            dtype = {"F32": "<f4", "I64": "<i8"}[entry["dtype"]]
+            dtype = {"F32": "<f4", "F64": "<f8", "F16": "<f2", "I64": "<i8"}[entry["dtype"]]
             tensors[name] = np.frombuffer(body[start:end], dtype).reshape(entry["shape"])
     return header.get("__metadata__", {}), tensors
 
