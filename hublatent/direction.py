@@ -84,6 +84,8 @@ class Direction:
         scores: name -> Estimate, from held-out identities, of latents averaged over all layers.
         conditioned_on: names of the directions that were held while this one was formed.
         surviving_norm: the share of the norm that conditioning left; 1 without conditioning.
+        styles: (M, *latent_shape), variations of the attribute, such as kinds of glasses, in units
+            of the vector's norm; None where none are known. See `varied`.
     """
 
     attribute: str
@@ -100,6 +102,7 @@ class Direction:
     scores: Mapping[str, Estimate] = field(default_factory=dict)
     conditioned_on: tuple[str, ...] = ()
     surviving_norm: float = 1.0
+    styles: Tensor | None = None
 
     def __post_init__(self) -> None:
         vector = self.vector.detach().to(device="cpu", dtype=torch.float32, copy=True)
@@ -123,6 +126,19 @@ class Direction:
             touched = tuple(int(i) for i in vector.any(dim=1).nonzero().flatten())
             object.__setattr__(self, "layers", touched)
         object.__setattr__(self, "vector", vector)
+        if self.styles is not None:
+            object.__setattr__(self, "styles", self._checked_styles(self.styles))
+
+    def _checked_styles(self, styles: Tensor) -> Tensor:
+        styles = styles.detach().to(device="cpu", dtype=torch.float32, copy=True)
+        if not len(styles) or styles.shape[1:] != self.vector.shape:
+            raise DirectionError(
+                f"{self.name}: its styles have the shape ({_shape(styles)}); expected "
+                f"(M, {_shape(self.vector)}), M at least 1."
+            )
+        if not bool(torch.isfinite(styles).all()):
+            raise DirectionError(f"{self.name}: its styles hold NaN or infinite values.")
+        return styles
 
     @property
     def name(self) -> str:
@@ -235,6 +251,28 @@ class Direction:
             surviving_norm=self.surviving_norm * surviving,
         )
 
+    def varied(self, coefficients: Sequence[float] | Tensor) -> Direction:
+        """Another style of the attribute (Parihar et al. 2022, FLAME, section 3.3).
+
+        v / |v| + sum of c_k styles[k], at v's norm.
+
+        Args:
+            coefficients: (M,), one for each style; FLAME draws them from -0.35 to 0.35.
+
+        Raises:
+            DirectionError: the direction has no styles, or another number of them.
+        """
+        weights = torch.as_tensor(coefficients, dtype=torch.float64)
+        n_styles = 0 if self.styles is None else len(self.styles)
+        if self.styles is None or weights.shape != (n_styles,):
+            raise DirectionError(
+                f"{self.name} has {n_styles} styles; given: coefficients of shape "
+                f"{tuple(weights.shape)}."
+            )
+        norm = math.sqrt(self.squared_norm)
+        moved = self.vector.double() / norm + torch.tensordot(weights, self.styles.double(), 1)
+        return self._derived((moved * (norm / moved.norm())).float())
+
     def __add__(self, other: Direction) -> Direction:
         if other.vector.shape != self.vector.shape:
             raise DirectionError(
@@ -282,8 +320,9 @@ class Direction:
     def _derived(self, vector: Tensor, **changes: Any) -> Direction:
         """A new direction from this one; what was measured on the old vector is absent."""
         return replace(
-            self, vector=vector, sigma=None, threshold=None, gain=None, scores={}, **changes
-        )
+            self, vector=vector, sigma=None, threshold=None, gain=None, scores={}, styles=None,
+            **changes,
+        )  # fmt: skip
 
 
 def _check_name_part(part: str) -> None:
@@ -372,7 +411,7 @@ class LayerRange:
                 f"{direction.name} moves the layers {', '.join(map(str, direction.layers))}, each "
                 f"in its own way, and none of {self}."
             )
-        return replace(direction, vector=vector, sigma=None, threshold=None, gain=None, scores={})
+        return direction._derived(vector)
 
     @property
     def _layers(self) -> tuple[int, ...]:

@@ -1,6 +1,7 @@
 """DirectionSet: the directions of one model, and the one safetensors file that holds them.
 
-Tensors are named <attribute>.<method>.vector; the rest is one JSON document in the metadata.
+Tensors are named <attribute>.<method>.vector and .styles; the rest is one JSON document in the
+metadata.
 """
 
 from __future__ import annotations
@@ -206,7 +207,12 @@ class DirectionSet:
         """
         document = {key: getattr(self, key) for key in (*_TEXTS, *_OPTIONAL_TEXTS)}
         entries = [_to_json(direction) for direction in self]
-        tensors = {_tensor_name(d.attribute, self.method_of(d)): d.vector for d in self}
+        tensors = {}
+        for direction in self:
+            name = _tensor_name(direction.attribute, self.method_of(direction))
+            tensors[name] = direction.vector
+            if direction.styles is not None:
+                tensors[_styles_name(name)] = direction.styles
         DIRECTIONS.write(path, tensors, {**document, "directions": entries})
 
     @classmethod
@@ -332,6 +338,10 @@ def _tensor_name(attribute: str, method: str) -> str:
     return f"{attribute}.{method}.vector"
 
 
+def _styles_name(tensor_name: str) -> str:
+    return tensor_name.removesuffix("vector") + "styles"
+
+
 def _to_json(direction: Direction) -> dict[str, Any]:
     values = {key: getattr(direction, key) for key in _FIELD_TYPES}
     values["origin"] = asdict(direction.origin) if direction.origin else None
@@ -362,10 +372,11 @@ def _from_document(document: Mapping[str, Any], tensors: Mapping[str, Tensor]) -
         _tensor_name(entry["attribute"], _qualified(entry["method"], kind, default))
         for entry, kind in zip(entries, kinds, strict=True)
     ]
-    if sorted(names) != sorted(tensors):
+    optional = set(map(_styles_name, names))
+    if sorted(names) != sorted(set(tensors) - optional):
         raise DirectionError("its tensors and its list of directions disagree.")
     found = [
-        _direction(entry, origin, tensors[name])
+        _direction(entry, origin, tensors[name], tensors.get(_styles_name(name)))
         for entry, origin, name in zip(entries, origins, names, strict=True)
     ]
     return DirectionSet(tuple(found), **texts)  # type: ignore[arg-type]
@@ -375,12 +386,15 @@ def _origin(value: Any) -> Origin | None:
     return None if value is None else Origin(**_checked(value, _ORIGIN_TYPES, "an origin"))
 
 
-def _direction(entry: Mapping[str, Any], origin: Origin | None, vector: Tensor) -> Direction:
-    if vector.dtype != torch.float32:
-        raise DirectionError(
-            f"the vector of {shorten(entry['attribute'])} has the type {vector.dtype}; expected "
-            "float32."
-        )
+def _direction(
+    entry: Mapping[str, Any], origin: Origin | None, vector: Tensor, styles: Tensor | None
+) -> Direction:
+    for tensor in (vector, styles):
+        if tensor is not None and tensor.dtype != torch.float32:
+            raise DirectionError(
+                f"a tensor of {shorten(entry['attribute'])} has the type {tensor.dtype}; expected "
+                "float32."
+            )
     layers = entry["layers"]
     scores = {
         _check_text("a score's name", name): _estimate(name, triple)
@@ -388,7 +402,7 @@ def _direction(entry: Mapping[str, Any], origin: Origin | None, vector: Tensor) 
     }
     held = tuple(_check_text("a held name", name) for name in entry["conditioned_on"])
     changed = {"origin": origin, "scores": scores, "conditioned_on": held, "layers": None}
-    direction = Direction(vector=vector, **{**entry, **changed})
+    direction = Direction(vector=vector, styles=styles, **{**entry, **changed})
     if direction.layers != (None if layers is None else tuple(layers)):
         raise DirectionError(f"{direction.name} touches other layers than it says.")
     return direction

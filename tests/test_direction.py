@@ -397,3 +397,39 @@ def test_what_is_no_direction_file_is_refused(tmp_path):
     save_file({"a": torch.ones(2)}, path)
     with pytest.raises(DirectionError, match="import-directions"):
         DirectionSet.load(path)
+
+
+# --- styles of an attribute -----------------------------------------------------------------------
+
+
+def test_a_style_is_another_direction_of_the_same_length(tmp_path: Path) -> None:
+    vector, styles = torch.tensor([2.0, 0.0, 0.0]), torch.eye(3)[1:]
+    glasses = Direction("Eyeglasses", "pairs", vector, sigma=1.0, styles=styles)
+    round_ones = glasses.varied([0.3, 0.0])
+    expected = torch.tensor([1.0, 0.3, 0.0])
+    torch.testing.assert_close(round_ones.vector, 2 * expected / expected.norm())
+    assert round_ones.sigma is None and round_ones.styles is None
+    assert torch.equal(glasses.varied([0.0, 0.0]).vector, vector)
+    for wrong in ([0.1], [0.1, 0.2, 0.3]):
+        with pytest.raises(DirectionError, match="has 2 styles"):
+            glasses.varied(wrong)
+    with pytest.raises(DirectionError, match="has 0 styles"):
+        round_ones.varied([0.1])
+
+
+@pytest.mark.parametrize(
+    "styles", [torch.zeros(0, 3), torch.zeros(2, 4), torch.full((1, 3), torch.nan)]
+)
+def test_styles_that_do_not_fit_are_refused(styles: torch.Tensor) -> None:
+    with pytest.raises(DirectionError, match="its styles"):
+        Direction("Eyeglasses", "pairs", torch.ones(3), styles=styles)
+
+
+def test_a_file_keeps_the_styles(tmp_path: Path) -> None:
+    plain = Direction("Smiling", "pairs", torch.ones(3))
+    styled = Direction("Eyeglasses", "pairs", torch.ones(3), styles=torch.eye(3))
+    path = tmp_path / "directions.safetensors"
+    DirectionSet((plain, styled), "vae", "z", "0" * 64).save(path)
+    loaded = DirectionSet.load(path)
+    assert loaded["Smiling", "pairs"].styles is None
+    assert torch.equal(loaded["Eyeglasses", "pairs"].styles, torch.eye(3))
