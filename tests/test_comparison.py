@@ -246,13 +246,6 @@ def test_the_learning_curve_ends_at_the_whole_set():
     assert row.curve[0][1].value < row.accuracy.value
 
 
-def test_smaller_draws_are_balanced_parts_of_larger_ones():
-    labels = np.random.default_rng(0).random(200) < 0.5
-    small, large = (separability._draw(np.arange(0, 200, 2), labels, n, 5) for n in (20, 50))
-    assert set(small) <= set(large)
-    assert labels[small].sum() == 10 and len(small) == 20
-
-
 def test_majority_is_right_half_of_the_time():
     row = separability.majority(separable(), "First", "set", 0)
     assert (row.accuracy.value, row.precision.value, row.recall.value) == (0.5, 0.5, 1.0)

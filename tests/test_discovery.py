@@ -9,8 +9,14 @@ import pytest
 import torch
 
 from hublatent import VAE
-from hublatent.comparison.separability import hold_out
-from hublatent.discovery import METHODS, LabelledLatents, discover, discover_all
+from hublatent.discovery import (
+    METHODS,
+    LabelledLatents,
+    cross_validate,
+    cross_validation,
+    discover,
+    discover_all,
+)
 from hublatent.errors import DataError, HublatentError
 
 D = 5
@@ -77,10 +83,10 @@ def test_joint_tells_correlated_attributes_apart(model):
 
 
 def test_held_out_scores_of_noise_are_chance(model):
-    rng = np.random.default_rng(5)
-    latents = rng.normal(size=(400, D)).astype(np.float32)
-    labels = rng.random((400, 1)) < 0.5
-    data = LabelledLatents(latents, labels, ("A",), np.arange(400) // 4)
+    rng = np.random.default_rng(9)
+    latents = rng.normal(size=(4000, D)).astype(np.float32)
+    labels = rng.random((4000, 1)) < 0.5
+    data = LabelledLatents(latents, labels, ("A",), np.arange(4000) // 4)
     score = discover(data, "A", "svm", model=model).scores["auroc"]
     assert score.low < 0.5 < score.high
 
@@ -111,7 +117,7 @@ def test_layered_latents_are_read_averaged_over_all_layers(factor):
     latents += (flat.latents - latents.mean(axis=1))[:, None]  # their mean is the flat latent
     data = LabelledLatents(latents, flat.labels, flat.attributes, flat.identities)
     found = discover(data, "A", "svm", model=Layered())  # type: ignore[arg-type]
-    rows, truth = hold_out(flat, "A"), found.scores["accuracy"].value
+    rows, truth = cross_validate(flat, "A"), found.scores["accuracy"].value
     assert truth == pytest.approx(rows.correct.mean())
 
 
@@ -173,6 +179,16 @@ def test_held_out_people_do_not_help(model):
     assert discover(data, "A", "svm", model=wide).scores["accuracy"].value < 0.75
     leaky = LabelledLatents(data.latents, labels, ("A",), np.arange(480))
     assert discover(leaky, "A", "svm", model=wide).scores["accuracy"].value > 0.95
+
+
+def test_smaller_learning_sets_are_balanced_parts_of_larger_ones(factor):
+    (problem,) = cross_validation.pose(two_classes(factor, np.ones(D), n=400), ["A"], seed=5)
+    small, large = (cross_validation._some(problem, n) for n in (20, 50))
+    assert set(small) <= set(large)
+    folds = problem.population.folds[small]
+    for fold in range(5):
+        assert abs(problem.label[small[folds != fold]].sum() - 10) <= 1
+        assert (folds != fold).sum() == 20
 
 
 def test_too_few_examples_or_people_are_refused(model):

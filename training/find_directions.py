@@ -25,12 +25,12 @@ from hublatent.classifier import AttributeClassifier
 from hublatent.data import FaceDataset, load_dataset
 from hublatent.direction import Direction
 from hublatent.direction_set import DirectionSet
-from hublatent.discovery import METHODS, LabelledLatents, check_attribute, discover_all
+from hublatent.discovery import METHODS, LabelledLatents, balanced_set, discover_all, encode
 from hublatent.errors import DataError, unknown_name
 from hublatent.hub import DIRECTIONS_NAME
 from hublatent.model import LatentModel
 from hublatent.storage import portable, write_text
-from training.labelled_latents import encoded, projected, sampled
+from training.labelled_latents import projected, sampled
 from training.run import exit_on_user_error
 
 ALL = "all"
@@ -112,7 +112,7 @@ def choose_attributes(
     for name in names:
         data.label(name)  # an unknown name is a mistake, a rare attribute is not
         try:
-            check_attribute(data, name, seed)
+            balanced_set(data, name, seed)
         except DataError as error:
             left_out[name] = str(error)
     kept = [name for name in names if name not in left_out]
@@ -177,7 +177,7 @@ def gather_latents(
             "training/project_images.py projected (--projected FOLDER), or let it draw its own "
             "(--samples 10000)."
         )
-    return encoded(model, dataset, name)
+    return encode(model, dataset, name=name, progress=True)
 
 
 def summary(

@@ -1,5 +1,5 @@
-"""Latents with labels, to find directions in: from images that are encoded, from images that were
-projected before, or from a model's own samples that a classifier labels.
+"""Latents with labels of a model without an encoder: of images that were projected before, or of
+its own samples that a classifier labels.
 """
 
 from __future__ import annotations
@@ -14,39 +14,13 @@ from hublatent.classifier import AttributeClassifier, split_names
 from hublatent.data import FaceDataset
 from hublatent.direction import Origin
 from hublatent.discovery import LabelledLatents
+from hublatent.discovery.labelled import labelled
 from hublatent.errors import DataError
 from hublatent.inversion.latents_file import read_projected
 from hublatent.model import LatentModel, weights_digest
 
 BATCH = 256
 PARTITIONS = ("train", "validation")
-
-
-@torch.no_grad()
-def encoded(model: LatentModel, dataset: FaceDataset, name: str) -> LabelledLatents:
-    """Encode the training and validation images, and their mirror images.
-
-    Args:
-        model: a model with an encoder.
-        dataset: the images and their labels.
-        name: of the data, for the direction file.
-
-    Raises:
-        DataError: there are no such images.
-    """
-    indices = dataset.indices(*PARTITIONS)
-    if not len(indices):
-        raise DataError(f"{name} has no training or validation images; directions need some.")
-    device = model.latent_mean.device
-    latents, mirrored = [], []
-    with tqdm(total=len(indices), desc="encode", unit="image") as bar:
-        for start in range(0, len(indices), BATCH):
-            images = dataset.batch(indices[start : start + BATCH]).to(device)
-            latents.append(model.encode(images).cpu().numpy())
-            mirrored.append(model.encode(images.flip(3)).cpu().numpy())
-            bar.update(len(images))
-    origin = Origin("encoded", name, dataset.digest, len(indices))
-    return _of_images(dataset, indices, np.concatenate(latents), origin, np.concatenate(mirrored))
 
 
 def projected(model: LatentModel, dataset: FaceDataset, folder: Path, name: str) -> LabelledLatents:
@@ -72,7 +46,7 @@ def projected(model: LatentModel, dataset: FaceDataset, folder: Path, name: str)
         raise DataError(f"{folder} holds no training or validation images; directions need some.")
     latents = found.latents.numpy()[keep]
     origin = Origin("projected", name, dataset.digest, len(latents))
-    return _of_images(dataset, found.indices.numpy()[keep], latents, origin)
+    return labelled(dataset, found.indices.numpy()[keep], latents, origin)
 
 
 @torch.no_grad()
@@ -100,22 +74,4 @@ def sampled(
         attributes=split_names(classifier.attributes),
         identities=np.arange(n),
         origin=Origin("sampled", name, weights_digest(classifier), n),
-    )
-
-
-def _of_images(
-    dataset: FaceDataset,
-    indices: np.ndarray,
-    latents: np.ndarray,
-    origin: Origin,
-    mirrored: np.ndarray | None = None,
-) -> LabelledLatents:
-    return LabelledLatents(
-        latents=latents,
-        labels=dataset.labels[indices],
-        attributes=dataset.attributes,
-        identities=dataset.identities[indices],
-        origin=origin,
-        preprocessing=dataset.preprocessing,
-        mirrored=mirrored,
     )

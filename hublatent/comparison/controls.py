@@ -11,11 +11,11 @@ from hublatent.classifier import AttributeClassifier
 from hublatent.comparison.latents import Faces, to_tensor
 from hublatent.comparison.results import NullBand
 from hublatent.direction import Direction
-from hublatent.discovery import LabelledLatents, check_attribute, touched_layers
-from hublatent.discovery.methods import METHODS, Examples, Population
+from hublatent.discovery import N_FOLDS, LabelledLatents, balanced_set, touched_layers
+from hublatent.discovery.methods import METHODS, Population, Problem
 from hublatent.editing import edit
 from hublatent.model import LatentModel
-from hublatent.stats import Floats
+from hublatent.stats import Floats, identity_folds
 
 N_RANDOM = 20
 N_SHUFFLED = 20
@@ -44,18 +44,21 @@ def shuffled_directions(
     data: LabelledLatents, model: LatentModel, attribute: str, seed: int
 ) -> list[Direction]:
     """Directions of labels that were dealt out anew among the balanced pictures."""
-    chosen = check_attribute(data, attribute, seed)
-    labels, column = data.label(attribute)[chosen], data.attributes.index(attribute)
-    rows = data.rows(chosen)  # a picture and its mirror image keep one label
-    n_rounds = len(rows) // len(chosen)
-    population = Population(data.codes, data.labels, np.arange(len(data.codes)))
+    chosen = balanced_set(data, attribute, seed)
+    folds = identity_folds(data.identities[chosen], N_FOLDS, seed)
     rng = np.random.default_rng(seed)
     directions = []
     for i in range(N_SHUFFLED):
-        dealt = np.tile(rng.permutation(labels), n_rounds)
-        examples = Examples(data.codes[rows], dealt, population, column)
-        row = METHODS[SHUFFLED_METHODS[i % len(SHUFFLED_METHODS)]](examples)
-        directions.append(_direction(row, model, attribute, f"shuffled-{i}"))
+        dealt = LabelledLatents(
+            latents=data.latents[chosen],
+            labels=rng.permutation(data.label(attribute)[chosen])[:, None],
+            attributes=(attribute,),
+            identities=data.identities[chosen],
+            mirrored=None if data.mirrored is None else data.mirrored[chosen],
+        )
+        problem = Problem(Population(dealt, folds, N_FOLDS), attribute, np.arange(len(chosen)))
+        fits = METHODS[SHUFFLED_METHODS[i % len(SHUFFLED_METHODS)]](problem)
+        directions.append(_direction(fits.rows[-1], model, attribute, f"shuffled-{i}"))
     return directions
 
 

@@ -6,7 +6,6 @@ All models have the same balanced pictures and the same folds of identities.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
 
@@ -15,8 +14,7 @@ import torch
 
 from hublatent.checkpoint import init_parameters
 from hublatent.comparison.results import Pair, PaperRow, Separability
-from hublatent.discovery import N_FOLDS, LabelledLatents, check_attribute
-from hublatent.discovery.methods import METHODS, Examples, Population
+from hublatent.discovery import N_FOLDS, HeldOut, LabelledLatents, balanced_set, cross_validate
 from hublatent.model import LatentModel
 from hublatent.stats import (
     Bools,
@@ -24,10 +22,7 @@ from hublatent.stats import (
     Floats,
     Ints,
     bootstrap_weights,
-    classification_scores,
-    identity_folds,
     interval,
-    midpoint,
     paired_difference,
 )
 
@@ -49,78 +44,6 @@ PAPER_TABLE = tuple(
 )
 
 
-@dataclass(frozen=True, eq=False)
-class HeldOut:
-    """Readings of the balanced pictures, each by a direction that never saw its identity.
-
-    Attributes:
-        labels: (n,), the truth.
-        identities: (n,).
-        decision: (n,), how far beyond the fold's threshold; above 0 the attribute is read.
-        rows: (N_FOLDS, D), each fold's direction, of norm 1.
-    """
-
-    labels: Bools
-    identities: Ints
-    decision: Floats
-    rows: Floats
-
-    @property
-    def correct(self) -> Bools:
-        """(n,)."""
-        return (self.decision > 0) == self.labels
-
-
-def hold_out(
-    data: LabelledLatents,
-    attribute: str,
-    method: str = PAPER_METHOD,
-    *,
-    seed: int = 0,
-    n_labelled: int | None = None,
-) -> HeldOut:
-    """Cross-validate a method by identity.
-
-    Args:
-        data: latents with labels.
-        attribute: what to read.
-        method: one of METHODS.
-        seed: of the balanced set and the folds; the same one gives all models the same.
-        n_labelled: how many labelled pictures each fold may learn from; None takes all.
-
-    Raises:
-        DataError: the attribute is unknown or has too few examples.
-    """
-    chosen = check_attribute(data, attribute, seed)
-    folds = identity_folds(data.identities, N_FOLDS, seed)
-    label = data.label(attribute)
-    labels, codes = label[chosen], data.codes[chosen]
-    column = data.attributes.index(attribute)
-    decision = np.zeros(len(chosen))
-    rows = []
-    for fold in range(N_FOLDS):
-        held_out = folds[chosen] == fold
-        seen = _draw(np.flatnonzero(~held_out), labels, n_labelled, seed + fold)
-        learnt = data.rows(chosen[seen])
-        others = data.rows(np.flatnonzero(folds != fold))
-        population = Population(data.codes, data.labels, others)
-        examples = Examples(data.codes[learnt], label[learnt % len(label)], population, column)
-        row = METHODS[method](examples)
-        rows.append(row / np.linalg.norm(row))
-        c = codes @ rows[-1]
-        decision[held_out] = c[held_out] - midpoint(c[seen], labels[seen])
-    return HeldOut(labels, data.identities[chosen], decision, np.stack(rows))
-
-
-def _draw(candidates: Ints, labels: Bools, n: int | None, seed: int) -> Ints:
-    """Some of the candidates, as many of each kind; a smaller draw is part of a larger one."""
-    if n is None:
-        return candidates
-    shuffled = np.random.default_rng(seed).permutation(candidates)
-    kinds = [shuffled[labels[shuffled] == kind][: n // 2] for kind in (True, False)]
-    return np.sort(np.concatenate(kinds))
-
-
 def separability(
     data: LabelledLatents, model: str, attribute: str, image_set: str, method: str, seed: int
 ) -> tuple[Separability, HeldOut]:
@@ -132,7 +55,7 @@ def separability(
         attribute, image_set, method: of the row.
         seed: of balanced set, folds and bootstrap.
     """
-    held_out = hold_out(data, attribute, method, seed=seed)
+    held_out = cross_validate(data, attribute, method, seed=seed)
     cosines = held_out.rows @ held_out.rows.T
     stability = float(cosines[np.triu_indices(len(cosines), 1)].mean())
     curve: tuple[tuple[int, Estimate], ...] = ()
@@ -144,7 +67,7 @@ def separability(
 
 def majority(data: LabelledLatents, attribute: str, image_set: str, seed: int) -> Separability:
     """The row of always saying yes, which on a balanced set is right half of the time."""
-    chosen = check_attribute(data, attribute, seed)
+    chosen = balanced_set(data, attribute, seed)
     labels = data.label(attribute)[chosen]
     # The same value for everybody: the decision is yes, the ranking is all ties.
     yes = HeldOut(labels, data.identities[chosen], np.ones(len(labels)), np.zeros((0, 0)))
@@ -155,10 +78,7 @@ def _row(
     model: str, attribute: str, image_set: str, method: str, held_out: HeldOut,
     stability: float | None, seed: int,
 ) -> dict[str, Any]:  # fmt: skip
-    decision = held_out.decision
-    scores = classification_scores(
-        held_out.labels, decision > 0, decision, held_out.identities, seed
-    )
+    scores = held_out.scores(seed)
     return {
         "model": model,
         "attribute": attribute,
@@ -175,7 +95,7 @@ def _learning_curve(
 ) -> Iterator[tuple[int, Estimate]]:
     n_full = len(full.labels) * (N_FOLDS - 1) // N_FOLDS
     for n in (*(n for n in CURVE_SIZES if n < n_full), n_full):
-        part = full if n == n_full else hold_out(data, attribute, seed=seed, n_labelled=n)
+        part = full if n == n_full else cross_validate(data, attribute, seed=seed, n_labelled=n)
         yield n, _accuracy(part, seed)
 
 

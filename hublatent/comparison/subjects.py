@@ -16,7 +16,7 @@ from hublatent.comparison.results import Problem
 from hublatent.data import FaceDataset, load_dataset
 from hublatent.direction import Direction
 from hublatent.direction_set import DirectionSet
-from hublatent.discovery import check_attribute, discover_all
+from hublatent.discovery import balanced_set, discover_all
 from hublatent.discovery.methods import METHODS, PROJECTED_SUFFIX
 from hublatent.errors import DataError, HublatentError
 from hublatent.hub import CARD_NAME, DIRECTIONS_NAME
@@ -246,7 +246,7 @@ def _why_none_here(subject: Subject, attribute: str, missing: Sequence[str], see
         )
         return f"{text.strip()} Missing: {names}."
     try:
-        check_attribute(subject.known, attribute, seed)
+        balanced_set(subject.known, attribute, seed)
     except DataError as error:
         return str(error)
     return ""

@@ -12,7 +12,7 @@ from hublatent.comparison.latents import Subject
 from hublatent.comparison.results import PROJECTED, TRAINING, Pair, Problem, Separability
 from hublatent.comparison.setting import Setting
 from hublatent.comparison.subjects import subject_key
-from hublatent.discovery import LabelledLatents, check_attribute
+from hublatent.discovery import LabelledLatents, balanced_set
 from hublatent.errors import DataError
 from hublatent.stats import Bools, Ints
 
@@ -62,7 +62,7 @@ class Table:
         identities: Ints | None = None
         for subject, data in members.items():
             try:
-                chosen = check_attribute(data, attribute, seed)
+                chosen = balanced_set(data, attribute, seed)
             except DataError as error:
                 text = f"Separability, {image_set}: {error}"
                 self.problems.append(Problem(subject.name, attribute, text))

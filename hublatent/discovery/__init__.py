@@ -1,23 +1,26 @@
-"""discover(): latents and labels in, a Direction out, with scores from held-out identities."""
+"""discover(): latents and labels in, a Direction out, with scores from held-out identities.
 
-from hublatent.discovery.labelled import (
-    DEFAULT_METHOD,
-    METHODS,
-    N_FOLDS,
-    LabelledLatents,
-    check_attribute,
-    discover,
-    discover_all,
-    touched_layers,
-)
+labelled.py          LabelledLatents; encode(), which makes them
+cross_validation.py  balanced sets, folds of identities, readings of people never seen
+methods/             one file per family of methods
+directions.py        discover(), discover_all()
+"""
+
+from hublatent.discovery.cross_validation import N_FOLDS, HeldOut, balanced_set, cross_validate
+from hublatent.discovery.directions import DEFAULT_METHOD, discover, discover_all, touched_layers
+from hublatent.discovery.labelled import LabelledLatents, encode
+from hublatent.discovery.methods import METHODS
 
 __all__ = [
     "DEFAULT_METHOD",
     "METHODS",
     "N_FOLDS",
+    "HeldOut",
     "LabelledLatents",
-    "check_attribute",
+    "balanced_set",
+    "cross_validate",
     "discover",
     "discover_all",
+    "encode",
     "touched_layers",
 ]

@@ -1,0 +1,214 @@
+"""Directions that never saw some people, and how well they read those people.
+
+Every model has the same balanced images and the same folds of identities.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from hublatent.discovery.labelled import BLOCK, LabelledLatents
+from hublatent.discovery.methods import METHODS, Fits, Population, Problem
+from hublatent.errors import DataError, HublatentError, unknown_name
+from hublatent.stats import (
+    Bools,
+    Estimate,
+    Floats,
+    Ints,
+    balanced_indices,
+    classification_scores,
+    identity_folds,
+    midpoint,
+)
+
+if TYPE_CHECKING:
+    from hublatent.model import LatentModel
+
+N_FOLDS = 5
+
+
+@dataclass(frozen=True, eq=False)
+class HeldOut:
+    """Readings of the balanced images, each by a direction that never saw its identity.
+
+    Attributes:
+        labels: (n,), the truth.
+        identities: (n,).
+        decision: (n,), how far beyond the boundary; above 0 the attribute is read.
+        rows: (F, ...), each fold's direction, of norm 1.
+    """
+
+    labels: Bools
+    identities: Ints
+    decision: Floats
+    rows: Floats
+
+    @property
+    def correct(self) -> Bools:
+        """(n,)."""
+        return (self.decision > 0) == self.labels
+
+    def scores(self, seed: int = 0) -> dict[str, Estimate]:
+        """Accuracy, precision, recall, F1 and AUROC, with 95% intervals."""
+        return classification_scores(
+            self.labels, self.decision > 0, self.decision, self.identities, seed
+        )
+
+
+def pose(
+    data: LabelledLatents,
+    attributes: Sequence[str],
+    *,
+    model: LatentModel | None = None,
+    seed: int = 0,
+) -> Iterator[Problem]:
+    """Each attribute's problem; what does not depend on the attribute is computed once.
+
+    Args:
+        data: latents with labels.
+        attributes: what to find.
+        model: whose latents they are, for the methods that need it.
+        seed: of the balanced sets and the folds.
+
+    Raises:
+        DataError: as `balanced_set`, for any of them, before the first is yielded.
+    """
+    chosen = {attribute: balanced_set(data, attribute, seed) for attribute in attributes}
+    population = Population(data, identity_folds(data.identities, N_FOLDS, seed), N_FOLDS)
+    for attribute, indices in chosen.items():
+        yield Problem(population, attribute, indices, model, seed)
+
+
+def balanced_set(data: LabelledLatents, attribute: str, seed: int = 0) -> Ints:
+    """The images that an attribute is learnt and read on: as many with as without it.
+
+    Args:
+        data: the latents and labels.
+        attribute: one of the data's.
+        seed: of the balanced set and the folds.
+
+    Returns:
+        (n,), ascending indices.
+
+    Raises:
+        DataError: it is unknown, fewer than 20 examples have or lack it, or they show so few
+            people that a fit without some of them has none.
+    """
+    label = data.label(attribute)
+    try:
+        chosen = balanced_indices(label, seed)
+        folds = identity_folds(data.identities, N_FOLDS, seed)[chosen]
+    except DataError as error:
+        raise DataError(f"{attribute}: {error}") from error
+    for fold in range(N_FOLDS):
+        if len(np.unique(label[chosen][folds != fold])) < 2:
+            raise DataError(
+                f"{attribute}: its examples show too few people; with one fifth of the people "
+                "held out, none is left to learn from."
+            )
+    return chosen
+
+
+def cross_validate(
+    data: LabelledLatents,
+    attribute: str,
+    method: str = "svm",
+    *,
+    model: LatentModel | None = None,
+    seed: int = 0,
+    n_labelled: int | None = None,
+) -> HeldOut:
+    """Cross-validate a method by identity.
+
+    Args:
+        data: latents with labels.
+        attribute: what to read.
+        method: one of METHODS.
+        model: whose latents they are, for the methods that need it.
+        seed: of the balanced set and the folds; the same one gives all models the same.
+        n_labelled: how many labelled images each fold may learn from; None takes all.
+
+    Raises:
+        DataError: the attribute is unknown or has too few examples.
+        HublatentError: the method is unknown.
+    """
+    check_methods([method])
+    (problem,) = pose(data, (attribute,), model=model, seed=seed)
+    learnt = problem
+    if n_labelled is not None:
+        learnt = replace(problem, chosen=_some(problem, n_labelled), _memory={})
+    return read_held_out(problem, METHODS[method](learnt))
+
+
+def read_held_out(problem: Problem, fits: Fits) -> HeldOut:
+    """Read each balanced image with the direction that never saw its identity."""
+    label = problem.label[problem.chosen]
+    folds = problem.population.folds[problem.chosen]
+    rows = unit_rows(problem, fits)
+    decision = np.zeros(len(label))
+    for fold in range(problem.n_folds):
+        out = folds == fold
+        readings = read(problem.data, problem.chosen, rows[fold])
+        if fits.intercepts is None:
+            decision[out] = readings[out] - midpoint(readings[~out], label[~out])
+        else:
+            norm = np.linalg.norm(fits.rows[fold])
+            decision[out] = readings[out] + fits.intercepts[fold] / norm
+    identities = problem.data.identities[problem.chosen]
+    return HeldOut(label, identities, decision, rows[:-1])
+
+
+def unit_rows(problem: Problem, fits: Fits) -> Floats:
+    """(F + 1, ...): the directions scaled to norm 1.
+
+    Raises:
+        DataError: one has no direction, as where all latents are the same.
+    """
+    axes = tuple(range(1, fits.rows.ndim))
+    norms = np.sqrt(np.square(fits.rows).sum(axis=axes, keepdims=True))
+    if not (np.isfinite(norms).all() and norms.all()):
+        raise DataError(
+            f"{problem.attribute}: the latents do not change with it in any direction (are they "
+            "all the same?), so there is nothing to find."
+        )
+    return fits.rows / norms
+
+
+def read(data: LabelledLatents, indices: Ints, row: Floats) -> Floats:
+    """(n,): <z, row> of some images; a row (D,) reads latents averaged over their layers."""
+    latents = data.pooled_latents if row.ndim == 1 else data.latents
+    readings = np.empty(len(indices))
+    for start in range(0, len(indices), BLOCK):
+        part = latents[indices[start : start + BLOCK]]
+        readings[start : start + BLOCK] = part.reshape(len(part), -1).astype(float) @ row.ravel()
+    return readings
+
+
+def check_methods(methods: Sequence[str]) -> None:
+    """Refuse unknown methods."""
+    for method in methods:
+        if method not in METHODS:
+            raise HublatentError(unknown_name("method", method, METHODS))
+
+
+def _some(problem: Problem, n: int) -> Ints:
+    """So many images that those outside any one fold are about n, half of each kind.
+
+    A smaller choice is part of a larger one.
+    """
+    shuffled = np.random.default_rng(problem.seed).permutation(problem.chosen)
+    label, folds = problem.label[shuffled], problem.population.folds[shuffled]
+    per_kind = n * problem.n_folds / (problem.n_folds - 1) / 2
+    chosen = []
+    for kind, wanted in ((True, np.ceil(per_kind)), (False, np.floor(per_kind))):
+        cells = [shuffled[(label == kind) & (folds == fold)] for fold in range(problem.n_folds)]
+        # The first of each fold, then the second of each; where one kind ends, the other goes on.
+        ranks = np.concatenate([np.arange(len(cell)) for cell in cells])
+        order = np.argsort(ranks, kind="stable")[: int(wanted)]
+        chosen.append(np.concatenate(cells)[order])
+        folds = problem.n_folds - 1 - folds
+    return np.sort(np.concatenate(chosen))

@@ -1,0 +1,132 @@
+"""discover(): latents and labels in, a Direction out, with scores from held-out identities."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from hublatent.direction import Direction
+from hublatent.discovery.cross_validation import check_methods, pose, read, read_held_out, unit_rows
+from hublatent.discovery.labelled import LabelledLatents, Latents
+from hublatent.discovery.methods import METHODS, Fits, Problem
+from hublatent.errors import HublatentError
+from hublatent.stats import Floats, logistic_curve
+
+if TYPE_CHECKING:
+    from hublatent.model import LatentModel
+
+DEFAULT_METHOD = "joint"
+
+
+def discover(
+    data: LabelledLatents,
+    attribute: str,
+    method: str = DEFAULT_METHOD,
+    *,
+    model: LatentModel,
+    layers: Iterable[int] | None = None,
+    seed: int = 0,
+) -> Direction:
+    """Find the direction of an attribute, and measure on held-out identities how well it reads it.
+
+    Args:
+        data: latents of training and validation images, with labels.
+        attribute: what to find.
+        method: one of METHODS.
+        model: the model of the latents; its statistics give sigma.
+        layers: which layers of a latent (L, D) to move; None takes the model's default.
+        seed: of the balanced set, the folds and the bootstrap.
+
+    Returns:
+        The direction; every row it touches has norm 1. Its scores are those of reading codes
+        averaged over all layers, as in the paper; threshold and gain belong to its coordinate.
+
+    Raises:
+        DataError: the attribute is unknown or has too few examples.
+        HublatentError: the method is unknown, or a layer is outside the model.
+    """
+    return next(discover_all(data, (attribute,), (method,), model=model, layers=layers, seed=seed))
+
+
+def discover_all(
+    data: LabelledLatents,
+    attributes: Sequence[str],
+    methods: Sequence[str],
+    *,
+    model: LatentModel,
+    layers: Iterable[int] | None = None,
+    seed: int = 0,
+) -> Iterator[Direction]:
+    """Find many directions; what several of them need is computed once.
+
+    Args:
+        data, model, layers, seed: as for `discover`.
+        attributes: what to find.
+        methods: some of METHODS.
+
+    Yields:
+        What `discover` returns, for each method of the first attribute, then of the next.
+
+    Raises:
+        DataError, HublatentError: as `discover`.
+    """
+    check_methods(methods)
+    layers = touched_layers(model, layers)
+    for problem in pose(data, attributes, model=model, seed=seed):
+        for method in methods:
+            found = METHODS[method](problem)
+            yield _direction(problem, method, found, layers).with_sigma(model)
+
+
+def touched_layers(model: LatentModel, layers: Iterable[int] | None) -> tuple[int, ...] | None:
+    """The layers a direction moves; None for a latent without layers."""
+    if len(model.latent_shape) == 1:
+        if layers is not None:
+            raise HublatentError(f"A latent of shape {model.latent_shape} has no layers.")
+        return None
+    n_layers = model.latent_shape[0]
+    chosen = tuple(sorted(set(model.default_layers if layers is None else layers)))
+    if not chosen or chosen[0] < 0 or chosen[-1] >= n_layers:
+        raise HublatentError(f"Layers {chosen} were given; the model has 0 to {n_layers - 1}.")
+    return chosen
+
+
+def _direction(
+    problem: Problem, method: str, fits: Fits, layers: tuple[int, ...] | None
+) -> Direction:
+    data, chosen = problem.data, problem.chosen
+    label = problem.label[chosen]
+    shape = data.latents.shape[1:]
+    vectors = [_vector(row, layers, shape) for row in unit_rows(problem, fits)]
+    coordinate = np.zeros(len(chosen))
+    for fold, vector in enumerate(vectors[:-1]):
+        out = problem.population.folds[chosen] == fold
+        coordinate[out] = (
+            read(data, chosen[out], vector) / np.square(vector, dtype=np.float64).sum()
+        )
+    threshold, gain = logistic_curve(coordinate, label)
+    used = problem.label if method == "joint" else label
+    return Direction(
+        attribute=problem.attribute,
+        method=method,
+        vector=torch.from_numpy(vectors[-1]),
+        threshold=threshold,
+        gain=gain,
+        n_positive=int(used.sum()),
+        n_negative=int((~used).sum()),
+        origin=data.origin,
+        preprocessing=data.preprocessing,
+        scores=read_held_out(problem, fits).scores(problem.seed),
+    )
+
+
+def _vector(row: Floats, layers: tuple[int, ...] | None, shape: tuple[int, ...]) -> Latents:
+    """(*shape): the row in each layer it moves."""
+    if layers is None or row.ndim == 2:
+        return row.astype(np.float32)
+    vector = np.zeros(shape, np.float32)
+    vector[list(layers)] = row
+    return vector

@@ -1,0 +1,39 @@
+"""The methods that find a direction: a Problem in, one vector for each fold held out.
+
+Filters answer "how is the attribute read", patterns "how does the latent move" (Haufe et al. 2014,
+doi:10.1016/j.neuroimage.2013.10.067). Which of them edits well is an empirical question:
+
+    svm              normal of a linear support vector machine; the paper's direction
+    logistic         normal of a logistic regression
+    mean-difference  difference of the two class means
+    pattern          covariance of the latents times the svm filter
+    joint            coefficient of the attribute when latents are regressed on all attributes
+
+A new method is one file and one line here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from hublatent.discovery.methods.joint import joint
+from hublatent.discovery.methods.logistic import logistic
+from hublatent.discovery.methods.means import mean_difference
+from hublatent.discovery.methods.pattern import pattern
+from hublatent.discovery.methods.problem import Fits, Population, Problem, without_each
+from hublatent.discovery.methods.svm import svm
+
+__all__ = ["METHODS", "Fits", "Method", "Population", "Problem", "without_each"]
+
+Method = Callable[[Problem], Fits]
+
+# Ends a method's name where the latents were projected images', not samples or an encoder's.
+PROJECTED_SUFFIX = "-projected"
+
+METHODS: dict[str, Method] = {
+    "svm": svm,
+    "logistic": logistic,
+    "mean-difference": mean_difference,
+    "pattern": pattern,
+    "joint": joint,
+}
