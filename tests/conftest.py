@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.forking_reader import ForkingReader
 from tests.hub_standin import ClientState, HubStandIn, connected
 
 # Sums depend on how many threads share them, and some tests compare weights bit by bit with those
@@ -54,3 +55,20 @@ def shared() -> Path:
 def celeba(shared: Path) -> Path:
     """The labelled part of CelebA, in CelebA's own layout."""
     return shared / "celeba"
+
+
+@pytest.fixture(scope="session")
+def forking_reader() -> Iterator[ForkingReader]:
+    """A process that has imported what reading others' files takes."""
+    from hublatent.interop.untrusted import reader_command
+
+    reader = ForkingReader(reader_command())
+    yield reader
+    reader.close()
+
+
+@pytest.fixture
+def fast_reader(forking_reader: ForkingReader, monkeypatch: pytest.MonkeyPatch) -> ForkingReader:
+    """Others' files are read by forks of that process, not each by a process that starts anew."""
+    monkeypatch.setattr("hublatent.interop.untrusted._run", forking_reader.run)
+    return forking_reader

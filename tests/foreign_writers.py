@@ -24,8 +24,14 @@ class EasyDict(dict):
     """Stands for NVIDIA's dictionary class while a pickle is written."""
 
 
-class TensorFlowNetwork(dict):
+class TensorFlowNetwork:
     """Stands for NVIDIA's TensorFlow network class while a pickle is written."""
+
+    def __init__(self, state: Any) -> None:
+        self.state = state
+
+    def __getstate__(self) -> Any:
+        return self.state
 
 
 def _reconstruct_persistent_obj(meta: Any) -> None:
@@ -230,13 +236,6 @@ def write_nvidia(path: Path, generator: Any, protocol: int = 4) -> Path:
     return path
 
 
-def write_tensorflow(path: Path) -> Path:
-    """The pickle of the TensorFlow StyleGAN: a tuple of three networks."""
-    with nvidia_modules():
-        path.write_bytes(pickle.dumps(tuple(TensorFlowNetwork(version=4) for _ in range(3))))
-    return path
-
-
 class Call:
     """Pickles as a call of any global: what a hostile file does."""
 
@@ -311,7 +310,7 @@ def write_torch(path: Path, content: Any, device: str = "cpu") -> Path:
     return path
 
 
-def write_higan(path: Path, boundary: np.ndarray, layers: str) -> Path:
+def write_higan(path: Path, boundary: np.ndarray, layers: Any) -> Path:
     """HiGAN's .npy: an object array without axes around a dictionary."""
     content = {
         "boundary": boundary,
@@ -342,4 +341,151 @@ def write_ganspace(path: Path, component: np.ndarray, start: int, end: int, stde
         "example_seed": 7,
     }
     path.write_bytes(pickle.dumps(content, protocol=3))
+    return path
+
+
+def nvidia_tree(weights: Mapping[str, Tensor], **init_kwargs: Any) -> Persistent:
+    """Any network of NVIDIA's around a state dict, with its constructor's arguments alone."""
+    buffers = ("w_avg", "freqs", "phases", "transform", "up_filter", "down_filter", "magnitude_ema")
+    root = Persistent("Generator", "", _init_args=(), _init_kwargs=EasyDict(init_kwargs))
+    for full, value in weights.items():
+        *parents, name = full.split(".")
+        module = root
+        for part in parents:
+            children = module.state["_modules"]
+            children.setdefault(part, Persistent(_class_name(part), ""))
+            module = children[part]
+        kind = "_buffers" if name in buffers else "_parameters"
+        module.state[kind][name] = value.clone()
+    return root
+
+
+def rosinality_weights(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A skip generator's state dict in the names of stylegan2-pytorch."""
+    ours = {
+        "weight": "conv.weight", "affine.weight": "conv.modulation.weight",
+        "affine.bias": "conv.modulation.bias", "noise_strength": "noise.weight",
+    }  # fmt: skip
+    found: dict[str, Tensor] = {}
+    for name, value in weights.items():
+        parts = name.split(".")
+        if name.startswith("mapping.fc"):
+            found[f"style.{int(parts[1][2:]) + 1}.{parts[2]}"] = value
+        elif name == "synthesis.b4.const":
+            found["input.input"] = value[None]
+        elif parts[0] == "synthesis" and len(parts) > 3:
+            block, rest = int(parts[1][1:]).bit_length() - 3, ".".join(parts[3:])
+            i = 2 * block - 2 + (parts[2] == "conv1")
+            rgb = "to_rgb1" if block == 0 else f"to_rgbs.{block - 1}"
+            layer = rgb if parts[2] == "torgb" else "conv1" if i < 0 else f"convs.{i}"
+            if rest == "noise_const":
+                found[f"noises.noise_{i + 1}"] = value[None, None]
+            elif rest == "bias":
+                is_rgb = parts[2] == "torgb"
+                bias = value[None, :, None, None] if is_rgb else value
+                found[f"{layer}.bias" if is_rgb else f"{layer}.activate.bias"] = bias
+            elif rest == "resample_filter" and parts[2] == "conv0":
+                found[f"{layer}.conv.blur.kernel"] = value * 4
+            elif rest in ours:
+                value = value[None] if rest == "weight" else value
+                value = value.reshape(1) if rest == "noise_strength" else value
+                found[f"{layer}.{ours[rest]}"] = value
+    return found
+
+
+def genforce_stylegan2(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A skip generator's state dict in genforce's names."""
+    found: dict[str, Tensor] = {}
+    for name, value in weights.items():
+        parts = name.split(".")
+        if name.startswith("mapping.fc"):
+            found[f"mapping.dense{parts[1][2:]}.{parts[2]}"] = value
+        elif name == "mapping.w_avg":
+            found["truncation.w_avg"] = value
+        elif name == "synthesis.b4.const":
+            found["synthesis.early_layer.const"] = value[None]
+        elif len(parts) > 3 and parts[3] != "resample_filter":
+            block, rest = int(parts[1][1:]).bit_length() - 3, ".".join(parts[3:])
+            number = 2 * block - (parts[2] == "conv0")
+            layer = f"output{block}" if parts[2] == "torgb" else f"layer{number}"
+            if rest == "affine.bias":
+                value = value - 1
+            elif rest == "weight" and parts[2] == "conv0":
+                value = value.flip(2, 3)
+            elif rest == "noise_const":
+                rest, value = "noise", value[None, None]
+            found[f"synthesis.{layer}.{rest.replace('affine', 'style')}"] = value
+    return found
+
+
+def tensorflow_variables(weights: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
+    """A generator's state dict in genforce's names as the variables of NVIDIA's TensorFlow code."""
+    is_progan = "layer0.weight" in weights
+    offset = int("synthesis.early_layer.const" in weights)
+    layers = [name.split(".")[-2] for name in weights if "output" in name]
+    n_blocks = 1 + max(int(layer.removeprefix("output")) for layer in layers if "output" in layer)
+    found: dict[str, np.ndarray] = {}
+    for name, tensor in weights.items():
+        value, parts = tensor.numpy(), name.removeprefix("synthesis.").split(".")
+        if name.startswith("mapping.dense"):
+            found[f"Dense{parts[1][5:]}/{parts[2]}"] = value.T
+            continue
+        if name == "truncation.w_avg" or name.endswith("lod"):
+            found["lod" if name.endswith("lod") else "dlatent_avg"] = value
+            continue
+        if name.endswith("kernel"):
+            continue
+        rest = "/".join(parts[1:]).replace("apply_noise", "Noise")
+        rest = rest.replace("style/", "mod_" if offset else "StyleMod/")
+        if parts[0].startswith("output"):
+            block = int(parts[0][6:])
+            height = 4 * 2**block
+            scope = f"{height}x{height}/ToRGB" if offset else f"ToRGB_lod{n_blocks - 1 - block}"
+        elif parts[0] == "early_layer" or parts == ["layer0", "const"]:
+            scope = "4x4/Const"
+        else:
+            number = int(parts[0][5:]) + offset
+            height, second = 4 * 2 ** (number // 2), number % 2
+            first = "Const" if height == 4 else "Conv0_up"
+            first = {"Const": "Dense", "Conv0_up": "Conv0"}[first] if is_progan else first
+            scope = f"{height}x{height}/{('Conv' if height == 4 else 'Conv1') if second else first}"
+        if rest in ("noise", "Noise/noise"):
+            found[f"noise{parts[0][5:]}"] = value
+            continue
+        if name == "layer0.weight":  # ProGAN's first layer is a matrix there
+            value = value[:, :, ::-1, ::-1].transpose(1, 0, 2, 3).reshape(value.shape[1], -1)
+        elif rest == "weight" and value.ndim == 4:
+            value = value.transpose(2, 3, 1, 0)
+        elif rest.endswith("weight") and value.ndim == 2:
+            value = value.T
+        found[f"{scope}/{rest}"] = value.copy()
+    return found
+
+
+def write_tensorflow_networks(
+    path: Path, variables: Mapping[str, np.ndarray], protocol: int = 2, **static_kwargs: Any
+) -> Path:
+    """The pickle (G, D, Gs) of NVIDIA's TensorFlow code; G and D are empty."""
+    mapping = [(k, v) for k, v in variables.items() if k.startswith("Dense")]
+    own = [(k, v) for k, v in variables.items() if k in ("lod", "dlatent_avg")]
+    others = variables.keys() - dict(mapping).keys() - dict(own).keys()
+    synthesis = [(k, v) for k, v in variables.items() if k in others]
+    is_progan = "4x4/Dense/weight" in variables
+
+    def network(name: str, pairs: list[Any], components: Any = None) -> TensorFlowNetwork:
+        state = {
+            "version": 3, "name": name, "static_kwargs": static_kwargs,
+            "components": components or {}, "build_module_src": "raise SystemExit('executed')",
+            "build_func_name": name, "variables": pairs,
+        }  # fmt: skip
+        return TensorFlowNetwork(state)
+
+    if is_progan:
+        averaged = network("Gs", [*variables.items()])
+    else:
+        parts = {"mapping": network("m", mapping), "synthesis": network("s", synthesis)}
+        averaged = network("Gs", own, parts)
+    with nvidia_modules():
+        networks = (network("G", []), network("D", []), averaged)
+        path.write_bytes(pickle.dumps(networks, protocol=protocol))
     return path

@@ -30,10 +30,8 @@ from hublatent.classifier import AttributeClassifier
 from hublatent.direction import Direction, Origin
 from hublatent.direction_set import DIRECTIONS, DirectionSet
 from hublatent.errors import HublatentError
+from hublatent.interop.convert import read_generator
 from hublatent.interop.directions import export_npz, import_directions
-from hublatent.interop.nvidia import build_model
-from hublatent.interop.nvidia_pickle import read_generator
-from hublatent.interop.unpickle import PickleError
 from hublatent.models import BetaVAE, Eigenfaces, StyleGAN2
 from hublatent.publish import load_published
 from tests.foreign_writers import (
@@ -516,6 +514,7 @@ def test_names_that_are_paths_are_no_directions(
 # Others' files ------------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("fast_reader")
 def test_damaged_foreign_directions(foreign: list[bytes], gan: StyleGAN2, tmp_path: Path) -> None:
     path = tmp_path / "age_boundary"
 
@@ -536,21 +535,21 @@ def test_damaged_foreign_directions(foreign: list[bytes], gan: StyleGAN2, tmp_pa
     run()
 
 
+@pytest.mark.usefixtures("fast_reader")
 def test_damaged_nvidia_pickles(tmp_path: Path) -> None:
     path = write_nvidia(
         tmp_path / "net.pkl",
         nvidia_generator(nvidia_weights(16, width=4, channel_base=32, channel_max=2)),
     )
     data = path.read_bytes()
-    build_model(read_generator(path))
+    read_generator(path).build()
 
     @fuzz("nvidia")
     @given(damage(data))
     def run(content: bytes) -> None:
         path.write_bytes(content)
-        model = outcome(lambda: build_model(read_generator(path)))
+        model = outcome(lambda: read_generator(path).build())
         if model is not None:
             assert all(bool(torch.isfinite(t).all()) for t in model.state_dict().values())
 
     run()
-    assert issubclass(PickleError, HublatentError)

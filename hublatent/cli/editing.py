@@ -53,7 +53,8 @@ def edit(
     Args:
         model: a folder or a Hub id; without an encoder the pictures are projected first.
         picture: a picture, of which the central square is used, a folder of pictures, or the
-            latents.safetensors that `hublatent project` wrote.
+            latents.safetensors that `hublatent project` wrote, or latents of another program
+            (.npz, .npy, .pt), such as NVIDIA's projected_w.npz.
         out: the picture to write, PNG or JPEG by its name; a folder for several. Beside each a
             NAME-strip shows original, reconstruction, edit and the way between them.
         direction: what to change and how far, such as Smiling=2; negative takes the attribute
@@ -67,18 +68,17 @@ def edit(
         revision: branch, tag or commit of the model on the Hub.
     """
     from hublatent.images import open_image, to_tensor
-    from hublatent.inversion.latents_file import read_latents
     from hublatent.models import load
 
     wanted = _strengths(direction, attribute, strength)
-    is_latents = picture.suffix == ".safetensors"
+    is_latents = picture.suffix in (".safetensors", ".npz", ".npy", ".pt")
     files = [] if is_latents else _pictures(picture)
     originals = [open_image(file) for file in files]
     loaded = load(model, revision=revision)
     found = _directions(model, loaded, directions)
     moves = [(_find(found, name, method).with_sigma(loaded), amount) for name, amount in wanted]
     if is_latents:
-        names, latents = read_latents(picture, loaded)
+        names, latents = _read_latents(picture, loaded)
     else:
         names = [file.name for file in files]
         images = to_tensor(originals, loaded.image_size)
@@ -184,6 +184,21 @@ def _find(directions: DirectionSet, attribute: str, method: str | None) -> Direc
 
     methods = directions.methods
     return directions[attribute, method or (methods[0] if len(methods) == 1 else DEFAULT_METHOD)]
+
+
+def _read_latents(path: Path, model: LatentModel) -> tuple[list[str], Tensor]:
+    """The names and latents of a file, of `project` or of another program."""
+    if path.suffix == ".safetensors":
+        from hublatent.inversion.latents_file import read_latents
+
+        return read_latents(path, model)
+    import torch
+
+    from hublatent.interop.formats import read_latents as read_foreign_latents
+
+    latents = torch.from_numpy(read_foreign_latents(path, model.latent_shape))
+    names = [path.stem] if len(latents) == 1 else [f"{path.stem}-{i}" for i in range(len(latents))]
+    return names, latents
 
 
 def _latents(model: LatentModel, images: Tensor, classifier: str) -> Tensor:

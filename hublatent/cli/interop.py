@@ -10,23 +10,29 @@ from tyro.conf import Positional, arg
 from hublatent.cli.options import File, FileOption, Folder, ForModel, Text, describe
 
 
-def convert(file: File, out: Folder) -> None:
-    """Convert NVIDIA's StyleGAN2 pickle into a model folder, executing nothing in it.
+def convert(
+    file: File,
+    out: Folder,
+    class_index: Annotated[int | None, arg(name="class", metavar="N")] = None,
+) -> None:
+    """Convert another program's generator into a model folder, executing nothing in it.
 
     Args:
-        file: a .pkl of stylegan2-ada-pytorch or of stylegan3's StyleGAN2.
+        file: a checkpoint of NVIDIA's StyleGAN2 or StyleGAN3 (pickle, torch.save, state dict), of
+            their TensorFlow StyleGAN, StyleGAN2 or ProGAN, of stylegan2-pytorch, or of genforce.
         out: the folder to write.
+        class_index: the class that a class-conditional generator is to draw.
     """
-    from hublatent.interop import nvidia
+    from hublatent.interop.convert import convert
 
-    describe(nvidia.convert(file, out))
+    describe(convert(file, out, class_index=class_index))
     print(f"written: {out}")
 
 
 def import_directions(
     files: Annotated[Positional[tuple[Path, ...]], arg(metavar="FILE...")],
-    attribute: str,
     out: FileOption,
+    attribute: Text = None,
     model: ForModel = None,
     layers: tuple[int, ...] | None = None,
     space: Literal["z", "w", "w+"] | None = None,
@@ -36,11 +42,11 @@ def import_directions(
 
     Args:
         files: one or more files of any known format.
-        attribute: what they change.
         out: the direction file to write.
+        attribute: what they change; by default each is called after its file, or as the file says.
         model: the model they are for, a folder or a Hub id; without it they belong to no model.
         layers: the layers to put a single vector on.
-        space: the latent space they are in, where the file does not say.
+        space: the latent space they are in, where neither the file nor its format says.
         licence: the terms their author gave, in a sentence; kept in the file, and on its card.
     """
     from hublatent.interop import directions

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,7 +15,7 @@ from torch import Tensor
 from hublatent.direction import Direction
 from hublatent.direction_set import UNKNOWN, DirectionSet
 from hublatent.errors import DirectionError
-from hublatent.interop.formats import ForeignDirection, read_foreign
+from hublatent.interop.formats import ForeignDirection, read_foreign, read_latents
 from hublatent.interop.stylespace import import_channels, read_channels
 from hublatent.model import LatentModel
 from hublatent.storage import atomic_path, naming
@@ -27,6 +28,7 @@ __all__ = [
     "import_direction",
     "import_directions",
     "read_foreign",
+    "read_latents",
     "to_direction",
 ]
 # What a space is called in an error: InterFaceGAN's readers know these names.
@@ -48,7 +50,7 @@ class Imported:
 
 def to_direction(
     foreign: ForeignDirection,
-    attribute: str,
+    attribute: str | None = None,
     model: LatentModel | None = None,
     *,
     layers: Sequence[int] | None = None,
@@ -58,28 +60,33 @@ def to_direction(
     """Make a Direction of a foreign one; its norm is kept.
 
     A single row goes onto `layers`, else onto the layers that its author moves, else onto all. Rows
-    per layer are kept, and with `layers` the others become zero. Threshold and gain stay absent;
+    per layer are kept; on other layers than `layers`, or than those its author moves, they become
+    zero. A row (1, L * D) is taken for the rows of all layers. Threshold and gain stay absent;
     sigma is measured on the model.
 
     Args:
         foreign: the direction as read.
-        attribute: what it changes, such as "Age".
+        attribute: what it changes, such as "Age"; None takes the name of the file, or in it.
         model: the model it is for, on the user's word; None leaves layers and sigma open.
         layers: the layers to move.
         space: "z", "w" or "w+", where the file's own word is wrong or missing.
         method: the direction's method; None takes the format's name.
 
     Raises:
-        DirectionError: space, width or layers do not fit the model; names both.
+        DirectionError: space, width or layers do not fit the model, or nothing says which space it
+            is; names both.
     """
     rows = torch.from_numpy(np.array(foreign.vector))  # (1, D) or (L, D)
     if model is None:
         vector = rows[0] if len(rows) == 1 else rows
     else:
-        _check_space(foreign, space or foreign.space, model)
+        if _is_flat(foreign, model):
+            rows = rows.reshape(model.latent_shape)
+            foreign = replace(foreign, vector=rows.numpy(), space=foreign.space or "w+")
         vector = _fit(rows, foreign, model, layers)
+        _check_space(foreign, space or foreign.space, model)
     direction = Direction(
-        attribute,
+        _clean(foreign.name) if attribute is None else attribute,
         method or foreign.source_format,
         vector,
         conditioned_on=foreign.conditioned_on,
@@ -90,7 +97,7 @@ def to_direction(
 def import_direction(
     path: str | Path,
     model: LatentModel | None,
-    attribute: str,
+    attribute: str | None = None,
     *,
     layers: Sequence[int] | None = None,
     space: str | None = None,
@@ -113,7 +120,7 @@ def import_direction(
 
 def import_directions(
     paths: Iterable[str | Path],
-    attribute: str,
+    attribute: str | None = None,
     model: LatentModel | None = None,
     *,
     layers: Sequence[int] | None = None,
@@ -124,7 +131,8 @@ def import_directions(
 
     Args:
         paths: files of any known format, also lists of StyleSpace channels.
-        attribute: what they change; their methods tell them apart.
+        attribute: what they change; their methods tell them apart. None calls each after its file,
+            or after the name that it has in its file.
         model: the model they are for, on the user's word; without one the set belongs to no model
             and can only be exported.
         layers: see `to_direction`.
@@ -209,7 +217,7 @@ def _write(path: str | Path, content: io.BytesIO) -> None:
 
 def _import_file(
     path: Path,
-    attribute: str,
+    attribute: str | None,
     model: LatentModel | None,
     layers: Sequence[int] | None,
     space: str | None,
@@ -217,24 +225,29 @@ def _import_file(
     """The directions of one file, the line that reports on it, and their spaces."""
     channels = read_channels(path)
     if channels is not None:
-        new, line = import_channels(channels, attribute, model)
+        new, line = import_channels(channels, attribute or _clean(path.stem), model)
         return new, line, {"w+"}
     found = read_foreign(path)
+    numbered = len(found) > 1 and (attribute is not None or "component" in found[0].metadata)
     methods = [
-        f"{one.source_format}-{i}" if len(found) > 1 else one.source_format
-        for i, one in enumerate(found)
+        f"{one.source_format}-{i}" if numbered else one.source_format for i, one in enumerate(found)
     ]
     new = [
         to_direction(one, attribute, model, layers=layers, space=space, method=method)
         for one, method in zip(found, methods, strict=True)
     ]
-    return new, _describe(found, space), {space or found[0].space or UNKNOWN}
+    return new, _describe(found, space, model), {space or found[0].space or UNKNOWN}
 
 
-def _describe(found: tuple[ForeignDirection, ...], space: str | None) -> str:
+def _describe(
+    found: tuple[ForeignDirection, ...], space: str | None, model: LatentModel | None
+) -> str:
     first = found[0]
     count = f"{len(found)} directions" if len(found) > 1 else "a direction"
     shape = "x".join(map(str, first.vector.shape))
+    if model is not None and _is_flat(first, model):
+        shape += f", read as {'x'.join(map(str, model.latent_shape))}"
+        space = space or "w+"
     where = _SPACES.get(space or first.space or "", "an unstated space")
     layers = f", layers {' '.join(map(str, first.layers))}" if first.layers else ""
     lacks = [name for name in first.missing if name != "space" or space is None]
@@ -242,6 +255,12 @@ def _describe(found: tuple[ForeignDirection, ...], space: str | None) -> str:
         f"{count} in {where} ({first.source_format}, {shape}{layers}); "
         f"the file lacks: {', '.join(lacks) or 'nothing'}"
     )
+
+
+def _clean(text: str) -> str:
+    """A file's name, or a name in it, as an attribute's."""
+    kept = "".join("-" if c in "./\\" else c for c in text if c.isprintable())
+    return kept[:100] or "direction"
 
 
 def _unlike(direction: Direction, others: list[Direction]) -> Direction:
@@ -254,13 +273,27 @@ def _unlike(direction: Direction, others: list[Direction]) -> Direction:
 
 
 def _check_space(foreign: ForeignDirection, space: str | None, model: LatentModel) -> None:
-    if space not in (None, *_SPACES):
+    if space is None:
+        raise DirectionError(
+            f"{foreign.name}: neither the file nor its format says in which latent space it is; "
+            "state it with --space z, w or w+ (in Python space=), as its author says. The latents "
+            f"of {type(model).__name__} are in {_SPACES[model.space]}."
+        )
+    if space not in _SPACES:
         raise DirectionError(f"Unknown space {space!r}; expected one of {', '.join(_SPACES)}.")
-    if space is not None and (space == "z") != (model.space == "z"):
+    if (space == "z") != (model.space == "z"):
         raise DirectionError(
             f"{foreign.name} is a direction in {_SPACES[space]}; the latents of "
-            f"{type(model).__name__} are in {_SPACES[model.space]}, where it means nothing."
+            f"{type(model).__name__} are in {_SPACES[model.space]}, where it means nothing. If its "
+            "name misleads, state its space with --space."
         )
+
+
+def _is_flat(foreign: ForeignDirection, model: LatentModel) -> bool:
+    """Whether a single row holds the rows of all the model's layers, one after another."""
+    shape = model.latent_shape
+    flat = (1, math.prod(shape))
+    return len(shape) == 2 and shape[0] > 1 and tuple(foreign.vector.shape) == flat
 
 
 def _fit(
@@ -280,7 +313,7 @@ def _fit(
             raise DirectionError(f"The latents of {type(model).__name__} have no layers to choose.")
         return rows[0]
     if layers is None:
-        layers = foreign.layers if n == 1 and foreign.layers else range(n_layers)
+        layers = foreign.layers or range(n_layers)
     outside = [layer for layer in layers if not 0 <= layer < n_layers]
     if outside or not len(layers):
         raise DirectionError(

@@ -1,4 +1,4 @@
-"""Directions that others published, read from their own file formats without executing anything.
+"""Directions that others published, in the formats that their programs write.
 
 A file says little: most hold a bare array. What a format is known to mean (its space, its layers,
 its scale) is written down here; what neither the file nor its format says stays absent.
@@ -7,7 +7,6 @@ its scale) is written down here; what neither the file nor its format says stays
 from __future__ import annotations
 
 import re
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,19 +16,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hublatent.errors import DirectionError
-from hublatent.interop import readers
-from hublatent.interop.tensors import Array, Storage, Tensor, to_numpy
-from hublatent.interop.unpickle import Budget, PickleError
+from hublatent.interop.untrusted import Content, UnreadableFileError, read_untrusted
 
 MAX_FILE_BYTES = 64 << 20
 MAX_WIDTH = 16_384
 MAX_LAYERS = 64
 MAX_COMPONENTS = 4096
 KNOWN_FORMATS = (
-    "InterFaceGAN, HiGAN, stylegan-encoder and few-shot .npy, encoder4editing .pt, GANSpace .pkl, "
-    "hublatent .npz, lists of StyleSpace channels"
+    "InterFaceGAN, HiGAN, stylegan-encoder and few-shot .npy, encoder4editing .pt, GANSpace .pkl "
+    "and .npz, SeFa's factor .pt, names with tensors in .pt or .safetensors, hublatent .npz, lists "
+    "of StyleSpace channels"
 )
-_ARRAYS = (Array, Storage, Tensor, np.ndarray)
+# A row of this norm for each square root of its width is a latent: of StyleGAN's published
+# directions the longest has 0.18, of its latents in W the shortest 0.3, in Z all have 1.
+LATENT_NORM, MIN_LATENT_NORM = 0.25, 8.0
+LATENT_NAMES = frozenset(
+    ("w", "ws", "wp", "w+", "w_plus", "wplus", "z", "latent", "latents", "dlatents", "projected_w")
+)
 _NO_CALIBRATION = ("threshold", "gain")
 _NO_STATISTICS = (*_NO_CALIBRATION, "sigma", "mean")
 
@@ -41,7 +44,7 @@ class ForeignDirection:
     Attributes:
         vector: (1, D), or (L, D) with one row per layer; float32, with the file's norm.
         source_format: "interfacegan", "higan", "stylegan-encoder", "few-shot", "e4e", "e4e-pca",
-            "ganspace", "npz" or "npy".
+            "ganspace", "sefa", "named", "npz" or "npy".
         name: the file's stem, or the name that the file gives.
         space: "z", "w" or "w+"; None where neither the file nor its format says.
         layers: the layers its author moves; None where it does not say.
@@ -69,153 +72,191 @@ def read_foreign(path: str | Path) -> tuple[ForeignDirection, ...]:
         path: the file; its format is recognised by its content.
 
     Returns:
-        One direction, or one per component of a PCA.
+        One direction, or one per component of a PCA, or per name in the file.
 
     Raises:
-        DirectionError: the file is missing, damaged or hostile, or of no known format; says why.
+        DirectionError: the file is missing, damaged or hostile, of no known format, or holds
+            latents; says which.
     """
     path = Path(path)
-    if not path.is_file():
-        raise DirectionError(f"{path} does not exist.")
-    if path.stat().st_size > MAX_FILE_BYTES:
-        raise DirectionError(
-            f"{path} has {path.stat().st_size:,} bytes; a file of directions has at most "
-            f"{MAX_FILE_BYTES:,}."
-        )
     try:
-        return _interpret(_read_content(path), path)
-    except PickleError as error:
+        return _interpret(read_untrusted(path, MAX_FILE_BYTES), path.stem)
+    except UnreadableFileError as error:
+        text = str(error)
+        known = f"; known: {KNOWN_FORMATS}" if text.endswith("no known format") else ""
+        raise DirectionError(f"{path} {text}{known}.") from error
+
+
+def read_latents(path: str | Path, latent_shape: tuple[int, ...]) -> NDArray[np.float32]:
+    """Read latents that other programs wrote, such as the projected_w.npz of NVIDIA's projector.
+
+    Args:
+        path: a .npy, .npz, .pt or .safetensors file with one array.
+        latent_shape: of the model they are for; a row (1, D) is repeated for every layer.
+
+    Returns:
+        (B, *latent_shape), float32.
+
+    Raises:
+        DirectionError: the file is missing, damaged or hostile, or holds no such latents.
+    """
+    path = Path(path)
+    try:
+        value = read_untrusted(path, MAX_FILE_BYTES).value
+        if isinstance(value, dict):
+            arrays = [v for k, v in value.items() if isinstance(v, np.ndarray)]
+            value = arrays[0] if len(arrays) == 1 else value
+        if not isinstance(value, np.ndarray) or value.dtype.kind != "f" or not value.size:
+            raise UnreadableFileError("holds no single array of numbers; expected latents")
+        return _as_latents(value, latent_shape)
+    except UnreadableFileError as error:
         raise DirectionError(f"{path} {error}.") from error
 
 
-def _read_content(path: Path) -> Any:
-    """The array or dictionary that a file holds."""
-    with path.open("rb") as file:
-        start = file.read(len(readers.LEGACY_TORCH_START))
-    budget = Budget()
-    if start.startswith(b"\x93NUMPY"):
-        return readers.read_npy(path.read_bytes(), budget)
-    if start == readers.LEGACY_TORCH_START:
-        return _Torch(readers.read_torch_legacy(path.read_bytes(), budget))
-    if start.startswith(b"PK"):
-        return _read_zip(path, budget)
-    if start.startswith(b"\x80"):
-        return readers.read_pickle(path, budget)
-    raise PickleError(f"is of no known format; known: {KNOWN_FORMATS}")
+def _as_latents(array: NDArray[Any], shape: tuple[int, ...]) -> NDArray[np.float32]:
+    with np.errstate(over="ignore"):
+        latents = array.astype(np.float32)
+    if latents.shape[-len(shape) :] == shape:
+        latents = latents.reshape(-1, *shape)
+    elif latents.shape[-1] == shape[-1] and (latents.ndim < 3 or latents.shape[1] == 1):
+        rows = latents.reshape(-1, 1, shape[-1])  # a code of W, for every layer
+        latents = np.ascontiguousarray(np.broadcast_to(rows, (len(rows), *shape)))
+    else:
+        raise UnreadableFileError(
+            f"holds an array of shape {array.shape}; the model's latents have {shape}"
+        )
+    if not np.isfinite(latents).all():
+        raise UnreadableFileError("holds latents with NaN or infinite values")
+    return latents
 
 
-@dataclass
-class _Torch:
-    """Marks content that came from torch.save."""
-
-    content: Any
-
-
-def _read_zip(path: Path, budget: Budget) -> Any:
-    with readers.open_zip(path) as archive:
-        if "vector.npy" in archive.namelist():
-            return _read_npz(archive, budget)
-    return _Torch(readers.read_torch_zip(path, budget))
-
-
-def _read_npz(archive: zipfile.ZipFile, budget: Budget) -> dict[str, Any]:
-    names = set(archive.namelist()) & {f"{n}.npy" for n in ("vector", "sigma", "threshold", "gain")}
-    return {
-        name.removesuffix(".npy"): readers.read_npy(readers.read_entry(archive, name), budget)
-        for name in names
-    }
-
-
-def _interpret(content: Any, path: Path) -> tuple[ForeignDirection, ...]:
-    from_torch = isinstance(content, _Torch)
-    content = content.content if isinstance(content, _Torch) else content
-    if isinstance(content, _ARRAYS):
-        raw = to_numpy(content)
-        return (_from_torch(raw, path) if from_torch else _from_npy(raw, path),)
-    if isinstance(content, dict):
+def _interpret(content: Content, stem: str) -> tuple[ForeignDirection, ...]:
+    value = content.value
+    if isinstance(value, np.ndarray):
+        from_array = _from_torch if content.form == "torch" else _from_npy
+        return (_no_latent(from_array(value, stem)),)
+    if isinstance(value, dict):
         for keys, interpret in _DICTIONARIES:
-            if keys <= content.keys():
-                return interpret(content, path)
-        shown = ", ".join(str(key)[:40] for key in list(content)[:8]) or "nothing"
-        raise PickleError(f"is a dictionary of no known format, holding {shown}")
-    raise PickleError(f"holds a {type(content).__name__}; expected an array or a dictionary")
+            if keys <= value.keys():
+                return interpret(value, stem)
+        return _from_names(value, stem)
+    kind = "list" if isinstance(value, list) else type(value).__name__
+    raise UnreadableFileError(f"holds a {kind}; expected an array or a dictionary")
 
 
-def _from_npy(raw: NDArray[Any], path: Path) -> ForeignDirection:
+def _from_npy(raw: NDArray[Any], stem: str) -> ForeignDirection:
     vector = _rows(raw)
     if len(vector) > 1:
         # Few-shot averages are saved with their batch axis, one row per layer without.
         kind = "few-shot" if raw.ndim == 3 else "stylegan-encoder"
-        return ForeignDirection(vector, kind, path.stem, "w+")
-    missing: tuple[str, ...] = (*_NO_STATISTICS, "layers")
-    if raw.dtype == np.float64 and abs(np.linalg.norm(raw) - 1) < 1e-5:
-        space = "w" if "_w_" in f"_{path.stem}_" else "z"
-        held = re.findall(r"_c_([^_]+)", path.stem)
-        missing = missing if space == "w" else _NO_STATISTICS
+        return ForeignDirection(vector, kind, stem, "w+")
+    layers: tuple[str, ...] = (*_NO_STATISTICS, "layers")
+    is_unit = abs(np.linalg.norm(raw.astype(np.float64)) - 1) < 1e-5
+    if is_unit and raw.dtype == np.float64 and stem.endswith("_boundary"):
+        # InterFaceGAN's own names: its boundaries are in Z unless "_w_" says otherwise.
+        space, missing = ("w", layers) if "_w_" in stem else ("z", _NO_STATISTICS)
+        held = tuple(re.findall(r"_c_([^_]+)", stem))
         return ForeignDirection(
-            vector, "interfacegan", path.stem, space, missing=missing, conditioned_on=tuple(held)
+            vector, "interfacegan", stem, space, missing=missing, conditioned_on=held
         )
-    if raw.dtype == np.float32 and raw.shape[:-1] == (1,):
-        return ForeignDirection(vector, "higan", path.stem, "w", missing=missing)
-    return ForeignDirection(vector, "npy", path.stem, missing=(*missing, "space"))
+    if raw.dtype == np.float32 and re.fullmatch(r"stylegan2?_[^_]+_.+_boundary", stem):
+        return ForeignDirection(vector, "higan", stem, "w", missing=layers)
+    return ForeignDirection(vector, "npy", stem, missing=(*layers, "space"))
 
 
-def _from_torch(raw: NDArray[Any], path: Path) -> ForeignDirection:
+def _from_torch(raw: NDArray[Any], stem: str) -> ForeignDirection:
     vector = _rows(raw)
     if len(vector) > 1:
-        return ForeignDirection(vector, "e4e", path.stem, "w+")
-    return ForeignDirection(vector, "e4e", path.stem, "w", missing=(*_NO_STATISTICS, "layers"))
+        return ForeignDirection(vector, "e4e", stem, "w+")
+    return ForeignDirection(vector, "e4e", stem, missing=(*_NO_STATISTICS, "layers", "space"))
 
 
-def _from_higan(content: dict[str, Any], path: Path) -> tuple[ForeignDirection, ...]:
-    """HiGAN: the layers are a text such as "6-11", both ends included."""
-    notes = _plain(content.get("meta_data"))
-    vector, layers = _rows(to_numpy(content["boundary"])), None
-    missing: tuple[str, ...] = (*_NO_STATISTICS, "layers")
-    if "manipulate_layers" in notes:
-        layers, missing = _parse_layers(str(notes["manipulate_layers"])), _NO_STATISTICS
-    return (ForeignDirection(vector, "higan", path.stem, "w", layers, missing, metadata=notes),)
+def _from_higan(content: dict[str, Any], stem: str) -> tuple[ForeignDirection, ...]:
+    """HiGAN and In-Domain Inversion: the layers are a text such as "6-11", or a list."""
+    notes = content.get("meta_data")
+    notes = notes if isinstance(notes, dict) else {}
+    vector = _rows(content["boundary"])
+    layers = _parse_layers(notes["manipulate_layers"]) if "manipulate_layers" in notes else None
+    missing = _NO_STATISTICS if layers else (*_NO_STATISTICS, "layers")
+    space = "w" if len(vector) == 1 else "w+"
+    found = ForeignDirection(vector, "higan", stem, space, layers, missing, metadata=_plain(notes))
+    return (found,)
 
 
-def _from_ganspace(content: dict[str, Any], path: Path) -> tuple[ForeignDirection, ...]:
+def _from_ganspace(content: dict[str, Any], stem: str) -> tuple[ForeignDirection, ...]:
     """GANSpace: a slider at x adds x * lat_stdev * lat_comp from edit_start to edit_end - 1."""
-    notes = _plain(content)
-    start, end, scale = (notes.get(key) for key in ("edit_start", "edit_end", "lat_stdev"))
+    start, end, scale = (content[key] for key in ("edit_start", "edit_end", "lat_stdev"))
     if type(start) is not int or type(end) is not int or not 0 <= start < end <= MAX_LAYERS:
-        raise PickleError(f"names the layers from {start!r} to {end!r}, which is no range")
+        raise UnreadableFileError(f"names the layers from {start!r} to {end!r}, which is no range")
     if not isinstance(scale, float) or not 0 < scale < np.inf:
-        raise PickleError(f"has lat_stdev = {scale!r}; expected a positive number")
-    space = str(notes.get("latent_space", "")).lower()
+        raise UnreadableFileError(f"has lat_stdev = {scale!r}; expected a positive number")
+    space = {"z": "z", "w": "w"}.get(str(content.get("latent_space", "")).lower())
     return (
         ForeignDirection(
-            _rows(to_numpy(content["lat_comp"])),
+            _rows(content["lat_comp"]),
             "ganspace",
-            str(notes.get("name", path.stem))[:100],
-            space if space in ("z", "w") else None,
+            str(content.get("name", stem))[:100],
+            space,
             tuple(range(start, end)),
-            (*_NO_CALIBRATION, "mean") + (() if space in ("z", "w") else ("space",)),
+            (*_NO_CALIBRATION, "mean") if space else (*_NO_CALIBRATION, "mean", "space"),
             scale,
-            metadata=notes,
+            metadata=_plain(content),
         ),
     )
 
 
-def _from_pca(content: dict[str, Any], path: Path) -> tuple[ForeignDirection, ...]:
+def _from_ganspace_cache(content: dict[str, Any], stem: str) -> tuple[ForeignDirection, ...]:
+    """GANSpace's own cache: components (K, 1, D) of W where its name ends with "_w"."""
+    space = "w" if stem.endswith("_w") else None
+    return _components(content["lat_comp"], content["lat_stdev"], "ganspace", stem, space)
+
+
+def _from_pca(content: dict[str, Any], stem: str) -> tuple[ForeignDirection, ...]:
     """encoder4editing: components (K, 1, D) of W around a mean, with their standard deviations."""
-    components, deviations = to_numpy(content["comp"]), to_numpy(content["std"])
-    n = len(deviations) if deviations.ndim == 1 else 0
-    if components.ndim != 3 or components.shape[:2] != (n, 1) or not 0 < n <= MAX_COMPONENTS:
-        raise PickleError(
-            f"holds components of shape {components.shape} and deviations of shape "
-            f"{deviations.shape}; expected (K, 1, D) and (K,)"
+    return _components(content["comp"], content["std"], "e4e-pca", stem, "w")
+
+
+def _from_factor(content: dict[str, Any], stem: str) -> tuple[ForeignDirection, ...]:
+    """SeFa, as stylegan2-pytorch writes it: the columns of `eigvec` (D, K) are directions of W."""
+    vectors = content["eigvec"]
+    if not isinstance(vectors, np.ndarray) or vectors.ndim != 2 or vectors.dtype.kind != "f":
+        raise UnreadableFileError("holds an `eigvec` that is no matrix")
+    if vectors.shape[1] > min(vectors.shape[0], MAX_COMPONENTS) or not np.allclose(
+        np.linalg.norm(vectors, axis=0), 1, atol=1e-3
+    ):
+        raise UnreadableFileError("holds an `eigvec` whose columns are no unit vectors")
+    return tuple(
+        ForeignDirection(
+            _rows(column),
+            "sefa",
+            f"{stem} {i}",
+            "w",
+            missing=(*_NO_STATISTICS, "layers"),
+            metadata={"component": i},
+        )
+        for i, column in enumerate(vectors.T)
+    )
+
+
+def _components(
+    components: Any, deviations: Any, kind: str, stem: str, space: str | None
+) -> tuple[ForeignDirection, ...]:
+    found = [v.shape if isinstance(v, np.ndarray) else None for v in (components, deviations)]
+    n = len(deviations) if found[1] else 0
+    if found != [(n, 1, components.shape[-1] if found[0] else 0), (n,)] or n > MAX_COMPONENTS:
+        raise UnreadableFileError(
+            f"holds components of shape {found[0]} and deviations of shape {found[1]}; expected "
+            "(K, 1, D) and (K,)"
         )
     return tuple(
         ForeignDirection(
             _rows(components[i]),
-            "e4e-pca",
-            f"{path.stem} {i}",
-            "w",
-            missing=(*_NO_CALIBRATION, "layers"),
+            kind,
+            f"{stem} {i}",
+            space,
+            missing=(*_NO_CALIBRATION, "layers")
+            if space
+            else (*_NO_CALIBRATION, "layers", "space"),
             shift_scale=float(deviations[i]),
             metadata={"component": i},
         )
@@ -223,56 +264,114 @@ def _from_pca(content: dict[str, Any], path: Path) -> tuple[ForeignDirection, ..
     )
 
 
-def _from_npz(content: dict[str, Any], path: Path) -> tuple[ForeignDirection, ...]:
+def _from_npz(content: dict[str, Any], stem: str) -> tuple[ForeignDirection, ...]:
     """hublatent's own export; sigma and calibration belong to the model it came from."""
-    raw = to_numpy(content["vector"])
-    numbers = {key: to_numpy(value) for key, value in content.items() if key != "vector"}
-    if any(number.ndim for number in numbers.values()):
-        raise PickleError(f"holds lists where numbers are expected: {', '.join(numbers)}")
-    notes = {key: float(number) for key, number in numbers.items()}
-    vector = _rows(raw)
-    space = "w+" if len(vector) > 1 else None
-    missing = _NO_STATISTICS if space else (*_NO_STATISTICS, "space")
-    return (ForeignDirection(vector, "npz", path.stem, space, missing=missing, metadata=notes),)
+    raw, layered = content["vector"], False
+    if isinstance(raw, np.ndarray):
+        layered = raw.ndim > 1
+    notes = {
+        key: value.item() if isinstance(value, np.ndarray) and value.ndim == 0 else value
+        for key, value in content.items()
+        if key not in ("vector", "layers")
+    }
+    if len(_plain(notes)) < len(notes):
+        raise UnreadableFileError(f"holds lists where numbers are expected: {', '.join(notes)}")
+    space, name = "w+" if layered else "z", str(notes.get("attribute", stem))
+    return (ForeignDirection(_rows(raw), "npz", name, space, metadata=_plain(notes)),)
 
 
+def _from_names(content: dict[Any, Any], stem: str) -> tuple[ForeignDirection, ...]:
+    """Names with arrays: one direction for each name."""
+    arrays = {str(key): v for key, v in content.items() if isinstance(v, np.ndarray) and v.ndim}
+    others = {key: v for key, v in content.items() if str(key) not in arrays}
+    held = ", ".join(str(key)[:40] for key in list(content)[:8]) or "nothing"
+    if any(name.endswith(".vector") for name in arrays):
+        raise UnreadableFileError("is a direction file of hublatent; DirectionSet.load reads it")
+    if not arrays or not all(isinstance(v, (str, int, float, np.ndarray)) for v in others.values()):
+        raise UnreadableFileError(
+            f"is a dictionary of no known format, holding {ascii(held)[1:-1]}"
+        )
+    latents = sorted(arrays.keys() & LATENT_NAMES)
+    if latents:
+        raise UnreadableFileError(_latents_text(f"it names them {latents[0]!r}"))
+    try:
+        rows = {name: _rows(value) for name, value in arrays.items()}
+    except UnreadableFileError as error:
+        text = f"is a dictionary of no known format, holding {ascii(held)[1:-1]}"
+        raise UnreadableFileError(f"{text}: {error}" if len(arrays) == 1 else text) from error
+    found = []
+    for name, vector in rows.items():
+        space = "w+" if len(vector) > 1 else None
+        missing = _NO_STATISTICS if space else (*_NO_STATISTICS, "layers", "space")
+        name = stem if len(rows) == 1 and name in _NO_NAMES else name
+        found.append(_no_latent(ForeignDirection(vector, "named", name, space, missing=missing)))
+    return tuple(found)
+
+
+_NO_NAMES = frozenset(("", "arr_0", "direction", "tensor", "data", "delta"))
 _DICTIONARIES: tuple[tuple[set[str], Any], ...] = (
     ({"lat_comp", "lat_stdev", "edit_start", "edit_end"}, _from_ganspace),
+    ({"lat_comp", "lat_stdev", "lat_mean"}, _from_ganspace_cache),
     ({"boundary"}, _from_higan),
     ({"comp", "std"}, _from_pca),
+    ({"eigvec"}, _from_factor),
     ({"vector"}, _from_npz),
 )
 
 
-def _rows(raw: NDArray[Any]) -> NDArray[np.float32]:
+def _no_latent(found: ForeignDirection) -> ForeignDirection:
+    """The direction, unless it is as long as only latents are."""
+    norm = float(np.linalg.norm(found.vector, axis=1).mean())
+    if norm > max(LATENT_NORM * found.vector.shape[1] ** 0.5, MIN_LATENT_NORM):
+        raise UnreadableFileError(_latents_text(f"their rows have the norm {norm:.1f}"))
+    return found
+
+
+def _latents_text(why: str) -> str:
+    return (
+        f"holds latents and no direction ({why}): `edit` takes them in the place of a picture; if "
+        "they are directions after all, scale them to norm 1"
+    )
+
+
+def _rows(raw: Any) -> NDArray[np.float32]:
     """An array of shape (D,), (1, D), (L, D) or (1, L, D) as rows (1, D) or (L, D)."""
+    if not isinstance(raw, np.ndarray):
+        raise UnreadableFileError(f"holds a {type(raw).__name__} where an array is expected")
     shape = raw.shape[1:] if raw.ndim == 3 and raw.shape[0] == 1 else raw.shape
     shape = (1, *shape) if len(shape) == 1 else shape
     if len(shape) != 2 or not 1 <= shape[0] <= MAX_LAYERS or not 2 <= shape[1] <= MAX_WIDTH:
-        raise PickleError(
+        raise UnreadableFileError(
             f"holds an array of shape {raw.shape}; expected a direction of shape (1, D), or (L, D) "
             "with one row per layer"
         )
     with np.errstate(over="ignore"):
         vector = np.array(raw.reshape(shape), dtype=np.float32, order="C")
     if raw.dtype.kind != "f" or not np.isfinite(vector).all() or not vector.any():
-        raise PickleError("holds a direction that is zero, not finite, or not of real numbers")
+        raise UnreadableFileError(
+            "holds a direction that is zero, not finite, or not of real numbers"
+        )
     return vector
 
 
-def _parse_layers(text: str) -> tuple[int, ...]:
-    """ "6-11" or "0,2,4-6" as layer numbers; both ends of a range are included."""
-    layers: list[int] = []
-    for part in text.replace(" ", "").split(","):
-        match = re.fullmatch(r"(\d{1,3})(?:-(\d{1,3}))?", part)
+def _parse_layers(layers: Any) -> tuple[int, ...]:
+    """ "6-11", "0,2,4-6" (both ends of a range are included) or [0, 1, 2] as layer numbers."""
+    if isinstance(layers, np.ndarray):
+        layers = layers.ravel().tolist()
+    parts = layers if isinstance(layers, list) else str(layers).replace(" ", "").split(",")
+    found: set[int] = set()
+    for part in parts:
+        match = re.fullmatch(r"(\d{1,3})(?:-(\d{1,3}))?", str(part))
         first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
         if not first <= last < MAX_LAYERS:
-            raise PickleError(f"names the layers {text[:40]!r}; expected such as '6-11'")
-        layers += range(first, last + 1)
-    return tuple(sorted(set(layers)))
+            shown = ascii(layers)[:40]
+            raise UnreadableFileError(f"names the layers {shown}; expected such as '6-11'")
+        found |= set(range(first, last + 1))
+    if not found:
+        raise UnreadableFileError("names no layers, which its author says the edit moves")
+    return tuple(sorted(found))
 
 
-def _plain(values: Any) -> dict[str, str | int | float | bool]:
+def _plain(values: Mapping[Any, Any]) -> dict[str, str | int | float | bool]:
     """The texts and numbers of a dictionary."""
-    items = values.items() if isinstance(values, dict) else ()
-    return {str(k): v for k, v in items if isinstance(v, (str, int, float, bool))}
+    return {str(k): v for k, v in values.items() if isinstance(v, (str, int, float, bool))}

@@ -1,234 +1,334 @@
-"""NVIDIA's StyleGAN2 pickles (stylegan2-ada-pytorch, stylegan3's stylegan2) into our folders.
+"""NVIDIA's StyleGAN2 and StyleGAN3 generators of PyTorch, and StyleGAN2 in rosinality's layout.
 
-The file is read as data (nvidia_pickle.py); here its generator is rebuilt as hublatent's StyleGAN2,
-or refused where that would not give the same pictures.
+What counts are the names and shapes of the weights. A pickle or torch.save of the whole network
+also tells its settings; of a state dict NVIDIA's defaults are assumed. What would not draw the same
+images here is refused.
 """
 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
+from numpy.typing import NDArray
 
-from hublatent.checkpoint import write_checkpoint
-from hublatent.errors import CheckpointError
-from hublatent.interop.nvidia_names import rename_weights
-from hublatent.interop.nvidia_pickle import (
-    Network,
-    conv_layers,
+from hublatent.interop.networks import (
+    ForeignGenerator,
+    Weights,
+    channel_rule,
+    children,
     dict_at,
-    mapping_layers,
+    heights_without_gap,
     number,
-    read_generator,
     setting,
-    synthesis_blocks,
+    size,
     walk,
+    weights_of,
 )
-from hublatent.interop.tensors import to_numpy
-from hublatent.interop.unpickle import PickleError
+from hublatent.interop.untrusted import Module, UnreadableFileError
 from hublatent.models.layers import GAIN
 from hublatent.models.stylegan2 import StyleGAN2
+from hublatent.models.stylegan3 import OUTPUT_SCALE, StyleGAN3
+from hublatent.models.stylegan3_layers import CLAMP, FILTER_SIZE, OVERSAMPLING
 
-N_STATISTICS_SAMPLES = 10_000
-
-
-def convert(
-    pickle_path: str | Path,
-    out_folder: str | Path,
-    *,
-    n_samples: int = N_STATISTICS_SAMPLES,
-    seed: int = 0,
-) -> StyleGAN2:
-    """Convert NVIDIA's pickle into a model folder, executing nothing in it.
-
-    The generator is the pickle's G_ema. Its latent_mean is NVIDIA's moving average of W, about
-    which NVIDIA truncates; the covariance is that of `n_samples` mapped samples.
-
-    Args:
-        pickle_path: a .pkl of stylegan2-ada-pytorch or of stylegan3's stylegan2 configuration.
-        out_folder: gets config.json, model.safetensors and README.md; made where it is missing.
-        n_samples: how many samples of W the latent statistics are taken from.
-        seed: of these samples.
-
-    Returns:
-        The converted model, in evaluation mode.
-
-    Raises:
-        CheckpointError: the file is damaged, hostile, or of an architecture that is not supported;
-            says why. Nothing is written then.
-    """
-    path = Path(pickle_path)
-    try:
-        generator = read_generator(path)
-        model = build_model(generator)
-        set_statistics(model, n_samples, seed, keep_mean="mapping.w_avg" in generator.weights())
-    except PickleError as error:
-        raise CheckpointError(f"{path} {error}.") from error
-    texts = {"README.md": card(path.name, model)}
-    write_checkpoint(Path(out_folder), model.config, model.state_dict(), texts)
-    return model
+NVIDIA = "NVIDIA's PyTorch format"
+LR_MULTIPLIER = 0.01  # of the mapping network, NVIDIA's default
+FIRST_RATE = 16  # samples along the width of StyleGAN3's first map, at NVIDIA's first stopband
+_EMPTY = Module("Generator", {})
+_STYLEGAN3_FIXED = {
+    "output_scale": OUTPUT_SCALE,
+    "filter_size": FILTER_SIZE,
+    "lrelu_upsampling": OVERSAMPLING,
+    "conv_clamp": CLAMP,
+}
+_STYLEGAN2_NAMES = (
+    (r"mapping\.fc(\d+)\.(weight|bias)", r"mapping_network.\1.\2"),
+    (r"mapping\.w_avg", r"latent_mean"),
+    (r"synthesis\.b4\.const", r"const"),
+    (r"synthesis\.b(\d+)\.(conv[01])\.(.+)", r"blocks.\1.\2.\3"),
+    (r"synthesis\.b(\d+)\.torgb\.(.+)", r"blocks.\1.to_rgb.\2"),
+)
 
 
-def build_model(generator: Network) -> StyleGAN2:
-    """Rebuild a generator here.
-
-    Args:
-        generator: NVIDIA's Generator, read as data.
-
-    Returns:
-        The model, in evaluation mode; its latent statistics are still to be set.
+def from_network(generator: Module, class_index: int | None = None) -> ForeignGenerator:
+    """A pickled network of NVIDIA's, of StyleGAN2 or StyleGAN3.
 
     Raises:
-        PickleError: the architecture is not StyleGAN2 with skip connections.
-        CheckpointError: a size is out of range.
+        UnreadableFileError: it is another network, or would draw other images here.
     """
-    check_architecture(generator)
-    found = {name: to_numpy(value) for name, value in generator.weights().items()}
-    _check_filters(found)
-    arguments = read_arguments(generator, found)
-    model = _skeleton(arguments)
-    _fold_gains(generator, found, arguments["mapping_lr_multiplier"])
-    weights = {name: _tensor(name, value) for name, value in found.items()}
-    _fill_absent(generator, weights, model)
-    _load(model, rename_weights(weights))
-    return model.eval()
+    parts = children(generator)
+    if not {"mapping", "synthesis"} <= parts.keys():
+        raise UnreadableFileError(
+            f"holds a {generator.class_name[:60]}; expected a generator with mapping and synthesis"
+        )
+    weights = weights_of(generator)
+    for layer in children(parts["mapping"]).values():
+        activation = setting("activation", (layer,), "lrelu")
+        if layer.class_name != "Embed" and activation not in ("lrelu", "linear"):
+            raise UnreadableFileError(
+                f"holds a mapping network with the activation {activation!r}; only 'lrelu' is "
+                "supported"
+            )
+    multiplier = _mapping_multiplier(generator)
+    _fold_gains(generator, weights, multiplier)
+    if _is_stylegan3(weights):
+        return _stylegan3(weights, generator, multiplier, class_index)
+    _check_stylegan2(generator)
+    return _stylegan2(weights, multiplier, _conv_clamp(generator), class_index)
 
 
-def check_architecture(generator: Network) -> None:
-    """Refuse generators whose pictures StyleGAN2 here would not reproduce."""
-    synthesis, mapping = generator.child("synthesis"), generator.child("mapping")
-    if "input" in synthesis.children:
-        raise PickleError("holds an alias-free StyleGAN3 generator; only StyleGAN2 is supported")
-    if "embed" in mapping.children or setting("c_dim", (mapping, generator), 0):
-        raise PickleError("holds a class-conditional generator, which is not supported")
-    found = synthesis_blocks(synthesis)
-    for block in found.values():
-        kind = setting("architecture", (block, synthesis, generator), "skip")
-        if "skip" in block.children:
-            kind = "resnet"
-        elif "torgb" not in block.children:
-            kind = "orig"
+def from_state_dict(weights: Weights, class_index: int | None = None) -> ForeignGenerator:
+    """A state dict in NVIDIA's names, of StyleGAN2 or StyleGAN3 with NVIDIA's default settings.
+
+    Raises:
+        UnreadableFileError: it is of another network.
+    """
+    if _is_stylegan3(weights):
+        return _stylegan3(dict(weights), _EMPTY, LR_MULTIPLIER, class_index)
+    return _stylegan2(dict(weights), LR_MULTIPLIER, 0.0, class_index)
+
+
+def from_rosinality(weights: Weights, mean: NDArray[Any] | None) -> ForeignGenerator:
+    """A state dict of stylegan2-pytorch (rosinality), whose decoders e4e, pSp and PTI also have.
+
+    Args:
+        weights: its names -> arrays.
+        mean: the checkpoint's `latent_avg`, (D,) or the same row (L, D) for each layer.
+
+    Raises:
+        UnreadableFileError: it is incomplete.
+    """
+    found: Weights = {}
+    for name, value in weights.items():
+        if name.endswith((".kernel", "noises.dummy")):
+            if name.endswith(".kernel"):
+                _check_filter(name, value)
+            continue
+        found[_nvidia_name(name)] = value
+    for name, value in found.items():
+        if name.endswith((".weight", ".const")) and value.ndim > 2:
+            found[name] = value[0] if len(value) == 1 else value
+        elif name.endswith((".noise_strength", ".noise_const", ".torgb.bias")):
+            found[name] = value.reshape(value.shape[-2:] if name.endswith("const") else -1)
+            if name.endswith("strength"):
+                found[name] = found[name].reshape(())
+    if mean is not None and np.allclose(mean, mean.reshape(-1, mean.shape[-1])[0]):
+        found["mapping.w_avg"] = mean.reshape(-1, mean.shape[-1])[0]
+    generator = _stylegan2(found, LR_MULTIPLIER, 0.0, None)
+    return ForeignGenerator(
+        StyleGAN2, generator.arguments, generator.weights, "the layout of stylegan2-pytorch"
+    )
+
+
+def _nvidia_name(name: str) -> str:
+    """NVIDIA's name of a weight of stylegan2-pytorch; an unknown one stays as it is."""
+    match = re.fullmatch(r"(conv1|to_rgb1|(?:convs|to_rgbs)\.(\d{1,2}))\.(.+)", name)
+    if match is None:
+        if noise := re.fullmatch(r"noises\.noise_(\d{1,2})", name):
+            i = int(noise[1])
+            return f"synthesis.b{4 * 2 ** ((i + 1) // 2)}.conv{(i + 1) % 2}.noise_const"
+        if style := re.fullmatch(r"style\.(\d{1,2})\.(weight|bias)", name):
+            return f"mapping.fc{int(style[1]) - 1}.{style[2]}"  # style.0 normalises z
+        return {"input.input": "synthesis.b4.const"}.get(name, name)
+    layer, number, rest = match[1], int(match[2] or 0), match[3]
+    if "rgb" in layer:
+        height, part = (4 if layer == "to_rgb1" else 8 * 2**number), "torgb"
+    else:
+        height, part = (
+            (4, "conv1") if layer == "conv1" else (8 * 2 ** (number // 2), f"conv{number % 2}")
+        )
+    ending = {
+        "conv.weight": "weight",
+        "conv.modulation.weight": "affine.weight",
+        "conv.modulation.bias": "affine.bias",
+        "noise.weight": "noise_strength",
+        "activate.bias": "bias",
+        "bias": "bias",
+    }.get(rest)
+    return f"synthesis.b{height}.{part}.{ending}" if ending else name
+
+
+def _stylegan2(
+    weights: Weights, multiplier: float, conv_clamp: float, class_index: int | None
+) -> ForeignGenerator:
+    """StyleGAN2 of weights with NVIDIA's names and standard gains."""
+    for name in [name for name in weights if name.endswith("resample_filter")]:
+        _check_filter(name, weights.pop(name))
+    _fix_class(weights, class_index)
+    blocks = [re.match(r"synthesis\.b(\d{1,5})\.", name) for name in weights]
+    heights = heights_without_gap({int(match[1]) for match in blocks if match})
+    for height in heights:
+        kind = "skip" if f"synthesis.b{height}.torgb.weight" in weights else "orig"
+        kind = "resnet" if f"synthesis.b{height}.skip.weight" in weights else kind
         if kind != "skip":
-            raise PickleError(
+            raise UnreadableFileError(
                 f"holds a generator of the architecture {kind!r}; only 'skip' is supported"
             )
-    for layer, owners in conv_layers(generator):
-        activation = setting("activation", owners, "lrelu")
-        gain = number("act_gain", owners, GAIN)
-        if activation != "lrelu" or not math.isclose(gain, GAIN, rel_tol=1e-5):
-            raise PickleError(
-                f"holds a {layer.class_name} with the activation {activation!r} and gain {gain:g}; "
-                "only 'lrelu' with the square root of 2 is supported"
-            )
-    for layer in mapping_layers(mapping):
-        activation = setting("activation", (layer,), "lrelu")
-        if activation != "lrelu":
-            raise PickleError(
-                f"holds a mapping network with the activation {activation!r}; "
-                "only 'lrelu' is supported"
-            )
-
-
-def read_arguments(generator: Network, weights: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments of StyleGAN2, from the shapes of the weights; claims are not needed.
-
-    Raises:
-        PickleError: the shapes or the clamps contradict one another.
-    """
-    found = synthesis_blocks(generator.child("synthesis"))
-    widths = {r: _size(weights, f"synthesis.b{r}.conv1.weight", 0) for r in found}
-    depth = len(mapping_layers(generator.child("mapping")))
+    _add_zero_noise(weights, heights)
+    depth = _mapping_depth(weights)
+    widths = {h: size(weights, f"synthesis.b{h}.conv1.weight", 0) for h in heights}
     base, maximum = channel_rule(widths)
-    clamps = {_conv_clamp(owners) for _, owners in conv_layers(generator, with_rgb=True)}
-    if len(clamps) != 1:
-        raise PickleError("holds layers with different conv_clamp, which is not supported")
-    first = generator.child("mapping").child("fc0")
-    return {
-        "image_size": max(found),
-        "channels": _size(weights, f"synthesis.b{max(found)}.torgb.weight", 0),
-        "latent_dim": _size(weights, f"mapping.fc{depth - 1}.weight", 0),
-        "z_dim": _size(weights, "mapping.fc0.weight", 1),
+    arguments = {
+        "image_size": heights[-1],
+        "channels": size(weights, f"synthesis.b{heights[-1]}.torgb.weight", 0),
+        "latent_dim": size(weights, f"mapping.fc{depth - 1}.weight", 0),
+        "z_dim": size(weights, "mapping.fc0.weight", 1),
         "mapping_layers": depth,
-        "mapping_lr_multiplier": _mapping_multiplier(generator, first),
+        "mapping_lr_multiplier": multiplier,
         "channel_base": base,
         "channel_max": maximum,
         "channel_min": 1,
-        "conv_clamp": clamps.pop(),
+        "conv_clamp": conv_clamp,
     }
+    return ForeignGenerator(StyleGAN2, arguments, _renamed(weights, _STYLEGAN2_NAMES), NVIDIA)
 
 
-def channel_rule(widths: Mapping[int, int]) -> tuple[int, int]:
-    """channel_base and channel_max with width = min(channel_base // height, channel_max).
+def _stylegan3(
+    weights: Weights, generator: Module, multiplier: float, class_index: int | None
+) -> ForeignGenerator:
+    """StyleGAN3; what a state dict does not tell follows from its shapes, or is the default."""
+    _fix_class(weights, class_index)
+    found: dict[int, tuple[str, int, int]] = {}
+    for name in weights:
+        if match := re.fullmatch(r"synthesis\.(L(\d{1,2})_(\d{1,4})_(\d{1,4}))\.weight", name):
+            found[int(match[2])] = (match[1], int(match[3]), int(match[4]))
+    n_layers = len(found) - 1
+    if sorted(found) != list(range(n_layers + 1)) or n_layers < 1:
+        raise UnreadableFileError("holds a StyleGAN3 generator without its layers L0, L1, ...")
+    image_size, (first, first_size, _) = found[n_layers][1], found[0]
+    own = (children(generator).get("synthesis", _EMPTY), generator)
+    for name, only in _STYLEGAN3_FIXED.items():
+        if not math.isclose(number(name, own, only), only):
+            raise UnreadableFileError(
+                f"holds a StyleGAN3 generator with {name} {number(name, own, only):g}; only "
+                f"{only:g} is supported"
+            )
+    depth = _mapping_depth(weights)
+    # The last layer's cutoff is half the image's rate, so that it has channel_base / image_size.
+    base = found[n_layers - 1][2] * image_size
+    maximum = max(channels for _, _, channels in found.values())
+    arguments = {
+        "image_size": image_size,
+        "channels": found[n_layers][2],
+        "latent_dim": size(weights, f"mapping.fc{depth - 1}.weight", 0),
+        "z_dim": size(weights, "mapping.fc0.weight", 1),
+        "mapping_layers": depth,
+        "mapping_lr_multiplier": multiplier,
+        "synthesis_layers": n_layers,
+        "critical_layers": int(number("num_critical", own, 2)),
+        "channel_base": int(number("channel_base", own, base)),
+        "channel_max": int(number("channel_max", own, maximum)),
+        "first_cutoff": number("first_cutoff", own, 2),
+        "first_stopband": number("first_stopband", own, 2**2.1),
+        "last_stopband_rel": number("last_stopband_rel", own, 2**0.3),
+        "margin_size": int(setting("margin_size", own, (first_size - FIRST_RATE) // 2) or 0),
+        "kernel_size": size(weights, f"synthesis.{first}.weight", 2),
+        "radial_filters": weights.get(f"synthesis.{first}.down_filter", np.zeros(1)).ndim == 2,
+    }
+    renamed = _renamed(weights, _STYLEGAN2_NAMES[:2])
+    result = ForeignGenerator(StyleGAN3, arguments, renamed, NVIDIA)
+    _check_designed_filters(result)
+    return result
 
-    Args:
-        widths: height -> channels.
 
-    Raises:
-        PickleError: no such pair gives these widths.
+def _check_designed_filters(generator: ForeignGenerator) -> None:
+    """Refuse stored filters that are not those of the arguments: some setting is then unknown."""
+    designed = StyleGAN3(**generator.arguments).state_dict()
+    for name, value in designed.items():
+        stored = generator.weights.get(name)
+        if not name.endswith("_filter") or stored is None or stored.shape != tuple(value.shape):
+            continue
+        if not np.allclose(stored, value.numpy(), atol=1e-4):
+            raise UnreadableFileError(
+                f"holds filters ({name}) of other frequencies than its settings say; convert the "
+                "whole network, not its state dict"
+            )
+
+
+def _fix_class(weights: Weights, class_index: int | None) -> None:
+    """Fold the class into the mapping network's first layer.
+
+    The network maps [z, y], z and y = embed(class) each normalised; with y fixed, W_y y is a part
+    of the bias. Its average of W, over all classes, is not this class's and is left out.
     """
-    maximum = max(widths.values())
-    base = max(height * width for height, width in widths.items())
-    if any(min(base // height, maximum) != width for height, width in widths.items()):
-        shown = ", ".join(f"{width} at {height}" for height, width in widths.items())
-        raise PickleError(f"has channels that do not follow NVIDIA's rule: {shown}")
-    return base, maximum
+    embed = weights.pop("mapping.embed.weight", None)
+    shift = weights.pop("mapping.embed.bias", None)
+    if embed is None:
+        if class_index is not None:
+            raise UnreadableFileError(
+                "holds a generator without classes, so that none can be chosen"
+            )
+        return
+    if embed.ndim != 2 or shift is None or shift.shape != embed.shape[:1]:
+        raise UnreadableFileError("holds a class embedding of a strange shape")
+    n_embed, n_classes = embed.shape
+    if class_index is None or not 0 <= class_index < n_classes:
+        raise UnreadableFileError(
+            f"holds a class-conditional generator with {n_classes} classes; choose one with "
+            f"--class 0 to {n_classes - 1}"
+        )
+    y = embed[:, class_index].astype(np.float64) / math.sqrt(n_classes) + shift
+    y = y / np.sqrt(np.mean(y**2) + 1e-8)
+    weight, n_in = weights.get("mapping.fc0.weight"), size(weights, "mapping.fc0.weight", 1)
+    n_z = n_in - n_embed
+    if weight is None or n_z < 1 or "mapping.fc0.bias" not in weights:
+        raise UnreadableFileError("holds a class-conditional generator without an input z")
+    root = math.sqrt(n_in)
+    weights["mapping.fc0.bias"] = weights["mapping.fc0.bias"] + weight[:, n_z:] @ y / root
+    weights["mapping.fc0.weight"] = weight[:, :n_z] * (math.sqrt(n_z) / root)
+    weights.pop("mapping.w_avg", None)
 
 
-@torch.no_grad()
-def set_statistics(model: StyleGAN2, n_samples: int, seed: int, *, keep_mean: bool) -> None:
-    """Set the latent statistics from mapped samples; with keep_mean, only the covariance."""
-    mean = model.latent_mean.clone()
-    z = torch.randn(n_samples, model.z_dim, generator=torch.Generator().manual_seed(seed))
-    w = torch.cat([model.mapping(part)[:, 0] for part in z.split(1000)])  # (n, D)
-    if not bool(torch.isfinite(w).all()):
-        raise PickleError("holds a mapping network whose outputs are not finite")
-    model.set_latent_statistics(w)
-    if keep_mean:
-        model.latent_mean.copy_(mean)
+def _check_stylegan2(generator: Module) -> None:
+    """Refuse settings with which StyleGAN2 here would draw other images."""
+    synthesis = children(generator)["synthesis"]
+    for block in children(synthesis).values():
+        kind = setting("architecture", (block, synthesis, generator), "skip")
+        if kind != "skip":
+            raise UnreadableFileError(
+                f"holds a generator of the architecture {kind!r}; only 'skip' is supported"
+            )
+        for name, layer in children(block).items():
+            owners = (layer, block, synthesis, generator)
+            if name not in ("conv0", "conv1"):
+                continue
+            activation = setting("activation", owners, "lrelu")
+            gain = number("act_gain", owners, GAIN)
+            if activation != "lrelu" or not math.isclose(gain, GAIN, rel_tol=1e-5):
+                raise UnreadableFileError(
+                    f"holds a {layer.class_name} with the activation {activation!r} and gain "
+                    f"{gain:g}; only 'lrelu' with the square root of 2 is supported"
+                )
 
 
-def card(source: str, model: StyleGAN2) -> str:
-    """The converted model's README.md, with the note on NVIDIA's licence."""
-    size, (n_layers, width) = model.image_size, model.latent_shape
-    return f"""---
-library_name: hublatent
-pipeline_tag: unconditional-image-generation
-license: other
-license_name: nvidia-source-code-license
-license_link: https://github.com/NVlabs/stylegan2-ada-pytorch/blob/main/LICENSE.txt
-tags: [stylegan2]
----
-# StyleGAN2, {size}x{size}
-
-Converted by hublatent from `{source}`, a checkpoint in NVIDIA's format (its averaged generator
-G_ema; {n_layers} layers of width {width}).
-
-## Licence
-
-Weights that NVIDIA published with stylegan2-ada-pytorch or stylegan3 are under NVIDIA's Source Code
-License: for research and evaluation only, **no commercial use**; this folder carries the same
-terms. If the checkpoint is somebody else's, replace this section by the terms its authors gave.
-"""
+def _conv_clamp(generator: Module) -> float:
+    """The clamp of all layers; 0 where they have none."""
+    synthesis = children(generator)["synthesis"]
+    clamps = set()
+    for block in children(synthesis).values():
+        for name in children(block).keys() & {"conv0", "conv1", "torgb"}:
+            owners = (children(block)[name], block, synthesis, generator)
+            unset = setting("conv_clamp", owners, None) is None
+            clamps.add(0.0 if unset else number("conv_clamp", owners, 0.0))
+    if len(clamps) > 1:
+        raise UnreadableFileError("holds layers with different conv_clamp, which is not supported")
+    return clamps.pop() if clamps else 0.0
 
 
-def _conv_clamp(owners: tuple[Network, ...]) -> float:
-    unset = setting("conv_clamp", owners, None) is None
-    return 0.0 if unset else number("conv_clamp", owners, 0.0)
-
-
-def _mapping_multiplier(generator: Network, layer: Network) -> float:
-    mapping_arguments = dict_at(dict_at(generator.state, "_init_kwargs"), "mapping_kwargs")
-    asked = Network("MappingNetwork", mapping_arguments)
-    default = number("lr_multiplier", (layer, generator.child("mapping"), asked), 0.01)
+def _mapping_multiplier(generator: Module) -> float:
+    mapping = children(generator)["mapping"]
+    layer = children(mapping).get("fc0", _EMPTY)
+    asked = Module(
+        "MappingNetwork", dict_at(dict_at(generator.state, "_init_kwargs"), "mapping_kwargs")
+    )
+    default = number("lr_multiplier", (layer, mapping, asked), LR_MULTIPLIER)
     return number("bias_gain", (layer,), default)
 
 
-def _fold_gains(generator: Network, weights: dict[str, Any], multiplier: float) -> None:
+def _fold_gains(generator: Module, weights: Weights, multiplier: float) -> None:
     """Multiply unusual gains into the weights, so that the forward pass uses the standard ones.
 
     A layer of NVIDIA's computes with weight * weight_gain and bias * bias_gain; the standard gains
@@ -236,10 +336,12 @@ def _fold_gains(generator: Network, weights: dict[str, Any], multiplier: float) 
     """
     for prefix, module in walk(generator):
         weight = f"{prefix}weight"
-        own = prefix.startswith("mapping.fc") or prefix.endswith((".affine.", ".torgb."))
+        own = prefix.startswith(("mapping.fc", "mapping.embed")) or prefix.endswith(
+            (".affine.", ".torgb.")
+        )
         if not own or weight not in weights:
             continue
-        ours = multiplier if prefix.startswith("mapping.") else 1.0
+        ours = multiplier if prefix.startswith("mapping.fc") else 1.0
         gain = ours / math.sqrt(max(math.prod(weights[weight].shape[1:]), 1))
         factors = {weight: number("weight_gain", (module,), gain) / gain}
         if not prefix.endswith(".torgb."):
@@ -249,65 +351,45 @@ def _fold_gains(generator: Network, weights: dict[str, Any], multiplier: float) 
                 weights[name] = weights[name] * np.float64(factor)
 
 
-def _check_filters(weights: Mapping[str, Any]) -> None:
+def _check_filter(name: str, value: NDArray[Any]) -> None:
     taps = np.array([1.0, 3.0, 3.0, 1.0])
-    expected = np.outer(taps, taps) / 64
+    kernel = (np.outer(value, value) if value.ndim == 1 else value).astype(np.float64)
+    total = kernel.sum()
+    if kernel.shape != (4, 4) or not np.allclose(
+        kernel * 64, np.outer(taps, taps) * total, atol=1e-3
+    ):
+        raise UnreadableFileError(
+            f"resamples by {name[:100]} and not by [1, 3, 3, 1], which is not supported"
+        )
+
+
+def _add_zero_noise(weights: Weights, heights: list[int]) -> None:
+    """A layer that NVIDIA made without noise has neither a map nor a strength."""
+    for height in heights:
+        for part in ("conv0", "conv1"):
+            prefix = f"synthesis.b{height}.{part}."
+            names = (f"{prefix}noise_strength", f"{prefix}noise_const")
+            if f"{prefix}weight" in weights and names[0] not in weights:
+                weights[names[0]] = np.zeros((), np.float32)
+                weights.setdefault(names[1], np.zeros((height, height), np.float32))
+
+
+def _is_stylegan3(weights: Mapping[str, Any]) -> bool:
+    return "synthesis.input.freqs" in weights
+
+
+def _mapping_depth(weights: Mapping[str, Any]) -> int:
+    names = [name for name in weights if re.fullmatch(r"mapping\.fc\d{1,2}\.weight", name)]
+    return max(len(names), 1)
+
+
+def _renamed(weights: Weights, rules: tuple[tuple[str, str], ...]) -> Weights:
+    """The weights by our names; an unknown name stays, so that it is reported."""
+    renamed = {}
     for name, value in weights.items():
-        if name.endswith("resample_filter"):
-            kernel = np.outer(value, value) if value.ndim == 1 else value
-            if kernel.shape != expected.shape or not np.allclose(kernel, expected, atol=1e-6):
-                raise PickleError(
-                    f"resamples by {name} and not by [1, 3, 3, 1], which is not supported"
-                )
-
-
-def _fill_absent(generator: Network, weights: dict[str, Tensor], model: StyleGAN2) -> None:
-    """Add what a layer without noise, or a mapping network without an average, lacks."""
-    for height, block in synthesis_blocks(generator.child("synthesis")).items():
-        for name in ("conv0", "conv1"):
-            layer, prefix = block.children.get(name), f"synthesis.b{height}.{name}."
-            if layer and not setting("use_noise", (layer, block, generator), True):
-                weights[f"{prefix}noise_strength"] = torch.zeros(())
-                weights.setdefault(f"{prefix}noise_const", torch.zeros(height, height))
-    weights.setdefault("mapping.w_avg", torch.zeros(model.latent_dim))
-    weights["latent_covariance"] = torch.eye(model.latent_dim)
-
-
-def _skeleton(arguments: Mapping[str, Any]) -> StyleGAN2:
-    """The model without memory for its weights: a few small tensors can claim a huge one."""
-    try:
-        with torch.device("meta"):
-            return StyleGAN2(**arguments)
-    except CheckpointError as error:
-        raise PickleError(f"does not fit StyleGAN2 here: {str(error).rstrip('.')}") from error
-
-
-def _load(model: StyleGAN2, weights: Mapping[str, Tensor]) -> None:
-    """Fill the model; every tensor is expected, no other, and each has its shape."""
-    expected = model.state_dict()
-    missing = sorted(expected.keys() - weights.keys())
-    extra = sorted(weights.keys() - expected.keys())
-    if missing or extra:
-        what = f"lacks the weight {missing[0]}" if missing else f"holds the extra weight {extra[0]}"
-        raise PickleError(f"does not fit StyleGAN2: it {what[:200]}")
-    for name, tensor in weights.items():
-        if tensor.shape != expected[name].shape:
-            raise PickleError(
-                f"does not fit StyleGAN2: {name} has shape {tuple(tensor.shape)}, "
-                f"expected {tuple(expected[name].shape)}"
-            )
-    model.load_state_dict(dict(weights), strict=True, assign=True)
-
-
-def _tensor(name: str, value: Any) -> Tensor:
-    with np.errstate(over="ignore"):
-        values = np.array(value, dtype=np.float32, order="C")
-    if not np.isfinite(values).all():
-        raise PickleError(f"holds NaN or infinite values in {name[:100]}")
-    return torch.from_numpy(values)
-
-
-def _size(weights: Mapping[str, Any], name: str, axis: int) -> int:
-    if name not in weights or weights[name].ndim <= axis or not weights[name].shape[axis]:
-        raise PickleError(f"does not fit StyleGAN2: it lacks the weight {name}, or it is empty")
-    return int(weights[name].shape[axis])
+        for pattern, replacement in rules:
+            if re.fullmatch(pattern, name):
+                name = re.sub(pattern, replacement, name)
+                break
+        renamed[name] = value
+    return renamed

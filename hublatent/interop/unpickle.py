@@ -1,319 +1,350 @@
-"""Read pickles as data: a stack machine on which the name of a function is only a text.
+"""Pickles of NumPy and PyTorch as data; runs in the process of reader.py.
 
-A pickle is a program for a small stack machine (its opcodes are documented in the standard
-library's `pickletools`), and unpickling runs it. This one runs the opcodes that build plain
-values. A global name becomes a `Global`, never an import, and a call of it runs the function that
-this package has for that name. Whatever it has none for is refused by name.
+Unpickling runs a program. Here the only callables that such a program can reach are the few below,
+which do no more than keep what they are given, so that whatever it does with them, nothing else is
+executed. What it wastes (memory, time, the stack) the limits of the process bound.
 
-Python's own Unpickler and torch.load(weights_only=True) are not used: a file of 2 MB (a tuple
-nested two million times, as a dictionary's key) ends the process in either, and a single opcode
-makes the former reserve gigabytes.
+Arrays and tensors stay descriptions of bytes until `to_numpy`, which checks that the bytes cover
+what the descriptions claim.
 """
 
 from __future__ import annotations
 
-import pickletools
+import io
+import math
+import pickle
+from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, BinaryIO
 
-from hublatent.errors import HublatentError
+import numpy as np
+from numpy.typing import NDArray
 
-# Three networks of NVIDIA's largest size (1024x1024, 376 MB) take 430,000 operations.
-MAX_OPERATIONS = 3_000_000
-MAX_INT_BITS = 128
-
-
-class PickleError(HublatentError):
-    """A pickle is damaged, or holds something else than data; the message continues "it ..."."""
-
-
-@dataclass(frozen=True)
-class Global:
-    """A global that a pickle mentions.
-
-    Attributes:
-        name: such as "collections.OrderedDict"; only a text.
-        function: what a call of it runs here; None for one that is mentioned but never called.
-    """
-
-    name: str
-    function: Callable[..., Any] | None = None
+TORCH_MAGIC = 0x1950A86A20F9469CFC6C
+TORCH_PROTOCOL = 1001
+MAX_AXES = 8
+_BFLOAT16 = "bfloat16"  # NumPy has none: the upper half of a float32
+_STORAGES = {
+    "Float": "<f4",
+    "Double": "<f8",
+    "Half": "<f2",
+    "BFloat16": _BFLOAT16,
+    "Long": "<i8",
+    "Int": "<i4",
+    "Short": "<i2",
+    "Char": "|i1",
+    "Byte": "|u1",
+    "Bool": "|b1",
+}
 
 
-Resolver = Callable[[str], Global | None]
+class UnreadableError(Exception):
+    """A file is damaged, or holds something else than data; the message continues "it ..."."""
 
 
-class Buildable:
-    """A value whose state follows it in the pickle (opcode BUILD)."""
+class _Sealed(type):
+    """Classes that a pickle cannot give attributes to."""
 
-    def build(self, state: Any) -> None:
-        """Take the state; refuse one of another form."""
-        raise NotImplementedError
-
-
-class Budget:
-    """How many operations one file may take, those of the pickles inside it included."""
-
-    def __init__(self, operations: int = MAX_OPERATIONS) -> None:
-        self.limit = operations
-        self.left = operations
-
-    def spend(self, operations: int = 1) -> None:
-        """Count operations.
-
-        Raises:
-            PickleError: there were too many.
-        """
-        self.left -= operations
-        if self.left < 0:
-            raise PickleError(f"takes more than {self.limit:,} operations to read")
+    def __setattr__(cls, name: str, value: Any) -> None:
+        raise UnreadableError("is damaged: it changes a class")
 
 
-def run_pickle(
-    stream: BinaryIO,
-    resolve: Resolver,
-    budget: Budget,
-    load_storage: Callable[..., Any] | None = None,
-) -> Any:
-    """Run one pickle and leave the stream behind its STOP.
+class Module(metaclass=_Sealed):
+    """An object of a class that is not needed here: its class's name and its attributes."""
+
+    __slots__ = ("class_name", "state")
+    class_name: str
+    state: Any
+
+    def __new__(cls, *arguments: Any) -> Module:
+        module = super().__new__(cls)
+        module.class_name, module.state = cls.__name__, {}
+        return module
+
+    def __setstate__(self, state: Any) -> None:
+        self.state = state
+
+
+class DType(metaclass=_Sealed):
+    """A NumPy type: its code, such as "f8", and then its byte order."""
+
+    __slots__ = ("code", "order")
+
+    def __init__(self, code: Any, *flags: Any) -> None:
+        self.code, self.order = code, "="
+
+    def __setstate__(self, state: Any) -> None:
+        self.order = state[1]
+
+    def numpy(self) -> np.dtype[Any]:
+        if not isinstance(self.code, str) or self.order not in ("<", ">", "|", "="):
+            raise UnreadableError("is damaged: it holds an array type without a name or byte order")
+        return number_type(self.order + self.code)
+
+
+class Array(metaclass=_Sealed):
+    """A NumPy array: shape, type and bytes, or the list of its objects."""
+
+    __slots__ = ("data", "dtype", "fortran", "shape")
+
+    def __init__(self, data: Any = b"", dtype: Any = None, shape: Any = (0,), order: Any = "C"):
+        self.data, self.dtype, self.shape, self.fortran = data, dtype, shape, order == "F"
+
+    def __setstate__(self, state: Any) -> None:
+        _, self.shape, self.dtype, self.fortran, self.data = state
+
+    def to_numpy(self) -> NDArray[Any]:
+        if not isinstance(self.dtype, DType):
+            raise UnreadableError("is damaged: it holds an array without a type")
+        data = as_bytes(self.data)
+        return array_of_bytes(data, self.dtype.numpy(), self.shape, fortran=bool(self.fortran))
+
+
+class Storage(metaclass=_Sealed):
+    """A run of numbers that tensors view; its bytes are read when they are needed."""
+
+    __slots__ = ("count", "item_size", "read", "type_name")
+
+    def __init__(self, kind: Any, count: Any, read: Callable[[], bytes | memoryview]) -> None:
+        if not isinstance(kind, str) or kind not in _STORAGES or not _is_size(count):
+            raise UnreadableError("is damaged: it holds a storage without type or length")
+        self.type_name, self.count, self.read = _STORAGES[kind], count, read
+        self.item_size = 2 if self.type_name == _BFLOAT16 else np.dtype(self.type_name).itemsize
+
+    def to_numpy(self) -> NDArray[Any]:
+        data = self.read()
+        if len(data) != self.count * self.item_size:
+            raise UnreadableError(
+                f"claims {self.count:,} numbers for a tensor, but holds {len(data):,} bytes of them"
+            )
+        if self.type_name != _BFLOAT16:
+            return np.frombuffer(data, self.type_name)
+        return (np.frombuffer(data, "<u2").astype("<u4") << 16).view("<f4")
+
+
+class Tensor(metaclass=_Sealed):
+    """A view of a storage."""
+
+    __slots__ = ("offset", "size", "storage", "stride")
+
+    def __init__(self, storage: Any, offset: Any, size: Any, stride: Any, *rest: Any) -> None:
+        self.storage, self.offset, self.size, self.stride = storage, offset, size, stride
+
+    def to_numpy(self) -> NDArray[Any]:
+        size, stride = _shape(self.size), _shape(self.stride)
+        (offset,) = _shape((self.offset,))
+        if not isinstance(self.storage, Storage) or len(size) != len(stride):
+            raise UnreadableError("is damaged: it holds a tensor without storage or strides")
+        n, count = math.prod(size), self.storage.count
+        if n == 0:
+            return np.zeros(size, np.float32)
+        last = offset + sum((s - 1) * t for s, t in zip(size, stride, strict=True))
+        # n counts as well as the last index: a stride of 0 repeats one number without end.
+        if n > count or last >= count:
+            raise UnreadableError(
+                f"claims a tensor of shape {size}, but holds {count:,} numbers for it"
+            )
+        values = self.storage.to_numpy()[offset:]
+        strides = [t * values.itemsize for t in stride]
+        return np.lib.stride_tricks.as_strided(values, size, strides, writeable=False)
+
+
+class DataUnpickler(pickle.Unpickler):
+    """Python's Unpickler with the names of this module in the place of all others.
 
     Args:
-        stream: what to read, such as io.BytesIO.
-        resolve: gives the Global of a "module.name", or None to refuse it.
-        budget: counts the operations.
-        load_storage: turns torch's persistent identifiers into storages; None refuses them.
+        stream: what to read.
+        read_storage: gives the bytes of a torch file's storage by its key; None refuses storages.
+        inside: whether the pickle is itself inside a pickle; then it may not hold a further one.
+    """
+
+    def __init__(
+        self,
+        stream: BinaryIO,
+        read_storage: Callable[[str], bytes | memoryview] | None = None,
+        *,
+        inside: bool = False,
+    ) -> None:
+        super().__init__(stream, encoding="latin1")  # pickles of Python 2 hold bytes as texts
+        self.read_storage = read_storage
+        self.names = dict(_NAMES) if inside else {**_NAMES, **_OUTER_NAMES}
+        self.storages: dict[str, Storage] = {}
+
+    def find_class(self, module: str, name: str) -> Any:
+        full = f"{module}.{name}"
+        for old, new in _RENAMED:
+            full = full.replace(old, new) if full.startswith(old) else full
+        if full in self.names:
+            return self.names[full]
+        if full.startswith(_MODULES):
+            return _Sealed(name[:100], (Module,), {"__slots__": ()})
+        if full.startswith("torch.") and full.removesuffix("Storage")[6:] in _STORAGES:
+            return full.removesuffix("Storage")[6:]
+        raise UnreadableError(
+            f"asks to run {shown(f'{module}.{name}')}, which is code and not data; nothing of it "
+            "was run"
+        )
+
+    def persistent_load(self, identifier: Any) -> Storage:
+        if self.read_storage is None:
+            raise UnreadableError("refers to a storage outside itself")
+        _, kind, key, _, count, *view = identifier
+        if any(part is not None for part in view):
+            raise UnreadableError("holds a storage inside another one; save it with a newer torch")
+        if not isinstance(key, str):
+            raise UnreadableError("is damaged: it names a storage by something that is no text")
+        if key not in self.storages:
+            read = self.read_storage
+            self.storages[key] = Storage(kind, count, lambda: read(key))
+        return self.storages[key]
+
+
+def load(unpickler: DataUnpickler) -> Any:
+    """Read one pickle and leave its stream behind the pickle's end.
 
     Returns:
-        Plain values, and what the functions of Globals returned.
+        Plain values, Module, Array, Tensor and Storage.
 
     Raises:
-        PickleError: the pickle is truncated or damaged, or holds something else than data.
+        UnreadableError: it is truncated or damaged, or holds something else than data.
     """
-    machine = _Machine(resolve, load_storage)
-    operations = pickletools.genops(stream)
-    while True:
+    try:
+        return unpickler.load()
+    except (UnreadableError, MemoryError, RecursionError):
+        raise
+    except Exception as error:  # a damaged pickle raises whatever its damaged program raises
+        raise UnreadableError("is truncated or damaged, or no pickle at all") from error
+
+
+def read_torch_legacy(data: bytes) -> Any:
+    """Read the format of torch.save before 1.6: five pickles, then the bytes of the storages.
+
+    Raises:
+        UnreadableError: it is damaged or holds something else than data.
+    """
+    stream, places = io.BytesIO(data), dict[str, memoryview]()
+
+    def read_storage(key: str) -> memoryview:
+        if key not in places:
+            raise UnreadableError("is truncated or damaged: its tensors' numbers are missing")
+        return places[key]
+
+    magic, protocol, system = (load(DataUnpickler(stream, inside=True)) for _ in range(3))
+    little = system.get("little_endian") if isinstance(system, dict) else None
+    if (magic, protocol) != (TORCH_MAGIC, TORCH_PROTOCOL) or little is not True:
+        raise UnreadableError("holds something else than a torch file where one is expected")
+    unpickler = DataUnpickler(stream, read_storage, inside=True)
+    value, keys = load(unpickler), load(DataUnpickler(stream, inside=True))
+    for key in keys if isinstance(keys, list) else ():
+        # For each key a count of 8 bytes, then the numbers.
+        storage = unpickler.storages.get(key) if isinstance(key, str) else None
+        count = int.from_bytes(stream.read(8), "little")
+        if storage is None or count != storage.count:
+            raise UnreadableError("is truncated or damaged: its tensors' numbers are missing")
+        start = stream.tell()
+        places[key] = memoryview(data)[start : start + count * storage.item_size]
+        stream.seek(start + len(places[key]))
+    return value
+
+
+def number_type(code: str) -> np.dtype[Any]:
+    """The NumPy type of a code such as "<f8"; others than numbers are refused."""
+    if code[1:2] in tuple("biuf") and code[2:] in ("1", "2", "4", "8"):
         try:
-            opcode, argument, position = next(operations)
-        except (ValueError, IndexError, OverflowError, MemoryError) as error:
-            raise PickleError("is truncated or damaged, or no pickle at all") from error
-        budget.spend()
-        if opcode.name == "STOP":
-            return machine.result()
-        try:
-            machine.step(opcode.name, argument)
-        except (IndexError, KeyError) as error:
-            where = "" if position is None else f" at byte {position:,}"
-            raise PickleError(f"is damaged{where}: {opcode.name} lacks its operands") from error
+            return np.dtype(code)
+        except TypeError:
+            pass  # such as "<f1"
+    raise UnreadableError(f"holds an array of the type {shown(code)}, which are no numbers")
 
 
-class _Machine:
-    """The stack, the marks and the memo; one method for each kind of opcode."""
-
-    def __init__(self, resolve: Resolver, load_storage: Callable[..., Any] | None) -> None:
-        self.resolve = resolve
-        self.load_storage = load_storage
-        self.stack: list[Any] = []
-        self.marks: list[int] = []
-        self.memo: dict[int, Any] = {}  # Python's Unpickler reserves memory up to the index
-
-    def step(self, opcode: str, argument: Any) -> None:
-        if opcode in _LITERALS:
-            self.stack.append(_checked_literal(argument))
-        elif opcode in _FRESH:
-            self.stack.append(_FRESH[opcode]())
-        elif opcode in _STEPS:
-            _STEPS[opcode](self, argument)
-        elif opcode not in _IGNORED:
-            raise PickleError(f"uses the opcode {opcode}, which no known format needs")
-
-    def result(self) -> Any:
-        if len(self.stack) != 1 or self.marks:
-            raise PickleError("is damaged: it stops in the middle of a value")
-        return self.stack[0]
-
-    def pop(self) -> Any:
-        if self.marks and self.marks[-1] == len(self.stack):
-            raise IndexError
-        return self.stack.pop()
-
-    def pop_to_mark(self) -> list[Any]:
-        start = self.marks.pop()
-        items = self.stack[start:]
-        del self.stack[start:]
-        return items
-
-    def mark(self, argument: Any) -> None:
-        self.marks.append(len(self.stack))
-
-    def put(self, index: int) -> None:
-        self.memo[index] = self.stack[-1]
-
-    def memoize(self, argument: Any) -> None:
-        self.memo[len(self.memo)] = self.stack[-1]
-
-    def get(self, index: int) -> None:
-        self.stack.append(self.memo[index])
-
-    def tuple_from_mark(self, argument: Any) -> None:
-        self.stack.append(tuple(self.pop_to_mark()))
-
-    def list_from_mark(self, argument: Any) -> None:
-        self.stack.append(self.pop_to_mark())
-
-    def dict_from_mark(self, argument: Any) -> None:
-        items = self.pop_to_mark()
-        self.stack.append({})
-        self._set_items(items)
-
-    def short_tuple(self, length: int) -> None:
-        items = [self.pop() for _ in range(length)]
-        self.stack.append(tuple(reversed(items)))
-
-    def append(self, argument: Any) -> None:
-        self._extend([self.pop()])
-
-    def appends(self, argument: Any) -> None:
-        self._extend(self.pop_to_mark())
-
-    def set_item(self, argument: Any) -> None:
-        value = self.pop()
-        self._set_items([self.pop(), value])
-
-    def set_items(self, argument: Any) -> None:
-        self._set_items(self.pop_to_mark())
-
-    def discard(self, argument: Any) -> None:
-        if self.marks and self.marks[-1] == len(self.stack):
-            self.marks.pop()
-        else:
-            self.stack.pop()
-
-    def discard_to_mark(self, argument: Any) -> None:
-        self.pop_to_mark()
-
-    def duplicate(self, argument: Any) -> None:
-        self.stack.append(self.stack[-1])
-
-    def mention(self, argument: str) -> None:
-        self._push_global(*argument.split(" ", 1))  # genops joins module and name with a space
-
-    def mention_from_stack(self, argument: Any) -> None:
-        name, module = self.pop(), self.pop()
-        self._push_global(module, name)
-
-    def call(self, argument: Any) -> None:
-        arguments, function = self.pop(), self.pop()
-        if not isinstance(function, Global) or not isinstance(arguments, tuple):
-            raise PickleError("is damaged: it calls something that is no function")
-        if function.function is None:
-            raise _refused(function.name)
-        try:
-            value = function.function(*arguments)
-        except TypeError as error:
-            raise PickleError(f"calls {function.name} with other arguments") from error
-        self.stack.append(value)
-
-    def build(self, argument: Any) -> None:
-        state, target = self.pop(), self.stack[-1]
-        if isinstance(target, Buildable):
-            target.build(state)
-        elif not isinstance(target, dict):  # torch's state dicts carry _metadata, unused here
-            raise PickleError("is damaged: it gives a state to a plain value")
-
-    def persistent(self, argument: Any) -> None:
-        if self.load_storage is None:
-            raise PickleError("refers to a storage outside itself")
-        identifier = self.pop()
-        try:
-            storage = self.load_storage(*identifier)
-        except TypeError as error:
-            raise PickleError("is damaged: it names a storage in another form") from error
-        self.stack.append(storage)
-
-    def _extend(self, items: list[Any]) -> None:
-        target = self.stack[-1]
-        if not isinstance(target, list):
-            raise PickleError("is damaged: it appends to something that is no list")
-        target.extend(items)
-
-    def _set_items(self, items: list[Any]) -> None:
-        target = self.stack[-1]
-        if not isinstance(target, dict) or len(items) % 2:
-            raise PickleError("is damaged: it sets items of something that is no dictionary")
-        for key, value in zip(items[::2], items[1::2], strict=True):
-            # Hashing a nested tuple is recursive; large integers can be made to collide.
-            if not isinstance(key, str) and not (isinstance(key, int) and abs(key) < 2**31):
-                raise PickleError("has a dictionary key that is neither a text nor an integer")
-            target[key] = value
-
-    def _push_global(self, module: Any, name: Any) -> None:
-        text = f"{module}.{name}"
-        if not isinstance(module, str) or not isinstance(name, str):
-            raise PickleError("is damaged: it names a global by something that is no text")
-        resolved = self.resolve(text)
-        if resolved is None:
-            raise _refused(text)
-        self.stack.append(resolved)
+def array_of_bytes(
+    data: bytes | memoryview, dtype: np.dtype[Any], shape: Any, *, fortran: bool = False
+) -> NDArray[Any]:
+    """An array over bytes that have to be exactly as many as its shape needs."""
+    sizes = _shape(shape)
+    if math.prod(sizes) * dtype.itemsize != len(data):
+        raise UnreadableError(
+            f"claims an array of shape {sizes} and type {dtype}, but holds {len(data):,} bytes"
+        )
+    return np.frombuffer(data, dtype).reshape(sizes, order="F" if fortran else "C")
 
 
-def _refused(text: str) -> PickleError:
-    shown = text if text.isprintable() and len(text) <= 100 else repr(text[:100])
-    return PickleError(f"asks to run {shown}, which is code and not data; nothing of it was run")
+def as_bytes(value: Any, encoding: Any = "latin1") -> bytes:
+    """Bytes; protocol 2 and Python 2 write them as a text of the characters 0 to 255."""
+    if isinstance(value, (bytes, bytearray)):
+        return bytes(value)
+    try:
+        return bytes(value.encode("latin1"))
+    except (AttributeError, UnicodeEncodeError) as error:
+        raise UnreadableError("is damaged: it holds no bytes where an array's are expected") from (
+            error
+        )
 
 
-def _checked_literal(value: Any) -> Any:
-    if isinstance(value, int) and value.bit_length() > MAX_INT_BITS:
-        raise PickleError(f"holds an integer of more than {MAX_INT_BITS} bits")
-    return bytes(value) if isinstance(value, bytearray) else value
+def shown(text: str) -> str:
+    """A text of a file for a message: short, and printable."""
+    return text if text.isprintable() and len(text) <= 100 else ascii(text[:100])
 
 
-# fmt: off
-_LITERALS = frozenset((
-    "INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "FLOAT", "BINFLOAT",
-    "STRING", "BINSTRING", "SHORT_BINSTRING", "UNICODE", "BINUNICODE", "SHORT_BINUNICODE",
-    "BINUNICODE8", "BINBYTES", "SHORT_BINBYTES", "BINBYTES8", "BYTEARRAY8",
-))
-# fmt: on
-# A set is kept as the list of its elements: nothing here needs more, and nothing is hashed.
-_FRESH: dict[str, Callable[[], Any]] = {
-    "EMPTY_LIST": list,
-    "EMPTY_DICT": dict,
-    "EMPTY_TUPLE": tuple,
-    "EMPTY_SET": list,
-    "NONE": lambda: None,
-    "NEWTRUE": lambda: True,
-    "NEWFALSE": lambda: False,
+def _scalar(dtype: Any, data: Any) -> float | int | bool:
+    """A NumPy number as a Python one."""
+    value: float | int | bool = Array(data, dtype, ()).to_numpy().item()
+    return value
+
+
+def _load_from_bytes(data: Any) -> Any:
+    """torch's own function of this name is an unrestricted torch.load."""
+    return read_torch_legacy(as_bytes(data))
+
+
+def _persistent_module(meta: Any) -> Module:
+    """NVIDIA's function of this place executes the source text that lies in `meta`."""
+    if not isinstance(meta, dict) or not isinstance(meta.get("class_name"), str):
+        raise UnreadableError("is damaged: it holds a network without a class name")
+    module = Module()
+    module.class_name, module.state = meta["class_name"][:100], meta.get("state")
+    return module
+
+
+def _first(value: Any = None, *rest: Any) -> Any:
+    return value
+
+
+def _is_size(value: Any) -> bool:
+    return type(value) is int and 0 <= value < 2**40
+
+
+def _shape(value: Any) -> tuple[int, ...]:
+    if not isinstance(value, tuple) or len(value) > MAX_AXES or not all(map(_is_size, value)):
+        raise UnreadableError("is damaged: it holds an array without a shape, or an impossible one")
+    return value
+
+
+_RENAMED = (
+    ("numpy._core.", "numpy.core."),
+    ("__builtin__.", "builtins."),
+    ("torch.cuda.", "torch."),
+)
+_MODULES = ("torch.nn.modules.", "training.networks", "dnnlib.tflib.", "tfutil.", "pathlib.")
+_NAMES: dict[str, Any] = {
+    "argparse.Namespace": _Sealed("Namespace", (Module,), {"__slots__": ()}),
+    "builtins.frozenset": _first,
+    "builtins.set": _first,
+    "collections.OrderedDict": OrderedDict,
+    "dnnlib.EasyDict": OrderedDict,
+    "dnnlib.util.EasyDict": OrderedDict,
+    "_codecs.encode": as_bytes,
+    "numpy.core.multiarray._reconstruct": lambda kind, shape, code: Array(),
+    "numpy.core.multiarray.scalar": _scalar,
+    "numpy.core.numeric._frombuffer": Array,
+    "numpy.dtype": DType,
+    "numpy.ndarray": "numpy.ndarray",  # an argument, never called; so are the texts below
+    "torch._utils._rebuild_parameter": _first,
+    "torch._utils._rebuild_parameter_with_state": _first,
+    "torch._utils._rebuild_tensor_v2": Tensor,
+    "torch.Size": _first,
+    "torch.device": _first,
+    **{f"torch.{kind}": kind for kind in ("float16", "bfloat16", "float32", "float64", "int64")},
+    "torch_utils.persistence._reconstruct_persistent_obj": _persistent_module,
 }
-_IGNORED = frozenset({"PROTO", "FRAME"})
-_STEPS: dict[str, Callable[[_Machine, Any], None]] = {
-    "MARK": _Machine.mark,
-    "PUT": _Machine.put,
-    "BINPUT": _Machine.put,
-    "LONG_BINPUT": _Machine.put,
-    "MEMOIZE": _Machine.memoize,
-    "GET": _Machine.get,
-    "BINGET": _Machine.get,
-    "LONG_BINGET": _Machine.get,
-    "TUPLE": _Machine.tuple_from_mark,
-    "TUPLE1": lambda machine, _: machine.short_tuple(1),
-    "TUPLE2": lambda machine, _: machine.short_tuple(2),
-    "TUPLE3": lambda machine, _: machine.short_tuple(3),
-    "LIST": _Machine.list_from_mark,
-    "FROZENSET": _Machine.list_from_mark,
-    "DICT": _Machine.dict_from_mark,
-    "APPEND": _Machine.append,
-    "APPENDS": _Machine.appends,
-    "ADDITEMS": _Machine.appends,
-    "SETITEM": _Machine.set_item,
-    "SETITEMS": _Machine.set_items,
-    "POP": _Machine.discard,
-    "POP_MARK": _Machine.discard_to_mark,
-    "DUP": _Machine.duplicate,
-    "GLOBAL": _Machine.mention,
-    "STACK_GLOBAL": _Machine.mention_from_stack,
-    "REDUCE": _Machine.call,
-    "NEWOBJ": _Machine.call,
-    "BUILD": _Machine.build,
-    "BINPERSID": _Machine.persistent,
-}
+_OUTER_NAMES = {"torch.storage._load_from_bytes": _load_from_bytes}

@@ -1,0 +1,224 @@
+"""Others' checkpoints into model folders, with nothing in them executed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from hublatent.checkpoint import write_checkpoint
+from hublatent.errors import CheckpointError
+from hublatent.interop.genforce import TENSORFLOW, from_genforce, from_tensorflow
+from hublatent.interop.networks import ForeignGenerator, Weights
+from hublatent.interop.nvidia import NVIDIA, from_network, from_rosinality, from_state_dict
+from hublatent.interop.untrusted import Module, UnreadableFileError, read_untrusted
+from hublatent.model import LatentModel
+from hublatent.models.progan import ProGAN
+from hublatent.models.style_generator import StyleGenerator
+
+MAX_FILE_BYTES = 4 << 30
+N_STATISTICS_SAMPLES = 10_000
+# The part of a training's checkpoint that is the averaged generator, and what belongs to it.
+AVERAGED = ("G_ema", "g_ema", "Gs", "generator_smooth", "ema", "state_dict", "GAN")
+READABLE = (
+    "pickles and torch.save of NVIDIA's StyleGAN2 and StyleGAN3, TensorFlow pickles of StyleGAN, "
+    "StyleGAN2 and ProGAN, stylegan2-pytorch .pt, genforce .pth"
+)
+
+
+def convert(
+    path: str | Path,
+    out_folder: str | Path,
+    *,
+    class_index: int | None = None,
+    n_samples: int = N_STATISTICS_SAMPLES,
+    seed: int = 0,
+) -> LatentModel:
+    """Convert another program's generator into a model folder.
+
+    Of a training's checkpoint the averaged generator is taken. Where the file holds the moving
+    average of W, about which its program truncates, that is latent_mean; the covariance is that of
+    `n_samples` mapped samples. ProGAN's latents are N(0, I).
+
+    Args:
+        path: a pickle or torch.save of NVIDIA's StyleGAN2 or StyleGAN3, or of their state dict; a
+            TensorFlow pickle of StyleGAN, StyleGAN2 or ProGAN; a .pt of stylegan2-pytorch, or of an
+            encoder around one (e4e, pSp); a .pth of genforce.
+        out_folder: gets config.json, model.safetensors and README.md; made where it is missing.
+        class_index: the class that a class-conditional generator draws from now on.
+        n_samples: how many samples of W the latent statistics are taken from.
+        seed: of these samples.
+
+    Returns:
+        The converted model, in evaluation mode.
+
+    Raises:
+        CheckpointError: the file is damaged, hostile, or of a network that is not supported; says
+            why. Nothing is written then.
+    """
+    path = Path(path)
+    try:
+        foreign = read_generator(path, class_index)
+        model = foreign.build()
+        _set_statistics(model, n_samples, seed, keep_mean="latent_mean" in foreign.weights)
+    except UnreadableFileError as error:
+        raise CheckpointError(f"{path} {error}.") from error
+    texts = {"README.md": card(path.name, model, foreign.origin, class_index)}
+    write_checkpoint(Path(out_folder), model.config, model.state_dict(), texts)
+    return model
+
+
+def read_generator(path: Path, class_index: int | None = None) -> ForeignGenerator:
+    """Read the generator of a checkpoint as data.
+
+    Raises:
+        UnreadableFileError: the file is damaged, hostile, or of a network that is not supported.
+    """
+    content = read_untrusted(path, MAX_FILE_BYTES, (*AVERAGED, "latent_avg"))
+    if content.form == "safetensors":
+        raise UnreadableFileError(
+            "is a safetensors file; a model of hublatent is a folder of it and config.json, which "
+            f"hublatent.load reads. Converted are {READABLE}"
+        )
+    if content.form in ("npy", "npz"):
+        raise UnreadableFileError(
+            "is a file of NumPy and no checkpoint; `import-directions` reads directions"
+        )
+    value, mean = content.value, None
+    if isinstance(value, dict):
+        mean = value.get("latent_avg")
+        value = next((value[key] for key in AVERAGED if value.get(key) is not None), value)
+    if isinstance(value, list):
+        value = _third(value)
+    if isinstance(value, Module):
+        is_tensorflow = value.class_name == "Network"
+        foreign = from_tensorflow(value) if is_tensorflow else from_network(value, class_index)
+    else:
+        foreign = _from_weights(_weights(value), mean, class_index)
+    if class_index is not None and foreign.origin != NVIDIA:
+        raise UnreadableFileError("holds a generator without classes, so that none can be chosen")
+    return foreign
+
+
+def _third(networks: list[Any]) -> Module:
+    """The averaged generator of NVIDIA's tuple (G, D, Gs)."""
+    names = [n.class_name if isinstance(n, Module) else type(n).__name__ for n in networks[:4]]
+    if len(networks) != 3 or not isinstance(networks[2], Module):
+        raise UnreadableFileError(
+            f"holds a list of {len(networks)} ({', '.join(names)[:100]}); expected a network, or "
+            "the tuple (G, D, G_ema)"
+        )
+    return networks[2]
+
+
+def _weights(value: Any) -> Weights:
+    """A state dict's arrays, without the prefixes that wrappers of networks add."""
+    items = value.items() if isinstance(value, dict) else ()
+    found = {str(name): v for name, v in items if isinstance(v, np.ndarray)}
+    if not found:
+        held = ", ".join(str(name) for name, _ in items) or type(value).__name__
+        raise UnreadableFileError(
+            f"holds {ascii(held[:200])[1:-1]}; expected a generator. Converted are {READABLE}"
+        )
+    if any(name.startswith("decoder.") for name in found):  # e4e, pSp: an encoder and a generator
+        found = {n: v for n, v in found.items() if n.startswith("decoder.")}
+    for prefix in ("module.", "decoder.", "G_ema.", "G.", "generator."):
+        if all(name.startswith(prefix) for name in found):
+            found = {name.removeprefix(prefix): v for name, v in found.items()}
+    return found
+
+
+def _from_weights(weights: Weights, mean: Any, class_index: int | None) -> ForeignGenerator:
+    """A generator by the names of its weights."""
+    names = weights.keys()
+    if any(name.startswith(("S.net.", "SE.net.", "GE.", "G.initial_block")) for name in names):
+        raise UnreadableFileError(
+            "is a checkpoint of lucidrains' stylegan2-pytorch, whose network is another one (other "
+            "layers, no equalised learning rate), so that it cannot be converted"
+        )
+    if any(name.startswith("progression.") for name in names):
+        raise UnreadableFileError(
+            "is a checkpoint of style-based-gan-pytorch, whose StyleGAN is another network (a bias "
+            "before the noise, noise drawn anew), so that it cannot be converted"
+        )
+    if "input.input" in names:
+        average = mean if isinstance(mean, np.ndarray) and mean.ndim else None
+        return from_rosinality(weights, average)
+    if any(name.startswith(("synthesis.b4.", "synthesis.input.")) for name in names):
+        return from_state_dict(weights, class_index)
+    if any(name.startswith(("synthesis.layer0.", "synthesis.early_layer.")) for name in names):
+        return from_genforce(weights)
+    if {"layer0.weight", "output0.weight"} <= names:
+        return from_genforce(weights)
+    held = ascii(", ".join(list(names)[:5])[:200])[1:-1]
+    raise UnreadableFileError(
+        f"holds weights of an unknown network ({held}, ...). Converted are {READABLE}"
+    )
+
+
+@torch.no_grad()
+def _set_statistics(model: LatentModel, n_samples: int, seed: int, *, keep_mean: bool) -> None:
+    """Set the latent statistics from mapped samples; with keep_mean, only the covariance."""
+    if isinstance(model, StyleGenerator):
+        model.measure_latents(n_samples, seed, keep_mean)
+    if not bool(torch.isfinite(model.latent_covariance).all()):
+        raise UnreadableFileError("holds a mapping network whose outputs are not finite")
+
+
+def card(source: str, model: LatentModel, origin: str, class_index: int | None = None) -> str:
+    """The converted model's README.md, with a word on whose licence it is under."""
+    size, name = model.image_size, type(model).__name__
+    licence, link, terms = _TERMS.get(origin, _UNKNOWN_TERMS)
+    notes = [
+        f"Converted by hublatent from `{source}`, a checkpoint in {origin}: its averaged "
+        f"generator, whose latents have the shape {model.latent_shape}."
+    ]
+    if class_index is not None:
+        notes.append(f"Its class is fixed to number {class_index}.")
+    if isinstance(model, ProGAN):
+        notes.append(
+            "The network reads only the direction of a latent z, not its length: latents lie on a "
+            "sphere, and an edit turns them."
+        )
+    return f"""---
+library_name: hublatent
+pipeline_tag: unconditional-image-generation
+license: other
+license_name: {licence}
+license_link: {link}
+tags: [{model.architecture}]
+---
+# {name}, {size}x{size}
+
+{" ".join(notes)}
+
+## Licence
+
+{terms} If the checkpoint is somebody else's, replace this section by the terms its authors gave.
+"""
+
+
+_TERMS = {
+    NVIDIA: (
+        "nvidia-source-code-license",
+        "https://github.com/NVlabs/stylegan2-ada-pytorch/blob/main/LICENSE.txt",
+        "Weights that NVIDIA published with stylegan2-ada-pytorch or stylegan3 are under NVIDIA's "
+        "Source Code License: for research and evaluation only, **no commercial use**; this folder "
+        "carries the same terms.",
+    ),
+    TENSORFLOW: (
+        "nvidia-noncommercial",
+        "https://github.com/NVlabs/stylegan/blob/master/LICENSE.txt",
+        "Weights that NVIDIA published with ProGAN and StyleGAN are under Creative Commons BY-NC "
+        "4.0, those of StyleGAN2 under NVIDIA's Source Code License: **no commercial use**; this "
+        "folder carries the same terms.",
+    ),
+}
+_UNKNOWN_TERMS = (
+    "unknown",
+    "https://github.com/NVlabs/stylegan2/blob/master/LICENSE.txt",
+    "The file says nothing about its terms. Weights that were NVIDIA's, in whatever format, allow "
+    "**no commercial use**.",
+)

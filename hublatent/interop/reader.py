@@ -1,0 +1,317 @@
+"""The process that reads a file of others: its standard input; it answers on its standard output.
+
+It imports NumPy and no PyTorch, has limits on memory and time, and may write no file. What it
+hands back is plain: a JSON document of names, texts and numbers, and the arrays it mentions, as one
+safetensors file.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import signal
+import struct
+import sys
+import tokenize
+import zipfile
+import zlib
+from collections.abc import Collection
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load as load_safetensors
+from safetensors.numpy import save as save_safetensors
+
+from hublatent.interop.unpickle import (
+    Array,
+    DataUnpickler,
+    Module,
+    Storage,
+    Tensor,
+    UnreadableError,
+    array_of_bytes,
+    load,
+    number_type,
+    read_torch_legacy,
+    shown,
+)
+
+DOCUMENT = "document"
+MEMORY_PER_BYTE, MEMORY = 4, 1 << 30
+SECONDS, BYTES_PER_SECOND = 60, 4 << 20
+MAX_VALUES, MAX_TEXT, MAX_DEPTH = 1_000_000, 1 << 24, 60
+MAX_UNFOLDED = 64 << 20
+LEGACY_TORCH_START = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."  # its pickled magic number
+# How files start that are none of those read here, and what they are.
+_OTHERS = (
+    (b"version https://git-lfs", "is a Git LFS pointer and not the file itself; `git lfs pull` "
+     "fetches it"),
+    (b"\x1f\x8b", "is compressed by gzip; unpack it first (gunzip)"),
+    (b"BZh", "is compressed by bzip2; unpack it first"),
+    (b"\xfd7zXZ", "is compressed by xz; unpack it first"),
+    (b"7z\xbc\xaf", "is a 7z archive; unpack it first"),
+    (b"GGUF", "is a gguf file: control vectors of a language model (repeng, llama.cpp), which "
+     "have no place in an image model"),
+    (b"\x89HDF", "is an HDF5 file, which is not read here"),
+    (b"\x89PNG", "is a picture (PNG)"),
+    (b"\xff\xd8\xff", "is a picture (JPEG)"),
+    (b"GIF8", "is a picture (GIF)"),
+    (b"RIFF", "is a picture or a sound (RIFF)"),
+    (b"%PDF", "is a PDF"),
+)  # fmt: skip
+
+
+def seconds_for(size: int) -> float:
+    """How long the reading of so many bytes may take."""
+    return SECONDS + size / BYTES_PER_SECOND
+
+
+def memory_for(size: int) -> int:
+    """How many bytes of memory the reading of so many bytes may take."""
+    return MEMORY_PER_BYTE * size + MEMORY
+
+
+def main() -> None:
+    """Read standard input within limits, and answer."""
+    size = os.fstat(0).st_size
+    unlimited = limit_process(size)
+    with open(0, "rb", closefd=False) as file:
+        answer = answer_for(file, size, sys.argv[1:], unlimited)
+    sys.stdout.buffer.write(answer)
+
+
+def limit_process(size: int) -> list[str]:
+    """Limit this process for a file of so many bytes.
+
+    Returns:
+        Which limits this system does not have: "memory", "time".
+    """
+    try:
+        import resource
+    except ImportError:  # Windows
+        return ["memory", "time"]
+    seconds = int(seconds_for(size)) + 1
+    resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))  # a pipe is no file
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        resource.setrlimit(resource.RLIMIT_AS, (memory_for(size), memory_for(size)))
+    except (ValueError, OSError):  # macOS
+        return ["memory"]
+    return []
+
+
+def answer_for(
+    file: BinaryIO, size: int, wanted: Collection[str], unlimited: Collection[str] = ()
+) -> bytes:
+    """The answer on a file, as the bytes of a safetensors file.
+
+    Args:
+        file: it can be searched.
+        size: its bytes.
+        wanted: of a dictionary at the top that has any of these keys, only these are handed back.
+        unlimited: what limits this process does not have.
+    """
+    encoder = _Encoder(max(2 * size, MAX_UNFOLDED))
+    try:
+        form, content = read_content(file, size)
+        document = {"form": form, "content": encoder.encode(_selected(content, wanted))}
+    except UnreadableError as error:
+        document, encoder.arrays = {"error": str(error)}, {}
+    except RecursionError:
+        document, encoder.arrays = {"error": "holds values nested without end"}, {}
+    except MemoryError:
+        limit = f"{memory_for(size) >> 20:,} MB"
+        text = f"asks for more than {limit} of memory, though it has only {size:,} bytes"
+        document, encoder.arrays = {"error": text}, {}
+    encoded = json.dumps({**document, "unlimited": list(unlimited)}).encode("ascii")
+    return save_safetensors({DOCUMENT: np.frombuffer(encoded, np.uint8), **encoder.arrays})
+
+
+def read_content(file: BinaryIO, size: int) -> tuple[str, Any]:
+    """Read a file by how it starts.
+
+    Returns:
+        Its form, "npy", "npz", "torch", "pickle", "safetensors" or "text", and what it holds.
+
+    Raises:
+        UnreadableError: it is damaged, or of no form that is read here.
+    """
+    start = file.read(512)
+    file.seek(0)
+    if start.startswith(b"PK\x03\x04"):
+        return _read_zip(file, size)
+    if start.startswith(b"\x93NUMPY"):
+        return "npy", read_npy(file.read())
+    if start.startswith(LEGACY_TORCH_START):
+        return "torch", read_torch_legacy(file.read())
+    if start.startswith(b"\x80"):
+        return "pickle", load(DataUnpickler(file))
+    if start[8:9] == b"{" and int.from_bytes(start[:8], "little") < size:
+        return "safetensors", _read_safetensors(file.read())
+    raise UnreadableError(_name(start, size))
+
+
+def read_npy(data: bytes) -> Any:
+    """Read a .npy file: its array, or the one object that an object array without axes holds.
+
+    Raises:
+        UnreadableError: it is damaged or holds something else than data.
+    """
+    stream, header = io.BytesIO(data), np.lib.format
+    try:
+        version = header.read_magic(stream)
+        read = header.read_array_header_1_0 if version == (1, 0) else header.read_array_header_2_0
+        shape, fortran, dtype = read(stream)
+    except (ValueError, TypeError, SyntaxError, tokenize.TokenError) as error:
+        raise UnreadableError("is truncated or damaged: it has no readable NumPy header") from error
+    if dtype != np.dtype(object):
+        rest = memoryview(data)[stream.tell() :]
+        return array_of_bytes(rest, number_type(dtype.str), shape, fortran=fortran)
+    array = load(DataUnpickler(stream, inside=True))
+    is_list = isinstance(array, Array) and isinstance(array.data, list)
+    if not is_list or shape != () or len(array.data) != 1:
+        raise UnreadableError("is an array of Python objects; expected numbers, or one dictionary")
+    return array.data[0]
+
+
+def _read_zip(file: BinaryIO, size: int) -> tuple[str, Any]:
+    """A zip of torch.save, numpy.savez or numpy.savez_compressed."""
+    try:
+        archive = zipfile.ZipFile(file)
+        entries = {entry.filename: entry for entry in archive.infolist()}
+    except _ZIP_ERRORS as error:
+        raise UnreadableError("is a truncated or damaged zip") from error
+    pickles = [name for name in entries if name.rsplit("/", 1)[-1] == "data.pkl"]
+    unfolded = sum(entry.file_size for entry in archive.infolist())
+    if unfolded > max(size, MAX_UNFOLDED if not pickles else 0):
+        raise UnreadableError(f"is a zip of {size:,} bytes that unfolds to {unfolded:,}")
+    if len(pickles) == 1:
+        return "torch", _read_torch_zip(archive, pickles[0])
+    if entries and all(name.endswith(".npy") for name in entries):
+        content = {name[:-4]: read_npy_or_none(_entry(archive, name)) for name in entries}
+        return "npz", content
+    held = ", ".join(shown(name) for name in list(entries)[:5]) or "nothing"
+    raise UnreadableError(f"is a zip that neither torch.save nor numpy.savez wrote; holds {held}")
+
+
+def read_npy_or_none(data: bytes) -> Any:
+    """An entry of numpy.savez; texts, such as a name beside a vector, are kept as texts."""
+    stream, header = io.BytesIO(data), np.lib.format
+    try:
+        return read_npy(data)
+    except UnreadableError:
+        header.read_magic(stream)
+        shape, _, dtype = header.read_array_header_1_0(stream)
+        if dtype.kind != "U" or shape != ():
+            raise
+        return data[stream.tell() :].decode("utf-32-le", "replace").rstrip("\0")
+
+
+def _read_torch_zip(archive: zipfile.ZipFile, name: str) -> Any:
+    folder = name.removesuffix("data.pkl")
+    names = set(archive.namelist())
+    if f"{folder}byteorder" in names and _entry(archive, f"{folder}byteorder") != b"little":
+        raise UnreadableError("was written by a big-endian machine")
+
+    def read_storage(key: str) -> bytes:
+        if f"{folder}data/{key}" not in names:
+            raise UnreadableError(f"is damaged: it lacks the storage {shown(key)}")
+        return _entry(archive, f"{folder}data/{key}")
+
+    return load(DataUnpickler(io.BytesIO(_entry(archive, name)), read_storage, inside=True))
+
+
+_ZIP_ERRORS = (
+    zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, OSError, ValueError,
+    struct.error, zlib.error,
+)  # fmt: skip
+
+
+def _entry(archive: zipfile.ZipFile, name: str) -> bytes:
+    try:
+        return archive.read(name)
+    except _ZIP_ERRORS as error:
+        raise UnreadableError("is a truncated or damaged zip") from error
+
+
+def _read_safetensors(data: bytes) -> dict[str, NDArray[Any]]:
+    try:
+        return load_safetensors(data)
+    except (SafetensorError, KeyError, ValueError) as error:
+        raise UnreadableError("is a damaged safetensors file, or one of unusual types") from error
+
+
+def _name(start: bytes, size: int) -> str:
+    """What a file is that is not read here."""
+    if not size:
+        return "is empty"
+    for beginning, text in _OTHERS:
+        if start.startswith(beginning):
+            return text
+    if start.lstrip().lower().startswith((b"<!doctype html", b"<html", b"<?xml", b"<head")):
+        return (
+            "is an HTML page and not the file itself: the download was answered by a page (a "
+            "quota, a login, a warning); open it in a browser"
+        )
+    return "is of no known format"
+
+
+def _selected(content: Any, wanted: Collection[str]) -> Any:
+    """What is wanted of a file: of a training's checkpoint, often the smaller part."""
+    if isinstance(content, dict) and any(key in content for key in wanted):
+        return {key: content[key] for key in wanted if key in content}
+    return content
+
+
+class _Encoder:
+    """Writes values down as JSON; arrays apart from it.
+
+    Args:
+        max_bytes: how many bytes of arrays a file may make; one storage can be viewed many times.
+    """
+
+    def __init__(self, max_bytes: int) -> None:
+        self.arrays: dict[str, NDArray[Any]] = {}
+        self.bytes_left, self.values_left, self.text_left = max_bytes, MAX_VALUES, MAX_TEXT
+
+    def encode(self, value: Any, depth: int = 0) -> Any:
+        """A value as JSON: {"dict": pairs}, {"module": name, "state": value}, {"array": name}."""
+        self.values_left -= 1
+        if depth > MAX_DEPTH or self.values_left < 0:
+            raise UnreadableError("holds values nested without end")
+        if isinstance(value, str):
+            self.text_left -= len(value)
+            if self.text_left < 0:
+                raise UnreadableError("holds texts without end")
+        if value is None or isinstance(value, (str, bool, float)):
+            return value
+        if isinstance(value, int):
+            return value if value.bit_length() <= 64 else {"other": "int"}
+        if isinstance(value, (list, tuple, set, frozenset)):
+            return [self.encode(item, depth + 1) for item in value]
+        if isinstance(value, dict):
+            return {"dict": [self._pair(key, item, depth) for key, item in value.items()]}
+        if isinstance(value, Module):
+            return {"module": value.class_name, "state": self.encode(value.state, depth + 1)}
+        if isinstance(value, (Array, Storage, Tensor, np.ndarray)):
+            return {"array": self._add(value)}
+        return {"other": type(value).__name__}
+
+    def _pair(self, key: Any, value: Any, depth: int) -> tuple[Any, Any]:
+        if not isinstance(key, (str, int)):
+            raise UnreadableError("has a dictionary key that is neither a text nor an integer")
+        return self.encode(key), self.encode(value, depth + 1)
+
+    def _add(self, value: Any) -> str:
+        array = value if isinstance(value, np.ndarray) else value.to_numpy()
+        self.bytes_left -= array.nbytes
+        if self.bytes_left < 0:
+            raise UnreadableError("holds more numbers than its bytes can be")
+        name = str(len(self.arrays))
+        self.arrays[name] = np.array(array, array.dtype.newbyteorder("<"), order="C")
+        return name
