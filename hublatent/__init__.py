@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from hublatent.classifier import AttributeClassifier
     from hublatent.direction import Direction
     from hublatent.direction_set import DirectionSet
+    from hublatent.discovery import discover
     from hublatent.editing import edit, traverse
     from hublatent.inversion.projection import project
     from hublatent.models import (
@@ -39,6 +40,7 @@ _HOMES = {
     "StyleGAN": "models",
     "StyleGAN2": "models",
     "StyleGAN3": "models",
+    "discover": "discovery",
     "edit": "editing",
     "load": "models",
     "project": "inversion.projection",
@@ -60,6 +62,7 @@ __all__ = [
     "StyleGAN2",
     "StyleGAN3",
     "__version__",
+    "discover",
     "edit",
     "load",
     "project",

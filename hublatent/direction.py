@@ -252,7 +252,7 @@ class Direction:
         )
 
     def varied(self, coefficients: Sequence[float] | Tensor) -> Direction:
-        """Another style of the attribute (Parihar et al. 2022, FLAME, section 3.3).
+        """Another style of the attribute (FLAME, Parihar et al. 2022).
 
         v / |v| + sum of c_k styles[k], at v's norm.
 

@@ -17,7 +17,7 @@ from hublatent.comparison import controls, editability, judge, outcomes, results
 from hublatent.comparison.latents import Faces
 from hublatent.direction import Direction
 from hublatent.discovery import LabelledLatents, discover
-from hublatent.discovery.methods import METHODS
+from hublatent.discovery.methods import FROM_LABELS
 from hublatent.errors import DataError
 from hublatent.stats import Estimate
 from tests.comparison_helpers import (
@@ -224,7 +224,7 @@ def separable(n: int = 400, seed: int = 0) -> LabelledLatents:
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", FROM_LABELS)
 def test_the_table_says_what_discover_says(method):
     data, model = separable(), tiny_vae()
     row, held_out = separability.separability(data, "m", "Second", "set", method, seed=3)

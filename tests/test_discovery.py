@@ -10,7 +10,7 @@ import torch
 
 from hublatent import VAE
 from hublatent.discovery import (
-    METHODS,
+    FROM_LABELS,
     LabelledLatents,
     cross_validate,
     cross_validation,
@@ -50,13 +50,13 @@ def test_filters_and_patterns_of_gaussian_classes(model, factor):
     data = two_classes(factor, shift)
     best_filter = np.linalg.solve(factor @ factor.T, shift)
     truth = {"svm": best_filter, "logistic": best_filter}
-    for method in METHODS:
+    for method in FROM_LABELS:
         found = discover(data, "A", method, model=model).vector.numpy()
         assert cosine(found, truth.get(method, shift)) > 0.98, method
         assert np.linalg.norm(found) == pytest.approx(1, abs=1e-5)
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", FROM_LABELS)
 def test_what_mirroring_turns_round_is_not_part_of_an_attribute(model, factor, method):
     """Mirroring turns the first coordinate's sign here, so no fit may lean to either side."""
     one_sided = two_classes(factor, np.array([0.3, -0.5, 0.0, 0.8, 0.2]), n=400)

@@ -31,8 +31,9 @@ def compare(
         out: the folder to write the report, results.json and the tables to.
         attributes: what to compare.
         judge: folder or Hub id of the classifier that judges edits, and does nothing else.
-        methods: how directions are found; by default every way there is. In projected pictures
-            "svm" is called "svm-projected"; name both to compare both.
+        methods: how directions are found; by default every way that needs labels
+            alone. In projected pictures "svm" is called "svm-projected"; name both to compare
+            both.
         faces: how many faces without the attribute are edited.
         projected: folders that training/project_images.py wrote, for models without an encoder.
         hand_labels: the sheet out/real-faces/strips-to-label.csv, filled in by eye with strong, no
@@ -41,12 +42,12 @@ def compare(
         cache: folder of the decoded pictures; by default ~/.cache/hublatent/datasets.
     """
     from hublatent import comparison
-    from hublatent.discovery.methods import METHODS
+    from hublatent.discovery.methods import FROM_LABELS
 
     print(f"seed {seed}")
     found = comparison.compare(
         folders, data, out, attributes=attributes, judge=judge,
-        methods=tuple(METHODS) if methods is None else methods, n_faces=faces,
+        methods=FROM_LABELS if methods is None else methods, n_faces=faces,
         projected=projected, seed=seed, cache=cache, hand_labels=hand_labels,
         report=True,
     )  # fmt: skip

@@ -22,7 +22,7 @@ from hublatent.comparison.strips import Picture
 from hublatent.comparison.subjects import FOUND_HERE, Datasets, find_subjects
 from hublatent.comparison.table import Table
 from hublatent.data import FaceDataset
-from hublatent.discovery.methods import METHODS, PROJECTED_SUFFIX
+from hublatent.discovery.methods import FROM_LABELS, PROJECTED_SUFFIX
 from hublatent.errors import DataError, unknown_name
 from hublatent.model import weights_digest
 from hublatent.storage import atomic_path, portable, write_text
@@ -42,7 +42,7 @@ def compare(
     *,
     attributes: Sequence[str] = DEFAULT_ATTRIBUTES,
     judge: str | Path = DEFAULT_JUDGE,
-    methods: Sequence[str] = tuple(METHODS),
+    methods: Sequence[str] = FROM_LABELS,
     n_faces: int = N_FACES,
     projected: Sequence[str | Path] = (),
     seed: int = 0,
@@ -224,9 +224,9 @@ def _edits_samples_only(subject: Subject) -> bool:
 
 def _check_methods(methods: Sequence[str], subjects: Sequence[Subject]) -> None:
     """A method is known, or at least one direction file has it."""
-    known = {*METHODS, *(m for s in subjects if s.directions for m in s.directions.methods)}
+    known = {*FROM_LABELS, *(m for s in subjects if s.directions for m in s.directions.methods)}
     if any(s.projected is not None for s in subjects):
-        known |= {method + PROJECTED_SUFFIX for method in METHODS}
+        known |= {method + PROJECTED_SUFFIX for method in FROM_LABELS}
     for method in methods:
         if method not in known:
             text = unknown_name("method", method, known)

@@ -17,7 +17,7 @@ from hublatent.data import FaceDataset, load_dataset
 from hublatent.direction import Direction
 from hublatent.direction_set import DirectionSet
 from hublatent.discovery import balanced_set, discover_all
-from hublatent.discovery.methods import METHODS, PROJECTED_SUFFIX
+from hublatent.discovery.methods import FROM_LABELS, PROJECTED_SUFFIX
 from hublatent.errors import DataError, HublatentError
 from hublatent.hub import CARD_NAME, DIRECTIONS_NAME
 from hublatent.inversion.latents_file import ProjectedImages, read_projected
@@ -196,7 +196,7 @@ def gather_directions(
     Args:
         subject: the model.
         attributes: what is to be edited.
-        methods: what is wanted. What a file lacks is found here if it is one of `METHODS`; in
+        methods: what is wanted. What a file lacks is found here if labels suffice for it; in
             projected pictures its name then ends in -projected. Other methods only a file can hold.
         seed: of what is found here.
 
@@ -231,7 +231,7 @@ def gather_directions(
 def _name_here(subject: Subject, method: str) -> str | None:
     """What a method is called if it is found here; None if it cannot be."""
     plain = method.removesuffix(PROJECTED_SUFFIX)
-    if plain not in METHODS or (subject.model.has_encoder and plain != method):
+    if plain not in FROM_LABELS or (subject.model.has_encoder and plain != method):
         return None
     return plain if subject.model.has_encoder else plain + PROJECTED_SUFFIX
 

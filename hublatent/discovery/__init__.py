@@ -9,10 +9,11 @@ directions.py        discover(), discover_all()
 from hublatent.discovery.cross_validation import N_FOLDS, HeldOut, balanced_set, cross_validate
 from hublatent.discovery.directions import DEFAULT_METHOD, discover, discover_all, touched_layers
 from hublatent.discovery.labelled import LabelledLatents, encode
-from hublatent.discovery.methods import METHODS
+from hublatent.discovery.methods import FROM_LABELS, METHODS
 
 __all__ = [
     "DEFAULT_METHOD",
+    "FROM_LABELS",
     "METHODS",
     "N_FOLDS",
     "HeldOut",

@@ -26,6 +26,7 @@ from hublatent.stats import (
 )
 
 if TYPE_CHECKING:
+    from hublatent.classifier import AttributeClassifier
     from hublatent.model import LatentModel
 
 N_FOLDS = 5
@@ -64,6 +65,7 @@ def pose(
     attributes: Sequence[str],
     *,
     model: LatentModel | None = None,
+    classifier: AttributeClassifier | None = None,
     seed: int = 0,
 ) -> Iterator[Problem]:
     """Each attribute's problem; what does not depend on the attribute is computed once.
@@ -72,6 +74,7 @@ def pose(
         data: latents with labels.
         attributes: what to find.
         model: whose latents they are, for the methods that need it.
+        classifier: for the methods that need it; not the judge.
         seed: of the balanced sets and the folds.
 
     Raises:
@@ -80,7 +83,7 @@ def pose(
     chosen = {attribute: balanced_set(data, attribute, seed) for attribute in attributes}
     population = Population(data, identity_folds(data.identities, N_FOLDS, seed), N_FOLDS)
     for attribute, indices in chosen.items():
-        yield Problem(population, attribute, indices, model, seed)
+        yield Problem(population, attribute, indices, model, seed, classifier)
 
 
 def balanced_set(data: LabelledLatents, attribute: str, seed: int = 0) -> Ints:

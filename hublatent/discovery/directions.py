@@ -16,6 +16,7 @@ from hublatent.errors import HublatentError
 from hublatent.stats import Floats, logistic_curve
 
 if TYPE_CHECKING:
+    from hublatent.classifier import AttributeClassifier
     from hublatent.model import LatentModel
 
 DEFAULT_METHOD = "joint"
@@ -28,6 +29,7 @@ def discover(
     *,
     model: LatentModel,
     layers: Iterable[int] | None = None,
+    classifier: AttributeClassifier | None = None,
     seed: int = 0,
 ) -> Direction:
     """Find the direction of an attribute, and measure on held-out identities how well it reads it.
@@ -38,17 +40,23 @@ def discover(
         method: one of METHODS.
         model: the model of the latents; its statistics give sigma.
         layers: which layers of a latent (L, D) to move; None takes the model's default.
+        classifier: whose logit the method "assessor" raises; not the judge.
         seed: of the balanced set, the folds and the bootstrap.
 
     Returns:
-        The direction; every row it touches has norm 1. Its scores are those of reading codes
-        averaged over all layers, as in the paper; threshold and gain belong to its coordinate.
+        The direction; every row it touches has norm 1, unless the method moves each layer its own
+        way ("pairs"), where the norm over all layers of the model is 1. Its scores are those of
+        reading codes averaged over all layers, as in the paper; threshold and gain belong to
+        its coordinate.
 
     Raises:
         DataError: the attribute is unknown or has too few examples.
         HublatentError: the method is unknown, or a layer is outside the model.
     """
-    return next(discover_all(data, (attribute,), (method,), model=model, layers=layers, seed=seed))
+    found = discover_all(
+        data, (attribute,), (method,), model=model, layers=layers, classifier=classifier, seed=seed
+    )
+    return next(found)
 
 
 def discover_all(
@@ -58,12 +66,13 @@ def discover_all(
     *,
     model: LatentModel,
     layers: Iterable[int] | None = None,
+    classifier: AttributeClassifier | None = None,
     seed: int = 0,
 ) -> Iterator[Direction]:
     """Find many directions; what several of them need is computed once.
 
     Args:
-        data, model, layers, seed: as for `discover`.
+        data, model, layers, classifier, seed: as for `discover`.
         attributes: what to find.
         methods: some of METHODS.
 
@@ -75,7 +84,7 @@ def discover_all(
     """
     check_methods(methods)
     layers = touched_layers(model, layers)
-    for problem in pose(data, attributes, model=model, seed=seed):
+    for problem in pose(data, attributes, model=model, classifier=classifier, seed=seed):
         for method in methods:
             found = METHODS[method](problem)
             yield _direction(problem, method, found, layers).with_sigma(model)
@@ -125,8 +134,8 @@ def _direction(
 
 def _vector(row: Floats, layers: tuple[int, ...] | None, shape: tuple[int, ...]) -> Latents:
     """(*shape): the row in each layer it moves."""
-    if layers is None or row.ndim == 2:
+    if layers is None:
         return row.astype(np.float32)
     vector = np.zeros(shape, np.float32)
-    vector[list(layers)] = row
+    vector[list(layers)] = row if row.ndim == 1 else row[list(layers)]
     return vector

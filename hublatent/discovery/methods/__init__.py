@@ -9,6 +9,16 @@ doi:10.1016/j.neuroimage.2013.10.067). Which of them edits well is an empirical 
     pattern          covariance of the latents times the svm filter
     joint            coefficient of the attribute when latents are regressed on all attributes
 
+Others need more than labels, or less:
+
+    pairs            what a few pairs of images of one person, without and with it, share (FLAME)
+    assessor         learned through the model against a classifier's logit (GANalyze)
+    components       the nearest eigenvector of the model's latent covariance (GANSpace)
+    factorisation    the nearest factor of the first weights (SeFa)
+    axis             the dimension that a model reserves for the attribute (LSA-VAE)
+    supervised-pca   covariance of the latents with a quantity
+    stylespace       the most relevant style channels, of latents that are styles
+
 A new method is one file and one line here.
 """
 
@@ -16,14 +26,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from hublatent.discovery.methods.assessor import assessor
+from hublatent.discovery.methods.axis import axis
+from hublatent.discovery.methods.components import components, factorisation
 from hublatent.discovery.methods.joint import joint
 from hublatent.discovery.methods.logistic import logistic
 from hublatent.discovery.methods.means import mean_difference
+from hublatent.discovery.methods.pairs import pairs
 from hublatent.discovery.methods.pattern import pattern
 from hublatent.discovery.methods.problem import Fits, Population, Problem, without_each
+from hublatent.discovery.methods.stylespace import stylespace
+from hublatent.discovery.methods.supervised_pca import supervised_pca
 from hublatent.discovery.methods.svm import svm
 
-__all__ = ["METHODS", "Fits", "Method", "Population", "Problem", "without_each"]
+__all__ = ["FROM_LABELS", "METHODS", "Fits", "Method", "Population", "Problem", "without_each"]
 
 Method = Callable[[Problem], Fits]
 
@@ -36,4 +52,13 @@ METHODS: dict[str, Method] = {
     "mean-difference": mean_difference,
     "pattern": pattern,
     "joint": joint,
+    "pairs": pairs,
+    "assessor": assessor,
+    "components": components,
+    "factorisation": factorisation,
+    "axis": axis,
+    "supervised-pca": supervised_pca,
+    "stylespace": stylespace,
 }
+# Those that need labelled latents of any model, and nothing else.
+FROM_LABELS = ("svm", "logistic", "mean-difference", "pattern", "joint")

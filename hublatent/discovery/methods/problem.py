@@ -16,6 +16,7 @@ from hublatent.discovery.labelled import Latents
 from hublatent.stats import Bools, Floats, Ints
 
 if TYPE_CHECKING:
+    from hublatent.classifier import AttributeClassifier
     from hublatent.discovery.labelled import LabelledLatents
     from hublatent.model import LatentModel
 
@@ -68,6 +69,7 @@ class Problem:
         chosen: (n,), the balanced set: as many examples with as without the attribute.
         model: whose latents they are; None where no method asks for it.
         seed: for methods that draw.
+        classifier: for methods that learn through the model; never the judge.
     """
 
     population: Population
@@ -75,6 +77,7 @@ class Problem:
     chosen: Ints
     model: LatentModel | None = None
     seed: int = 0
+    classifier: AttributeClassifier | None = None
     _memory: dict[Callable[..., Any], Any] = field(default_factory=dict, repr=False)
 
     @property

@@ -1,0 +1,177 @@
+"""Directions of a few pairs of pictures, without and with an attribute (FLAME).
+
+Parihar et al. 2022, "Everything is there in latent space: attribute editing and attribute style
+manipulation by StyleGAN latent space exploration" (arXiv:2207.09855).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hublatent.direction import Direction
+from hublatent.discovery.methods.problem import Fits, Problem
+from hublatent.errors import DataError, DirectionError
+from hublatent.stats import Estimate, Floats, Ints
+
+if TYPE_CHECKING:
+    from hublatent.model import LatentModel
+
+N_PAIRS = 20  # of labelled images of one person each, in `pairs`
+
+
+def direction_of_pairs(
+    model: LatentModel, before: Tensor, after: Tensor, attribute: str
+) -> Direction:
+    """Find the direction that a few before/after pictures share (FLAME).
+
+    Args:
+        model: the model of the latents; its statistics give sigma.
+        before: (N, *latent_shape), latents of pictures without the attribute; 1 to about 20.
+        after: (N, *latent_shape), of the same pictures with it.
+        attribute: what changes.
+
+    Returns:
+        The direction, of norm 1. Its scores say how well the pairs agree: "singular share" is that
+        of the first singular value, squared (1 where all pairs change alike, 1 / N where they have
+        nothing in common); "pair cosine" is that between a pair and the direction of the others.
+
+    Raises:
+        DataError: shapes differ, there is no pair, or the two pictures of one are the same.
+    """
+    if before.shape != after.shape or before.shape[1:] != model.latent_shape:
+        raise DataError(
+            f"The pairs have the shapes {tuple(before.shape)} and {tuple(after.shape)}; expected "
+            f"(N, {', '.join(map(str, model.latent_shape))}) twice."
+        )
+    changes = _unit_changes((after - before).double().cpu().numpy())  # (N, *latent_shape)
+    vector = torch.from_numpy(common_direction(changes)).float()
+    n = len(changes)
+    found = Direction(
+        attribute, "pairs", vector, n_positive=n, n_negative=n, scores=agreement(changes)
+    )
+    return found.with_sigma(model)
+
+
+def with_styles(model: LatentModel, directions: Sequence[Direction]) -> Direction:
+    """Join the directions of an attribute's styles, such as kinds of glasses (FLAME).
+
+    With u the first singular vector of the unit vectors v_k, style k is the tangent
+    v_k / <v_k, u> - u, which is orthogonal to u.
+
+    Args:
+        model: gives sigma.
+        directions: one of each style, all for one attribute.
+
+    Returns:
+        u with `styles`, for `Direction.varied`.
+
+    Raises:
+        DirectionError: there are fewer than two, their shapes differ, or one points away from what
+            they have in common.
+    """
+    shapes = {tuple(direction.vector.shape) for direction in directions}
+    if len(directions) < 2 or len(shapes) > 1:
+        raise DirectionError(
+            f"Styles are joined from two or more directions of one shape; given: {len(directions)} "
+            f"of the shapes {sorted(shapes)}."
+        )
+    vectors = np.stack([d.unit().vector.double().numpy() for d in directions])  # (M, *latent_shape)
+    common = common_direction(vectors)
+    along = (vectors * common).reshape(len(vectors), -1).sum(axis=1)  # (M,)
+    if along.min() <= 0:
+        raise DirectionError(
+            f"{directions[int(along.argmin())].name} points away from what the other styles have "
+            "in common; leave it out."
+        )
+    styles = vectors / along.reshape(-1, *[1] * common.ndim) - common
+    return Direction(
+        directions[0].attribute,
+        directions[0].method,
+        torch.from_numpy(common).float(),
+        styles=torch.from_numpy(styles).float(),
+    ).with_sigma(model)
+
+
+def common_direction(changes: Floats) -> Floats:
+    """The first right singular vector of unit vectors (N, ...), uncentred, along their mean."""
+    flat = changes.reshape(len(changes), -1)
+    vector = np.linalg.svd(flat, full_matrices=False)[2][0]
+    # A singular vector has no sign of its own.
+    sign = 1 if (flat @ vector).mean() >= 0 else -1
+    return np.asarray(sign * vector.reshape(changes.shape[1:]))
+
+
+def agreement(changes: Floats) -> dict[str, Estimate]:
+    """How well pairs agree: their unit changes (N, ...) -> two scores; none of a single pair."""
+    n = len(changes)
+    if n < 2:
+        return {}
+    rest = [np.delete(changes, i, axis=0) for i in range(n)]
+    cosines = [float((c * common_direction(r)).sum()) for c, r in zip(changes, rest, strict=True)]
+    shares = np.array([_singular_share(r) for r in rest])
+    # The jackknife: how much the share moves where one pair is left out.
+    deviation = np.sqrt((n - 1) / n * np.square(shares - shares.mean()).sum())
+    return {
+        "singular share": _around(_singular_share(changes), deviation, 1 / n),
+        "pair cosine": _around(np.mean(cosines), np.std(cosines, ddof=1) / np.sqrt(n), -1),
+    }
+
+
+def pairs(problem: Problem) -> Fits:
+    """The direction of up to 20 pairs of images of one person each, without and with it."""
+    data, label = problem.data, problem.label
+    everyone = np.arange(len(label))
+
+    def fit(fold: int) -> Floats:
+        seen = everyone[problem.population.folds != fold]
+        chosen = _same_person(label[seen], data.identities[seen], problem.seed)
+        if not len(chosen):
+            raise DataError(
+                f"{problem.attribute}: nobody is on an image with and on one without it, so there "
+                "are no pairs."
+            )
+        without, having = seen[chosen].T
+        changes = data.latents[having].astype(np.float64) - data.latents[without]
+        return common_direction(_unit_changes(changes))
+
+    return Fits(np.stack([fit(fold) for fold in range(problem.n_folds + 1)]))
+
+
+def _same_person(label: Floats, identities: Ints, seed: int) -> Ints:
+    """(P, 2), P at most N_PAIRS: an image without and one with the attribute, of one person."""
+    rng = np.random.default_rng(seed)
+    found = []
+    for person in rng.permutation(np.unique(identities)):
+        own = np.flatnonzero(identities == person)
+        kinds = [own[~label[own]], own[label[own]]]
+        if all(map(len, kinds)):
+            found.append([rng.choice(kind) for kind in kinds])
+        if len(found) == N_PAIRS:
+            break
+    return np.array(found, dtype=int).reshape(-1, 2)
+
+
+def _unit_changes(changes: Floats) -> Floats:
+    """Scale changes (N, ...) to norm 1 each, so that no pair outweighs the others."""
+    norms = np.sqrt(np.square(changes).sum(axis=tuple(range(1, changes.ndim))))  # (N,)
+    if not len(changes) or not norms.all():
+        raise DataError(
+            f"{len(changes)} pairs, of which {int((norms == 0).sum())} have two equal latents; "
+            "expected at least one, and each with a change."
+        )
+    return np.asarray(changes / norms.reshape(-1, *[1] * (changes.ndim - 1)))
+
+
+def _singular_share(changes: Floats) -> float:
+    squares = np.square(np.linalg.svd(changes.reshape(len(changes), -1), compute_uv=False))
+    return float(squares[0] / squares.sum())
+
+
+def _around(value: float, deviation: float, lowest: float) -> Estimate:
+    low, high = value - 1.96 * deviation, value + 1.96 * deviation
+    return Estimate(float(value), float(max(low, lowest)), float(min(high, 1)))
