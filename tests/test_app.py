@@ -18,9 +18,10 @@ from hublatent.demo.catalogue import (
     offered_attributes,
     offered_methods,
 )
-from hublatent.demo.faces import drawn_face, uploaded_face
-from hublatent.demo.session import STRIP_STRENGTHS, EditRequest, compare_edits
+from hublatent.demo.faces import Face, Photo, drawn_face
+from hublatent.demo.session import FRAMES, EditRequest, compare_edits
 from hublatent.demo.shelf import ModelShelf
+from hublatent.demo.verdicts import SWEEP
 from hublatent.demo.webpage import download_of, moves_of, results_html
 from hublatent.direction import LayerRange
 from hublatent.editing import edit, probability
@@ -40,6 +41,10 @@ def png_bytes(size: tuple[int, int] = (40, 50), mode: str = "RGB") -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(pixels).convert(mode).save(buffer, format="PNG")
     return buffer.getvalue()
+
+
+def uploaded_face(content: bytes) -> Face:
+    return Photo.open(content).face()
 
 
 def request_for(shelf: ModelShelf, **changes: object) -> EditRequest:
@@ -90,6 +95,7 @@ def test_rows_agree_with_the_models_own_arithmetic(shelf: ModelShelf) -> None:
         expected = to_pil(opened.model.decode(moved))[0]
     assert row.still is not None and row.edited is not None
     assert row.edited.tobytes() == expected.tobytes()
+    assert row.strength == 2.0
     assert row.still.error == pytest.approx(float((pixels**2).mean()), rel=1e-5)
     assert row.raw == pytest.approx(2.0 * direction.sigma)
     assert row.after == pytest.approx(float(probability(moved, direction)), abs=1e-6)
@@ -102,7 +108,7 @@ def test_the_strip_runs_through_the_unedited_picture(shelf: ModelShelf) -> None:
     face = drawn_face(shelf.open("vae-tiny"), 0)
     for row in compare_edits(shelf, face, request_for(shelf, models=("vae-tiny", "betavae-tiny"))):
         assert row.still is not None
-        assert len(row.still.frames) == len(STRIP_STRENGTHS)
+        assert len(row.still.frames) == len(SWEEP[FRAMES])
         middle = np.asarray(row.still.frames[3], dtype=int)
         assert np.abs(middle - np.asarray(row.still.reconstruction, dtype=int)).max() <= 1
 
@@ -183,10 +189,9 @@ def test_a_slider_move_sends_what_it_changes_and_nothing_else(shelf: ModelShelf)
     page = results_html(first, requests[0])
     (before,), (after,) = (moves_of(r, q) for r, q in zip((first, second), requests, strict=True))
     assert f'data-key="{after["key"]}"' in page and before["key"] == after["key"]
-    assert set(after["pictures"]) == {"edited", "difference"}
-    for name, picture in before["pictures"].items():
-        assert picture["src"] in page
-        assert picture["src"] != after["pictures"][name]["src"]
+    for name in ("edited", "difference"):
+        assert before[name]["src"] in page
+        assert before[name]["src"] != after[name]["src"]
     assert len(json.dumps(after)) < len(page) / 2
     others = request_for(shelf, models=("vae-tiny",), attribute="Male")
     (other,) = moves_of(compare_edits(shelf, face, others), others)
@@ -200,8 +205,8 @@ def test_a_link_restores_the_request() -> None:
     from urllib.parse import parse_qsl
 
     request = EditRequest(
-        ("vae-tiny", "user/repo"), "No_Beard", "svm", ("Male", "Young"), -2.5, "vae-tiny", 17,
-        LayerRange(3, 5),
+        ("vae-tiny", "user/repo"), "No_Beard", "svm", ("Male", "Young"), "alpha", -2.5,
+        "vae-tiny", 17, LayerRange(3, 5),
     )  # fmt: skip
     query = dict(parse_qsl(request.to_query().lstrip("?")))
     assert EditRequest.from_query(query, EditRequest()) == request
@@ -215,7 +220,8 @@ def test_an_upload_is_not_part_of_a_link() -> None:
 
 @pytest.mark.parametrize(
     "query", [{"strength": "7"}, {"strength": "nan"}, {"strength": "x"}, {"seed": "inf"},
-              {"models": "a,b,c,d,e,f,g,h,i"}, {"layers": "5-3"}, {"layers": "x"}],
+              {"models": "a,b,c,d,e,f,g,h,i"}, {"layers": "5-3"}, {"layers": "x"}, {"mode": "x"},
+              {"hold": "a,b,c,d,e,f,g,h,i"}, {"mode": "effect", "strength": "0"}],
 )  # fmt: skip
 def test_a_bad_link_is_refused(query: dict[str, str]) -> None:
     with pytest.raises(HublatentError):
@@ -282,7 +288,7 @@ def test_every_picture_has_an_alternative_text_and_names_are_escaped(
     request = request_for(shelf, models=("eigenfaces-tiny", name))
     rows = compare_edits(shelf, face, request)
     images = Attributes(results_html(rows, request)).images
-    assert len(images) == 10
+    assert len(images) == 2 * 10, "unedited, edited, difference and seven frames each"
     assert all(image["alt"] for image in images)
     file = download_of(rows, request)
     assert file is not None and file["name"] == "Eyeglasses-joint.png"
@@ -295,8 +301,8 @@ def test_every_picture_has_an_alternative_text_and_names_are_escaped(
 
 
 def test_without_models_the_page_says_what_to_do() -> None:
-    app = pytest.importorskip("app")
-    page, _, waiting = app.Callbacks(ModelShelf({}, device="cpu")).view(None, EditRequest())
+    events = pytest.importorskip("hublatent.demo.events")
+    _, page, _, waiting = events.Callbacks(ModelShelf({}, device="cpu")).view(None, EditRequest())
     assert "model_cards/" in page and "--models" in page
     assert waiting == ""
     assert download_of([], EditRequest()) is None
@@ -310,15 +316,15 @@ def test_models_named_at_launch_join_those_found(model_cards: Path, tmp_path: Pa
 
 
 def test_the_edit_endpoint_answers_scripts(shelf: ModelShelf, tmp_path: Path) -> None:
-    app = pytest.importorskip("app")
+    page = pytest.importorskip("hublatent.demo.page")
     client_module = pytest.importorskip("gradio_client")
-    blocks = app.launch(shelf, server_name="127.0.0.1", prevent_thread_lock=True, quiet=True)
+    blocks = page.launch(shelf, server_name="127.0.0.1", prevent_thread_lock=True, quiet=True)
     try:
         client = client_module.Client(blocks.local_url, verbose=False, download_files=str(tmp_path))
         picture = tmp_path / "face.png"
         picture.write_bytes(png_bytes())
         names = list(shelf.names)
-        call = (names, "Smiling", "joint", ["Male"], 2.0)
+        call = (names, "Smiling", "joint", ["Male"], "sigma", 2.0)
         pictures, numbers = client.predict(
             client_module.handle_file(str(picture)), None, 0, *call, api_name="/edit"
         )

@@ -9,14 +9,14 @@ import pytest
 import torch
 
 from hublatent.demo.catalogue import find_models, offered_layers
-from hublatent.demo.faces import drawn_face, latents_of, store_sample_codes, uploaded_face
+from hublatent.demo.faces import drawn_face, latents_of, store_sample_latents
 from hublatent.demo.session import EditRequest, compare_edits, first_request, project_missing
 from hublatent.demo.shelf import ModelShelf
 from hublatent.demo.webpage import results_html, waiting_html
 from hublatent.direction import Direction, LayerRange, offered_ranges
 from hublatent.errors import DirectionError, HublatentError
 from hublatent.inversion import projection
-from tests.test_app import png_bytes
+from tests.test_app import png_bytes, uploaded_face
 from tests.tiny_models import build_model_folders
 
 GAN = "stylegan2-tiny"
@@ -69,7 +69,7 @@ def test_an_upload_waits_is_projected_once_and_shows_its_error(
     assert projected == [1] and steps == [(3, 10)]
     (row,) = compare_edits(shelf, uploaded_face(png_bytes()), ask(models=(GAN,)))
     assert row.still is not None and row.still.error is not None and row.still.projected
-    assert "projection, MSE" in results_html([row], ask())
+    assert "Projection: mean squared error" in results_html([row], ask())
     assert waiting_html([row], face.key) == ""
 
 
@@ -92,16 +92,16 @@ def test_a_failed_projection_is_told_and_not_tried_again(
 
 
 def test_without_the_classifier_one_sentence_says_what_to_do(folder: Path) -> None:
-    shelf = ModelShelf(find_models(folder), device="cpu", classifier=folder / "none")
+    shelf = ModelShelf(find_models(folder), device="cpu", cards=folder / "none")
     face = drawn_face(shelf.open("vae-tiny"), 0)
     project_missing(shelf, face, ask())
     assert "attributes-celeba" in compare_edits(shelf, face, ask())[1].problem
 
 
-def test_stored_codes_show_sample_faces_at_once(
+def test_stored_latents_show_sample_faces_at_once(
     shelf: ModelShelf, folder: Path, projected: list[int]
 ) -> None:
-    (written,) = store_sample_codes(shelf, shelf.names, lambda _: None)
+    (written,) = store_sample_latents(shelf, shelf.names, lambda _: None)
     assert written.parent == folder / GAN and len(projected) == 3 * 8
     again = ModelShelf(find_models(folder), device="cpu")
     face = drawn_face(again.open("betavae-tiny"), 5)
@@ -112,11 +112,11 @@ def test_stored_codes_show_sample_faces_at_once(
 
 
 @pytest.mark.parametrize("damage", ["garbage", "other weights"])
-def test_stored_codes_that_do_not_fit_are_passed_over(
+def test_stored_latents_that_do_not_fit_are_skipped(
     shelf: ModelShelf, folder: Path, projected: list[int], damage: str,
     caplog: pytest.LogCaptureFixture,
 ) -> None:  # fmt: skip
-    (written,) = store_sample_codes(shelf, (GAN, "vae-tiny"), lambda _: None)
+    (written,) = store_sample_latents(shelf, (GAN, "vae-tiny"), lambda _: None)
     if damage == "garbage":
         written.write_bytes(b"garbage")
     else:
@@ -128,8 +128,8 @@ def test_stored_codes_that_do_not_fit_are_passed_over(
         opened.model.save_pretrained(folder / GAN)
         (folder / GAN / "directions.safetensors").unlink()
     again = ModelShelf({GAN: str(folder / GAN)}, device="cpu")
-    assert again.open(GAN).stored_codes == {}
-    assert "passed over" in caplog.text
+    assert again.open(GAN).stored_latents == {}
+    assert "skipped" in caplog.text
 
 
 def test_the_first_page_needs_no_projection(shelf: ModelShelf) -> None:

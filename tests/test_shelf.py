@@ -10,7 +10,7 @@ import pytest
 
 from hublatent.demo import shelf as shelf_module
 from hublatent.demo.catalogue import collect_models, find_models
-from hublatent.demo.faces import uploaded_face
+from hublatent.demo.faces import Photo
 from hublatent.demo.shelf import LOCAL, PUBLIC, ModelShelf, n_bytes
 from hublatent.errors import CheckpointError, HubError, HublatentError, ImageError
 from hublatent.hub import Snapshot
@@ -141,10 +141,11 @@ def test_the_longest_unused_models_leave_at_the_memory_ceiling(model_cards: Path
 
 def test_strangers_uploads_are_limited_in_bytes_and_pixels() -> None:
     with pytest.raises(ImageError, match="at most 100 "):
-        uploaded_face(png_bytes(), replace(PUBLIC, upload_bytes=100))
+        Photo.open(png_bytes(), replace(PUBLIC, upload_bytes=100))
     with pytest.raises(ImageError, match="pixels"):
-        uploaded_face(png_bytes((40, 50)), replace(PUBLIC, upload_pixels=1999))
-    face = uploaded_face(png_bytes((40, 50)), replace(PUBLIC, upload_pixels=2000, face_side=16))
+        Photo.open(png_bytes((40, 50)), replace(PUBLIC, upload_pixels=1999))
+    limits = replace(PUBLIC, upload_pixels=2000, face_side=16)
+    face = Photo.open(png_bytes((40, 50)), limits).face(limits)
     assert face.picture.size == (16, 16)
 
 
@@ -167,14 +168,14 @@ def test_strangers_read_no_path_of_the_machine(model_cards: Path, tmp_path: Path
 
 
 def test_in_public_every_event_waits_in_a_bounded_queue(shelf: ModelShelf) -> None:
-    app = pytest.importorskip("app")
-    blocks = app.build_app(shelf)
+    page = pytest.importorskip("hublatent.demo.page")
+    blocks = page.build_app(shelf)
     events = [f for f in blocks.fns.values() if f.fn is not None]
-    assert all(event.queue for event in events)
-    assert {e.concurrency_id for e in events if e.name != "edit"} == {
-        "page", "opening", "projection",
+    assert all(event.queue for event in events if event.name != "leave")
+    assert {e.concurrency_id for e in events if e.name not in ("edit", "leave")} == {
+        "page", "opening", "projection", "stop",
     }  # fmt: skip
-    assert blocks._queue.max_size == app.MAX_WAITING
-    assert blocks._queue.default_concurrency_limit == app.N_AT_ONCE
+    assert blocks._queue.max_size == page.MAX_WAITING
+    assert blocks._queue.default_concurrency_limit == page.N_AT_ONCE
     assert [e.concurrency_limit for e in events if e.name == "project"] == [1]
     assert blocks.analytics_enabled is False

@@ -1,7 +1,8 @@
-"""What the events of app.py's page do. Only app.py imports this module: it needs gradio."""
+"""What the events of the page do. Only page.py imports this module: it needs gradio."""
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -9,12 +10,14 @@ from functools import cached_property, lru_cache, wraps
 from html import escape
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qsl
 
 import gradio as gr
 
 from hublatent.comparison.results import Comparison
 from hublatent.demo.catalogue import offered_attributes, offered_layers, offered_methods
-from hublatent.demo.faces import SAMPLE_SEEDS, Face, drawn_face, uploaded_face
+from hublatent.demo.faces import MAX_SEED, SAMPLE_SEEDS, Face, Photo, StoppedError, drawn_face
+from hublatent.demo.names import searchable_name
 from hublatent.demo.scores import (
     EDITING_COLUMNS,
     READING_COLUMNS,
@@ -25,6 +28,7 @@ from hublatent.demo.scores import (
 )
 from hublatent.demo.session import (
     AS_FOUND,
+    MODES,
     EditRequest,
     compare_edits,
     first_request,
@@ -32,20 +36,23 @@ from hublatent.demo.session import (
 )
 from hublatent.demo.shelf import ModelShelf
 from hublatent.demo.webpage import (
+    crop_html,
     download_of,
     moves_of,
     numbers_of,
+    original_html,
+    pills_html,
     plot_html,
     results_html,
+    shelf_html,
+    slider_label,
     table_html,
     waiting_html,
 )
-from hublatent.errors import HublatentError
-from hublatent.figures import fit
+from hublatent.errors import HublatentError, find_name
 
 N_SHOWN_AT_FIRST = 5
 EDIT_TAB, SCORES_TAB = "Edit", "Scores"
-SAMPLE_SIDE = 128
 NO_PROGRESS = gr.Progress()  # gradio replaces it by the event's own
 
 
@@ -64,11 +71,16 @@ def warn_user(method: Callable[..., Any]) -> Callable[..., Any]:
 
 
 class Callbacks:
-    """What the page's events do; stateless but for the shelf of models."""
+    """What the page's events do; stateless but for the shelf of models.
+
+    The controls of a request come in the order of EditRequest.of: models, attribute, method, held,
+    mode, strength, layers. `view` is what shows it: original, rows, query, and what is pending.
+    """
 
     def __init__(self, shelf: ModelShelf, comparison: Comparison | None = None) -> None:
         self.shelf = shelf
         self.comparison = comparison
+        self._stopped: set[str | None] = set()  # faces and sessions that are waited for no longer
         self._plots = lru_cache(lambda attribute: editing_plots(comparison, attribute))
 
     def warn(self, error: HublatentError) -> None:
@@ -80,27 +92,45 @@ class Callbacks:
         """What the page shows without a link."""
         return first_request(self.shelf, N_SHOWN_AT_FIRST)
 
-    def restore(self, request: gr.Request) -> tuple[Any, ...]:
+    def warm_up(self) -> None:
+        """Make what every visitor sees first."""
+        if self.first.source:
+            self.view(self.draw(self.first.source, self.first.seed), self.first)
+            self.samples(self.first.source)
+
+    # Restoring a view
+
+    def load(self, request: gr.Request) -> tuple[Any, ...]:
         """Fill the page from the link's query string."""
+        return self.restore(dict(request.query_params))
+
+    def go_back(self, event: gr.EventData) -> tuple[Any, ...]:
+        """Fill the page from an earlier query string, as Back and Forward of the browser ask."""
+        return self.restore(dict(parse_qsl(str(event.query).lstrip("?"))))
+
+    def restore(self, query: dict[str, str]) -> tuple[Any, ...]:
+        """Everything that a query string says, for all controls of the page."""
         wanted = self.first
         try:
-            wanted = EditRequest.from_query(dict(request.query_params), wanted)
+            wanted = EditRequest.from_query(query, wanted)
         except HublatentError as error:
             self.warn(error)
         updates = self.choices(list(wanted.models), wanted.attribute, wanted.method, wanted.source)
-        attribute, method, hold, _, layers = updates
+        _, attribute, method, hold, _, layers = updates
         for key, update in (("attribute", attribute), ("method", method)):
-            if key in request.query_params:  # an unknown one is answered, not replaced
+            if key in query:  # an unknown one is answered, not replaced
                 update["value"] = getattr(wanted, key)
         hold["value"], layers["value"] = list(wanted.held), str(wanted.layers or AS_FOUND)
-        face, samples = None, []
+        face = None
         try:
-            face, samples = self.draw(wanted.source, wanted.seed), self.samples(wanted.source)
+            face = self.draw(wanted.source, wanted.seed)
         except HublatentError as error:
             self.warn(error)
         shown = replace(wanted, attribute=attribute["value"], method=method["value"])
+        updates[0] = self.pills(shown.attribute)
         return (
-            gr.update(value=list(wanted.models)), *updates, wanted.seed, samples, wanted.strength,
+            gr.update(value=list(wanted.models)), *updates, wanted.seed,
+            self.faces(wanted.source, face), gr.update(value=wanted.mode), self.slider(shown),
             face, *self.view(face, shown),
         )  # fmt: skip
 
@@ -110,33 +140,57 @@ class Callbacks:
         attributes, methods = offered_attributes(opened), offered_methods(opened)
         sources = list(dict.fromkeys([*self.shelf.names, *(o.name for o in opened)]))
         layers = offered_layers(opened)
+        named = [(searchable_name(name), name) for name in attributes]
+        chosen = kept(attribute, attributes)
         return [
-            gr.update(choices=list(attributes), value=kept(attribute, attributes)),
+            pills_html(chosen, attributes),
+            gr.update(choices=named, value=chosen),
             gr.update(choices=list(methods), value=kept(method, methods)),
-            gr.update(choices=list(attributes)),
+            gr.update(choices=named),
             gr.update(choices=sources, value=source or next(iter(sources), None)),
             gr.update(choices=[AS_FOUND, *layers], visible=bool(layers)),
         ]
+
+    def pills(self, attribute: str) -> str:
+        """The favourite attributes of the models on offer."""
+        return pills_html(attribute, offered_attributes(self.shelf.open_all(self.shelf.names)))
+
+    def slider(self, request: EditRequest) -> Any:
+        """The slider as a request has it."""
+        mode = MODES[request.mode]
+        return gr.update(
+            minimum=mode.low, maximum=mode.high, step=mode.step, value=request.strength,
+            label=slider_label(request.mode, request.attribute),
+        )  # fmt: skip
 
     def draw(self, source: str | None, seed: float | None) -> Face | None:
         """The face of a seed; None without a model to draw it."""
         return drawn_face(self.shelf.open(source), int(seed or 0)) if source else None
 
-    def samples(self, source: str | None) -> list[tuple[Any, str]]:
-        """A few faces that a model draws, as captioned pictures."""
-        faces = [self.draw(source, seed) for seed in SAMPLE_SEEDS]
-        return [(fit(f.picture, SAMPLE_SIDE, SAMPLE_SIDE), f"seed {f.seed}") for f in faces if f]
+    def samples(self, source: str | None) -> list[Face]:
+        """A few faces that a model draws."""
+        return [face for seed in SAMPLE_SEEDS if (face := self.draw(source, seed))]
 
-    def view(self, face: Face | None, request: EditRequest) -> tuple[str, str, str]:
-        """The rows, the query string, and what has yet to be projected."""
+    def faces(self, source: str | None, face: Face | None) -> str:
+        """The shelf of faces, with the one that is edited."""
+        faces = self.samples(source)
+        if face is not None and face.source and all(f.key != face.key for f in faces):
+            faces = [face, *faces[:-1]]
+        return shelf_html(faces, face)
+
+    def view(self, face: Face | None, request: EditRequest) -> tuple[str, str, str, str]:
+        """The original, the rows, the query string, and what has yet to be projected."""
         if face is None:
-            return results_html([], request), request.to_query(), ""
+            return "", results_html([], request), request.to_query(), ""
         rows = compare_edits(self.shelf, face, request)
         query = request.seen(face).to_query()
-        return results_html(rows, request), query, waiting_html(rows, face.key)
+        waiting = waiting_html(rows, face.key)
+        return original_html(face), results_html(rows, request), query, waiting
+
+    # Controls
 
     @warn_user
-    def redraw(self, face: Face | None, *values: Any) -> tuple[str, str, str]:
+    def redraw(self, face: Face | None, *values: Any) -> tuple[Any, ...]:
         """Any control but the slider was changed."""
         return self.view(face, EditRequest.of(*values))
 
@@ -150,15 +204,135 @@ class Callbacks:
         return moves_of(rows, request), request.seen(face).to_query()
 
     @warn_user
+    def change_attribute(self, face: Face | None, *values: Any) -> tuple[Any, ...]:
+        """Another attribute was chosen, or typed as people call it."""
+        request = EditRequest.of(*values)
+        known = offered_attributes(self.shelf.open_all(list(request.models)))
+        request = replace(request, attribute=find_name(request.attribute, known) or "")
+        if not request.attribute:
+            request = EditRequest.of(*values)  # the rows answer with the nearest names
+        return (
+            self.pills(request.attribute), request.attribute, self.slider(request),
+            *self.view(face, request),
+        )  # fmt: skip
+
+    def pick_attribute(
+        self, event: gr.EventData, face: Face | None, models: Any, _: str, *rest: Any
+    ) -> tuple[Any, ...]:
+        """One of the favourites was picked."""
+        return self.change_attribute(face, models, str(event.attribute), *rest)  # type: ignore[no-any-return, unused-ignore]
+
+    @warn_user
+    def change_mode(self, face: Face | None, *values: Any) -> tuple[Any, ...]:
+        """The slider is to mean something else; or is set back."""
+        names, attribute, method, held, mode, _, *layers = values
+        default = MODES.get(mode, MODES["sigma"]).default
+        request = EditRequest.of(names, attribute, method, held, mode, default, *layers)
+        return self.slider(request), *self.view(face, request)
+
+    def pick_frame(self, event: gr.EventData, face: Face | None, *values: Any) -> tuple[Any, ...]:
+        """A frame was picked: all models are moved as far as it was, in standard deviations."""
+        names, attribute, method, held, _, _, *layers = values
+        return self.set_strength(  # type: ignore[no-any-return, unused-ignore]
+            face, names, attribute, method, held, "sigma", float(event.strength), *layers
+        )
+
+    @warn_user
+    def set_strength(self, face: Face | None, *values: Any) -> tuple[Any, ...]:
+        """The slider is set, whatever it meant before."""
+        request = EditRequest.of(*values)
+        return request.mode, self.slider(request), *self.view(face, request)
+
+    @warn_user
+    def change_models(
+        self, face: Face | None, source: str, seed: float, *values: Any
+    ) -> tuple[Any, ...]:
+        """Other models were chosen."""
+        request = EditRequest.of(*values)
+        updates = self.choices(list(request.models), request.attribute, request.method, source)
+        drawn_by = updates[4]["value"]
+        shelf: Any = gr.skip()
+        if face is None and drawn_by:
+            face = self.draw(drawn_by, seed)
+            shelf = self.faces(drawn_by, face)
+        shown = replace(request, attribute=updates[1]["value"], method=updates[2]["value"])
+        return (*updates, shelf, face, *self.view(face, shown))
+
+    # Faces
+
+    @warn_user
+    def change_face(self, source: str, seed: float | None, *values: Any) -> tuple[Any, ...]:
+        """Another face is drawn."""
+        face = self.draw(source, seed)
+        shelf = self.faces(source, face)
+        return gr.update(value=seed), shelf, face, *self.view(face, EditRequest.of(*values))
+
+    def pick_face(self, event: gr.EventData, source: str, *values: Any) -> tuple[Any, ...]:
+        """One of the faces was picked, or one more is asked for."""
+        said = event._data or {}
+        seed = random.randrange(MAX_SEED) if said.get("dice") else int(said.get("seed", 0))
+        return self.change_face(source, seed, *values)  # type: ignore[no-any-return, unused-ignore]
+
+    @warn_user
+    def upload(self, path: str | None, source: str, *values: Any) -> tuple[Any, ...]:
+        """A photo came: its face is found, cut out as CelebA's are, and edited."""
+        if not path:
+            return gr.skip()  # type: ignore[no-any-return, unused-ignore]
+        # By its bytes: messages then name no path of this machine.
+        photo = Photo.open(Path(path).read_bytes(), self.shelf.limits, self.shelf.judges.detector)
+        if photo.crop is None:
+            gr.Warning("No face was found in this picture. Place the square by hand, or use the "
+                       "picture's centre.", duration=None)  # fmt: skip
+            return photo, gr.update(visible=True), *[gr.skip()] * 7
+        return photo, gr.update(visible=True), *self._cut(photo, source, *values)
+
+    @warn_user
+    def adjust(
+        self, photo: Photo | None, right: float, down: float, size: float, turn: float,
+        source: str, *values: Any,
+    ) -> tuple[Any, ...]:  # fmt: skip
+        """The square is moved by hand; without a found face it starts at the centre."""
+        if photo is None:
+            return gr.skip()  # type: ignore[no-any-return, unused-ignore]
+        return self._cut(photo.adjusted(right, down, size, turn), source, *values)
+
+    def _cut(self, photo: Photo, source: str, *values: Any) -> tuple[Any, ...]:
+        face = photo.face(self.shelf.limits)
+        shown = crop_html(photo.picture, photo.corners, face)
+        return shown, self.faces(source, face), face, *self.view(face, EditRequest.of(*values))
+
     def project(
-        self, face: Face | None, waiting: str, progress: Any = NO_PROGRESS, *values: Any
-    ) -> str:
+        self, face: Face | None, waiting: str, request: gr.Request, progress: Any = NO_PROGRESS,
+        *values: Any,
+    ) -> str:  # fmt: skip
         """Find the face in the models that wait for it; the answer asks for a redraw."""
         if face is None or not waiting:
             return gr.skip()  # type: ignore[no-any-return, unused-ignore]
-        say = lambda done, total: progress((done, total), unit="steps")  # noqa: E731
-        project_missing(self.shelf, face, EditRequest.of(*values), say)
+        self._stopped -= {face.key}
+
+        def say(done: int, total: int) -> None:
+            if self._stopped & {face.key, request.session_hash}:
+                raise StoppedError("The search was stopped.")
+            progress((done, total), unit="steps")
+
+        try:
+            project_missing(self.shelf, face, EditRequest.of(*values), say)
+        except StoppedError:
+            return gr.skip()  # type: ignore[no-any-return, unused-ignore]
+        except HublatentError as error:
+            self.warn(error)
         return str(time.time_ns())
+
+    def stop(self, face: Face | None) -> str:
+        """Look for the face no longer; picking it again begins anew."""
+        self._stopped |= {face.key if face else ""}
+        return ""
+
+    def leave(self, request: gr.Request) -> None:
+        """A visitor has left: nothing more is done for them."""
+        self._stopped |= {request.session_hash}
+
+    # Other tabs, files and scripts
 
     @warn_user
     def scores(self, tab: str, names: list[str], attribute: str) -> tuple[Any, ...]:
@@ -175,45 +349,6 @@ class Callbacks:
         )
 
     @warn_user
-    def change_models(
-        self, face: Face | None, source: str, seed: float, *values: Any
-    ) -> tuple[Any, ...]:
-        """Other models were chosen."""
-        request = EditRequest.of(*values)
-        updates = self.choices(list(request.models), request.attribute, request.method, source)
-        drawn_by = updates[3]["value"]
-        samples: Any = gr.skip()
-        if face is None and drawn_by:
-            face, samples = self.draw(drawn_by, seed), self.samples(drawn_by)
-        shown = replace(request, attribute=updates[0]["value"], method=updates[1]["value"])
-        return (*updates, samples, face, *self.view(face, shown))
-
-    @warn_user
-    def change_source(self, source: str, seed: float, *values: Any) -> tuple[Any, ...]:
-        """Another model draws the face."""
-        face = self.draw(source, seed)
-        return self.samples(source), None, face, *self.view(face, EditRequest.of(*values))
-
-    @warn_user
-    def change_seed(self, source: str, seed: float | None, *values: Any) -> tuple[Any, ...]:
-        """Another face is drawn, or the uploaded one is taken away."""
-        face = self.draw(source, seed)
-        return None, face, *self.view(face, EditRequest.of(*values))
-
-    def pick_sample(self, event: gr.SelectData, source: str, *values: Any) -> tuple[Any, ...]:
-        """One of the samples was picked."""
-        seed = SAMPLE_SEEDS[event.index]
-        changes = self.change_seed(source, seed, *values)
-        return (seed, *changes) if isinstance(changes, tuple) else changes
-
-    @warn_user
-    def upload(self, path: str, *values: Any) -> tuple[Any, ...]:
-        """A face was uploaded."""
-        # By its bytes: messages then name no path of this machine.
-        face = uploaded_face(Path(path).read_bytes(), self.shelf.limits)
-        return face, *self.view(face, EditRequest.of(*values))
-
-    @warn_user
     def download(self, face: Face | None, *values: Any) -> dict[str, str] | None:
         """The strips of all models as one picture."""
         request = EditRequest.of(*values)
@@ -221,18 +356,20 @@ class Callbacks:
 
     def edit(
         self, image: str | None, source: str | None, seed: float, models: list[str],
-        attribute: str, method: str, hold: list[str], strength: float, layers: str = AS_FOUND,
+        attribute: str, method: str, hold: list[str], mode: str, strength: float,
+        layers: str = AS_FOUND,
     ) -> tuple[list[tuple[Any, str]], list[dict[str, Any]]]:  # fmt: skip
-        """The API: edit an uploaded picture, or without one the face of a seed.
+        """Edit an uploaded picture, or without one the face that a model draws from a seed.
 
         Returns:
             The edited pictures with their models' names, and each model's numbers or problem.
         """
         try:
-            request = EditRequest.of(models, attribute, method, hold, strength, layers)
-            content = Path(image).read_bytes() if image else b""
-            limits = self.shelf.limits
-            face = uploaded_face(content, limits) if image else self.draw(source, seed)
+            request = EditRequest.of(models, attribute, method, hold, mode, strength, layers)
+            face = self.draw(source, seed)
+            if image:
+                limits, detector = self.shelf.limits, self.shelf.judges.detector
+                face = Photo.open(Path(image).read_bytes(), limits, detector).face(limits)
             if face is None:
                 raise HublatentError("No face: send an image, or the model that draws the seed.")
             project_missing(self.shelf, face, request)

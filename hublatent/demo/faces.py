@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
 from hublatent.demo.shelf import LOCAL, Limits, ModelShelf, OpenModel
-from hublatent.demo.stored_codes import write_stored_codes
-from hublatent.errors import HublatentError
+from hublatent.demo.stored_latents import write_stored_latents
+from hublatent.errors import HublatentError, ImageError
+from hublatent.faces import CELEBA_POINTS, FaceDetector
+from hublatent.faces import Face as FoundFace
 from hublatent.images import face_crop, open_image, to_pil, to_tensor
 from hublatent.model import LatentModel
 
+_SQUARE = ((0, 0), (1, 0), (1, 1), (0, 1))
 MAX_SEED = 2**31 - 1
 SAMPLE_SEEDS = tuple(range(8))
 
@@ -25,6 +30,10 @@ Progress = Callable[[int, int], None]
 
 class NotProjectedError(HublatentError):
     """A face's latents in a model without an encoder have not been looked for yet."""
+
+
+class StoppedError(HublatentError):
+    """Whoever asked for a face no longer waits for it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,18 +55,80 @@ class Face:
     latents: Tensor | None = None
 
 
-def uploaded_face(content: bytes, limits: Limits = LOCAL) -> Face:
-    """A face from the bytes of a picture file, cut to the square that models see.
+@dataclass(frozen=True, eq=False)
+class Photo:
+    """A picture that somebody brought, and where in it the face lies.
 
-    Raises:
-        ImageError: it is no readable picture, or too large.
+    Attributes:
+        picture: RGB, no larger than is shown.
+        crop: the face that was found or placed; None where there is none.
+        detector: cuts it out; None where there is none, which leaves the picture's centre.
     """
-    opened = open_image(content, max_bytes=limits.upload_bytes, max_pixels=limits.upload_pixels)
-    picture = face_crop(opened)
-    side = limits.face_side
-    if picture.width > side:
-        picture = picture.resize((side, side), Image.Resampling.LANCZOS)
-    return Face("upload-" + hashlib.sha256(picture.tobytes()).hexdigest(), picture)
+
+    picture: Image.Image
+    crop: FoundFace | None
+    detector: FaceDetector | None
+
+    @classmethod
+    def open(
+        cls, content: bytes, limits: Limits = LOCAL, detector: FaceDetector | None = None
+    ) -> Photo:
+        """Read a picture file and look for a face.
+
+        Raises:
+            ImageError: it is no readable picture, or too large.
+        """
+        opened = open_image(content, max_bytes=limits.upload_bytes, max_pixels=limits.upload_pixels)
+        opened.thumbnail((limits.photo_side, limits.photo_side), Image.Resampling.LANCZOS)
+        try:
+            found = detector.find(opened) if detector else None
+        except ImageError:
+            found = None
+        return cls(opened, found, detector)
+
+    @property
+    def corners(self) -> list[tuple[float, float]]:
+        """The corners of the square that is cut out, in pixels."""
+        if self.crop is None:
+            side = min(self.picture.size)
+            left, top = (self.picture.width - side) / 2, (self.picture.height - side) / 2
+            return [(left + x * side, top + y * side) for x, y in _SQUARE]
+        turn, shift = np.polyfit(*(p @ [1, 1j] for p in (CELEBA_POINTS, self.crop.points)), 1)
+        at = [turn * complex(x, y) + shift for x, y in _SQUARE]
+        return [(float(z.real), float(z.imag)) for z in at]
+
+    def adjusted(self, right: float, down: float, size: float, turn: float) -> Photo:
+        """The same photo with its square moved; without a found face it begins at the centre.
+
+        Args:
+            right: to the right, in shares of the square's side.
+            down: downwards, likewise.
+            size: how much larger, as a factor.
+            turn: clockwise, in degrees.
+        """
+        first, second, third, fourth = (np.array(corner) for corner in self.corners)
+        across, along = second - first, fourth - first
+        centre = (first + third) / 2 + right * across + down * along
+        spin = size * np.exp(1j * math.radians(turn))
+        corner = complex(*(first - (first + third) / 2)) * spin + complex(*centre)
+        axis = complex(*across) * spin
+        points = corner + axis * (CELEBA_POINTS @ [1, 1j])
+        box = self.crop.box if self.crop else (0.0, 0.0, 0.0, 0.0)
+        placed = FoundFace(box, np.stack([points.real, points.imag], axis=1), 1.0)
+        return replace(self, crop=placed)
+
+    def face(self, limits: Limits = LOCAL) -> Face:
+        """The face, cut out as CelebA's are; without a found one the picture's centre."""
+        if self.detector is None or self.crop is None:
+            picture = face_crop(self.picture)
+            side = min(limits.face_side, picture.width)
+        else:
+            side = math.dist(*self.corners[:2])
+            side = min(limits.face_side, max(64, round(side)))
+            picture = self.detector.align(self.picture, side, self.crop)
+        if picture.width != side:
+            picture = picture.resize((side, side), Image.Resampling.LANCZOS)
+        return Face("upload-" + hashlib.sha256(picture.tobytes()).hexdigest(), picture)
 
 
 @torch.inference_mode()
@@ -70,8 +141,7 @@ def drawn_face(source: OpenModel, seed: int) -> Face:
         generator = torch.Generator().manual_seed(seed)
         latents = source.model.sample_latents(1, generator=generator)
         (picture,) = to_pil(source.model.decode(latents))
-        key = f"{source.fingerprint[:16]}#{seed}"
-        return Face(key, picture.convert("RGB"), source.name, seed, latents)
+        return Face(source.face_key(seed), picture.convert("RGB"), source.name, seed, latents)
 
     return source.memory.get(("drawn", seed), draw)
 
@@ -87,15 +157,15 @@ def latents_of(opened: OpenModel, face: Face) -> Tensor:
         NotProjectedError: `project_face` has to look for them first, which takes a while.
         HublatentError: looking for them failed.
     """
-    if face.source == opened.name and face.latents is not None:
+    if face.latents is not None and opened.drew(face.key):
         return face.latents
     model = opened.model
     if model.has_encoder:
         return opened.memory.get(
             ("latents", face.key), lambda: model.encode(images_of(model, face))
         )
-    if face.key in opened.stored_codes:
-        return opened.stored_codes[face.key].to(model.latent_mean).unsqueeze(0)
+    if face.key in opened.stored_latents:
+        return opened.stored_latents[face.key].to(model.latent_mean).unsqueeze(0)
     found = opened.projections.find(face.key)
     if found is None:
         raise NotProjectedError(f"{opened.name} has yet to find this face in its latent space.")
@@ -121,6 +191,8 @@ def project_face(
         except NotProjectedError:
             try:
                 found: Tensor | HublatentError = _project(shelf, opened.model, face, progress)
+            except StoppedError:
+                raise
             except HublatentError as error:
                 found = error
             opened.projections.put(face.key, found)
@@ -149,10 +221,10 @@ def images_of(model: LatentModel, face: Face) -> Tensor:
     raise HublatentError(f"The model draws {model.channels} channels; faces have 1 or 3.")
 
 
-def store_sample_codes(
+def store_sample_latents(
     shelf: ModelShelf, names: Sequence[str], progress: Callable[[str], None]
 ) -> list[Path]:
-    """Find every model's sample faces in the models without an encoder, and store their codes.
+    """Find every model's sample faces in the models without an encoder, and store their latents.
 
     Args:
         shelf: the models, in local folders.
@@ -170,13 +242,13 @@ def store_sample_codes(
     for opened in models:
         if opened.model.has_encoder:
             continue
-        codes = {}
+        found = {}
         for source in models:
             for seed in SAMPLE_SEEDS if source is not opened else ():
                 face = drawn_face(source, seed)
                 project_face(shelf, opened, face)
-                codes[face.key] = latents_of(opened, face)[0]
+                found[face.key] = latents_of(opened, face)[0]
                 progress(f"{opened.name}: seed {seed} of {source.name}")
         folder = Path(shelf.catalogue[opened.name]).expanduser()
-        written.append(write_stored_codes(folder, opened.fingerprint, codes))
+        written.append(write_stored_latents(folder, opened.fingerprint, found))
     return written

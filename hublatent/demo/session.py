@@ -1,7 +1,7 @@
 """One face, one edit, several models: what the app shows, without the app.
 
 EditRequest   which models, attribute, method and strength; also a link's query string
-compare_edits a row of pictures and numbers per model
+compare_edits a row of pictures and words per model
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import quote
 
+import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
@@ -27,23 +28,66 @@ from hublatent.demo.faces import (
     project_face,
 )
 from hublatent.demo.shelf import ModelShelf, OpenModel
+from hublatent.demo.verdicts import (
+    MAX_STRENGTH,
+    N_OWN_SAMPLES,
+    SWEEP,
+    UNEDITED,
+    Judges,
+    Sweep,
+    Verdict,
+    judge,
+)
 from hublatent.direction import Direction, LayerRange
 from hublatent.discovery import DEFAULT_METHOD
-from hublatent.editing import edit, probability, to_raw, traverse
-from hublatent.errors import HublatentError
+from hublatent.editing import edit, probability, to_sigma, traverse
+from hublatent.errors import HublatentError, unknown_name
 from hublatent.figures import difference_map, fit
 from hublatent.images import to_pil
-from hublatent.model import LatentModel
 
-MAX_STRENGTH = 6.0
-STRIP_STRENGTHS = (-6.0, -4.0, -2.0, 0.0, 2.0, 4.0, 6.0)
+# Which of the sweep's strengths are shown as frames.
+FRAMES = slice(0, None, 2)
 MAX_ROWS = 8
+MAX_HELD = 8
 DEFAULT_ATTRIBUTE = "Eyeglasses"
 AS_FOUND = "as found"  # the layers that a direction has of itself
 # Pictures are kept no wider than they are shown, whatever size a model draws.
 SHOWN_SIDE, FRAME_SIDE = 512, 128
 # Pixels that are decoded at once: large pictures one after the other.
 DECODED_PIXELS = 2**17
+
+
+@dataclass(frozen=True)
+class Mode:
+    """What the slider's number means.
+
+    Attributes:
+        label: the mode's name on the page.
+        asks: what the slider asks for, after the attribute's name.
+        low: the slider's lowest value.
+        high: its highest.
+        step: its step.
+        default: where it starts.
+        unit: written after the number.
+    """
+
+    label: str
+    asks: str
+    low: float
+    high: float
+    step: float
+    default: float
+    unit: str
+
+
+# By their names in links. Percentages are of the classifier's probability in every model alike, or
+# of the probability that a direction itself predicts.
+MODES = {
+    "effect": Mode("Equal effect", "to this % in every model", 1, 99, 1, 80, "%"),
+    "sigma": Mode("Standard deviations", "by σ", -MAX_STRENGTH, MAX_STRENGTH, 0.1, 3, "σ"),
+    "alpha": Mode("The paper's α", "by α", -40, 40, 0.1, 4, "α"),
+    "probability": Mode("Target probability", "to this %, by its direction", 1, 99, 1, 80, "%"),
+}
 
 
 @dataclass(frozen=True)
@@ -55,7 +99,8 @@ class EditRequest:
         attribute: what to change.
         method: how the direction was found.
         held: attributes whose readings stay where they are.
-        strength: in standard deviations.
+        mode: what the strength means, one of MODES.
+        strength: how far.
         source: the model that draws the face.
         seed: that it draws from.
         layers: which layers to move, in models whose latents have some; None leaves that to the
@@ -66,18 +111,23 @@ class EditRequest:
     attribute: str = DEFAULT_ATTRIBUTE
     method: str = DEFAULT_METHOD
     held: tuple[str, ...] = ()
+    mode: str = "sigma"
     strength: float = 3.0
     source: str = ""
     seed: int = 1
     layers: LayerRange | None = None
 
     def __post_init__(self) -> None:
-        if not -MAX_STRENGTH <= self.strength <= MAX_STRENGTH:
+        if self.mode not in MODES:
+            raise HublatentError(unknown_name("mode", self.mode, MODES))
+        mode = MODES[self.mode]
+        if not mode.low <= self.strength <= mode.high:
             raise HublatentError(
-                f"Strength {self.strength}; expected -{MAX_STRENGTH:g} to {MAX_STRENGTH:g} sigma."
+                f"Strength {self.strength}; expected {mode.low:g} to {mode.high:g}{mode.unit}."
             )
-        if len(self.models) > MAX_ROWS:
-            raise HublatentError(f"{len(self.models)} models; at most {MAX_ROWS} are compared.")
+        for what, names, most in (("models", self.models, MAX_ROWS), ("held", self.held, MAX_HELD)):
+            if len(names) > most:
+                raise HublatentError(f"{len(names)} {what}; at most {most} are taken.")
 
     @classmethod
     def of(
@@ -86,13 +136,16 @@ class EditRequest:
         attribute: str | None,
         method: str | None,
         held: Sequence[str] | None,
+        mode: str | None,
         strength: float,
         layers: str | None = None,
     ) -> EditRequest:
         """What a page's controls say; an empty one is None."""
-        names, still = tuple(models or ()), tuple(held or ())
-        moved = _layer_range(layers)
-        return cls(names, attribute or "", method or "", still, float(strength), layers=moved)
+        names, still = tuple(dict.fromkeys(models or ())), tuple(dict.fromkeys(held or ()))
+        return cls(
+            names, attribute or "", method or "", still, mode or "sigma", float(strength),
+            layers=_layer_range(layers),
+        )  # fmt: skip
 
     def seen(self, face: Face) -> EditRequest:
         """The request as a link to the view of a face."""
@@ -106,6 +159,7 @@ class EditRequest:
             "method": (self.method,),
             "hold": self.held,
             "layers": (str(self.layers),) if self.layers else (),
+            "mode": (self.mode,),
             "strength": (f"{self.strength:g}",),
             "face": (self.source,),
             "seed": (str(self.seed),) if self.source else (),
@@ -125,19 +179,27 @@ class EditRequest:
             HublatentError: a value is malformed or out of range.
         """
         changes: dict[str, Any] = {}
-        for key, name in (("attribute", "attribute"), ("method", "method"), ("face", "source")):
+        for key, name in _TEXTS.items():
             if key in query:
                 changes[name] = query[key]
-        for key, name in (("models", "models"), ("hold", "held")):
+        for key, name in _LISTS.items():
             if key in query:
-                changes[name] = tuple(part for part in query[key].split(",") if part)
+                changes[name] = tuple(dict.fromkeys(p for p in query[key].split(",") if p))
         if "layers" in query:
             changes["layers"] = _layer_range(query["layers"])
         if "strength" in query:
             changes["strength"] = _number("strength", query["strength"])
+            changes.setdefault("mode", "sigma")
+        elif "mode" in query and query["mode"] in MODES:
+            changes["strength"] = MODES[query["mode"]].default
         if "seed" in query:
             changes["seed"] = int(_number("seed", query["seed"]))
         return replace(default, **changes)
+
+
+# The names in a link of what the request holds.
+_TEXTS = {"attribute": "attribute", "method": "method", "mode": "mode", "face": "source"}
+_LISTS = {"models": "models", "hold": "held"}
 
 
 def _layer_range(text: str | None) -> LayerRange | None:
@@ -159,18 +221,21 @@ class Still:
     """What of a row does not depend on the strength.
 
     Attributes:
-        original: the face as the model sees it.
-        reconstruction: the model's unedited picture of it.
-        error: mean squared error between them, pixels in [0, 1]; None if the model drew the face.
+        reconstruction: the model's unedited picture of the face.
+        error: mean squared error between it and the face, pixels in [0, 1]; None if the model drew
+            the face.
         projected: whether its latents were found by projection, not by an encoder.
-        frames: the edits at STRIP_STRENGTHS.
+        frames: the edits at FRAMES of SWEEP.
+        sweep: what is read along them.
+        unedited: (1, C, H, W), the unedited picture as a tensor.
     """
 
-    original: Image.Image
     reconstruction: Image.Image
     error: float | None
     projected: bool
     frames: tuple[Image.Image, ...]
+    sweep: Sweep
+    unedited: Tensor
 
 
 @dataclass(frozen=True, eq=False)
@@ -186,9 +251,13 @@ class Row:
         edited: the edited picture.
         difference: edited minus reconstruction, in colours.
         change: mean of its size, pixels in [0, 1].
+        strength: how far the latent was moved, in standard deviations.
         raw: the coefficient of the direction's vector, the paper's alpha.
+        reached: whether a percentage that was asked for is reached within the safe range.
         before: P(attribute) of the unedited latent; None where the direction lacks it.
         after: P(attribute) of the edited latent, the target probability.
+        verdict: the edit in words; None where no classifier or detector is here.
+        surviving_norm: what holding other attributes left of the direction.
     """
 
     name: str
@@ -199,9 +268,13 @@ class Row:
     edited: Image.Image | None = None
     difference: Image.Image | None = None
     change: float = 0.0
+    strength: float = 0.0
     raw: float = 0.0
+    reached: bool = True
     before: float | None = None
     after: float | None = None
+    verdict: Verdict | None = None
+    surviving_norm: float = 1.0
 
 
 @torch.inference_mode()
@@ -219,7 +292,7 @@ def compare_edits(shelf: ModelShelf, face: Face, request: EditRequest) -> list[R
     rows = []
     for name in request.models:
         try:
-            rows.append(_edited_row(shelf.open(name), face, request))
+            rows.append(_edited_row(shelf.open(name), shelf.judges, face, request))
         except HublatentError as error:
             pending = isinstance(error, NotProjectedError)
             rows.append(Row(name, problem=shelf.tell(error), pending=pending))
@@ -246,12 +319,14 @@ def first_request(shelf: ModelShelf, n_models: int) -> EditRequest:
         shelf: the models on offer.
         n_models: show at most so many.
     """
+    mode = "effect" if shelf.judges.reads(DEFAULT_ATTRIBUTE) else "sigma"
+    request = EditRequest(mode=mode, strength=MODES[mode].default)
     opened = shelf.open_all(shelf.names)
     if not opened:
-        return EditRequest(models=shelf.names[:n_models])
+        return replace(request, models=shelf.names[:n_models])
     source = min(opened, key=lambda o: o.model.has_encoder)
     ready = ready_models(shelf, drawn_face(source, 0), shelf.names)
-    return EditRequest(models=ready[:n_models], source=source.name)
+    return replace(request, models=ready[:n_models], source=source.name)
 
 
 def project_missing(
@@ -270,46 +345,99 @@ def project_missing(
         project_face(shelf, opened, face, progress)
 
 
-def _edited_row(opened: OpenModel, face: Face, request: EditRequest) -> Row:
+def _edited_row(opened: OpenModel, judges: Judges, face: Face, request: EditRequest) -> Row:
     wanted = (request.attribute, request.method, request.held, request.layers)
     direction = opened.memory.get(("direction", *wanted), lambda: opened.find(*wanted))
     latents = latents_of(opened, face)
-    still, unedited = opened.memory.get(
-        ("still", face.key, *wanted), lambda: _still(opened, face, latents, direction)
+    still = opened.memory.get(
+        ("still", face.key, *wanted), lambda: _still(opened, judges, face, latents, direction)
     )
-    moved = edit(latents, direction, request.strength)
+    strength, reached = _strength(request, latents, direction, still.sweep)
+    moved = edit(latents, direction, strength)
     images = opened.model.decode(moved)
     (edited,) = to_pil(images)
-    change = float((images - unedited).abs().mean()) / 2
-    (difference,) = difference_map(images, unedited)
+    (difference,) = difference_map(images, still.unedited)
     before = after = None
     # What holding leaves of a direction has no curve of its own; the attribute is read as without.
     reader = opened.find(request.attribute, request.method)
     known = reader.threshold is not None and reader.gain is not None
     if known and reader.layers == direction.layers:  # other layers would not move the reading
         before, after = (float(probability(z, reader)) for z in (latents, moved))
-    raw = float(to_raw(latents, direction, request.strength))
-    key = f"{opened.name} {opened.fingerprint[:16]} {face.key} {wanted}"
-    return Row(opened.name, key, "", False, still, edited, difference, change, raw, before, after)
+    return Row(
+        opened.name,
+        key=f"{opened.name} {opened.fingerprint[:16]} {face.key} {wanted}",
+        still=still,
+        edited=edited,
+        difference=difference,
+        change=float((images - still.unedited).abs().mean()) / 2,
+        strength=strength,
+        raw=strength * (direction.sigma or 0.0),
+        reached=reached,
+        before=before,
+        after=after,
+        verdict=judge(judges, direction.attribute, strength, still.sweep, images),
+        surviving_norm=direction.surviving_norm,
+    )
+
+
+def _strength(
+    request: EditRequest, latents: Tensor, direction: Direction, sweep: Sweep
+) -> tuple[float, bool]:
+    """What was asked for in standard deviations, and whether all of it can be had."""
+    if request.mode == "sigma":
+        return request.strength, True
+    if request.mode == "alpha":
+        return float(to_sigma(latents, direction, request.strength, "raw")), True
+    share = request.strength / 100
+    if request.mode == "effect":
+        if sweep.target is None:
+            raise HublatentError(
+                f"No classifier here reads {direction.attribute}, so its effect cannot be made "
+                "equal. Choose another mode of the slider."
+            )
+        return sweep.strength_for(share)
+    wanted = float(to_sigma(latents, direction, share, "probability"))
+    strength = min(max(wanted, -MAX_STRENGTH), MAX_STRENGTH)
+    return strength, strength == wanted
 
 
 def _still(
-    opened: OpenModel, face: Face, latents: Tensor, direction: Direction
-) -> tuple[Still, Tensor]:
-    """The still part of a row, and the unedited images (1, C, H, W)."""
+    opened: OpenModel, judges: Judges, face: Face, latents: Tensor, direction: Direction
+) -> Still:
+    """The still part of a row."""
     model = opened.model
-    images = images_of(model, face)
-    unedited = model.decode(latents)
-    own = face.source == opened.name
-    error = None if own else float(((images - unedited) / 2).square().mean())
-    steps = traverse(latents, direction, torch.tensor(STRIP_STRENGTHS))[0]  # (S, *latent_shape)
-    frames = [fit(frame, 1, FRAME_SIDE) for frame in _decode(model, steps)]
-    original, redrawn = (fit(to_pil(x)[0], 1, SHOWN_SIDE) for x in (images, unedited))
-    projected = not own and not model.has_encoder
-    return Still(original, redrawn, error, projected, tuple(frames)), unedited
+    steps = traverse(latents, direction, torch.from_numpy(SWEEP))[0]  # (S, *latent_shape)
+    n = max(1, DECODED_PIXELS // model.image_size**2)  # few at a time where they are large
+    drawn = torch.cat([model.decode(part) for part in steps.split(n)])  # (S, C, H, W)
+    unedited = drawn[UNEDITED : UNEDITED + 1]
+    error = None
+    if not opened.drew(face.key):
+        error = float(((images_of(model, face) - unedited) / 2).square().mean())
+    frames = [fit(frame, 1, FRAME_SIDE) for frame in to_pil(drawn[FRAMES])]
+    (redrawn,) = to_pil(unedited)
+    projected = error is not None and not model.has_encoder
+    sweep = _sweep(opened, judges, direction.attribute, drawn)
+    return Still(fit(redrawn, 1, SHOWN_SIDE), error, projected, tuple(frames), sweep, unedited)
 
 
-def _decode(model: LatentModel, latents: Tensor) -> list[Image.Image]:
-    """Pictures of latents, few at a time where they are large."""
-    n = max(1, DECODED_PIXELS // model.image_size**2)
-    return [picture for part in latents.split(n) for picture in to_pil(model.decode(part))]
+def _sweep(opened: OpenModel, judges: Judges, attribute: str, drawn: Tensor) -> Sweep:
+    """Read the pictures (S, C, H, W) of SWEEP."""
+    unedited = drawn[UNEDITED : UNEDITED + 1]
+    logits = judges.attributes(drawn)
+    target = None
+    if logits is not None and judges.classifier is not None and judges.reads(attribute):
+        target = logits[:, judges.classifier.attribute_names.index(attribute)]
+    margins = None
+    confidences = judges.confidences(drawn)
+    if confidences is not None:
+        lowest = opened.memory.get("lowest confidence", lambda: _lowest(opened, judges))
+        margins = confidences - lowest if confidences[UNEDITED] >= lowest else None
+    distances = None
+    if margins is not None:  # whose face it is can be said of faces only
+        shown = judges.distances(drawn[FRAMES], unedited)
+        distances = None if shown is None else np.interp(SWEEP, SWEEP[FRAMES], shown)
+    return Sweep(target, None if logits is None else logits[UNEDITED], distances, margins)
+
+
+def _lowest(opened: OpenModel, judges: Judges) -> float:
+    return judges.lowest_confidence(opened.model.sample(N_OWN_SAMPLES)) or 0.0

@@ -8,6 +8,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,15 +18,19 @@ from torch import Tensor, nn
 from hublatent import checkpoint, models
 from hublatent.checkpoint import CONFIG_NAME, MAX_CONFIG_BYTES
 from hublatent.classifier import AttributeClassifier
-from hublatent.demo.stored_codes import read_stored_codes
+from hublatent.demo.stored_latents import read_stored_latents
+from hublatent.demo.verdicts import Judges
 from hublatent.direction import Direction, LayerRange
 from hublatent.direction_set import DirectionSet
 from hublatent.errors import CheckpointError, DirectionError, HubError, HublatentError, unknown_name
-from hublatent.hub import DIRECTIONS_NAME, MODEL_FILES, Snapshot, snapshot
+from hublatent.faces import FaceDetector, FaceIdentity
+from hublatent.hub import DIRECTIONS_NAME, MODEL_FILES, HubModel, Snapshot, snapshot
 from hublatent.hub.download import MAX_DOWNLOAD_BYTES
 from hublatent.images import MAX_BYTES, MAX_PIXELS
 from hublatent.model import LatentModel
 
+CLASSIFIER, DETECTOR, IDENTITY = "attributes-celeba", "face-detector", "face-identity"
+FACE_KEY_DIGITS = 16
 HOLDING_METHOD = "svm"  # the filter, which reads an attribute
 # Owner and name, and nothing that could be a path of this machine.
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
@@ -33,6 +38,7 @@ _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
 _PATH = re.compile(r"(?<![\w:/.~-])~?/(?:[^\s/'\",:;]+/)+([^\s/'\",:;]*)")
 
 Value = TypeVar("Value")
+Network = TypeVar("Network", bound=HubModel)
 
 
 @dataclass(frozen=True)
@@ -45,7 +51,8 @@ class Limits:
         open_bytes: memory for the weights of open models; the longest unused leave first.
         upload_bytes: largest picture file.
         upload_pixels: largest width x height of a picture.
-        face_side: pictures are kept no wider than this.
+        face_side: faces are kept no wider than this.
+        photo_side: photos are kept no larger than this.
     """
 
     local_paths: bool
@@ -54,10 +61,11 @@ class Limits:
     upload_bytes: int
     upload_pixels: int
     face_side: int
+    photo_side: int
 
 
-LOCAL = Limits(True, MAX_DOWNLOAD_BYTES, 4 << 30, MAX_BYTES, MAX_PIXELS, 1024)
-PUBLIC = Limits(False, 200_000_000, 1 << 30, 16 << 20, 25_000_000, 512)
+LOCAL = Limits(True, MAX_DOWNLOAD_BYTES, 4 << 30, MAX_BYTES, MAX_PIXELS, 1024, 2048)
+PUBLIC = Limits(False, 200_000_000, 1 << 30, 16 << 20, 25_000_000, 512, 1024)
 
 
 class Cache:
@@ -102,7 +110,7 @@ class OpenModel:
         fingerprint: of its weights.
         directions: its directions; None where it has none.
         problem: why it has none.
-        stored_codes: face key -> latents (*latent_shape) that were found beforehand.
+        stored_latents: face key -> latents (*latent_shape) that were found beforehand.
         memory: pictures and numbers that were lately shown.
         projections: face key -> what projecting it gave, which took long.
     """
@@ -112,9 +120,17 @@ class OpenModel:
     fingerprint: str
     directions: DirectionSet | None
     problem: str = ""
-    stored_codes: Mapping[str, Tensor] = field(default_factory=dict)
+    stored_latents: Mapping[str, Tensor] = field(default_factory=dict)
     memory: Cache = field(default_factory=lambda: Cache(64))
     projections: Cache = field(default_factory=lambda: Cache(256))
+
+    def face_key(self, seed: int | str) -> str:
+        """What identifies the face that this model draws from a seed."""
+        return f"{self.fingerprint[:FACE_KEY_DIGITS]}#{seed}"
+
+    def drew(self, face_key: str) -> bool:
+        """Whether this model drew a face, whatever it was called then."""
+        return face_key.startswith(self.face_key(""))
 
     @property
     def n_layers(self) -> int:
@@ -155,7 +171,7 @@ class ModelShelf:
         catalogue: name -> folder or Hub id, chosen by whoever runs the app.
         device: where models run; None takes a GPU where there is one.
         limits: what visitors may ask for.
-        classifier: folder of the AttributeClassifier that projection measures distances with.
+        cards: folder of the networks that judge faces, each in a folder of its own.
     """
 
     def __init__(
@@ -163,14 +179,13 @@ class ModelShelf:
         catalogue: Mapping[str, str],
         device: str | None = None,
         limits: Limits = PUBLIC,
-        classifier: Path | None = None,
+        cards: Path | None = None,
     ) -> None:
         self.catalogue = dict(catalogue)
         self.device = device or ("cuda" if torch.cuda.is_available() else "cpu")
         self.limits = limits
-        self.classifier_folder = classifier
+        self.cards = cards
         self.projecting = threading.Lock()  # one face at a time: it takes all of the machine
-        self._classifier: AttributeClassifier | None = None
         self._open: OrderedDict[str, OpenModel] = OrderedDict()
         self._lock = threading.Lock()
         self._loading: dict[str, threading.Lock] = {}
@@ -219,22 +234,33 @@ class ModelShelf:
                 opened.append(self.open(name))
         return opened
 
+    @cached_property
+    def judges(self) -> Judges:
+        """The networks that read faces; those that are not in the folder of cards are None."""
+        return Judges(
+            self._judge(AttributeClassifier, CLASSIFIER),
+            self._judge(FaceDetector, DETECTOR),
+            self._judge(FaceIdentity, IDENTITY),
+        )
+
+    def _judge(self, network: type[Network], name: str) -> Network | None:
+        if self.cards is None or not (self.cards / name).is_dir():
+            return None
+        return network.from_pretrained(self.cards / name, device=self.device)
+
     def classifier(self) -> AttributeClassifier:
         """The classifier whose features measure how alike two faces are.
 
         Raises:
             HublatentError: there is none.
         """
-        folder = self.classifier_folder
-        if folder is None or not folder.is_dir():
+        if self.judges.classifier is None:
             raise HublatentError(
-                "A face is projected with the features of the classifier attributes-celeba, which "
-                "is not here; train it with training/train_classifier.py and put it into "
-                "model_cards/attributes-celeba."
+                f"A face is projected with the features of the classifier {CLASSIFIER}, which is "
+                "not here; train it with training/train_classifier.py and put it into "
+                f"model_cards/{CLASSIFIER}."
             )
-        if self._classifier is None:
-            self._classifier = AttributeClassifier.from_pretrained(folder, device=self.device)
-        return self._classifier
+        return self.judges.classifier
 
     def tell(self, error: HublatentError) -> str:
         """An error as those who use the app may read it: in public without this machine's paths."""
@@ -250,7 +276,7 @@ class ModelShelf:
         where = _fetch(source, token, limit)
         model = _architecture(where).from_snapshot(where, device=self.device)
         fingerprint = model.fingerprint()
-        codes = read_stored_codes(where.folder, fingerprint, model.latent_shape)
+        stored = read_stored_latents(where.folder, fingerprint, model.latent_shape)
         try:
             if not (where.folder / DIRECTIONS_NAME).is_file():
                 raise DirectionError(
@@ -258,8 +284,8 @@ class ModelShelf:
                 )
             directions = DirectionSet.load(where.folder / DIRECTIONS_NAME, model)
         except DirectionError as error:
-            return OpenModel(name, model, fingerprint, None, str(error), codes)
-        return OpenModel(name, model, fingerprint, directions, "", codes)
+            return OpenModel(name, model, fingerprint, None, str(error), stored)
+        return OpenModel(name, model, fingerprint, directions, "", stored)
 
     def _checked(self, name: str) -> str:
         """A typed name that may be opened."""

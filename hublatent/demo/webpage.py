@@ -1,101 +1,287 @@
 """The rows of session.py as HTML, for the app; pictures are inside the page.
 
 A row's still parts are sent once. While the slider moves, `moves_of` sends only what it changes,
-and MOVE_JS puts that into the rows with the same key.
+and static/page.js puts that into the rows with the same key. Every text is escaped.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from functools import lru_cache
 from hashlib import sha256
 from html import escape
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from hublatent.comparison.plots import Plot
-from hublatent.demo.session import MAX_STRENGTH, STRIP_STRENGTHS, EditRequest, Row, Still
-from hublatent.figures import data_uri, fit, grid, png_uri, strip
+from PIL import Image
+
+from hublatent.demo.faces import Face
+from hublatent.demo.names import FAVOURITES, human_name
+from hublatent.demo.session import FRAMES, MODES, EditRequest, Row, Still
+from hublatent.demo.verdicts import SWEEP
+from hublatent.figures import data_uri, fit, grid, png_uri
+
+if TYPE_CHECKING:
+    from hublatent.comparison.plots import Plot
+
+STATIC = Path(__file__).parent / "static"
+CSS = (STATIC / "page.css").read_text(encoding="utf-8")
+PAGE_JS = (STATIC / "page.js").read_text(encoding="utf-8")
+# Called by events of the page; see static/page.js.
+MOVE_JS = "(moves) => hublatent.move(moves)"
+LINK_JS = "(query) => hublatent.remember(query)"
+DOWNLOAD_JS = "(file) => hublatent.download(file)"
+# An element that says something when it is clicked has it as JSON in data-say.
+SAY_JS = """
+element.addEventListener('click', (event) => {
+  const said = event.target.closest('[data-say]');
+  if (said && element.contains(said)) trigger('select', JSON.parse(said.dataset.say));
+});
+"""
+BACK_JS = "window.addEventListener('popstate', () => trigger('change', {query: location.search}));"
 
 # Smallest and largest width at which pictures are sent; the browser shows them larger. What the
 # slider moves is sent as the models draw it: an enlarged picture would take three times as long.
-INPUT_SIDES = FRAME_SIDES = (64, 256)
-EDITED_SIDES, DIFFERENCE_SIDES = (64, 512), (32, 128)
+FACE_SIDES, EDITED_SIDES, DIFFERENCE_SIDES = (64, 256), (64, 512), (32, 128)
 DOWNLOAD_SIDE = 128
-# Replaces the address without a new entry in the history; browsers limit how often that may be.
-LINK_JS = """(query) => {
-  try { history.replaceState(null, "", query || location.pathname); } catch (error) {}
-  return new URL(query, location.href).href;
-}"""
-# An answer for rows that have been replaced meanwhile finds none of its key.
-MOVE_JS = """(moves) => {
-  for (const move of moves || []) {
-    const row = document.querySelector(`.hl-row[data-key="${move.key}"]`);
-    if (!row) continue;
-    row.querySelector(".hl-numbers").textContent = move.numbers;
-    for (const [name, picture] of Object.entries(move.pictures)) {
-      const image = row.querySelector(`.hl-${name} img`);
-      image.src = picture.src;
-      image.alt = picture.alt;
-      row.querySelector(`.hl-${name} figcaption`).textContent = picture.caption;
-    }
-  }
-}"""
-DOWNLOAD_JS = """(file) => {
-  if (!file) return;
-  const link = document.createElement("a");
-  [link.href, link.download] = [file.src, file.name];
-  link.click();
-}"""
-CSS = """
-:root, .dark { --block-info-text-color: var(--body-text-color); }
-.gradio-container { max-width: 1240px !important; margin: 0 auto !important; }
-/* Captions stay as the samples' alternative texts; on small pictures they would hide the face. */
-#samples .caption-label { display: none; }
-#samples .grid-container { grid-template-columns: repeat(4, minmax(0, 1fr)); gap: 6px;
-  grid-template-rows: auto !important; grid-auto-rows: min-content !important; }
-#samples .thumbnail-item, #samples .gallery-item { min-width: 0; width: 100%;
-  height: auto !important; aspect-ratio: 1; }
-/* The slider stays in sight, which a hidden overflow around it would prevent. */
-.gradio-container { overflow: clip !important; }
-.form:has(> #strength) { position: sticky; top: 0; z-index: 5; overflow: visible; }
-.hl-row { border-top: 1px solid var(--border-color-primary); padding: 12px 0; }
-.hl-row h3 { margin: 0 0 2px; font-size: 1.05rem; overflow-wrap: anywhere; }
-.hl-row p { margin: 0 0 8px; }
-.hl-row p.hl-problem, .hl-empty { border-left: 3px solid var(--color-accent); padding-left: 10px; }
-.hl-pictures { display: grid; gap: 10px 12px; align-items: start;
-  grid-template: "inputs edited strip" auto "inputs edited difference" 1fr
-    / 96px 200px minmax(0, 1fr); }
-.hl-pictures figure { margin: 0; }
-.hl-pictures figcaption { font-size: 0.78rem; line-height: 1.3; }
-.hl-pictures img { display: block; width: 100%; border-radius: 4px; }
-.hl-inputs { grid-area: inputs; display: flex; flex-direction: column; gap: 6px; }
-.hl-edited { grid-area: edited; }
-.hl-strip { grid-area: strip; }
-.hl-difference { grid-area: difference; display: flex; align-items: center; gap: 10px; }
-.hl-difference img { width: 96px; flex: none; }
-.hl-ticks { display: grid; grid-template-columns: repeat(7, 1fr); text-align: center; }
-#waiting .hl-pending { border-left: 3px solid var(--color-accent); padding: 6px 10px; margin: 0;
-  min-height: 110px; }
-#waiting:not(:has(.hl-pending)) { display: none; }
-/* Its own width never widens the page. */
-.hl-table { overflow-x: auto; contain: inline-size; margin: 0 0 18px; }
-.hl-table table { border-collapse: collapse; font-size: 0.85rem; white-space: nowrap; }
-.hl-table caption { text-align: left; font-weight: 600; padding: 0 0 6px; }
-.hl-table th, .hl-table td { text-align: left; padding: 5px 18px 5px 0;
-  border: 0 !important; border-bottom: 1px solid var(--border-color-primary) !important;
-  font-variant-numeric: tabular-nums; }
-.hl-plot { margin: 0 0 18px; }
-.hl-plot img { max-width: 100%; height: auto; background: white; }
-@media (max-width: 700px) {
-  .hl-pictures { grid-template: "inputs edited" "strip strip" "difference difference"
-    / 92px minmax(0, 1fr); }
-}
-"""
 
 
 def sigmas(strength: float) -> str:
     """A strength as it is printed under a picture."""
     return f"{strength:+g}σ" if strength else "0"
+
+
+def say(**words: Any) -> str:
+    """The attribute of an element that says these words when it is clicked."""
+    return f'data-say="{escape(json.dumps(words))}"'
+
+
+def image(picture: Image.Image, sides: tuple[int, int], alt: str) -> str:
+    """A picture as an element."""
+    # Decoded at once: while the slider moves, the picture would flicker otherwise.
+    uri = data_uri(fit(picture, *sides))
+    return f'<img src="{uri}" alt="{escape(alt)}" decoding="sync" draggable="false">'
+
+
+def shelf_html(faces: Sequence[Face], chosen: Face | None) -> str:
+    """The row of faces to choose from, the visitor's own first, and what brings others."""
+    if chosen is not None and not chosen.source:
+        faces = [chosen, *faces]
+    buttons = []
+    for face in faces:
+        here = chosen is not None and chosen.key == face.key
+        name = f"face {face.seed}, drawn by {face.source}" if face.source else "your picture"
+        words = say(seed=face.seed) if face.source else ""
+        buttons.append(
+            f'<button class="hl-face" aria-pressed="{str(here).lower()}" title="{escape(name)}" '
+            f"{words}>{image(face.picture, FACE_SIDES, name)}</button>"
+        )
+    return (
+        '<div class="hl-shelf">'
+        f'<div class="hl-faces" role="group" aria-label="Faces">{"".join(buttons)}</div>'
+        '<button class="hl-tool" data-toggle="upload-panel" aria-expanded="false">'
+        "<b>+</b>Your photo</button>"
+        f'<button class="hl-tool" {say(dice=True)}><b>⚄</b>Another</button>'
+        '<button class="hl-tool" data-toggle="shelf-menu" aria-expanded="false" '
+        'aria-label="Seed and the model that draws"><b>⋯</b>More</button></div>'
+    )
+
+
+def pills_html(attribute: str, offered: Sequence[str]) -> str:
+    """The favourite attributes; the one that is chosen is always among them."""
+    shown = [name for name in FAVOURITES if name in offered] or list(offered[:6])
+    if attribute and attribute not in shown:
+        shown = [attribute, *shown[:5]]
+    pills = "".join(
+        f'<button class="hl-pill" aria-pressed="{str(name == attribute).lower()}" '
+        f"{say(attribute=name)}>{escape(human_name(name))}</button>"
+        for name in shown
+    )
+    return f'<div class="hl-pills" role="group" aria-label="Attribute">{pills}</div>'
+
+
+def original_html(face: Face | None) -> str:
+    """The face that is edited, once for all models."""
+    if face is None:
+        return ""
+    caption = f"drawn by {face.source}, seed {face.seed}" if face.source else "your picture"
+    picture = image(face.picture, FACE_SIDES, "The face that is edited")
+    return (
+        f'<figure class="hl-original">{picture}<figcaption><b>Original</b> {escape(caption)}'
+        "</figcaption></figure>"
+    )
+
+
+@lru_cache(maxsize=64)
+def still_html(still: Still, name: str, attribute: str) -> tuple[str, str, str]:
+    """What of a row does not move with the slider: unedited picture, frames, and its error."""
+    unedited = image(still.reconstruction, FACE_SIDES, f"{name}'s unedited picture")
+    low, high = still.sweep.safe
+    frames = []
+    for strength, frame in zip(SWEEP[FRAMES].tolist(), still.frames, strict=True):
+        unsafe = "" if low - 1e-6 <= strength <= high + 1e-6 else " hl-unsafe"
+        alt = f"{attribute} {sigmas(strength)} in {name}"
+        frames.append(
+            f'<button class="hl-frame{unsafe}" {say(strength=strength)}>'
+            f"{image(frame, FACE_SIDES, alt)}<span>{sigmas(strength)}</span></button>"
+        )
+    if still.error is None:
+        error = "This model drew the face itself."
+    else:
+        found = "Projection" if still.projected else "Reconstruction"
+        error = f"{found}: mean squared error {still.error:.4f}."
+    return unedited, "".join(frames), error
+
+
+def moved_parts(row: Row, request: EditRequest) -> dict[str, Any]:
+    """What of a row the slider changes: its words and numbers, the edit and the difference."""
+    assert row.edited is not None and row.difference is not None and row.still is not None
+    name = human_name(request.attribute)
+    numbers = [f"{row.strength:+.1f}σ is α = {row.raw:+.2f}."]
+    if not row.reached:
+        numbers.append("This is as far as it goes.")
+    if row.before is not None and row.after is not None:
+        change = f"{row.before:.0%} → {row.after:.0%}"
+        numbers.append(f"The direction's own reading of {request.attribute}: {change}.")
+    if request.held:
+        numbers.append(f"Holding still leaves {row.surviving_norm:.0%} of the direction.")
+    numbers.append(f"Mean change of the pixels {row.change:.3f}.")
+    verdict = row.verdict
+    if verdict is not None and verdict.moved:
+        numbers.append(f"Moved most beside it: {', '.join(verdict.moved)}.")
+    text = verdict.text if verdict else f"{name} {row.strength:+.1f}σ"
+    return {
+        "key": _short(row.key),
+        "verdict": text[:1].upper() + text[1:] + ("" if row.reached else "; no more is possible"),
+        "level": verdict.level if verdict else "none",
+        "numbers": " ".join(numbers),
+        "strength": row.strength,
+        "edited": {
+            "src": data_uri(fit(row.edited, *EDITED_SIDES)),
+            "alt": f"The face with {name} {row.strength:+.1f} sigma in {row.name}",
+        },
+        "difference": {
+            "src": data_uri(fit(row.difference, *DIFFERENCE_SIDES)),
+            "alt": f"Where the edit in {row.name} is brighter (red) or darker (blue)",
+        },
+    }
+
+
+def moves_of(rows: Sequence[Row], request: EditRequest) -> list[dict[str, Any]]:
+    """What a slider move sends, for MOVE_JS."""
+    return [moved_parts(row, request) for row in rows if row.still is not None]
+
+
+def row_html(row: Row, request: EditRequest) -> str:
+    """One model's row."""
+    name = escape(row.name)
+    if row.still is None:
+        text = "Looking for this face …" if row.pending else row.problem
+        return (
+            f'<section class="hl-row" data-model="{name}"><header><h3>{name}</h3></header>'
+            f'<p class="hl-problem">{escape(text)}</p></section>'
+        )
+    moved = moved_parts(row, request)
+    unedited, frames, error = still_html(row.still, row.name, human_name(request.attribute))
+    edited, difference = (
+        f'<img src="{part["src"]}" alt="{escape(part["alt"])}" decoding="sync" draggable="false">'
+        for part in (moved["edited"], moved["difference"])
+    )
+    return (
+        f'<section class="hl-row" data-model="{name}" data-key="{moved["key"]}">'
+        f'<header><h3><i class="hl-dot" data-level="{moved["level"]}"></i>{name}</h3>'
+        f'<p class="hl-verdict">{escape(moved["verdict"])}</p></header>'
+        f'<figure class="hl-unedited">{unedited}<figcaption>unedited</figcaption></figure>'
+        f'<figure class="hl-edited" tabindex="0" title="Hold to see the unedited picture">{edited}'
+        "</figure>"
+        f'<div class="hl-frames">{frames}</div>'
+        '<details class="hl-details"><summary>Details</summary><div>'
+        f'<figure class="hl-difference">{difference}<figcaption>brighter red, darker blue'
+        f'</figcaption></figure><p><span class="hl-numbers">{escape(moved["numbers"])}</span> '
+        f"{escape(error)}</p></div></details></section>"
+    )
+
+
+def waiting_html(rows: Sequence[Row], face_key: str) -> str:
+    """Which models have yet to find the face; another face makes another text."""
+    names = [row.name for row in rows if row.pending]
+    if not names:
+        return ""
+    return (
+        f'<p class="hl-pending" data-face="{escape(face_key)}">Looking for this face in the latent '
+        f"space of {escape(', '.join(names))}, which has no encoder.</p>"
+    )
+
+
+def _short(key: str) -> str:
+    return sha256(key.encode()).hexdigest()[:16]
+
+
+def results_html(rows: Sequence[Row], request: EditRequest) -> str:
+    """All rows, or what to do when there is none."""
+    if rows:
+        tabs = "".join(
+            f'<button data-tab="{escape(row.name)}">{escape(row.name)}</button>' for row in rows
+        )
+        body = "".join(row_html(row, request) for row in rows)
+        return f'<nav class="hl-tabs" aria-label="Models">{tabs}</nav>{body}'
+    return (
+        '<div class="hl-empty"><h3>Choose a model to begin</h3>'
+        "<p>Pick one under <b>Models</b>, or type a Hub id such as <code>user/btcvae-celeba</code> "
+        "there and press Enter.</p><p>No model is listed? Put a model folder into "
+        "<code>model_cards/</code>, or start the app with "
+        "<code>python app.py --models FOLDER_OR_HUB_ID</code>.</p></div>"
+    )
+
+
+def crop_html(photo: Image.Image, corners: Sequence[tuple[float, float]], face: Face) -> str:
+    """A photo with the square that was cut out of it, and the cut face."""
+    width, height = photo.size
+    points = " ".join(f"{x:.1f},{y:.1f}" for x, y in corners)
+    return (
+        '<div class="hl-crop"><div class="hl-photo">'
+        f"{image(photo, (1, 320), 'Your photo')}"
+        f'<svg viewBox="0 0 {width} {height}" aria-hidden="true"><polygon points="{points}"/></svg>'
+        f"</div>{image(face.picture, FACE_SIDES, 'The face that was cut out')}</div>"
+    )
+
+
+def download_of(rows: Sequence[Row], request: EditRequest) -> dict[str, str] | None:
+    """The strips of all models as one PNG, for DOWNLOAD_JS; it needs no file on the server."""
+    done = [(row.name, row.still) for row in rows if row.still is not None]
+    if not done:
+        return None
+    frames = [[fit(f, DOWNLOAD_SIDE, DOWNLOAD_SIDE) for f in still.frames] for _, still in done]
+    held = f", holding {', '.join(request.held)}" if request.held else ""
+    moved = f", layers {request.layers}" if request.layers else ""
+    title = f"{request.attribute} ({request.method}{held}{moved})"
+    labels = [sigmas(s) for s in SWEEP[FRAMES].tolist()]
+    sheet = grid(frames, [name for name, _ in done], labels, title)
+    return {"src": data_uri(sheet), "name": f"{request.attribute}-{request.method}.png"}
+
+
+def numbers_of(row: Row) -> dict[str, Any]:
+    """A row's numbers for the API."""
+    if row.still is None:
+        return {"model": row.name, "problem": row.problem}
+    return {
+        "model": row.name,
+        "verdict": row.verdict.text if row.verdict else None,
+        "strength_sigma": row.strength,
+        "alpha": row.raw,
+        "reached": row.reached,
+        "reconstruction_mse": row.still.error,
+        "projected": row.still.projected,
+        "mean_change": row.change,
+        "probability_before": row.before,
+        "probability_after": row.after,
+    }
+
+
+def slider_label(mode: str, attribute: str) -> str:
+    """What the slider asks for, in words."""
+    return f"{human_name(attribute)} {MODES[mode].asks}"
 
 
 def table_html(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -118,138 +304,3 @@ def plot_html(plot: Plot) -> str:
         f'<figure class="hl-plot"><figcaption>{escape(plot.caption)}</figcaption>'
         f'<img src="{png_uri(plot.png)}" alt="{escape(plot.title)}"></figure>'
     )
-
-
-def figure(place: str, uri: str, alt: str, caption: str) -> str:
-    """An HTML figure of a picture."""
-    # Decoded at once: while the slider moves, the picture would flicker otherwise.
-    image = f'<img src="{uri}" alt="{escape(alt)}" decoding="sync">'
-    caption = f"<figcaption>{escape(caption)}</figcaption>"
-    return f'<figure class="hl-{place}">{image}{caption}</figure>'
-
-
-@lru_cache(maxsize=64)
-def still_html(still: Still, name: str, attribute: str) -> tuple[str, str]:
-    """The parts of a row that do not move with the slider: the inputs and the strip."""
-    found = "projection" if still.projected else "reconstruction"
-    own = still.error is None
-    caption = "its own drawing" if own else f"{found}, MSE {still.error:.4f}"
-    inputs = figure(
-        "original",
-        data_uri(fit(still.original, *INPUT_SIDES)),
-        f"The face as {name} sees it",
-        "original",
-    )
-    inputs += figure(
-        "unedited",
-        data_uri(fit(still.reconstruction, *INPUT_SIDES)),
-        f"{name}'s unedited picture",
-        caption,
-    )
-    ticks = "".join(f"<span>{sigmas(s)}</span>" for s in STRIP_STRENGTHS)
-    alt = f"{attribute} in {name} from -{MAX_STRENGTH:g} to +{MAX_STRENGTH:g} sigma"
-    frames = strip([fit(frame, *FRAME_SIDES) for frame in still.frames])
-    image = f'<img src="{data_uri(frames)}" alt="{escape(alt)}" decoding="sync">'
-    scale = f'<figcaption class="hl-ticks">{ticks}</figcaption>'
-    return (
-        f'<div class="hl-inputs">{inputs}</div>',
-        f'<figure class="hl-strip">{image}{scale}</figure>',
-    )
-
-
-def moved_parts(row: Row, request: EditRequest) -> dict[str, Any]:
-    """What of a row the slider changes: its numbers, the edited picture and the difference."""
-    assert row.edited is not None and row.difference is not None
-    numbers = f"{request.strength:+.1f}σ is α = {row.raw:+.2f}"
-    if row.before is not None and row.after is not None:
-        change = f"{row.before:.0%} → {row.after:.0%}"
-        numbers += f"; the model's own reading of {request.attribute}: {change}"
-    edited = {
-        "src": data_uri(fit(row.edited, *EDITED_SIDES)),
-        "alt": f"The face with {request.attribute} {request.strength:+.1f} sigma in {row.name}",
-        "caption": "edited",
-    }
-    difference = {
-        "src": data_uri(fit(row.difference, *DIFFERENCE_SIDES)),
-        "alt": f"Where the edit in {row.name} is brighter (red) or darker (blue)",
-        "caption": f"edited minus unedited: red is brighter, blue darker; mean {row.change:.3f}",
-    }
-    pictures = {"edited": edited, "difference": difference}
-    return {"key": _short(row.key), "numbers": numbers, "pictures": pictures}
-
-
-def moves_of(rows: Sequence[Row], request: EditRequest) -> list[dict[str, Any]]:
-    """What a slider move sends, for MOVE_JS."""
-    return [moved_parts(row, request) for row in rows if row.still is not None]
-
-
-def row_html(row: Row, request: EditRequest) -> str:
-    """One model's row."""
-    head = f"<h3>{escape(row.name)}</h3>"
-    if row.still is None:
-        problem = f'<p class="hl-problem">{escape(row.problem)}</p>'
-        return f'<section class="hl-row">{head}{problem}</section>'
-    moved = moved_parts(row, request)
-    inputs, frames = still_html(row.still, row.name, request.attribute)
-    edits = "".join(figure(place, *part.values()) for place, part in moved["pictures"].items())
-    return (
-        f'<section class="hl-row" data-key="{moved["key"]}">{head}'
-        f'<p class="hl-numbers">{escape(moved["numbers"])}</p>'
-        f'<div class="hl-pictures">{inputs}{edits}{frames}</div></section>'
-    )
-
-
-def waiting_html(rows: Sequence[Row], face_key: str) -> str:
-    """Which models have yet to find the face; another face makes another text."""
-    names = [row.name for row in rows if row.pending]
-    if not names:
-        return ""
-    return (
-        f'<p class="hl-pending" data-face="{escape(face_key)}">Looking for this face in the latent '
-        f"space of {escape(', '.join(names))}; it has no encoder.</p>"
-    )
-
-
-def _short(key: str) -> str:
-    return sha256(key.encode()).hexdigest()[:16]
-
-
-def results_html(rows: Sequence[Row], request: EditRequest) -> str:
-    """All rows, or what to do when there is none."""
-    if rows:
-        return "".join(row_html(row, request) for row in rows)
-    return (
-        '<div class="hl-empty"><h3>Choose a model to begin</h3>'
-        "<p>Pick one under <b>Models</b>, or type a Hub id such as <code>user/btcvae-celeba</code> "
-        "there and press Enter.</p><p>No model is listed? Put a model folder into "
-        "<code>model_cards/</code>, or start the app with "
-        "<code>python app.py --models FOLDER_OR_HUB_ID</code>.</p></div>"
-    )
-
-
-def download_of(rows: Sequence[Row], request: EditRequest) -> dict[str, str] | None:
-    """The strips of all models as one PNG, for DOWNLOAD_JS; it needs no file on the server."""
-    done = [(row.name, row.still) for row in rows if row.still is not None]
-    if not done:
-        return None
-    frames = [[fit(f, DOWNLOAD_SIDE, DOWNLOAD_SIDE) for f in still.frames] for _, still in done]
-    held = f", holding {', '.join(request.held)}" if request.held else ""
-    moved = f", layers {request.layers}" if request.layers else ""
-    title = f"{request.attribute} ({request.method}{held}{moved})"
-    sheet = grid(frames, [name for name, _ in done], [sigmas(s) for s in STRIP_STRENGTHS], title)
-    return {"src": data_uri(sheet), "name": f"{request.attribute}-{request.method}.png"}
-
-
-def numbers_of(row: Row) -> dict[str, Any]:
-    """A row's numbers for the API."""
-    if row.still is None:
-        return {"model": row.name, "problem": row.problem}
-    return {
-        "model": row.name,
-        "reconstruction_mse": row.still.error,
-        "projected": row.still.projected,
-        "mean_change": row.change,
-        "alpha": row.raw,
-        "probability_before": row.before,
-        "probability_after": row.after,
-    }

@@ -16,45 +16,45 @@ from torch import Tensor
 
 from hublatent.storage import atomic_path
 
-STORED_CODES_NAME = "sample_codes.safetensors"
+STORED_LATENTS_NAME = "sample_latents.safetensors"
 
 logger = logging.getLogger("hublatent")
 
 
-def read_stored_codes(
+def read_stored_latents(
     folder: Path, fingerprint: str, latent_shape: tuple[int, ...]
 ) -> dict[str, Tensor]:
-    """Read the codes that were stored for a model.
+    """Read the latents that were stored for a model.
 
     Args:
         folder: the model's folder.
-        fingerprint: of its weights; codes of other weights are left alone, with a warning.
+        fingerprint: of its weights; latents of other weights are left alone, with a warning.
         latent_shape: of its latents.
 
     Returns:
-        Face key -> code (*latent_shape); empty where none were stored.
+        Face key -> latent (*latent_shape); empty where none were stored.
     """
-    path = folder / STORED_CODES_NAME
+    path = folder / STORED_LATENTS_NAME
     if not path.is_file():
         return {}
     try:
         with safe_open(path, framework="pt") as file:
             owner = (file.metadata() or {}).get("fingerprint")
-            codes = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            latents = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
-        logger.warning("%s cannot be read and is passed over: %s.", path, error)
+        logger.warning("%s cannot be read and is skipped: %s.", path, error)
         return {}
-    fits = all(tuple(code.shape) == latent_shape for code in codes.values())
+    fits = all(tuple(z.shape) == latent_shape for z in latents.values())
     if owner != fingerprint or not fits:
-        logger.warning("%s belongs to other weights and is passed over.", path)
+        logger.warning("%s belongs to other weights and is skipped.", path)
         return {}
-    return codes
+    return latents
 
 
-def write_stored_codes(folder: Path, fingerprint: str, codes: Mapping[str, Tensor]) -> Path:
-    """Write a model's codes (face key -> code) into its folder, atomically; returns the file."""
-    path = folder / STORED_CODES_NAME
-    tensors = {key: code.detach().cpu().contiguous() for key, code in codes.items()}
+def write_stored_latents(folder: Path, fingerprint: str, latents: Mapping[str, Tensor]) -> Path:
+    """Write a model's latents (face key -> latent) into its folder; returns the file."""
+    path = folder / STORED_LATENTS_NAME
+    tensors = {key: z.detach().cpu().contiguous() for key, z in latents.items()}
     with atomic_path(path) as temporary:
         save_file(tensors, temporary, metadata={"fingerprint": fingerprint})
     return path

@@ -1,0 +1,149 @@
+/* What the page does by itself. Gradio calls this once, when the page is there. */
+() => {
+  const $ = (selector) => document.querySelector(selector);
+  const slider = () => $("#strength input[type=number]");
+
+  function setSlider(value) {
+    const input = slider();
+    Object.getOwnPropertyDescriptor(HTMLInputElement.prototype, "value").set.call(input, value);
+    input.dispatchEvent(new Event("input", { bubbles: true }));
+  }
+
+  /* An answer for rows that have been replaced meanwhile finds none of its key. */
+  function move(moves) {
+    for (const move of moves || []) {
+      const row = $(`.hl-row[data-key="${move.key}"]`);
+      if (!row) continue;
+      row.querySelector(".hl-verdict").textContent = move.verdict;
+      row.querySelector(".hl-numbers").textContent = move.numbers;
+      row.querySelector(".hl-dot").dataset.level = move.level;
+      for (const name of ["edited", "difference"]) {
+        const image = row.querySelector(`.hl-${name} img`);
+        delete image.dataset.edited;
+        Object.assign(image, move[name]);
+      }
+    }
+  }
+
+  /* The address follows what is shown: one entry in the history for each change, and one for a
+     drag of the slider, however many values it passed. Browsers limit how often that may be. */
+  let settled = null;
+  function remember(query) {
+    clearTimeout(settled);
+    settled = setTimeout(() => {
+      if (!query || query === location.search) return;
+      const call = history.state?.hublatent ? "pushState" : "replaceState";
+      try { history[call]({ hublatent: true }, "", query); } catch (error) {}
+    }, 250);
+  }
+
+  function download(file) {
+    if (!file) return;
+    const link = document.createElement("a");
+    [link.href, link.download] = [file.src, file.name];
+    link.click();
+  }
+
+  /* On a phone one model is shown at a time. */
+  let chosen = null;
+  function showModel(name) {
+    for (const row of document.querySelectorAll(".hl-row"))
+      row.classList.toggle("hl-shown", row.dataset.model === name);
+    for (const tab of document.querySelectorAll("[data-tab]"))
+      tab.setAttribute("aria-pressed", tab.dataset.tab === name);
+  }
+  function showChosen() {
+    const rows = [...document.querySelectorAll(".hl-row")];
+    if (!rows.length || rows.some((row) => row.classList.contains("hl-shown"))) return;
+    const row = rows.find((row) => row.dataset.model === chosen) || rows[0];
+    showModel(row.dataset.model);
+  }
+  new MutationObserver(showChosen).observe(document.body, { childList: true, subtree: true });
+  showChosen();
+
+  let sweep = null;
+  function play(button) {
+    if (sweep) {
+      clearInterval(sweep);
+      sweep = null;
+      button.textContent = "Play";
+      return;
+    }
+    const range = $("#strength input[type=range]");
+    const [low, high, start] = [Number(range.min), Number(range.max), Number(slider().value)];
+    let way = 0;
+    button.textContent = "Stop";
+    sweep = setInterval(() => {
+      way += 1 / 24;
+      if (way >= 1) {
+        setSlider(start);
+        play(button);
+      } else {
+        setSlider((low + ((high - low) * (1 - Math.cos(2 * Math.PI * way))) / 2).toFixed(1));
+      }
+    }, 180);
+  }
+
+  function hold(figure, held) {
+    const image = figure.querySelector("img");
+    const unedited = figure.closest(".hl-row").querySelector(".hl-unedited img");
+    if (held && !image.dataset.edited) {
+      image.dataset.edited = image.src;
+      image.src = unedited.src;
+    } else if (!held && image.dataset.edited) {
+      image.src = image.dataset.edited;
+      delete image.dataset.edited;
+    }
+  }
+
+  function toggle(target) {
+    const open = document.getElementById(target.dataset.toggle).classList.toggle("hl-open");
+    target.setAttribute("aria-expanded", open);
+  }
+
+  const actions = {
+    undo: () => history.back(),
+    redo: () => history.forward(),
+    play,
+    theme: () => {
+      const dark = document.body.classList.toggle("dark");
+      try { localStorage.setItem("hublatent-theme", dark ? "dark" : "light"); } catch (error) {}
+    },
+    share: async (button) => {
+      try {
+        await navigator.clipboard.writeText(location.href);
+        button.textContent = "Link copied";
+      } catch (error) {
+        prompt("The link to this view:", location.href);
+      }
+      setTimeout(() => { button.textContent = "Share"; }, 2000);
+    },
+  };
+
+  document.addEventListener("click", (event) => {
+    const target = event.target.closest("[data-toggle], [data-action], [data-tab]");
+    if (!target) return;
+    if (target.dataset.toggle) toggle(target);
+    else if (target.dataset.action) actions[target.dataset.action](target);
+    else showModel((chosen = target.dataset.tab));
+  });
+  const figureOf = (event) => event.target.closest?.(".hl-edited");
+  document.addEventListener("pointerdown", (event) => {
+    if (figureOf(event)) hold(figureOf(event), true);
+  });
+  document.addEventListener("keydown", (event) => {
+    if (event.key !== " " || !figureOf(event)) return;
+    event.preventDefault();
+    hold(figureOf(event), true);
+  });
+  for (const end of ["pointerup", "pointercancel", "keyup"])
+    document.addEventListener(end, () => {
+      for (const figure of document.querySelectorAll(".hl-edited")) hold(figure, false);
+    });
+
+  try {
+    const theme = localStorage.getItem("hublatent-theme");
+    if (theme) document.body.classList.toggle("dark", theme === "dark");
+  } catch (error) {}
+  window.hublatent = { move, remember, download };
+}

@@ -1,0 +1,203 @@
+"""What an edit did to a face, in words: read by networks that never saw the generators.
+
+Judges   the networks: which attributes, is it a face, is it the same person; each may be missing
+Sweep    one face along one direction: what the judges read at each strength, and how far is safe
+Verdict  one edit in a sentence, and whether that is good
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hublatent.classifier import AttributeClassifier
+from hublatent.demo.names import human_name
+from hublatent.faces import SAME_PERSON_DISTANCE, FaceDetector, FaceIdentity
+from hublatent.stats import Floats
+
+MAX_STRENGTH = 6.0
+SWEEP = np.arange(-MAX_STRENGTH, MAX_STRENGTH + 1)  # (S,), in standard deviations
+UNEDITED = len(SWEEP) // 2
+# Share of a model's own samples that the detector is less sure of than of a realistic face.
+LOWEST_SHARE = 0.05
+N_OWN_SAMPLES = 40
+# Mean change of the other attributes' probabilities up to which little, and some, else changed.
+LITTLE, SOME = 0.05, 0.10
+N_LISTED = 3
+
+
+@dataclass(frozen=True)
+class Judges:
+    """Networks that read pictures of faces.
+
+    Attributes:
+        classifier: reads attributes.
+        detector: says how much a picture is a face.
+        identity: says whose face it is.
+    """
+
+    classifier: AttributeClassifier | None = None
+    detector: FaceDetector | None = None
+    identity: FaceIdentity | None = None
+
+    def reads(self, attribute: str) -> bool:
+        """Whether the classifier knows an attribute."""
+        return self.classifier is not None and attribute in self.classifier.attribute_names
+
+    @torch.inference_mode()
+    def attributes(self, images: Tensor) -> Floats | None:
+        """Logits (B, K) of images (B, C, H, H); None without a classifier."""
+        return None if self.classifier is None else _array(self.classifier(_rgb(images)))
+
+    @torch.inference_mode()
+    def confidences(self, images: Tensor) -> Floats | None:
+        """Logits (B,) that images are faces; None without a detector."""
+        return None if self.detector is None else _array(self.detector.confidence(_rgb(images)))
+
+    @torch.inference_mode()
+    def distances(self, images: Tensor, reference: Tensor) -> Floats | None:
+        """How far (B,) the persons of images are from that of a reference (1, C, H, H)."""
+        if self.identity is None:
+            return None
+        embedded = self.identity.embed(_rgb(torch.cat([reference, images])))
+        return _array((embedded[1:] - embedded[:1]).norm(dim=1))
+
+    def lowest_confidence(self, own_images: Tensor) -> float | None:
+        """Below this the detector doubts that a model's picture is a face."""
+        found = self.confidences(own_images)
+        return None if found is None else float(np.quantile(found, LOWEST_SHARE))
+
+
+@dataclass(frozen=True, eq=False)
+class Sweep:
+    """What is read of one face at each strength of SWEEP.
+
+    Attributes:
+        target: (S,), logit of the attribute that is changed; None where nothing reads it.
+        unedited: (K,), logits of all attributes without an edit; None without a classifier.
+        distances: (S,), how far the person is from the unedited one; None where unknown.
+        margins: (S,), the detector's confidence beyond what the model's own samples have at least;
+            None without a detector, or where it doubts the unedited face too.
+    """
+
+    target: Floats | None = None
+    unedited: Floats | None = None
+    distances: Floats | None = None
+    margins: Floats | None = None
+
+    @cached_property
+    def safe(self) -> tuple[float, float]:
+        """The strengths, downwards and upwards, up to which the face stays realistic."""
+        if self.margins is None:
+            return -MAX_STRENGTH, MAX_STRENGTH
+        down, up = self.margins[UNEDITED::-1], self.margins[UNEDITED:]
+        return -_first_crossing(down), _first_crossing(up)
+
+    def strength_for(self, share: float) -> tuple[float, bool]:
+        """Where the classifier sees the attribute with a probability, within the safe range.
+
+        Args:
+            share: the probability, inside (0, 1).
+
+        Returns:
+            The strength nearest to 0 that reaches it, or gets nearest to it, and whether it does.
+        """
+        assert self.target is not None
+        goal = float(np.log(share / (1 - share)))
+        side = 1 if goal > self.target[UNEDITED] else -1
+        end = self.safe[1] if side > 0 else -self.safe[0]
+        way = side * np.linspace(0, end, 121)
+        missing = side * (goal - np.interp(way, SWEEP, self.target))
+        reached = np.flatnonzero(missing <= 0)
+        at = int(reached[0]) if len(reached) else int(missing.argmin())
+        return float(way[at]), bool(len(reached))
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One edit, judged.
+
+    Attributes:
+        text: such as "glasses 41 → 96%, same person, little else changed".
+        level: "good", "fair" or "bad"; "none" where nothing was changed or read.
+        moved: the other attributes that moved most, such as "young 80 → 35%".
+    """
+
+    text: str
+    level: str
+    moved: tuple[str, ...] = ()
+
+
+def judge(
+    judges: Judges, attribute: str, strength: float, sweep: Sweep, edited: Tensor
+) -> Verdict | None:
+    """Put an edit in words.
+
+    Args:
+        judges: the networks that are here.
+        attribute: that was to change.
+        strength: in standard deviations.
+        sweep: of the same face and direction.
+        edited: the edited picture (1, C, H, H).
+
+    Returns:
+        The verdict; None where nothing can be read.
+    """
+    logits = judges.attributes(edited)
+    parts, level, moved = [], "good", ()
+    if logits is not None and sweep.unedited is not None and judges.classifier is not None:
+        names = judges.classifier.attribute_names
+        before, after = _sigmoid(sweep.unedited), _sigmoid(logits[0])
+        changes = after - before
+        others = [i for i, name in enumerate(names) if name != attribute]
+        if attribute in names:
+            i = names.index(attribute)
+            parts.append(_change(attribute, before[i], after[i]))
+            level = "good" if changes[i] * strength > 0.2 else "none"
+        order = sorted(others, key=lambda i: -abs(changes[i]))[:N_LISTED]
+        moved = tuple(_change(names[i], before[i], after[i]) for i in order)
+        leakage = float(np.abs(changes[others]).mean())
+    else:
+        leakage = 0.0
+    if sweep.distances is not None:
+        same = float(np.interp(strength, SWEEP, sweep.distances)) <= SAME_PERSON_DISTANCE
+        parts.append("same person" if same else "another person")
+        level = level if same else "fair"
+    if logits is not None:
+        amount = "little" if leakage <= LITTLE else "some" if leakage <= SOME else "much"
+        parts.append(f"{amount} else changed")
+        level = "fair" if leakage > SOME else level
+    low, high = sweep.safe
+    if not low - 1e-6 <= strength <= high + 1e-6:
+        parts.append("leaves the realistic range")
+        level = "bad"
+    return Verdict(", ".join(parts), level, moved) if parts else None
+
+
+def _first_crossing(margins: Floats) -> float:
+    """Where margins (n,), one per standard deviation from 0 on, first fall below 0."""
+    below = np.flatnonzero(margins < 0)
+    if not len(below):
+        return float(len(margins) - 1)
+    i = int(below[0])
+    return float(i - 1 + margins[i - 1] / (margins[i - 1] - margins[i]))
+
+
+def _change(name: str, before: float, after: float) -> str:
+    return f"{human_name(name).lower()} {before * 100:.0f} → {after * 100:.0f}%"
+
+
+def _sigmoid(logits: Floats) -> Floats:
+    return np.asarray(1 / (1 + np.exp(-logits)))
+
+
+def _rgb(images: Tensor) -> Tensor:
+    return images.expand(-1, 3, -1, -1) if images.shape[1] == 1 else images
+
+
+def _array(values: Tensor) -> Floats:
+    return values.double().cpu().numpy()
