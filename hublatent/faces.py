@@ -1,0 +1,339 @@
+"""Judges that others trained: where a face is, whether it is one, and whose it is.
+
+Neither network ever saw a generated picture or learned an attribute, so an edit cannot have been
+fitted to them.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor, nn
+from torch.nn import functional
+from torchvision.ops import nms, roi_align
+
+from hublatent.errors import HublatentError, ImageError
+from hublatent.hub import HubModel
+from hublatent.images import open_image, to_float
+
+# Where CelebA's crop has eyes, nose and mouth corners, as (x, y) in shares of its side: the mean
+# of what the detector finds in CelebA's training pictures.
+CELEBA_POINTS = np.array(
+    [(0.3676, 0.5137), (0.6285, 0.5128), (0.4960, 0.6606), (0.3883, 0.7754), (0.6057, 0.7749)]
+)
+# Where it has the face, as (left, top, right, bottom).
+CELEBA_BOX = (0.25, 0.25, 0.75, 0.95)
+# MTCNN sees pixels p of 0 to 255 as (p - 127.5) / 128.
+PIXEL_SCALE = 127.5 / 128
+PROPOSAL_SIDE, REFINE_SIDE, OUTPUT_SIDE = 12, 24, 48
+PROPOSAL_STRIDE = 2
+PYRAMID_STEP = 0.709
+THRESHOLDS = (0.6, 0.7, 0.7)
+MAX_SIDE = 640  # larger pictures are searched at this size
+MAX_ALIGNED = 2048
+
+# dlib's mean pixel (red, green, blue), of 0 to 255.
+MEAN_PIXEL = (122.782, 117.001, 104.298)
+# The network knows tight chips of 150 pixels; this is where they lie in CelebA's crop of 198.
+CHIP_SIDE, CHIP_SOURCE, CHIP_LEFT, CHIP_TOP = 150, 198, 25, 46
+EMBEDDING_WIDTH = 128
+SAME_PERSON_DISTANCE = 0.6  # dlib's own threshold of the Euclidean distance
+
+
+class Face(NamedTuple):
+    """A face in a picture, in pixels from its left upper corner.
+
+    Attributes:
+        box: left, top, right, bottom.
+        points: (5, 2), x and y of the eye at the left, the eye at the right, the nose, and the
+            mouth's left and right corner.
+        confidence: the probability that it is a face.
+    """
+
+    box: tuple[float, float, float, float]
+    points: NDArray[np.floating]
+    confidence: float
+
+
+class FaceDetector(nn.Module, HubModel):
+    """MTCNN: three small networks, each looking closer at what the one before let through.
+
+    Zhang et al. 2016, arXiv:1604.02878. Each network gives a face's logit and how far the box has
+    to move, in shares of its size; the last one also gives five points.
+    """
+
+    architecture = "face-detector"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.proposal = nn.Sequential(
+            *_convolution(3, 10, 3), _pool(2), *_convolution(10, 16, 3), *_convolution(16, 32, 3),
+            nn.Conv2d(32, 5, 1),
+        )  # fmt: skip
+        self.refinement = nn.Sequential(
+            *_convolution(3, 28, 3), _pool(3), *_convolution(28, 48, 3), _pool(3),
+            *_convolution(48, 64, 2), nn.Flatten(), nn.Linear(576, 128), nn.PReLU(128),
+            nn.Linear(128, 5),
+        )  # fmt: skip
+        self.output = nn.Sequential(
+            *_convolution(3, 32, 3), _pool(3), *_convolution(32, 64, 3), _pool(3),
+            *_convolution(64, 64, 3), _pool(2), *_convolution(64, 128, 2), nn.Flatten(),
+            nn.Linear(1152, 256), nn.PReLU(256), nn.Linear(256, 15),
+        )  # fmt: skip
+
+    @torch.inference_mode()
+    def find(self, image: Image.Image, min_size: int = 20) -> Face:
+        """Find the largest face of a picture.
+
+        Args:
+            image: any picture; it is searched at no more than 640 pixels a side.
+            min_size: the smallest face looked for, in pixels of the searched picture.
+
+        Returns:
+            The face.
+
+        Raises:
+            ImageError: there is none.
+        """
+        rgb = open_image(image)
+        scale = min(1.0, MAX_SIDE / max(rgb.size))
+        size = tuple(max(1, round(side * scale)) for side in rgb.size)
+        searched = rgb if scale == 1 else rgb.resize(size, Image.Resampling.LANCZOS)
+        device = next(self.parameters()).device
+        pixels = to_float(torch.from_numpy(np.asarray(searched)[None])).to(device) * PIXEL_SCALE
+        boxes = self._refine(pixels, self._propose(pixels, min_size))
+        boxes, points, logits = self._locate(pixels, boxes)
+        if len(boxes) == 0:
+            raise ImageError(
+                f"No face was found in the picture of {rgb.width} x {rgb.height} pixels. Choose "
+                "one that shows a whole face from the front, or cut it by hand."
+            )
+        boxes, points = boxes / scale, points / scale
+        largest = int(((boxes[:, 2:] - boxes[:, :2]).prod(dim=1)).argmax())
+        left, top, right, bottom = boxes[largest].tolist()
+        return Face(
+            (left, top, right, bottom),
+            points[largest].cpu().numpy().astype(np.float64),
+            float(logits[largest].sigmoid()),
+        )
+
+    def align(self, image: Image.Image, size: int, face: Face | None = None) -> Image.Image:
+        """Turn, scale and cut a picture so that its face lies as in CelebA's crop.
+
+        Args:
+            image: any picture.
+            size: side of the result, in pixels.
+            face: the face, as `find` gives it; None finds it.
+
+        Returns:
+            A square RGB picture; what lies beyond the picture's edge repeats the edge.
+
+        Raises:
+            ImageError: no face was found.
+        """
+        if size < 1:
+            raise ImageError(f"size {size}; expected at least 1.")
+        rgb = open_image(image)
+        points = (face or self.find(rgb)).points @ np.array([1, 1j])
+        turn, shift = _similarity(CELEBA_POINTS @ np.array([1, 1j]), points)
+        side = min(max(size, round(abs(turn))), MAX_ALIGNED)  # no coarser than the picture itself
+        margin = _overhang(turn, shift, rgb.size)
+        padded = Image.fromarray(np.pad(np.asarray(rgb), ((margin,), (margin,), (0,)), mode="edge"))
+        a, b = turn / side, shift + margin * (1 + 1j)
+        cut = padded.transform(
+            (side, side),
+            Image.Transform.AFFINE,
+            (a.real, -a.imag, b.real, a.imag, a.real, b.imag),
+            Image.Resampling.BICUBIC,
+        )
+        return cut.resize((size, size), Image.Resampling.LANCZOS)
+
+    def confidence(self, images: Tensor) -> Tensor:
+        """How sure the last network is that aligned images show a face.
+
+        Args:
+            images: (B, 3, H, H), in [-1, 1], CelebA's crop at any size.
+
+        Returns:
+            (B,), logits.
+        """
+        _check_square(self, images)
+        pixels = images.float() * PIXEL_SCALE
+        box = pixels.new_tensor(CELEBA_BOX) * images.shape[-1]
+        chips = _chips(pixels, _squares(box[None]), OUTPUT_SIDE)  # (B, 3, 48, 48)
+        return self.output(chips)[:, 0]
+
+    def _propose(self, pixels: Tensor, min_size: int) -> Tensor:
+        """Boxes (K, 4) that the first network, slid over a pyramid of the picture, takes for faces.
+
+        Args:
+            pixels: (1, 3, H, W).
+            min_size: smallest face looked for, in pixels.
+        """
+        height, width = pixels.shape[2:]
+        scale = PROPOSAL_SIDE / min_size
+        boxes, logits = [pixels.new_zeros(0, 4)], [pixels.new_zeros(0)]
+        while min(height, width) * scale >= PROPOSAL_SIDE:
+            shape = (int(height * scale + 1), int(width * scale + 1))
+            level = self.proposal(functional.interpolate(pixels, shape, mode="area"))[0]
+            row, column = torch.nonzero(level[0] > _logit(THRESHOLDS[0]), as_tuple=True)
+            corner = torch.stack([column, row], dim=1) * PROPOSAL_STRIDE  # (K, 2)
+            found = torch.cat([corner, corner + PROPOSAL_SIDE], dim=1) / scale  # (K, 4)
+            found_logits = level[0, row, column]
+            kept = nms(found, found_logits, 0.5)
+            boxes.append(_moved(found, level[1:, row, column].T)[kept])
+            logits.append(found_logits[kept])
+            scale *= PYRAMID_STEP
+        every_box, every_logit = torch.cat(boxes), torch.cat(logits)
+        return every_box[nms(every_box, every_logit, 0.7)]
+
+    def _refine(self, pixels: Tensor, boxes: Tensor) -> Tensor:
+        """Those of the boxes (K, 4) that pass the second network, moved."""
+        boxes = _squares(boxes)
+        found = self.refinement(_chips(pixels, boxes, REFINE_SIDE))  # (K, 5)
+        sure = found[:, 0] > _logit(THRESHOLDS[1])
+        boxes, found = boxes[sure], found[sure]
+        kept = nms(boxes, found[:, 0], 0.7)
+        return _moved(boxes[kept], found[kept, 1:])
+
+    def _locate(self, pixels: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Boxes (K, 4), points (K, 5, 2) and logits (K,) of what passes the third network."""
+        boxes = _squares(boxes)
+        found = self.output(_chips(pixels, boxes, OUTPUT_SIDE))  # (K, 15)
+        sure = found[:, 0] > _logit(THRESHOLDS[2])
+        boxes, found = boxes[sure], found[sure]
+        shares = found[:, 5:].reshape(-1, 2, 5).transpose(1, 2)  # (K, 5, 2): x and y
+        points = boxes[:, None, :2] + shares * (boxes[:, 2:] - boxes[:, :2])[:, None]
+        boxes = _moved(boxes, found[:, 1:5])
+        kept = nms(boxes, found[:, 0], 0.7)
+        return boxes[kept], points[kept], found[kept, 0]
+
+
+class FaceIdentity(nn.Module, HubModel):
+    """dlib's face network: pictures of one person lie near each other (Davis King, 2017).
+
+    A residual network (He et al. 2015, arXiv:1512.03385) of 29 convolutions; the affine layers
+    that follow each of dlib's are folded into their weights.
+    """
+
+    architecture = "face-identity"
+
+    def __init__(self) -> None:
+        super().__init__()
+        widths = [32] * 4 + [64] * 4 + [128] * 3 + [256] * 4
+        halved = (4, 8, 11, 14)
+        self.network = nn.Sequential(
+            nn.Conv2d(3, 32, 7, 2),
+            nn.ReLU(inplace=True),
+            nn.MaxPool2d(3, 2),
+            *(
+                _Residual(widths[i - 1], widths[i], 2 if i in halved else 1)
+                for i in range(1, len(widths))
+            ),
+            nn.AdaptiveAvgPool2d(1),
+            nn.Flatten(),
+            nn.Linear(widths[-1], EMBEDDING_WIDTH, bias=False),
+        )
+        self.register_buffer("mean_pixel", torch.tensor(MEAN_PIXEL)[:, None, None], False)
+
+    def embed(self, images: Tensor) -> Tensor:
+        """Where faces lie; two nearer than 0.6 (Euclidean) are one person by dlib's threshold.
+
+        Args:
+            images: (B, 3, H, H), in [-1, 1], CelebA's crop at any size.
+
+        Returns:
+            (B, 128).
+        """
+        _check_square(self, images)
+        size = (CHIP_SOURCE, CHIP_SOURCE)
+        whole = functional.interpolate(
+            images.float(), size, mode="bicubic", antialias=True, align_corners=False
+        )  # (B, 3, 198, 198)
+        rows = slice(CHIP_TOP, CHIP_TOP + CHIP_SIDE)
+        columns = slice(CHIP_LEFT, CHIP_LEFT + CHIP_SIDE)
+        pixels = (whole[:, :, rows, columns] + 1) * 127.5  # (B, 3, 150, 150)
+        centred = (pixels - self.mean_pixel) / 256
+        return self.network(centred.contiguous(memory_format=torch.channels_last))  # (B, 128)
+
+
+class _Residual(nn.Module):
+    """relu(shortcut(x) + conv(relu(conv(x)))); the shortcut averages, new channels start at 0."""
+
+    def __init__(self, n_in: int, n_out: int, stride: int) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(n_in, n_out, 3, stride, 1 if stride == 1 else 0)
+        self.second = nn.Conv2d(n_out, n_out, 3, 1, 1)
+        self.stride = stride
+
+    def forward(self, x: Tensor) -> Tensor:
+        main = self.second(functional.relu(self.first(x)))
+        skip = functional.avg_pool2d(x, 2) if self.stride == 2 else x
+        # dlib adds what differs in size as if the smaller were followed by zeros.
+        missing_rows = skip.shape[2] - main.shape[2]
+        missing_channels = main.shape[1] - skip.shape[1]
+        main = functional.pad(main, (0, missing_rows, 0, missing_rows))
+        skip = functional.pad(skip, (0, 0, 0, 0, 0, missing_channels))
+        return functional.relu(main + skip)  # (B, n_out, H/stride, W/stride)
+
+
+def _convolution(n_in: int, n_out: int, kernel: int) -> tuple[nn.Module, ...]:
+    return nn.Conv2d(n_in, n_out, kernel), nn.PReLU(n_out)
+
+
+def _pool(kernel: int) -> nn.Module:
+    return nn.MaxPool2d(kernel, 2, ceil_mode=True)
+
+
+def _logit(probability: float) -> float:
+    return float(np.log(probability / (1 - probability)))
+
+
+def _moved(boxes: Tensor, offsets: Tensor) -> Tensor:
+    """Boxes (K, 4) with each edge moved by its offset (K, 4), in shares of the box's size."""
+    size = boxes[:, 2:] - boxes[:, :2]
+    return boxes + offsets * torch.cat([size, size], dim=1)
+
+
+def _squares(boxes: Tensor) -> Tensor:
+    """The squares (K, 4) around the boxes' centres, of their larger side."""
+    centre = (boxes[:, :2] + boxes[:, 2:]) / 2
+    half = (boxes[:, 2:] - boxes[:, :2]).amax(dim=1, keepdim=True) / 2
+    return torch.cat([centre - half, centre + half], dim=1)
+
+
+def _chips(pixels: Tensor, boxes: Tensor, side: int) -> Tensor:
+    """Cut boxes (K, 4) out of each of B images: (B * K, 3, side, side)."""
+    return roi_align(pixels, [boxes] * len(pixels), side, aligned=True)
+
+
+def _similarity(source: NDArray, target: NDArray) -> tuple[complex, complex]:
+    """The turn a and shift b, as complex numbers, with target = a source + b in least squares."""
+    centred = source - source.mean()
+    turn = np.vdot(centred, target - target.mean()) / np.vdot(centred, centred)
+    return complex(turn), complex(target.mean() - turn * source.mean())
+
+
+def _overhang(turn: complex, shift: complex, size: tuple[int, int]) -> int:
+    """How many pixels the crop, the unit square's image, reaches beyond a picture's edges."""
+    corners = turn * np.array([0, 1, 1j, 1 + 1j]) + shift
+    beyond = max(
+        -corners.real.min(),
+        -corners.imag.min(),
+        corners.real.max() - size[0],
+        corners.imag.max() - size[1],
+    )
+    # A face that fills a picture's corner still lies in the picture: its crop cannot reach further.
+    return int(np.clip(np.ceil(beyond) + 1, 0, 2 * max(size)))
+
+
+def _check_square(model: nn.Module, images: Tensor) -> None:
+    if images.ndim != 4 or images.shape[1] != 3 or images.shape[2] != images.shape[3]:
+        raise HublatentError(
+            f"{type(model).__name__} got images of shape {tuple(images.shape)}; expected "
+            "(B, 3, H, H)."
+        )
