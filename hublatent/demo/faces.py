@@ -93,7 +93,10 @@ class Photo:
             side = min(self.picture.size)
             left, top = (self.picture.width - side) / 2, (self.picture.height - side) / 2
             return [(left + x * side, top + y * side) for x, y in _SQUARE]
-        turn, shift = np.polyfit(*(p @ [1, 1j] for p in (CELEBA_POINTS, self.crop.points)), 1)
+        source, target = (
+            points @ np.array([1, 1j]) for points in (CELEBA_POINTS, self.crop.points)
+        )
+        turn, shift = np.polyfit(source, target, 1)
         at = [turn * complex(x, y) + shift for x, y in _SQUARE]
         return [(float(z.real), float(z.imag)) for z in at]
 
@@ -123,8 +126,7 @@ class Photo:
             picture = face_crop(self.picture)
             side = min(limits.face_side, picture.width)
         else:
-            side = math.dist(*self.corners[:2])
-            side = min(limits.face_side, max(64, round(side)))
+            side = min(limits.face_side, max(64, round(math.dist(*self.corners[:2]))))
             picture = self.detector.align(self.picture, side, self.crop)
         if picture.width != side:
             picture = picture.resize((side, side), Image.Resampling.LANCZOS)

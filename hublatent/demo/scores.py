@@ -48,7 +48,8 @@ def reading_rows(opened: Sequence[OpenModel], attribute: str) -> list[list[str]]
             NONE if direction.n_positive is None else f"{direction.n_positive:,}",
         ]
         for model in opened
-        for direction in model.directions or ()
+        if model.directions is not None
+        for direction in model.directions
         if direction.attribute == attribute
     ]
 

@@ -148,7 +148,9 @@ def judge(
         The verdict; None where nothing can be read.
     """
     logits = judges.attributes(edited)
-    parts, level, moved = [], "good", ()
+    parts: list[str] = []
+    moved: tuple[str, ...] = ()
+    level = "good"
     if logits is not None and sweep.unedited is not None and judges.classifier is not None:
         names = judges.classifier.attribute_names
         before, after = _sigmoid(sweep.unedited), _sigmoid(logits[0])
