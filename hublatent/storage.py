@@ -13,12 +13,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from filelock import FileLock, Timeout
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
 from hublatent.errors import DataError, HublatentError, shorten
 
+LOCK_NAME = ".lock"  # of a folder that one process writes into
 MAX_HEADER_BYTES = 8 << 20  # of a safetensors file; its own reader takes 100 MB of JSON
 LFS_POINTER = b"version https://git-lfs.github.com/spec/"  # what git leaves in a large file's place
 
@@ -47,6 +49,40 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         temporary.replace(target)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def remove_torn_files(folder: str | Path) -> None:
+    """Remove what writers that were killed left of `atomic_path` in a folder and below it."""
+    for torn in Path(folder).rglob(".*.tmp"):
+        torn.unlink(missing_ok=True)
+
+
+@contextmanager
+def only_writer(folder: str | Path) -> Iterator[None]:
+    """Be the one process that writes into a folder; a killed one holds nothing.
+
+    Args:
+        folder: made where it is missing; cleared of files that a killed writer left torn.
+
+    Raises:
+        HublatentError: another process writes into it.
+    """
+    path = Path(folder) / LOCK_NAME
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise HublatentError(
+            f"Another process is writing into {folder}. Wait until it has ended, or stop it, or "
+            "give another folder."
+        ) from error
+    try:
+        remove_torn_files(folder)
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+        lock.release()
 
 
 def write_text(path: str | Path, text: str) -> None:

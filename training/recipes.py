@@ -1,4 +1,4 @@
-"""Recipes: what each published VAE is and how it is trained; and reading one from a command."""
+"""Recipes: what each published model is and how it is trained; and reading one from a command."""
 
 from __future__ import annotations
 
@@ -11,16 +11,17 @@ from typing import Any, Literal, TypeVar
 import tyro
 
 from hublatent.checkpoint import init_parameters
+from hublatent.classifier import join_names
 from hublatent.errors import DataError, unknown_name
-from hublatent.models import VAE, BetaTCVAE, BetaVAE
+from hublatent.models import ARCHITECTURES
+from hublatent.models.vae import ConvolutionalModel
 
 Arguments = TypeVar("Arguments")
-VAE_CLASSES: dict[str, type[VAE]] = {c.architecture: c for c in (VAE, BetaVAE, BetaTCVAE)}
 
 
 @dataclass(frozen=True)
 class VAERecipe:
-    """What a VAE is and how it is trained; terms in nats.
+    """What a VAE or an autoencoder is and how it is trained; terms in nats.
 
     Attributes:
         architecture: the class that is trained, as in config.json.
@@ -28,17 +29,24 @@ class VAERecipe:
         latent_dim: D, width of the latent.
         width: channels of the network's first stage.
         max_width: channels never exceed this.
-        n_stages: how often the encoder halves the image.
-        objective: what is minimised (training/objectives.py); "beta-vae" with beta 1 is the ELBO.
+        n_stages: number of downsampling stages.
+        style_dim: of an LSA-VAE, the width of the latent's style part, instead of latent_dim.
+        objective: what is minimised (training/objectives/); "beta-vae" with beta 1 is the ELBO.
         likelihood: of the pixels.
         sigma: standard deviation of the likelihood "gaussian", for pixels in [0, 1].
         beta: weight of the KL divergence in "beta-vae", of the total correlation in "beta-tcvae".
         alpha: weight of the mutual information in "beta-tcvae".
-        gamma: weight of the dimension-wise KL in "beta-tcvae".
+        gamma: weight of the dimension-wise KL in "beta-tcvae", of the total correlation in
+            "factorvae".
         estimator: of the three terms in "beta-tcvae".
         capacity: C_max of "capacity-vae".
         capacity_images: images after which C has risen from 0 to its maximum.
         capacity_weight: weight of the distance between the KL and C (Burgess et al.'s gamma).
+        discriminator_width: of the layers of "factorvae"'s discriminator.
+        discriminator_learning_rate: of its Adam.
+        attribute_weight: of how well attributes are read, in "lsavae".
+        adversarial_weight: of encoder and decoder against each other, in "lsavae".
+        margin: nats of KL above which "lsavae"'s encoder no longer pushes drawn images.
         epochs: passes over the training images.
         batch_size: images per step, over all processes.
         learning_rate: of Adam, the highest.
@@ -48,13 +56,16 @@ class VAERecipe:
         seed: everything random follows from it.
     """
 
-    architecture: Literal["vae", "betavae", "btcvae"]
+    architecture: Literal["vae", "betavae", "btcvae", "factorvae", "autoencoder", "lsavae"]
     image_size: int = 64
     latent_dim: int = 128
     width: int = 32
     max_width: int = 106
     n_stages: int = 4
-    objective: Literal["beta-vae", "capacity-vae", "beta-tcvae"] = "beta-vae"
+    style_dim: int = 88
+    objective: Literal[
+        "beta-vae", "capacity-vae", "beta-tcvae", "factorvae", "autoencoder", "lsavae"
+    ] = "beta-vae"
     likelihood: Literal["calibrated-gaussian", "gaussian"] = "calibrated-gaussian"
     sigma: float = 1.0
     beta: float = 1.0
@@ -64,6 +75,11 @@ class VAERecipe:
     capacity: float = 25.0
     capacity_images: int = 100_000
     capacity_weight: float = 1000.0
+    discriminator_width: int = 1000
+    discriminator_learning_rate: float = 1e-4
+    attribute_weight: float = 5.0
+    adversarial_weight: float = 0.25
+    margin: float = 250.0
     epochs: int = 60
     batch_size: int = 64
     learning_rate: float = 1e-3
@@ -72,13 +88,18 @@ class VAERecipe:
     flip: bool = True
     seed: int = 0
 
-    def build(self) -> VAE:
-        """The model, freshly initialised from torch's global generator."""
-        model_class = VAE_CLASSES[self.architecture]
+    def build(self, attributes: tuple[str, ...] = ()) -> ConvolutionalModel:
+        """The model, freshly initialised from torch's global generator.
+
+        Args:
+            attributes: of the data, for a model that has dimensions for them.
+        """
+        model_class: Any = ARCHITECTURES[self.architecture]
         names = init_parameters(model_class)
-        return model_class(
-            **{f.name: getattr(self, f.name) for f in fields(self) if f.name in names}
-        )
+        arguments = {f.name: getattr(self, f.name) for f in fields(self) if f.name in names}
+        if "attributes" in names and attributes:
+            arguments["attributes"] = join_names(attributes)
+        return model_class(**arguments)
 
     def check(self) -> None:
         """Refuse values that cannot be trained with.
@@ -86,11 +107,12 @@ class VAERecipe:
         Raises:
             DataError: says which value, and what would do.
         """
-        for name in ("epochs", "batch_size", "capacity_images"):
+        for name in ("epochs", "batch_size", "capacity_images", "discriminator_width"):
             self._expect(name, getattr(self, name) >= 1, "at least 1")
-        for name in ("learning_rate", "sigma"):
+        for name in ("learning_rate", "discriminator_learning_rate", "sigma"):
             self._expect(name, getattr(self, name) > 0, "a number above 0")
-        for name in ("beta", "alpha", "gamma", "capacity", "capacity_weight", "seed"):
+        weights = ("beta", "alpha", "gamma", "capacity_weight", "attribute_weight")
+        for name in (*weights, "adversarial_weight", "margin", "capacity", "seed"):
             self._expect(name, getattr(self, name) >= 0, "0 or more")
         for name in ("warm_up", "ema"):
             self._expect(name, 0 <= getattr(self, name) < 1, "from 0 to below 1")
@@ -106,6 +128,10 @@ RECIPES: dict[str, VAERecipe] = {
     "vae-celeba": VAERecipe("vae", width=52, max_width=416, epochs=40),
     "betavae-celeba": VAERecipe("betavae", beta=2.0),
     "btcvae-celeba": VAERecipe("btcvae", objective="beta-tcvae", beta=2.0),
+    # The paper's gamma for CelebA. Its discriminator's rate, 1e-5, is for a million steps.
+    "factorvae-celeba": VAERecipe("factorvae", objective="factorvae", gamma=6.4, epochs=40),
+    "ae-celeba": VAERecipe("autoencoder", objective="autoencoder", epochs=40),
+    "lsavae-celeba": VAERecipe("lsavae", objective="lsavae", epochs=30),
     # Not published: the comparison needs it to tell the objective from the network's size.
     "beta1-celeba": VAERecipe("vae"),
 }

@@ -7,36 +7,26 @@ ends with the weights of an unbroken one. States are safetensors with a JSON hea
 from __future__ import annotations
 
 import json
-import os
 import sys
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn, Protocol, TypeVar
+from typing import Any, NoReturn, TypeVar
 
-import accelerate
-import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import Tensor, nn
-from tqdm import tqdm
+from torch import Tensor
 
-from hublatent.data import FaceDataset
 from hublatent.errors import DataError, HublatentError
-from hublatent.model import LatentModel
-from hublatent.storage import atomic_path, write_text
-from training.allocator import keep_freed_memory
+from hublatent.storage import atomic_path, only_writer, write_text
 
 STATE_NAME = "state.safetensors"
 SETTINGS_NAME = "settings.json"
 LOG_NAME = "log.jsonl"
 RESULTS_NAME = "results.json"  # what make_card.py reads
 MODEL_FOLDER = "model"  # of a finished run, and make_card.py's default
-PRECISIONS = ("auto", "fp32", "bf16")
 Result = TypeVar("Result")
-Report = TypeVar("Report")
-Report_co = TypeVar("Report_co", covariant=True)
 
 
 @dataclass(frozen=True)
@@ -45,40 +35,31 @@ class Run:
 
     Attributes:
         folder: where settings, state, log and pictures lie.
-        settings: the recipe's values; a resumed run must have the same.
     """
 
     folder: Path
-    settings: Mapping[str, Any]
 
     @classmethod
-    def open(cls, folder: str | Path, settings: Mapping[str, Any]) -> Run:
-        """Start a run, or open it again for resuming.
+    @contextmanager
+    def open(
+        cls, folder: str | Path, settings: Mapping[str, Any], is_main: bool = True
+    ) -> Iterator[Run]:
+        """Start a run, or open it again for resuming; meanwhile no other process may.
 
         Args:
             folder: the run's folder; made where it is missing.
-            settings: JSON-able values that define the run.
+            settings: JSON-able values that define the run; a resumed run must have the same.
+            is_main: of several processes that train together, the one that writes.
 
         Raises:
             DataError: the folder holds a run with other settings.
+            HublatentError: another process trains in it.
         """
         path = Path(folder)
-        for torn in path.glob(f".{STATE_NAME}.*.tmp"):  # a kill while a state was being written
-            torn.unlink()
-        given = json.loads(json.dumps(settings))
-        known = path / SETTINGS_NAME
-        if known.is_file():
-            stored = json.loads(known.read_text(encoding="utf-8"))
-            different = sorted(k for k in {*stored, *given} if stored.get(k) != given.get(k))
-            if different:
-                changes = ", ".join(f"{k} {stored.get(k)!r} -> {given.get(k)!r}" for k in different)
-                raise DataError(
-                    f"{path} holds a run with other settings ({changes}). "
-                    "Give the same ones to resume it, or another --out."
-                )
-        else:
-            write_text(known, json.dumps(given, indent=2) + "\n")
-        return cls(path, given)
+        with only_writer(path) if is_main else nullcontext():
+            if is_main:
+                _keep_settings(path / SETTINGS_NAME, json.loads(json.dumps(settings)))
+            yield cls(path)
 
     def save_state(self, state: Mapping[str, Any]) -> None:
         """Write the state, atomically.
@@ -126,73 +107,18 @@ class Run:
         write_text(path, "".join(kept))
 
 
-def step_generator(seed: int, step: int, stream: int = 0) -> torch.Generator:
-    """A generator that depends on nothing but (seed, step, stream).
-
-    Args:
-        seed: the run's seed.
-        step: the step's number.
-        stream: tells apart independent uses within one step, such as processes.
-    """
-    generator = torch.Generator()
-    # Three odd 64-bit constants spread neighbouring numbers over the whole range of seeds.
-    mixed = seed * 0x9E3779B97F4A7C15 + step * 0xBF58476D1CE4E5B9 + stream * 0x94D049BB133111EB
-    generator.manual_seed(mixed % (1 << 63))
-    return generator
-
-
-def described(model: LatentModel, dataset: FaceDataset, n_parameters: int) -> dict[str, Any]:
-    """What any results.json says of a model and of the data that it was trained on."""
-    return {
-        "data": dataset.digest,
-        "preprocessing": dataset.preprocessing,
-        "n_train": len(dataset.indices("train")),
-        "n_skipped": len(dataset.skipped),
-        "n_parameters": n_parameters,
-        "fingerprint": model.fingerprint(),
-        "torch": torch.__version__,
-    }
-
-
-def choose_precision(requested: str, step: Callable[[str], Any], repeats: int = 3) -> str:
-    """Choose between fp32 and bf16 by a quick measurement, since some machines lack fast bf16.
-
-    Args:
-        requested: "fp32" or "bf16" force the choice; "auto" measures.
-        step: runs one forward and backward pass in the given precision.
-        repeats: timed passes of each; the fastest counts.
-
-    Returns:
-        "fp32" or "bf16".
-    """
-    if requested not in PRECISIONS:
-        raise DataError(f"precision {requested!r}; expected one of {', '.join(PRECISIONS)}.")
-    if requested != "auto":
-        return requested
-    seconds = {}
-    for precision in ("fp32", "bf16"):
-        step(precision)
-        seconds[precision] = min(_timed(lambda p=precision: step(p)) for _ in range(repeats))  # type: ignore[misc]
-    chosen = min(seconds, key=seconds.__getitem__)
-    print(
-        f"precision: {chosen} (a step takes {seconds['fp32'] * 1e3:.0f} ms in fp32, "
-        f"{seconds['bf16'] * 1e3:.0f} ms in bf16)"
-    )
-    return chosen
-
-
-def start_accelerator() -> accelerate.Accelerator:
-    """Accelerate for this process, on the GPU where there is one."""
-    keep_freed_memory()
-    device = getattr(torch, "accelerator", torch.cuda)  # torch.accelerator is new in 2.6
-    # Without this, processes launched on a machine without a GPU would each train on their own.
-    on_cpu = int(os.environ.get("WORLD_SIZE", "1")) > 1 and not device.is_available()
-    return accelerate.Accelerator(cpu=on_cpu, mixed_precision="no")
-
-
-def parameter_count(model: nn.Module) -> int:
-    """How many trained numbers a model has."""
-    return sum(parameter.numel() for parameter in model.parameters())
+def _keep_settings(path: Path, given: dict[str, Any]) -> None:
+    if not path.is_file():
+        write_text(path, json.dumps(given, indent=2) + "\n")
+        return
+    stored = json.loads(path.read_text(encoding="utf-8"))
+    different = sorted(k for k in {*stored, *given} if stored.get(k) != given.get(k))
+    if different:
+        changes = ", ".join(f"{k} {stored.get(k)!r} -> {given.get(k)!r}" for k in different)
+        raise DataError(
+            f"{path.parent} holds a run with other settings ({changes}). "
+            "Give the same ones to resume it, or another --out."
+        )
 
 
 def exit_on_user_error(main: Callable[[], Result]) -> Result:
@@ -214,12 +140,6 @@ def exit_on_user_error(main: Callable[[], Result]) -> Result:
 def _fail(sentence: str) -> NoReturn:
     print(f"error: {sentence}", file=sys.stderr)
     raise SystemExit(2)
-
-
-def _timed(action: Callable[[], Any]) -> float:
-    start = time.perf_counter()
-    action()
-    return time.perf_counter() - start
 
 
 def _take_tensors(value: Any, path: str, tensors: dict[str, Tensor]) -> Any:
@@ -244,44 +164,3 @@ def _put_tensors(skeleton: dict[str, Any], get_tensor: Callable[[str], Tensor]) 
     if kind == "list":
         return [_put_tensors(v, get_tensor) for v in value]
     return value
-
-
-class Stepper(Protocol[Report_co]):
-    """A trainer, as far as a run of many steps needs it."""
-
-    @property
-    def images_seen(self) -> int:
-        """Images seen so far, over all processes."""
-
-    def step(self) -> Report_co:
-        """Train on one batch."""
-
-
-def run_steps(
-    trainer: Stepper[Report],
-    n_images: int,
-    show: Callable[[Report], Mapping[str, str]],
-    after_step: Callable[[Report], None] | None,
-) -> None:
-    """Train until so many images have been seen, with a progress bar.
-
-    Args:
-        trainer: takes the steps.
-        n_images: where the training ends; a step that was begun before is finished.
-        show: what of a step's report stands beside the bar.
-        after_step: logs and saves; None on all but the main process, which then stay silent.
-    """
-    bar = tqdm(
-        total=n_images,
-        initial=trainer.images_seen,
-        unit="image",
-        mininterval=1.0 if sys.stderr.isatty() else 10.0,
-        disable=after_step is None,
-    )
-    with bar:
-        while trainer.images_seen < n_images:
-            report = trainer.step()
-            bar.update(trainer.images_seen - bar.n)
-            if after_step is not None:
-                after_step(report)
-                bar.set_postfix(show(report), refresh=False)

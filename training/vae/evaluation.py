@@ -1,4 +1,4 @@
-"""What a trained VAE shows: errors and terms on held-out images, and a picture per epoch."""
+"""What a trained model shows: errors and terms on held-out images, and a picture per epoch."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from PIL import Image
 from torch import Tensor
 
 from hublatent.data import FaceDataset
-from hublatent.models.vae import VAE
+from hublatent.images import to_pil
+from hublatent.models.lsavae import LSAVAE
+from hublatent.models.vae import VAE, ConvolutionalModel
 from training import objectives
-from training.grids import contact_sheet
 from training.objectives import KLTerms
 
 BATCH = 256
@@ -30,8 +31,8 @@ class Posteriors:
     """The posteriors of some images, on the CPU.
 
     Attributes:
-        mean: (N, D).
-        log_variance: (N, D).
+        mean: (N, D), the latents.
+        log_variance: (N, D); of an autoencoder, which has no variance, -infinity.
     """
 
     mean: Tensor
@@ -39,7 +40,7 @@ class Posteriors:
 
 
 @torch.no_grad()
-def posteriors(model: VAE, dataset: FaceDataset, indices: np.ndarray) -> Posteriors:
+def posteriors(model: ConvolutionalModel, dataset: FaceDataset, indices: np.ndarray) -> Posteriors:
     """Encode some images of a dataset; the model's mode is left as it was.
 
     Args:
@@ -52,7 +53,12 @@ def posteriors(model: VAE, dataset: FaceDataset, indices: np.ndarray) -> Posteri
     device = model.latent_mean.device
     means, log_variances = [], []
     for part in _parts(indices):
-        mean, log_variance = model.encode_distribution(dataset.batch(part).to(device))
+        images = dataset.batch(part).to(device)
+        if isinstance(model, VAE):
+            mean, log_variance = model.encode_distribution(images)  # (B, D) each
+        else:
+            mean = model.encode(images)  # (B, D)
+            log_variance = torch.full_like(mean, -torch.inf)
         means.append(mean.cpu())
         log_variances.append(log_variance.cpu())
     model.train(was_training)
@@ -61,7 +67,7 @@ def posteriors(model: VAE, dataset: FaceDataset, indices: np.ndarray) -> Posteri
 
 @torch.no_grad()
 def reconstruction_error(
-    model: VAE, dataset: FaceDataset, indices: np.ndarray, latents: Tensor
+    model: ConvolutionalModel, dataset: FaceDataset, indices: np.ndarray, latents: Tensor
 ) -> float:
     """Mean squared error, for pixels in [0, 1], of images decoded from their posterior means.
 
@@ -110,7 +116,7 @@ def exact_decomposition(posterior: Posteriors, generator: torch.Generator) -> KL
 
 
 def evaluate(
-    model: VAE, dataset: FaceDataset, indices: np.ndarray, seed: int
+    model: ConvolutionalModel, dataset: FaceDataset, indices: np.ndarray, seed: int
 ) -> dict[str, float | int]:
     """Judge a model on held-out images.
 
@@ -121,26 +127,32 @@ def evaluate(
         seed: of the latents that the decomposition draws.
 
     Returns:
-        n_images; mse (pixels in [0, 1]); kl, mutual_information, total_correlation and
-        dimension_wise_kl (nats; the three over n_decomposed images); active_dimensions, whose
-        mean varies by more than 0.01 (Burda 2016, arXiv:1509.00519, section 2).
+        n_images; mse (pixels in [0, 1]); active_dimensions, whose mean varies by more than 0.01
+        (Burda 2016, arXiv:1509.00519, section 2). Of a model with the prior N(0, I) also kl,
+        mutual_information, total_correlation and dimension_wise_kl (nats; the last three over
+        n_decomposed images).
     """
     found = posteriors(model, dataset, indices)
-    some = Posteriors(found.mean[:MAX_DECOMPOSED], found.log_variance[:MAX_DECOMPOSED])
-    terms = exact_decomposition(some, torch.Generator().manual_seed(seed))
     varying = found.mean.var(dim=0, correction=0) > ACTIVE_VARIANCE
-    return {
+    results: dict[str, float | int] = {
         "n_images": len(indices),
         "mse": reconstruction_error(model, dataset, indices, found.mean),
+        "active_dimensions": int(varying.sum()),
+    }
+    if not isinstance(model, VAE) or isinstance(model, LSAVAE):  # LSA-VAE's prior knows the labels
+        return results
+    some = Posteriors(found.mean[:MAX_DECOMPOSED], found.log_variance[:MAX_DECOMPOSED])
+    terms = exact_decomposition(some, torch.Generator().manual_seed(seed))
+    return {
+        **results,
         "kl": float(objectives.kl_divergence(found.mean, found.log_variance)),
         **{name: float(value) for name, value in terms._asdict().items()},
         "n_decomposed": len(some.mean),
-        "active_dimensions": int(varying.sum()),
     }
 
 
 @torch.no_grad()
-def preview(model: VAE, images: Tensor, seed: int) -> Image.Image:
+def preview(model: ConvolutionalModel, images: Tensor, seed: int) -> Image.Image:
     """Draw originals, reconstructions, samples, and traversals of the most varied dimensions.
 
     Args:
@@ -166,6 +178,25 @@ def preview(model: VAE, images: Tensor, seed: int) -> Image.Image:
         z[:, dimension] = shown.latent_mean[dimension] + offsets
         rows.append(shown.decode(z).cpu())
     return contact_sheet(torch.cat(rows), N_COLUMNS)
+
+
+def contact_sheet(images: Tensor, n_columns: int) -> Image.Image:
+    """Lay images out in rows, from the top left.
+
+    Args:
+        images: (B, C, H, W) in [-1, 1].
+        n_columns: images per row.
+
+    Returns:
+        ceil(B / n_columns) rows; the last may end in black.
+    """
+    pictures = to_pil(images)
+    width, height = pictures[0].size
+    n_rows = -(-len(pictures) // n_columns)
+    sheet = Image.new("RGB", (n_columns * width, n_rows * height))
+    for i, picture in enumerate(pictures):
+        sheet.paste(picture, (i % n_columns * width, i // n_columns * height))
+    return sheet
 
 
 def _padded(images: Tensor) -> Tensor:

@@ -1,0 +1,520 @@
+"""What every training shares: the order of examples, steps, log, states, and going on after a kill.
+
+Everything a step does follows from the recipe, the step's number and the process's index. A state
+therefore holds no random generators, and a resumed run ends with the weights of an unbroken one.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import math
+import os
+import sys
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Hashable, Mapping
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Literal, Protocol, TypeVar
+
+import accelerate
+import numpy as np
+import torch
+from accelerate.utils import broadcast_object_list
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from tqdm import tqdm
+
+from hublatent.data import FaceDataset, load_dataset
+from hublatent.errors import DataError, HublatentError
+from hublatent.model import LatentModel
+from training.run import Run
+
+# Streams of randomness apart from the processes' own, which count from 0.
+ORDER_STREAM = 1_000_003
+FLIP_STREAM = 2_000_003
+PRECISIONS = ("fp32", "bf16")
+Key = TypeVar("Key", bound=Hashable)
+
+
+class Recipe(Protocol):
+    """A frozen dataclass of everything that defines a training."""
+
+    @property
+    def batch_size(self) -> int:
+        """Images per step, over all processes."""
+
+    @property
+    def image_size(self) -> int:
+        """Height and width of the images, in pixels."""
+
+    @property
+    def seed(self) -> int:
+        """Everything random follows from it."""
+
+    def check(self) -> None:
+        """Refuse values that cannot be trained with."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingArguments:
+    """What the command line of every training asks for.
+
+    Attributes:
+        data: folder or Hub dataset of faces.
+        out: the run's folder.
+        recipe: where the values that are not given come from.
+        split: of a Hub dataset, the one split to take.
+        cache: folder of the decoded images; by default ~/.cache/hublatent/datasets.
+        precision: auto measures which is faster; a resumed run keeps it.
+        state_seconds: time between two states on disk, and so what a kill can cost.
+    """
+
+    data: str
+    out: Path
+    recipe: str
+    split: str | None = None
+    cache: Path | None = None
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    state_seconds: float = 60.0
+
+
+class Trainer(ABC):
+    """Networks, optimisers and averages, and one step of training them.
+
+    A subclass fills `parts` and implements `update`.
+
+    Args:
+        recipe: what to train and how.
+        dataset: the images.
+        accelerator: gives the device, and averages over processes.
+
+    Attributes:
+        parts: what a state holds, by name; each has state_dict and load_state_dict.
+        indices: the training images' positions in the dataset.
+        n_steps: steps done.
+        precision: of the networks' passes, "fp32" or "bf16".
+    """
+
+    def __init__(
+        self, recipe: Any, dataset: FaceDataset, accelerator: accelerate.Accelerator
+    ) -> None:
+        self.recipe = recipe
+        self.dataset = dataset
+        self.accelerator = accelerator
+        self.device = accelerator.device
+        self.indices = dataset.indices("train")
+        self.parts: dict[str, Any] = {}
+        self.n_steps = 0
+        self.precision = "fp32"
+
+    @property
+    def images_seen(self) -> int:
+        """Images seen so far, over all processes."""
+        return self.n_steps * self.recipe.batch_size
+
+    @abstractmethod
+    def update(self) -> dict[str, float]:
+        """Update the networks once; returns losses and statistics, averaged over the processes."""
+
+    def step(self) -> dict[str, float]:
+        """Update the networks once, and count it."""
+        values = self.update()
+        self.n_steps += 1
+        return values
+
+    def draws(self, stream: int = 0) -> torch.Generator:
+        """This process's generator of the step.
+
+        Args:
+            stream: tells apart independent uses within one step.
+        """
+        process, n = self.accelerator.process_index, self.accelerator.num_processes
+        return step_generator(self.recipe.seed, self.n_steps, stream * n + process)
+
+    def positions(self, order: int = 0) -> np.ndarray:
+        """This process's images of the step; every epoch is in a random order of its own.
+
+        Args:
+            order: another number gives another, independent order.
+
+        Returns:
+            (B,), positions among the training images.
+        """
+        n, seed = len(self.indices), self.recipe.seed
+        whole = np.arange(self.recipe.batch_size) + self.images_seen
+        mine = whole[self.accelerator.process_index :: self.accelerator.num_processes]
+        return np.array([_epoch_order(n, seed, int(p) // n, order)[p % n] for p in mine])
+
+    def images_at(self, positions: np.ndarray, flip: bool) -> Tensor:
+        """Training images on the device, half of them mirrored at random if asked for.
+
+        Args:
+            positions: (B,), among the training images.
+            flip: mirror at random.
+
+        Returns:
+            (B, C, H, W), in [-1, 1].
+        """
+        images = self.dataset.batch(self.indices[positions]).to(self.device)
+        if flip:
+            stream = FLIP_STREAM + self.accelerator.process_index
+            draws = step_generator(self.recipe.seed, self.n_steps, stream)
+            mirrored = torch.rand(len(images), generator=draws) < 0.5
+            images[mirrored] = images[mirrored].flip(3)
+        return images
+
+    def mean_values(self, terms: Mapping[str, Tensor]) -> dict[str, float]:
+        """Scalars averaged over the processes, before any of them reaches the weights.
+
+        Raises:
+            HublatentError: one is no longer a number.
+        """
+        stacked = torch.stack([term.detach().float().to(self.device) for term in terms.values()])
+        values = dict(zip(terms, self.mean(stacked).tolist(), strict=True))
+        if not all(map(math.isfinite, values.values())):
+            found = ", ".join(f"{name} {value:.4g}" for name, value in values.items())
+            raise HublatentError(
+                f"The training diverged after {self.images_seen:,} images ({found}). Its last "
+                "state is whole: try a lower --learning-rate with another --out."
+            )
+        return values
+
+    def mean(self, values: Tensor) -> Tensor:
+        """A tensor averaged over the processes."""
+        if self.accelerator.num_processes == 1:
+            return values
+        return self.accelerator.reduce(values, reduction="mean")
+
+    def descend(self, optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
+        """Let an optimiser take one step down a loss; no other parameter gets a gradient."""
+        loss.backward(inputs=parameters_of(optimizer))
+        self.apply(optimizer)
+
+    def apply(self, optimizer: torch.optim.Optimizer) -> None:
+        """Let an optimiser take one step along its parameters' gradients.
+
+        They are averaged over the processes here, as one flat tensor: second derivatives and two
+        losses over one network fit no wrapper that averages during the backward pass.
+        """
+        gradients = [p.grad for p in parameters_of(optimizer) if p.grad is not None]
+        if self.accelerator.num_processes > 1:
+            flat = self.mean(torch.cat([gradient.flatten() for gradient in gradients]))
+            parts = flat.split([gradient.numel() for gradient in gradients])
+            for gradient, part in zip(gradients, parts, strict=True):
+                gradient.copy_(part.view_as(gradient))
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+
+    def fastest(self, passes: Mapping[Key, Callable[[], object]]) -> Key:
+        """The fastest of some passes; all processes take what the first one's stopwatch says."""
+        if len(passes) == 1:
+            return next(iter(passes))
+        seconds = fastest_rounds(passes)
+        self.accelerator.print(
+            "measured seconds per step: "
+            + ", ".join(f"{_words(option)} {s:.3f}" for option, s in seconds.items())
+        )
+        return broadcast_object_list([min(seconds, key=seconds.__getitem__)])[0]
+
+    def state(self) -> dict[str, Any]:
+        """All that the next step depends on."""
+        parts = {name: part.state_dict() for name, part in self.parts.items()}
+        return {**parts, "n_steps": self.n_steps, "precision": self.precision}
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Take up a saved state."""
+        for name, part in self.parts.items():
+            part.load_state_dict(state[name])
+            if isinstance(part, torch.optim.Optimizer):
+                _lay_out_moments(part)
+        self.n_steps = state["n_steps"]
+
+
+class Reporter(ABC):
+    """Writes what a run leaves behind: log lines, pictures, states, the model and its results.
+
+    Args:
+        run: the run's folder.
+        trainer: what is trained.
+        state_seconds: time between two states.
+        progress: what an earlier part of the run had measured.
+    """
+
+    def __init__(
+        self, run: Run, trainer: Any, state_seconds: float, progress: dict[str, Any] | None
+    ) -> None:
+        self.run = run
+        self.trainer = trainer
+        self.state_seconds = state_seconds
+        empty = {"sums": {}, "counts": {}, "n_steps": 0, "interval_seconds": 0.0, "seconds": 0.0}
+        self.progress: dict[str, Any] = progress or empty
+        self.saved = self.started = time.monotonic()
+
+    @abstractmethod
+    def report(self) -> None:
+        """Log, draw and judge what is due after a step."""
+
+    @abstractmethod
+    def finish(self) -> dict[str, Any]:
+        """Write what the end of the run leaves behind; returns what is printed of it."""
+
+    def after_step(self, values: Mapping[str, float]) -> None:
+        """Take in a step's values; log, draw and save what is due."""
+        progress, seconds = self.progress, time.monotonic() - self.started
+        for name, value in values.items():
+            progress["sums"][name] = progress["sums"].get(name, 0.0) + value
+            progress["counts"][name] = progress["counts"].get(name, 0) + 1
+        progress["n_steps"] += 1
+        progress["interval_seconds"] += seconds
+        progress["seconds"] += seconds
+        self.report()
+        if time.monotonic() - self.saved >= self.state_seconds:
+            self.save_state()
+        # What is written here does not count as training.
+        self.started = time.monotonic()
+
+    def save_state(self) -> None:
+        """Write the state that a killed run goes on from."""
+        self.run.save_state({**self.trainer.state(), "progress": self.progress})
+        self.saved = time.monotonic()
+
+    def is_due(self, every: int) -> bool:
+        """Whether the last step completed another `every` images."""
+        seen = self.trainer.images_seen
+        return seen // every > (seen - self.trainer.recipe.batch_size) // every
+
+    def log(self, **values: Any) -> None:
+        """Write a line of the steps' mean values since the last one, and of the given ones."""
+        progress = self.progress
+        means = {name: total / progress["counts"][name] for name, total in progress["sums"].items()}
+        n_images = progress["n_steps"] * self.trainer.recipe.batch_size
+        rate = n_images / max(progress["interval_seconds"], 1e-9)
+        self.run.log(
+            images=self.trainer.images_seen,
+            **{name: float(f"{mean:.6g}") for name, mean in means.items()},
+            **values,
+            images_per_second=round(rate, 1),
+        )
+        progress.update(sums={}, counts={}, n_steps=0, interval_seconds=0.0)
+
+
+def train(
+    arguments: Any,
+    build_trainer: Callable[..., Any],
+    build_reporter: Callable[..., Any],
+    check_data: Callable[[FaceDataset, int], None],
+    n_images: Callable[[Any], int],
+    first_state: Callable[[], dict[str, Any] | None] = lambda: None,
+) -> dict[str, Any] | None:
+    """Train, or go on training, until so many images have been seen.
+
+    Args:
+        arguments: TrainingArguments with a recipe in `settings`.
+        build_trainer: (recipe, dataset, accelerator, precision, state) -> Trainer.
+        build_reporter: (run, trainer, progress) -> Reporter, on the main process.
+        check_data: refuses a dataset, for a number of processes.
+        n_images: of a trainer, where the training ends; a step begun before is finished.
+        first_state: what a new run starts from.
+
+    Returns:
+        On the main process, what the reporter's `finish` returns.
+    """
+    recipe = arguments.settings
+    recipe.check()
+    accelerator = start_accelerator()
+    dataset = load_dataset(
+        arguments.data,
+        recipe.image_size,
+        cache=arguments.cache,
+        split=arguments.split,
+        progress=accelerator.is_main_process,
+    )
+    n_processes = accelerator.num_processes
+    if recipe.batch_size % n_processes:
+        raise DataError(
+            f"--batch-size {recipe.batch_size} is not divisible by {n_processes} processes."
+        )
+    check_data(dataset, n_processes)
+    settings = {**asdict(recipe), "data": dataset.digest}
+    with Run.open(arguments.out, settings, accelerator.is_main_process) as run:
+        accelerator.wait_for_everyone()
+        state = run.load_state()
+        trainer = build_trainer(
+            recipe, dataset, accelerator, arguments.precision, state or first_state()
+        )
+        end = n_images(trainer)
+        accelerator.print(_announcement(arguments.recipe, trainer, end), flush=True)
+        reporter = None
+        if accelerator.is_main_process:
+            run.trim_log("images", trainer.images_seen)
+            reporter = build_reporter(run, trainer, state["progress"] if state else None)
+        _run_steps(trainer, end, reporter)
+        results = None
+        if reporter is not None:
+            reporter.save_state()
+            results = reporter.finish()
+        accelerator.wait_for_everyone()
+    accelerator.end_training()
+    return results
+
+
+def _run_steps(trainer: Trainer, n_images: int, reporter: Reporter | None) -> None:
+    bar = tqdm(
+        total=n_images,
+        initial=trainer.images_seen,
+        unit="image",
+        mininterval=1.0 if sys.stderr.isatty() else 10.0,
+        disable=reporter is None,
+    )
+    with bar:
+        while trainer.images_seen < n_images:
+            values = trainer.step()
+            bar.update(trainer.images_seen - bar.n)
+            if reporter is not None:
+                reporter.after_step(values)
+                shown = {name: f"{value:.4g}" for name, value in list(values.items())[:3]}
+                bar.set_postfix(shown, refresh=False)
+
+
+def _announcement(name: str, trainer: Trainer, n_images: int) -> str:
+    start = f"resumes at {trainer.images_seen:,} images" if trainer.n_steps else "starts"
+    networks = ", ".join(
+        f"{part} {parameter_count(network):,}"
+        for part, network in trainer.parts.items()
+        if isinstance(network, nn.Module) and part != "average"
+    )
+    return (
+        f"{name} {start}: parameters: {networks}; {len(trainer.indices):,} training images; "
+        f"{n_images:,} to see in steps of {trainer.recipe.batch_size}; {trainer.precision}; seed "
+        f"{trainer.recipe.seed}; {trainer.accelerator.num_processes} process(es) on "
+        f"{trainer.device.type}"
+    )
+
+
+def step_generator(seed: int, step: int, stream: int = 0) -> torch.Generator:
+    """A generator that depends on nothing but (seed, step, stream).
+
+    Args:
+        seed: the run's seed.
+        step: the step's number.
+        stream: tells apart independent uses within one step, such as processes.
+    """
+    generator = torch.Generator()
+    # Three odd 64-bit constants spread neighbouring numbers over the whole range of seeds.
+    mixed = seed * 0x9E3779B97F4A7C15 + step * 0xBF58476D1CE4E5B9 + stream * 0x94D049BB133111EB
+    generator.manual_seed(mixed % (1 << 63))
+    return generator
+
+
+@lru_cache(maxsize=4)
+def _epoch_order(n: int, seed: int, epoch: int, order: int) -> np.ndarray:
+    draws = step_generator(seed, epoch, ORDER_STREAM + order)
+    return torch.randperm(n, generator=draws).numpy()
+
+
+def cosine_rate(recipe: Any, n_steps: int, n_total_steps: int) -> float:
+    """Linear warm-up, then half a cosine down to 0 (Loshchilov & Hutter, arXiv:1608.03983).
+
+    Args:
+        recipe: with learning_rate, the highest, and warm_up, a share of the steps.
+        n_steps: steps done.
+        n_total_steps: of the whole training.
+    """
+    n_warm = recipe.warm_up * n_total_steps
+    if n_steps < n_warm:
+        return recipe.learning_rate * (n_steps + 1) / (n_warm + 1)
+    progress = (n_steps - n_warm) / max(1.0, n_total_steps - n_warm)
+    return recipe.learning_rate * 0.5 * (1 + math.cos(math.pi * progress))
+
+
+def exponential_average(model: nn.Module, decay: float) -> AveragedModel:
+    """The exponential moving average of a model's weights and statistics."""
+    return AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)
+
+
+def precisions(asked: str, state: Mapping[str, Any] | None) -> tuple[str, ...]:
+    """The precisions to choose between: the one asked for, the state's, or both.
+
+    Raises:
+        DataError: there is no such precision.
+    """
+    if asked == "auto":
+        return PRECISIONS if state is None else (state["precision"],)
+    if asked not in PRECISIONS:
+        raise DataError(f"precision {asked!r}; expected one of auto, {', '.join(PRECISIONS)}.")
+    return (asked,)
+
+
+def fastest_rounds(actions: Mapping[Key, Callable[[], object]], n: int = 5) -> dict[Key, float]:
+    """Seconds of each action's fastest round, after one to warm up.
+
+    They take turns, so that other load on the machine meets all of them alike.
+    """
+    seconds = dict.fromkeys(actions, math.inf)
+    for turn in range(n + 1):
+        for name, action in actions.items():
+            start = time.perf_counter()
+            action()
+            if turn:
+                seconds[name] = min(seconds[name], time.perf_counter() - start)
+    return seconds
+
+
+def parameters_of(optimizer: torch.optim.Optimizer) -> list[nn.Parameter]:
+    """All parameters that an optimiser moves."""
+    return [parameter for group in optimizer.param_groups for parameter in group["params"]]
+
+
+def parameter_count(model: nn.Module) -> int:
+    """How many trained numbers a model has."""
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def described(model: LatentModel, dataset: FaceDataset, n_parameters: int) -> dict[str, Any]:
+    """What any results.json says of a model and of the data that it was trained on."""
+    return {
+        "data": dataset.digest,
+        "preprocessing": dataset.preprocessing,
+        "n_train": len(dataset.indices("train")),
+        "n_skipped": len(dataset.skipped),
+        "n_parameters": n_parameters,
+        "fingerprint": model.fingerprint(),
+        "torch": torch.__version__,
+    }
+
+
+def start_accelerator() -> accelerate.Accelerator:
+    """Accelerate for this process, on the GPU where there is one."""
+    keep_freed_memory()
+    device = getattr(torch, "accelerator", torch.cuda)  # torch.accelerator is new in 2.6
+    # Without this, processes launched on a machine without a GPU would each train on their own.
+    on_cpu = int(os.environ.get("WORLD_SIZE", "1")) > 1 and not device.is_available()
+    return accelerate.Accelerator(cpu=on_cpu, mixed_precision="no")
+
+
+def keep_freed_memory() -> None:
+    """Tell glibc to keep freed memory for the next step; elsewhere nothing happens.
+
+    By default it gives each step's activations back to the system and has them paged in again,
+    zeroed: a tenth of a CPU step.
+    """
+    if not sys.platform.startswith("linux"):
+        return
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # other C libraries lack it
+    if mallopt is not None:
+        # Parameters of glibc's mallopt(3): M_MMAP_THRESHOLD, M_TRIM_THRESHOLD and M_TOP_PAD.
+        for parameter, value in ((-3, 1 << 30), (-1, (1 << 31) - 1), (-2, 1 << 26)):
+            mallopt(parameter, value)
+
+
+def _lay_out_moments(optimizer: torch.optim.Optimizer) -> None:
+    """Lay an optimiser's moments out in memory as their parameters are, as fused steps expect."""
+    for parameter, moments in optimizer.state.items():
+        for name in ("exp_avg", "exp_avg_sq"):
+            moments[name] = torch.empty_like(parameter).copy_(moments[name])
+
+
+def _words(option: Any) -> str:
+    return " ".join(option) if isinstance(option, tuple) else str(option)

@@ -1,0 +1,60 @@
+"""What a VAE or an autoencoder minimises: one file each, one line each in OBJECTIVES."""
+
+from training.objectives.autoencoder import AutoencoderObjective
+from training.objectives.beta_tcvae import (
+    ESTIMATORS,
+    BetaTCVAEObjective,
+    KLTerms,
+    beta_tcvae,
+    decompose_kl,
+    importance_weights,
+    pairwise_log_density,
+)
+from training.objectives.beta_vae import BetaVAEObjective, beta_vae, elbo
+from training.objectives.capacity_vae import CapacityVAEObjective, capacity_at, capacity_vae
+from training.objectives.elbo import (
+    LIKELIHOODS,
+    bernoulli_reconstruction,
+    calibrated_reconstruction,
+    gaussian_reconstruction,
+    kl_divergence,
+    kl_per_dimension,
+    pixel_mse,
+    sample_posterior,
+)
+from training.objectives.factorvae import FactorVAEObjective
+from training.objectives.lsavae import LSAVAEObjective
+from training.objectives.objective import Batch, Objective
+
+OBJECTIVES: dict[str, type[Objective]] = {
+    "beta-vae": BetaVAEObjective,
+    "capacity-vae": CapacityVAEObjective,
+    "beta-tcvae": BetaTCVAEObjective,
+    "factorvae": FactorVAEObjective,
+    "autoencoder": AutoencoderObjective,
+    "lsavae": LSAVAEObjective,
+}
+
+__all__ = [
+    "ESTIMATORS",
+    "LIKELIHOODS",
+    "OBJECTIVES",
+    "Batch",
+    "KLTerms",
+    "Objective",
+    "bernoulli_reconstruction",
+    "beta_tcvae",
+    "beta_vae",
+    "calibrated_reconstruction",
+    "capacity_at",
+    "capacity_vae",
+    "decompose_kl",
+    "elbo",
+    "gaussian_reconstruction",
+    "importance_weights",
+    "kl_divergence",
+    "kl_per_dimension",
+    "pairwise_log_density",
+    "pixel_mse",
+    "sample_posterior",
+]

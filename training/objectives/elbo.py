@@ -1,0 +1,128 @@
+"""The two parts of the evidence lower bound: likelihoods and the KL divergence.
+
+Every term is in nats, summed over pixels or latents and averaged over the batch. Images come in
+[-1, 1]; each likelihood is stated for pixels in [0, 1], so the map (x + 1) / 2 happens inside it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+LOG_2PI = math.log(2 * math.pi)
+# The variance of rounding to 8 bits: no decoder can honestly claim a smaller error.
+MIN_MSE = 1 / 255**2 / 12
+
+
+# Likelihoods: -E log p(x|z), with D_x = C * H * W pixels.
+
+
+def bernoulli_reconstruction(logits: Tensor, images: Tensor) -> Tensor:
+    """Sum of the pixels' binary cross-entropies (Kingma & Welling 2013, arXiv:1312.6114, C.1).
+
+    Args:
+        logits: (B, C, H, W), the decoder's log odds of each pixel in [0, 1].
+        images: (B, C, H, W), in [-1, 1].
+
+    Returns:
+        Nats per image, a scalar.
+    """
+    total = functional.binary_cross_entropy_with_logits(logits, to_pixels(images), reduction="sum")
+    return total / len(images)
+
+
+def gaussian_reconstruction(decoded: Tensor, images: Tensor, sigma: float = 1.0) -> Tensor:
+    """Negative log density of a Gaussian with one fixed standard deviation.
+
+    0.5 * sum (x - x')^2 / sigma^2 + D_x / 2 * log(2 pi sigma^2): the second part is a constant,
+    kept so that likelihoods of different sigma compare.
+
+    Args:
+        decoded: (B, C, H, W), the decoder's mean, in the units of images, unclamped.
+        images: (B, C, H, W), in [-1, 1].
+        sigma: standard deviation of a pixel in [0, 1].
+
+    Returns:
+        Nats per image, a scalar; negative where the density is above 1.
+    """
+    n_pixels = images[0].numel()
+    squares = n_pixels * pixel_mse(decoded, images)  # sum over pixels, mean over the batch
+    return 0.5 * squares / sigma**2 + 0.5 * n_pixels * (LOG_2PI + 2 * math.log(sigma))
+
+
+def calibrated_reconstruction(decoded: Tensor, images: Tensor) -> Tensor:
+    """Gaussian likelihood with sigma at its optimum (sigma-VAE; Rybkin 2021, arXiv:2006.13202, 4).
+
+    The optimal sigma^2 is the MSE over the batch's pixels; inserted into the Gaussian it leaves
+    D_x / 2 * log(MSE), plus the constant D_x / 2 * (log(2 pi) + 1), which is kept: the value
+    equals gaussian_reconstruction with sigma = sqrt(MSE).
+
+    Args:
+        decoded: (B, C, H, W), the decoder's mean, in the units of images, unclamped.
+        images: (B, C, H, W), in [-1, 1].
+
+    Returns:
+        Nats per image, a scalar; negative where the density is above 1.
+    """
+    mse = pixel_mse(decoded, images).clamp_min(MIN_MSE)
+    return 0.5 * images[0].numel() * (mse.log() + LOG_2PI + 1)
+
+
+def to_pixels(images: Tensor) -> Tensor:
+    """Map images in [-1, 1] to pixels in [0, 1]."""
+    return (images + 1) / 2
+
+
+def pixel_mse(decoded: Tensor, images: Tensor) -> Tensor:
+    """Mean squared error for pixels in [0, 1], of two batches in [-1, 1]; a scalar."""
+    # Both are twice as far apart as their pixels.
+    return functional.mse_loss(decoded.float(), images.float()) / 4
+
+
+LIKELIHOODS: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "bernoulli": bernoulli_reconstruction,
+    "gaussian": gaussian_reconstruction,
+    "calibrated-gaussian": calibrated_reconstruction,
+}
+
+
+# The KL divergence.
+
+
+def kl_per_dimension(mean: Tensor, log_variance: Tensor) -> Tensor:
+    """KL(q(z|x) || N(0, I)) of each latent dimension (Kingma & Welling 2013, appendix B).
+
+    Args:
+        mean: (B, D), of the posterior.
+        log_variance: (B, D), of the posterior.
+
+    Returns:
+        (D,), averaged over the batch; its sum is the KL divergence.
+    """
+    return 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).mean(dim=0)
+
+
+def kl_divergence(mean: Tensor, log_variance: Tensor) -> Tensor:
+    """KL(q(z|x) || N(0, I)), summed over dimensions, averaged over the batch; a scalar."""
+    return kl_per_dimension(mean, log_variance).sum()
+
+
+def sample_posterior(
+    mean: Tensor, log_variance: Tensor, generator: torch.Generator | None = None
+) -> Tensor:
+    """Draw z = mean + sigma * noise, differentiable in both (Kingma & Welling 2013, eq. 10).
+
+    Args:
+        mean: (B, D).
+        log_variance: (B, D).
+        generator: a CPU generator, so that a seed gives the same noise on every device.
+
+    Returns:
+        (B, D).
+    """
+    noise = torch.randn(mean.shape, generator=generator, dtype=mean.dtype).to(mean.device)
+    return mean + (0.5 * log_variance).exp() * noise

@@ -1,0 +1,122 @@
+"""FactorVAE: total correlation by a discriminator's density ratio (Kim & Mnih 2018, 1802.05983)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from hublatent.models.vae import VAE
+from training.objectives.elbo import kl_divergence, sample_posterior
+from training.objectives.objective import Batch, Posterior, VariationalObjective
+from training.recipes import VAERecipe
+
+N_LAYERS = 6
+SLOPE = 0.2
+BETAS = (0.5, 0.9)  # of the discriminator's Adam (appendix A)
+
+
+class Discriminator(nn.Sequential):
+    """Latents (B, D) -> two logits (B, 2): drawn jointly, or each dimension by itself.
+
+    Six hidden layers with leaky ReLU (appendix A), and no normalisation: it would blur the ratio
+    of the two densities.
+
+    Args:
+        latent_dim: D.
+        width: of each hidden layer.
+    """
+
+    def __init__(self, latent_dim: int, width: int = 1000) -> None:
+        layers: list[nn.Module] = []
+        for n_in in [latent_dim] + [width] * (N_LAYERS - 1):
+            layers += [nn.Linear(n_in, width), nn.LeakyReLU(SLOPE)]
+        super().__init__(*layers, nn.Linear(width, 2))
+
+
+def permute_dimensions(latents: Tensor, generator: torch.Generator) -> Tensor:
+    """Permute each dimension over the batch by itself (algorithm 1): draws of prod_j q(z_j).
+
+    Args:
+        latents: (B, D).
+        generator: CPU generator.
+
+    Returns:
+        (B, D); every column holds its own values in another order.
+    """
+    order = torch.rand(latents.shape, generator=generator).argsort(dim=0)  # (B, D)
+    return latents.gather(0, order.to(latents.device))
+
+
+def total_correlation(logits: Tensor) -> Tensor:
+    """TC = E_q(z) [log D(z) / (1 - D(z))] (eq. 3), a scalar in nats.
+
+    Args:
+        logits: (B, 2), of latents drawn jointly.
+    """
+    return (logits[:, 0] - logits[:, 1]).mean()
+
+
+def discriminator_loss(joint_logits: Tensor, permuted_logits: Tensor) -> Tensor:
+    """Mean cross-entropy of telling the two apart (algorithm 2), a scalar in nats.
+
+    Args:
+        joint_logits: (B, 2), of latents drawn jointly: class 0.
+        permuted_logits: (B, 2), of latents with permuted dimensions: class 1.
+    """
+    zeros = torch.zeros(len(joint_logits), dtype=torch.long, device=joint_logits.device)
+    ones = torch.ones(len(permuted_logits), dtype=torch.long, device=permuted_logits.device)
+    joint = functional.cross_entropy(joint_logits, zeros)
+    return 0.5 * (joint + functional.cross_entropy(permuted_logits, ones))
+
+
+class FactorVAEObjective(VariationalObjective):
+    """Reconstruction + KL + gamma * TC (eq. 2), TC estimated by the objective's discriminator."""
+
+    def __init__(
+        self, recipe: VAERecipe, n_examples: int, latent_dim: int, device: torch.device
+    ) -> None:
+        super().__init__(recipe, n_examples, latent_dim, device)
+        self.discriminator = Discriminator(latent_dim, recipe.discriminator_width).to(device)
+        self.optimizer = torch.optim.Adam(
+            self.discriminator.parameters(),
+            recipe.discriminator_learning_rate,
+            betas=BETAS,
+            fused=True,
+        )
+        self.parts = {
+            "discriminator": self.discriminator,
+            "discriminator_optimizer": self.optimizer,
+        }
+        self._latents = torch.empty(0)  # of the step's first batch, until the discriminator's turn
+
+    def combine(
+        self, reconstruction: Tensor, posterior: Posterior, batch: Batch
+    ) -> dict[str, Tensor]:
+        self._latents = posterior.z.detach()
+        kl = kl_divergence(posterior.mean, posterior.log_variance)
+        correlation = total_correlation(self._logits(posterior.z))
+        return {
+            "loss": reconstruction + kl + self.recipe.gamma * correlation,
+            "reconstruction": reconstruction,
+            "kl": kl,
+            "total_correlation": correlation,
+        }
+
+    def own_terms(self, model: VAE, batch: Batch) -> dict[str, Tensor]:
+        """The discriminator's loss and accuracy; no gradient reaches the encoder."""
+        with torch.no_grad():
+            others = sample_posterior(*model.encode_distribution(batch.images), batch.draws)
+        # The first batch's logits are taken anew: the model's step has used up their graph.
+        joint = self._logits(self._latents)
+        permuted = self._logits(permute_dimensions(others, batch.draws))
+        right = (joint[:, 0] > joint[:, 1]).sum() + (permuted[:, 0] < permuted[:, 1]).sum()
+        return {
+            "own_loss": discriminator_loss(joint, permuted),
+            "discriminator_accuracy": right / (len(joint) + len(permuted)),
+        }
+
+    def _logits(self, latents: Tensor) -> Tensor:
+        # A ratio of densities needs float32, whatever the convolutions are taken in.
+        with torch.autocast(latents.device.type, enabled=False):
+            return self.discriminator(latents.float())
