@@ -1,4 +1,4 @@
-"""Train a VAE or an autoencoder: python training/train_vae.py --recipe NAME --data DATA --out FOLDER
+"""Train a VAE or an autoencoder: python training/train_vae.py --recipe NAME --data DATA --out OUT
 
 The same command resumes a run that was killed. Several devices: accelerate launch.
 """
