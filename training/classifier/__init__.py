@@ -1,0 +1,1 @@
+"""Training an AttributeClassifier: its step, how photographs are varied, and its scores."""

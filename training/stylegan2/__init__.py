@@ -1,0 +1,1 @@
+"""Training StyleGAN2: losses, discriminator, augmentation and the kernel distance."""
