@@ -29,6 +29,7 @@ from tqdm import tqdm
 from hublatent.checkpoint import CONFIG_NAME, read_config
 from hublatent.data import load_dataset
 from hublatent.errors import DataError
+from hublatent.features import ImageFeatures
 from hublatent.images import save_png
 from hublatent.storage import portable, write_text
 from training.discriminator import DISCRIMINATOR_NAME, save_discriminator
@@ -71,6 +72,7 @@ class Arguments:
         start_from: folder of another run, or of a published model, to go on from.
         start_images: what that published model has seen; the count of images goes on from there.
         kid_classifier: folder of the AttributeClassifier whose features choose the best checkpoint.
+        image_features: folder of the ImageFeatures that the heads look at, where there are heads.
         split: of a Hub dataset, the one split to take.
         cache: folder of the decoded images; by default ~/.cache/hublatent/datasets.
         precision: auto measures which is faster; a resumed run keeps it.
@@ -89,6 +91,7 @@ class Arguments:
     start_from: Path | None = None
     start_images: int = 0
     kid_classifier: Path | None = None
+    image_features: Path = Path("model_cards/image-features")
     split: str | None = None
     cache: Path | None = None
     precision: Literal["auto", "fp32", "bf16"] = "auto"
@@ -286,7 +289,10 @@ def train(arguments: Arguments) -> None:
     start = arguments.start_from
     from_model = start is not None and (start / CONFIG_NAME).is_file()
     state = run.load_state() or (None if from_model else other_state(start, recipe))
-    trainer = Trainer(recipe, dataset, accelerator, arguments.precision, state)
+    features = None
+    if recipe.heads_weight:
+        features = ImageFeatures.from_pretrained(arguments.image_features)
+    trainer = Trainer(recipe, dataset, accelerator, arguments.precision, state, features)
     if state is None and start is not None:
         check_same_network(start, recipe)
         trainer.start_from(start, arguments.start_images)

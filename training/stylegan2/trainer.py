@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from hublatent.checkpoint import WEIGHTS_NAME, load_weights
 from hublatent.data import FaceDataset
 from hublatent.errors import DataError, HublatentError
+from hublatent.features import ImageFeatures, enlarged
 from hublatent.inversion.precision import autocast
 from hublatent.models.style_generator import Noise
 from hublatent.models.stylegan2 import StyleGAN2
@@ -39,6 +40,7 @@ from training.adversarial import (
 )
 from training.augment import AdaptiveProbability, augment
 from training.discriminator import DISCRIMINATOR_NAME, Discriminator
+from training.feature_heads import FeatureHeads, heads_discriminator_loss, heads_generator_loss
 from training.run import choose_precision, step_generator
 
 # Streams of randomness apart from the processes' own, which count from 0.
@@ -61,6 +63,7 @@ class StyleGAN2Recipe:
         channel_min: channels never fall below this.
         batch_size: images per step, over all processes.
         learning_rate: of both networks, before the correction for lazy regularisation.
+        discriminator_learning_rate: where the discriminator needs another one; 0 for the same.
         r1_gamma: weight of R1; gamma / 2 times the squared gradient, summed over pixels.
         r1_every: steps between two R1 steps.
         path_length_weight: of the path length regularisation; 0 for none.
@@ -76,6 +79,8 @@ class StyleGAN2Recipe:
         ada_from: images seen before it starts. At first r_t is above its target because no
             faces are drawn yet, not because the images are known by heart (p rose to 0.1 within
             20,000 images).
+        heads_weight: weight of the heads on image features in the generator's loss; 0 for none.
+        heads_learning_rate: of those heads.
         flip: mirror half of the training images.
         noise: give the generator noise maps. A young one that has none draws one shape for all
             codes, and finds another only slowly.
@@ -92,6 +97,7 @@ class StyleGAN2Recipe:
     channel_min: int = 48
     batch_size: int = 32
     learning_rate: float = 0.0025
+    discriminator_learning_rate: float = 0.0
     r1_gamma: float = 1.0
     r1_every: int = 16
     path_length_weight: float = 2.0
@@ -104,6 +110,8 @@ class StyleGAN2Recipe:
     ada_images: int = 100_000
     ada_from: int = 100_000
     generator_from: int = 0
+    heads_weight: float = 0.0
+    heads_learning_rate: float = 0.0003
     flip: bool = True
     noise: bool = True
     w_noise: float = 0.0
@@ -142,11 +150,14 @@ _RANGES: dict[str, tuple[float, float, str]] = {
         (1, math.inf, "at least 1"),
     ),
     **dict.fromkeys(
-        ("r1_gamma", "path_length_weight", "path_length_from", "ada_from", "generator_from",
-         "ema_half_life", "ema_ramp_up", "w_noise", "seed"),
+        ("discriminator_learning_rate", "r1_gamma", "path_length_weight", "path_length_from",
+         "ada_from", "generator_from", "heads_weight", "ema_half_life", "ema_ramp_up", "w_noise",
+         "seed"),
         (0, math.inf, "0 or more"),
     ),
-    "learning_rate": (1e-12, math.inf, "a number above 0"),
+    **dict.fromkeys(
+        ("learning_rate", "heads_learning_rate"), (1e-12, math.inf, "a number above 0")
+    ),
     "style_mixing": (0, 1, "a share from 0 to 1"),
     "ada_target": (-1, 1, "a mean sign from -1 to 1; -1 always augments more, 1 never"),
 }  # fmt: skip
@@ -160,6 +171,7 @@ class Trainer:
         dataset: the images.
         accelerator: gives the device, and averages over processes.
         precision: "fp32" or "bf16"; "auto" measures which is faster, or keeps the state's.
+        features: what the heads look at; None without heads.
         state: what an earlier part of the run left behind; None starts a new one.
     """
 
@@ -170,6 +182,7 @@ class Trainer:
         accelerator: accelerate.Accelerator,
         precision: str,
         state: dict[str, Any] | None = None,
+        features: ImageFeatures | None = None,
     ) -> None:
         self.recipe = recipe
         self.dataset = dataset
@@ -190,7 +203,12 @@ class Trainer:
         self.d_parameters = list(self.discriminator.parameters())
         path_every = recipe.path_length_every if recipe.path_length_weight else 0
         self.g_optimizer = lazy_adam(self.g_parameters, recipe.learning_rate, path_every)
-        self.d_optimizer = lazy_adam(self.d_parameters, recipe.learning_rate, recipe.r1_every)
+        d_rate = recipe.discriminator_learning_rate or recipe.learning_rate
+        self.d_optimizer = lazy_adam(self.d_parameters, d_rate, recipe.r1_every)
+        self.features = None if features is None else features.to(self.device)
+        self.heads = FeatureHeads().to(self.device)
+        self.h_parameters = [p for p in self.heads.parameters() if p.requires_grad]
+        self.h_optimizer = lazy_adam(self.h_parameters, recipe.heads_learning_rate, 0)
         self.probability = AdaptiveProbability(recipe.ada_target, recipe.ada_images)
         self.path_mean = 0.0
         self.n_steps = 0
@@ -244,11 +262,18 @@ class Trainer:
                 latents = draw_latents(self.generator, len(real), recipe.style_mixing, draws)
                 latents = perturbed(latents, recipe.w_noise, draws)
                 fake = self._synthesize(latents, draws)
-            fake_logits = self.discriminator(augment(fake, p, draws))
+            fake = augment(fake, p, draws)
+            fake_logits = self.discriminator(fake)
             real_logits = self.discriminator(real)
         g_loss = generator_loss(fake_logits)
         d_loss = discriminator_loss(fake_logits, real_logits)
         report = self._report(g_loss, d_loss, real_logits)
+        if self.features is not None:
+            g_heads_loss, h_loss = self._heads_losses(self.features, fake, real)
+            report["h_loss"] = float(self._mean(h_loss.detach()))
+            g_loss = g_loss + recipe.heads_weight * g_heads_loss
+            h_gradients = torch.autograd.grad(h_loss, self.h_parameters, retain_graph=True)
+            self._update(self.h_optimizer, self.h_parameters, h_gradients)
         if generator_learns:
             g_gradients = torch.autograd.grad(g_loss, self.g_parameters, retain_graph=True)
         d_gradients = torch.autograd.grad(d_loss, self.d_parameters)
@@ -275,6 +300,20 @@ class Trainer:
     def _synthesize(self, latents: Tensor, draws: torch.Generator) -> Tensor:
         noise: Noise = "random" if self.recipe.noise else "none"
         return self.generator.synthesize(latents, noise, draws)
+
+    def _heads_losses(
+        self, features: ImageFeatures, fake: Tensor, real: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """What the heads on image features give the generator to lose, and themselves."""
+        with autocast(self.precision, self.device.type):
+            fake_logits = self.heads(features(enlarged(fake))).float()
+            with torch.no_grad():
+                real_features = features(enlarged(real))
+            real_logits = self.heads(real_features).float()
+        return (
+            heads_generator_loss(fake_logits),
+            heads_discriminator_loss(fake_logits, real_logits),
+        )
 
     def _report(self, g_loss: Tensor, d_loss: Tensor, real_logits: Tensor) -> dict[str, float]:
         values = torch.stack([g_loss, d_loss, real_logits.sign().mean()]).detach()
@@ -378,9 +417,11 @@ class Trainer:
         return {
             "generator": self.generator.state_dict(),
             "discriminator": self.discriminator.state_dict(),
+            "heads": self.heads.state_dict(),
             "average": self.average.state_dict(),
             "g_optimizer": self.g_optimizer.state_dict(),
             "d_optimizer": self.d_optimizer.state_dict(),
+            "h_optimizer": self.h_optimizer.state_dict(),
             "probability": self.probability.state_dict(),
             "path_mean": self.path_mean,
             "n_steps": self.n_steps,
@@ -388,10 +429,14 @@ class Trainer:
         }
 
     def _load_state(self, state: dict[str, Any]) -> None:
-        for name in (
-            "generator", "discriminator", "average", "g_optimizer", "d_optimizer", "probability",
-        ):  # fmt: skip
+        for name in ("generator", "discriminator", "average", "heads", "probability"):
             getattr(self, name).load_state_dict(state[name])
+        for name in ("g_optimizer", "d_optimizer", "h_optimizer"):
+            optimizer = getattr(self, name)
+            rates = [group["lr"] for group in optimizer.param_groups]
+            optimizer.load_state_dict(state[name])
+            for group, rate in zip(optimizer.param_groups, rates, strict=True):
+                group["lr"] = rate  # the recipe's, where the state is of a run with another one
         self.path_mean = state["path_mean"]
         self.n_steps = state["n_steps"]
 
