@@ -31,16 +31,17 @@ from hublatent.classifier import (
 )
 from hublatent.data import FaceDataset, load_dataset
 from hublatent.errors import CheckpointError, DataError, HublatentError
-from training.classifier_scores import (
+from training.classifier.distort import Distortion, blur, distort, resampling
+from training.classifier.scores import (
     calibration_error,
     fit_temperature,
     held_out_scores,
     mean_auroc,
 )
-from training.classifier_trainer import ClassifierRecipe, Trainer, mix
-from training.distort import Distortion, blur, distort, resampling
+from training.classifier.trainer import ClassifierRecipe, Trainer, mix
+from training.loop import parameter_count, start_accelerator
 from training.recipes import parse_command
-from training.run import Run, parameter_count, start_accelerator
+from training.run import Run
 from training.train_classifier import RECIPES, Arguments, train
 
 PROJECT = Path(__file__).resolve().parent.parent
@@ -519,7 +520,7 @@ def test_the_first_prediction_is_the_prevalence(dataset: FaceDataset) -> None:
 
 def test_training_learns(dataset: FaceDataset) -> None:
     ours = trainer(dataset, replace(TINY, epochs=40, learning_rate=0.01, dropout=0.0))
-    losses = [ours.step() for _ in range(60)]
+    losses = [ours.step()["loss"] for _ in range(60)]
     assert np.mean(losses[-10:]) < np.mean(losses[:10]) - 0.05
 
 
@@ -556,7 +557,7 @@ def test_a_resumed_trainer_equals_an_unbroken_one(dataset: FaceDataset, tmp_path
     unbroken = trainer(dataset)
     for _ in range(6):
         unbroken.step()
-    run = Run.open(tmp_path / "run", {})
+    run = Run(tmp_path / "run")
     broken = trainer(dataset)
     for step in range(6):
         if step in (1, 4):

@@ -33,20 +33,21 @@ from tests.training_helpers import (
     read_log,
     write_faces,
 )
-from training import adversarial, make_card
-from training.augment import (
+from training import make_card
+from training.loop import parameters_of, start_accelerator, step_generator
+from training.recipes import parse_command
+from training.run import Run
+from training.stylegan2 import adversarial
+from training.stylegan2.augment import (
     AdaptiveProbability,
     augment,
     random_colours,
     random_geometry,
     warp,
 )
-from training.kid import squared_mmd
-from training.recipes import parse_command
-from training.run import Run, step_generator
-from training.stylegan2_trainer import StyleGAN2Recipe, Trainer
+from training.stylegan2.kid import squared_mmd
+from training.stylegan2.trainer import StyleGAN2Recipe, Trainer
 from training.train_stylegan2 import RECIPES, Arguments, KernelDistance, train
-from training.train_vae import start_accelerator
 
 N_TRAIN, N_VALIDATION = 20, 8
 TINY = StyleGAN2Recipe(
@@ -307,7 +308,7 @@ def test_the_best_model_is_the_one_of_the_smallest_distance(
     assert [(line["images"], line["kid"]) for line in lines] == [
         (40, 0.5), (80, 0.2), (120, 0.3), (160, 0.1),
     ]  # fmt: skip
-    state = Run(tmp_path / "run", {}).load_state()
+    state = Run(tmp_path / "run").load_state()
     assert state is not None and state["progress"]["best_kid"] == 0.1
     best = load_file(tmp_path / "run" / "best" / "model.safetensors")
     assert_equal(best, load_file(tmp_path / "run" / "latest" / "model.safetensors"))
@@ -350,8 +351,13 @@ def test_a_steps_gradients_are_those_of_two_separate_losses(
     ours = trainer(dataset, replace(TINY, r1_every=1000, path_length_weight=0.0))
     ours.n_steps = 1
     ours.probability.p = 0.4
-    taken: list[tuple[Tensor | None, ...]] = []
-    monkeypatch.setattr(ours, "_update", lambda o, p, gradients: taken.append(gradients))
+    taken: list[list[Tensor | None]] = []
+
+    def take(optimizer: torch.optim.Optimizer) -> None:
+        taken.append([p.grad for p in parameters_of(optimizer)])
+        optimizer.zero_grad(set_to_none=True)
+
+    monkeypatch.setattr(ours, "apply", take)
     ours.step()
     ours.n_steps = 1
     draws = step_generator(0, 1, 0)
@@ -363,8 +369,8 @@ def test_a_steps_gradients_are_those_of_two_separate_losses(
     d_loss = F.softplus(ours.discriminator(fake.detach())).mean()
     d_loss = d_loss + F.softplus(-ours.discriminator(real)).mean()
     expected = [
-        torch.autograd.grad(g_loss, ours.g_parameters),
-        torch.autograd.grad(d_loss, ours.d_parameters),
+        torch.autograd.grad(d_loss, parameters_of(ours.d_optimizer)),
+        torch.autograd.grad(g_loss, parameters_of(ours.g_optimizer)),
     ]
     for mine, plain in zip(taken, expected, strict=True):
         for one, other in zip(mine, plain, strict=True):
@@ -469,7 +475,7 @@ def test_a_resumed_trainer_equals_an_unbroken_one(
 ) -> None:
     recipe = replace(TINY, **values)
     unbroken, broken = trainer(dataset, recipe), trainer(dataset, recipe)
-    run = Run.open(tmp_path / "run", {})
+    run = Run(tmp_path / "run")
     for step in range(7):
         unbroken.step()
         if step in (1, 5):
@@ -582,7 +588,7 @@ def test_values_that_cannot_be_trained_with_are_named(name: str, value: float) -
 def test_a_run_to_start_from_must_be_one_of_the_same_network(faces: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="holds no state"):
         train(arguments(faces, tmp_path / "run", "--start-from", str(tmp_path / "nothing")))
-    Run.open(tmp_path / "other", {}).save_state({"generator": {"const": torch.zeros(2, 4, 4)}})
+    Run(tmp_path / "other").save_state({"generator": {"const": torch.zeros(2, 4, 4)}})
     with pytest.raises(DataError, match="another network"):
         train(arguments(faces, tmp_path / "run", "--start-from", str(tmp_path / "other")))
 

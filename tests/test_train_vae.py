@@ -14,6 +14,7 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -26,12 +27,15 @@ from torch import Tensor
 import hublatent
 from hublatent.data import FaceDataset, load_dataset
 from hublatent.errors import DataError, HublatentError
-from training import objectives, vae_evaluation
+from training import objectives
+from training.loop import parameter_count, start_accelerator, step_generator
+from training.objectives import OBJECTIVES, Batch
 from training.recipes import RECIPES, VAERecipe, parse_command
-from training.run import Run, exit_on_user_error, parameter_count, step_generator
-from training.train_vae import Arguments, start_accelerator, train
-from training.vae_evaluation import Posteriors
-from training.vae_trainer import TrainedVAE, Trainer
+from training.run import Run, exit_on_user_error
+from training.train_vae import Arguments, train
+from training.vae import evaluation
+from training.vae.evaluation import Posteriors
+from training.vae.trainer import Trainer
 
 PROJECT = Path(__file__).resolve().parent.parent
 N_TRAIN, N_VALIDATION, N_TEST = 24, 8, 8
@@ -108,6 +112,9 @@ def test_parameter_counts() -> None:
         "betavae-celeba": 1_299_487,
         "btcvae-celeba": 1_299_487,
         "beta1-celeba": 1_299_487,
+        "factorvae-celeba": 1_299_487,
+        "lsavae-celeba": 1_299_487,
+        "ae-celeba": 1_082_271,
     }
 
 
@@ -125,7 +132,7 @@ def test_any_recipe_value_can_be_overridden() -> None:
     [
         (["--recipe", "btcvae-celebs"], "Did you mean btcvae-celeba"),
         (["--recipe=tcvae"], "btcvae-celeba"),
-        (["--data", "x"], "--recipe is missing. Available: beta1-celeba"),
+        (["--data", "x"], "--recipe is missing. Available: ae-celeba, beta1-celeba"),
     ],
 )
 def test_unknown_recipes_get_the_nearest_names(words: list[str], match: str) -> None:
@@ -152,18 +159,17 @@ def test_values_that_cannot_be_trained_with_are_named(name: str, value: float) -
 # --- one step -------------------------------------------------------------------------------------
 
 
-def _by_hand(module: TrainedVAE, images: Tensor, draws: torch.Generator) -> tuple[Tensor, ...]:
-    mean, log_variance = module.model.encode_distribution(images)
-    z = objectives.sample_posterior(mean, log_variance, draws)
-    return mean, log_variance, z, module.model.decode_unclamped(z)
-
-
 def _terms(dataset: FaceDataset, recipe: VAERecipe) -> tuple[dict[str, Tensor], tuple[Any, ...]]:
+    """What the objective says of a batch, and the same batch's passes by hand."""
     torch.manual_seed(0)
-    module = TrainedVAE(recipe, 100)
+    model = recipe.build()
+    objective = OBJECTIVES[recipe.objective](recipe, 100, recipe.latent_dim, torch.device("cpu"))
     images = dataset.batch(range(10))  # type: ignore[arg-type]
-    terms = module(images, torch.Generator().manual_seed(1), images_seen=50)
-    return terms, (*_by_hand(module, images, torch.Generator().manual_seed(1)), images)
+    batch = Batch(images, torch.zeros(10, 0), torch.Generator().manual_seed(1), images_seen=50)
+    terms = objective.terms(model, batch)
+    mean, log_variance = model.encode_distribution(images)
+    z = objectives.sample_posterior(mean, log_variance, torch.Generator().manual_seed(1))
+    return terms, (mean, log_variance, z, model.decode_unclamped(z), images)
 
 
 def test_beta_vae_minimises_its_objective(dataset: FaceDataset) -> None:
@@ -214,7 +220,7 @@ def test_epochs_show_every_image_once_in_another_order(dataset: FaceDataset) -> 
     for _ in range(2):
         seen = []
         for _ in range(3):
-            batch = ours.next_batch()
+            batch = ours.batch(ours.draws()).images
             distance = (batch[:, None] - known).abs().amax(dim=(2, 3, 4))
             seen += distance.argmin(dim=1).tolist()
             assert distance.amin(dim=1).max() == 0
@@ -229,7 +235,10 @@ def test_half_of_the_images_are_mirrored(dataset: FaceDataset) -> None:
     flipping = trainer(dataset, replace(TINY, batch_size=24))
     mirrored = 0
     for _ in range(10):
-        originals, images = plain.next_batch(), flipping.next_batch()
+        originals, images = (
+            plain.batch(plain.draws()).images,
+            flipping.batch(flipping.draws()).images,
+        )
         for original, image in zip(originals, images, strict=True):
             mirrored += int(torch.equal(image, original.flip(2)))
             assert torch.equal(image, original) or torch.equal(image, original.flip(2))
@@ -288,7 +297,17 @@ def _equal_weights(ours: dict[str, Tensor], theirs: dict[str, Tensor]) -> bool:
 
 
 @pytest.mark.parametrize("memory_format", ["contiguous", "channels-last"])
-@pytest.mark.parametrize("values", [{}, {"ema": 0.9}, {"objective": "capacity-vae"}])
+@pytest.mark.parametrize(
+    "values",
+    [
+        {},
+        {"ema": 0.9},
+        {"objective": "capacity-vae"},
+        {"architecture": "factorvae", "objective": "factorvae", "discriminator_width": 8},
+        {"architecture": "autoencoder", "objective": "autoencoder"},
+        {"architecture": "lsavae", "objective": "lsavae", "style_dim": 3},
+    ],
+)
 def test_a_resumed_trainer_equals_an_unbroken_one(
     dataset: FaceDataset, tmp_path: Path, memory_format: str, values: dict[str, Any]
 ) -> None:
@@ -296,7 +315,7 @@ def test_a_resumed_trainer_equals_an_unbroken_one(
     unbroken = trainer(dataset, recipe, memory_format)
     for _ in range(6):
         unbroken.step()
-    run = Run.open(tmp_path / "run", {})
+    run = Run(tmp_path / "run")
     broken = trainer(dataset, recipe, memory_format)
     for step in range(6):
         if step in (1, 4):
@@ -475,8 +494,8 @@ def test_the_decomposition_is_the_same_in_pieces(monkeypatch: pytest.MonkeyPatch
     posterior = Posteriors(mean, mean - 1)
     z = objectives.sample_posterior(mean, mean - 1, torch.Generator().manual_seed(1))
     whole = objectives.decompose_kl(z, mean, mean - 1, torch.full((1, 30), 1 / 30))
-    monkeypatch.setattr(vae_evaluation, "DECOMPOSITION_ELEMENTS", 30 * 4 * 7)  # 7 rows at a time
-    pieces = vae_evaluation.exact_decomposition(posterior, torch.Generator().manual_seed(1))
+    monkeypatch.setattr(evaluation, "DECOMPOSITION_ELEMENTS", 30 * 4 * 7)  # 7 rows at a time
+    pieces = evaluation.exact_decomposition(posterior, torch.Generator().manual_seed(1))
     torch.testing.assert_close(torch.stack(pieces), torch.stack(whole))
 
 
@@ -484,8 +503,8 @@ def test_evaluation_leaves_the_model_as_it_was(dataset: FaceDataset) -> None:
     torch.manual_seed(0)
     model = TINY.build().train()
     before = {k: v.clone() for k, v in model.state_dict().items()}
-    vae_evaluation.evaluate(model, dataset, dataset.indices("test"), seed=0)
-    vae_evaluation.preview(model, dataset.batch([0, 1, 2]), seed=0)
+    evaluation.evaluate(model, dataset, dataset.indices("test"), seed=0)
+    evaluation.preview(model, dataset.batch([0, 1, 2]), seed=0)
     assert model.training and _equal_weights(model.state_dict(), before)
 
 
@@ -501,14 +520,24 @@ def _launch(*words: str) -> None:
 
 
 def _save_gradients(faces: Path, out: Path) -> None:
-    """One of two processes: a step's gradients, as DistributedDataParallel averages them."""
+    """One of two processes: a step's gradients, averaged over both."""
     data = load_dataset(faces, 16, cache=out.parent / "cache", progress=False)
     ours = trainer(data)
     assert ours.accelerator.num_processes == 2
-    ours.backward(ours.next_batch(), ours.accelerator.process_index)
     if ours.accelerator.is_main_process:
-        save_file({k: p.grad for k, p in ours.model.named_parameters()}, out)
+        ours.optimizer.register_step_pre_hook(
+            lambda *_: save_file({k: p.grad for k, p in ours.model.named_parameters()}, out)
+        )
+    ours.step()
     ours.accelerator.wait_for_everyone()
+
+
+def _both_halves(alone: Trainer) -> None:
+    """Leave the gradients of a step of two processes, one after the other in this one."""
+    for process in (0, 1):
+        alone.accelerator = SimpleNamespace(process_index=process, num_processes=2)  # type: ignore[assignment]
+        terms = alone.objective.terms(alone.model, alone.batch(alone.draws()))
+        (0.5 * terms["loss"]).backward()
 
 
 @pytest.mark.slow
@@ -516,10 +545,7 @@ def test_gradients_of_two_processes(faces: Path, dataset: FaceDataset, tmp_path:
     _launch(__file__, str(faces), str(tmp_path / "gradients.safetensors"))
     found = load_file(tmp_path / "gradients.safetensors")
     alone = trainer(dataset)
-    positions = np.arange(TINY.batch_size)
-    for process in (0, 1):
-        images = alone.batch_at(positions[process::2], process)
-        alone.backward(images, process, share=0.5)
+    _both_halves(alone)
     expected = {k: p.grad for k, p in alone.model.named_parameters()}
     assert found.keys() == expected.keys()
     for name, gradient in expected.items():
@@ -537,9 +563,7 @@ def test_two_processes_train_one_model(faces: Path, dataset: FaceDataset, tmp_pa
     # The plain version: one process, two half-batches, the same optimiser.
     alone = trainer(dataset, memory_format="channels-last")
     for _ in range(alone.n_total_steps):
-        positions = np.arange(TINY.batch_size) + alone.images_seen
-        for process in (0, 1):
-            alone.backward(alone.batch_at(positions[process::2], process), process, share=0.5)
+        _both_halves(alone)
         for group in alone.optimizer.param_groups:
             group["lr"] = alone.learning_rate()
         alone.optimizer.step()

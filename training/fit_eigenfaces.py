@@ -24,8 +24,9 @@ from hublatent.data import FaceDataset, load_dataset
 from hublatent.errors import DataError
 from hublatent.models import Eigenfaces
 from hublatent.storage import write_text
+from training.loop import described
 from training.objectives import pixel_mse
-from training.run import MODEL_FOLDER, RESULTS_NAME, described, exit_on_user_error
+from training.run import MODEL_FOLDER, RESULTS_NAME, exit_on_user_error
 
 BATCH = 512
 

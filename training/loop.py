@@ -226,9 +226,10 @@ class Trainer(ABC):
     def load_state(self, state: Mapping[str, Any]) -> None:
         """Take up a saved state."""
         for name, part in self.parts.items():
-            part.load_state_dict(state[name])
             if isinstance(part, torch.optim.Optimizer):
-                _lay_out_moments(part)
+                _load_optimizer(part, state[name])
+            else:
+                part.load_state_dict(state[name])
         self.n_steps = state["n_steps"]
 
 
@@ -340,10 +341,8 @@ def train(
     settings = {**asdict(recipe), "data": dataset.digest}
     with Run.open(arguments.out, settings, accelerator.is_main_process) as run:
         accelerator.wait_for_everyone()
-        state = run.load_state()
-        trainer = build_trainer(
-            recipe, dataset, accelerator, arguments.precision, state or first_state()
-        )
+        state = run.load_state() or first_state()
+        trainer = build_trainer(recipe, dataset, accelerator, arguments.precision, state)
         end = n_images(trainer)
         accelerator.print(_announcement(arguments.recipe, trainer, end), flush=True)
         reporter = None
@@ -509,8 +508,15 @@ def keep_freed_memory() -> None:
             mallopt(parameter, value)
 
 
-def _lay_out_moments(optimizer: torch.optim.Optimizer) -> None:
-    """Lay an optimiser's moments out in memory as their parameters are, as fused steps expect."""
+def _load_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
+    """Take up a saved optimiser's moments; learning rates stay the recipe's.
+
+    Fused steps expect the moments to lie in memory as their parameters do.
+    """
+    rates = [group["lr"] for group in optimizer.param_groups]
+    optimizer.load_state_dict(state)
+    for group, rate in zip(optimizer.param_groups, rates, strict=True):
+        group["lr"] = rate
     for parameter, moments in optimizer.state.items():
         for name in ("exp_avg", "exp_avg_sq"):
             moments[name] = torch.empty_like(parameter).copy_(moments[name])

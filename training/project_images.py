@@ -34,7 +34,8 @@ from hublatent.inversion.optimiser import DescentSettings
 from hublatent.inversion.perceptual import DEFAULT_CLASSIFIER, Perceptual, load_classifier
 from hublatent.inversion.projection import DivergedError, project
 from hublatent.model import LatentModel, weights_digest
-from training.run import exit_on_user_error, start_accelerator
+from training.loop import start_accelerator
+from training.run import exit_on_user_error
 
 BAR = "{desc}: {percentage:3.0f}%|{bar}| {n:.1f}/{total} [{elapsed}<{remaining}, {rate_fmt}]"
 

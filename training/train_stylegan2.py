@@ -11,41 +11,33 @@ from __future__ import annotations
 import json
 import shlex
 import sys
-import time
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+import accelerate
 import numpy as np
 import torch
 import tyro
-from safetensors import SafetensorError
 from torch import Tensor
 from tqdm import tqdm
 
 from hublatent.checkpoint import CONFIG_NAME, read_config
-from hublatent.data import load_dataset
+from hublatent.data import FaceDataset
 from hublatent.errors import DataError
 from hublatent.features import ImageFeatures
 from hublatent.images import save_png
 from hublatent.storage import portable, write_text
-from training.discriminator import DISCRIMINATOR_NAME, save_discriminator
-from training.grids import contact_sheet
-from training.kid import FeatureNetwork, features_of, squared_mmd
+from training import loop
 from training.recipes import changes, option_words, parse_command
-from training.run import (
-    RESULTS_NAME,
-    Run,
-    described,
-    exit_on_user_error,
-    parameter_count,
-    run_steps,
-    start_accelerator,
-)
-from training.stylegan2_trainer import StyleGAN2Recipe, Trainer
+from training.run import RESULTS_NAME, Run, exit_on_user_error
+from training.stylegan2.discriminator import DISCRIMINATOR_NAME, save_discriminator
+from training.stylegan2.kid import FeatureNetwork, features_of, squared_mmd
+from training.stylegan2.trainer import StyleGAN2Recipe, Trainer
+from training.vae.evaluation import contact_sheet
 
 # On two cores 32 channels at 64 pixels take 0.8 of the time of 48. Noise stays on: without any, one
 # shape served all codes after 67,000 images; without it from 80,000 on, samples at 96,000 were
@@ -59,23 +51,17 @@ DRAWN_COLUMNS = 8
 LOOK_BATCH = 100
 
 
-@dataclass(frozen=True)
-class Arguments:
+@dataclass(frozen=True, kw_only=True)
+class Arguments(loop.TrainingArguments):
     """Train StyleGAN2; the same command resumes.
 
     Attributes:
-        data: folder or Hub dataset of faces.
-        out: the run's folder.
         settings: the recipe's values.
-        recipe: where the values that are not given come from.
         images: length of the training, in images seen; may be raised later.
         start_from: folder of another run, or of a published model, to go on from.
         start_images: what that published model has seen; the count of images goes on from there.
-        kid_classifier: folder of the AttributeClassifier whose features choose the best checkpoint.
         image_features: folder of the ImageFeatures that the heads look at, where there are heads.
-        split: of a Hub dataset, the one split to take.
-        cache: folder of the decoded images; by default ~/.cache/hublatent/datasets.
-        precision: auto measures which is faster; a resumed run keeps it.
+        kid_classifier: folder of the AttributeClassifier whose features choose the best checkpoint.
         state_seconds: time between two states on disk, and so what a kill can cost.
         log_every: images between two log lines.
         grid_every: images between two sample grids and copies of the averaged model.
@@ -83,18 +69,12 @@ class Arguments:
         kid_samples: generated images per kernel distance, and training images of its floor.
     """
 
-    data: str
-    out: Path
     settings: Annotated[StyleGAN2Recipe, tyro.conf.arg(name="")]
-    recipe: str
     images: int = 1_500_000
     start_from: Path | None = None
     start_images: int = 0
-    kid_classifier: Path | None = None
     image_features: Path = Path("model_cards/image-features")
-    split: str | None = None
-    cache: Path | None = None
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    kid_classifier: Path | None = None
     state_seconds: float = 300.0
     log_every: int = 1_600
     grid_every: int = 16_000
@@ -143,7 +123,7 @@ class KernelDistance:
             yield images.to(self.trainer.device)
 
 
-class Reporter:
+class Reporter(loop.Reporter):
     """Writes what a run shows: log lines, sample grids, states, the averaged model, the best one.
 
     Args:
@@ -153,55 +133,38 @@ class Reporter:
         progress: what an earlier part of the run had measured.
     """
 
+    trainer: Trainer
+
     def __init__(
         self, run: Run, trainer: Trainer, arguments: Arguments, progress: dict[str, Any] | None
     ) -> None:
-        self.run = run
-        self.trainer = trainer
+        super().__init__(run, trainer, arguments.state_seconds, progress)
         self.arguments = arguments
-        empty = {"sums": {}, "counts": {}, "seconds": 0.0, "best_kid": float("inf"), "floor": 0.0}
-        self.progress: dict[str, Any] = progress or empty
+        self.progress.setdefault("best_kid", float("inf"))
         self.distance: KernelDistance | None = None
         network = load_feature_network(arguments.kid_classifier)
         if network is not None:
             self.distance = KernelDistance(network, trainer, arguments.kid_samples)
-            if self.distance.floor != self.progress["floor"]:  # distances of another network
+            if self.distance.floor != self.progress.get("floor"):  # distances of another network
                 self.progress.update(best_kid=float("inf"), floor=self.distance.floor)
-        self.saved = self.started = time.monotonic()
 
-    def after_step(self, report: dict[str, float]) -> None:
-        """Log, draw, judge and save what is due.
-
-        Args:
-            report: of the step.
-        """
-        progress, arguments = self.progress, self.arguments
-        for name, value in report.items():
-            progress["sums"][name] = progress["sums"].get(name, 0.0) + value
-            progress["counts"][name] = progress["counts"].get(name, 0) + 1
-        progress["seconds"] += time.monotonic() - self.started
-        if self._is_due(arguments.log_every):
-            self._log()
-        if self._is_due(arguments.grid_every):
+    def report(self) -> None:
+        arguments = self.arguments
+        if self.is_due(arguments.log_every):
+            self.log()
+        if self.is_due(arguments.grid_every):
             self.draw()
-        if self.distance is not None and self._is_due(arguments.kid_every):
+        if self.distance is not None and self.is_due(arguments.kid_every):
             self._judge(self.distance)
-        if time.monotonic() - self.saved >= arguments.state_seconds:
-            self.save_state()
-        # What is written here does not count as training.
-        self.started = time.monotonic()
 
-    def save_state(self) -> None:
-        """Write the state that a killed run goes on from."""
-        self.run.save_state({**self.trainer.state(), "progress": self.progress})
-        self.saved = time.monotonic()
-
-    def finish(self) -> None:
+    def finish(self) -> dict[str, Any]:
         """Write what the end of the run leaves behind; results.json tells of the best model."""
         self.draw()
         if self.distance is None:  # nothing to choose a best one by: it tells of the latest
             self._save_results(None)
-        self.save_state()
+        seen = self.trainer.images_seen
+        print(f"{self.run.folder / LATEST_FOLDER}: the model after {seen:,} images")
+        return {}
 
     def draw(self) -> None:
         """Write the grid of fixed latents, and the averaged model."""
@@ -211,21 +174,6 @@ class Reporter:
         name = f"samples-{self.trainer.images_seen:08d}.png"
         save_png(contact_sheet(images, DRAWN_COLUMNS), self.run.folder / name)
         self._save_model(LATEST_FOLDER)
-
-    def _is_due(self, every: int) -> bool:
-        seen = self.trainer.images_seen
-        return seen // every > (seen - self.trainer.recipe.batch_size) // every
-
-    def _log(self) -> None:
-        progress = self.progress
-        means = {name: total / progress["counts"][name] for name, total in progress["sums"].items()}
-        n_images = progress["counts"]["d_loss"] * self.trainer.recipe.batch_size
-        self.run.log(
-            images=self.trainer.images_seen,
-            **{name: round(mean, 5) for name, mean in means.items()},
-            images_per_second=round(n_images / progress["seconds"], 1),
-        )
-        progress.update(sums={}, counts={}, seconds=0.0)
 
     def _judge(self, distance: KernelDistance) -> None:
         """Log the kernel distance; keep the averaged model where it is the best so far."""
@@ -256,7 +204,7 @@ class Reporter:
         results = {
             "recipe": asdict(trainer.recipe),
             "command": training_command(self.arguments, trainer),
-            **described(trainer.average, dataset, parameter_count(trainer.average)),
+            **loop.described(trainer.average, dataset, loop.parameter_count(trainer.average)),
             "images_seen": trainer.images_seen,
             "n_processes": trainer.accelerator.num_processes,
             "precision": trainer.precision,
@@ -267,51 +215,37 @@ class Reporter:
 
 def train(arguments: Arguments) -> None:
     """Train, or go on training, until the given number of images has been seen."""
-    recipe = arguments.settings
-    recipe.check()
-    accelerator = start_accelerator()
-    is_main, n_processes = accelerator.is_main_process, accelerator.num_processes
-    if recipe.batch_size % n_processes:
-        raise DataError(
-            f"--batch-size {recipe.batch_size} is not divisible by {n_processes} processes."
-        )
-    dataset = load_dataset(
-        arguments.data,
-        recipe.image_size,
-        cache=arguments.cache,
-        split=arguments.split,
-        progress=is_main,
-    )
-    if not len(dataset.indices("train")):
-        raise DataError(f"{arguments.data} has no training images.")
-    with accelerator.main_process_first():
-        run = Run.open(arguments.out, {**asdict(recipe), "data": dataset.digest})
-    start = arguments.start_from
+    recipe, start = arguments.settings, arguments.start_from
     from_model = start is not None and (start / CONFIG_NAME).is_file()
-    state = run.load_state() or (None if from_model else other_state(start, recipe))
-    features = None
-    if recipe.heads_weight:
-        features = ImageFeatures.from_pretrained(arguments.image_features)
-    trainer = Trainer(recipe, dataset, accelerator, arguments.precision, state, features)
-    if state is None and start is not None:
-        check_same_network(start, recipe)
-        trainer.start_from(start, arguments.start_images)
-    accelerator.print(_announcement(arguments, trainer), flush=True)
-    reporter = None
-    if is_main:
-        run.trim_log("images", trainer.images_seen)
-        reporter = Reporter(run, trainer, arguments, state["progress"] if state else None)
-    run_steps(
-        trainer,
-        arguments.images,
-        lambda report: {name: f"{report[name]:.2f}" for name in ("g_loss", "d_loss", "p")},
-        reporter.after_step if reporter else None,
+
+    def build_trainer(
+        recipe: StyleGAN2Recipe,
+        dataset: FaceDataset,
+        accelerator: accelerate.Accelerator,
+        precision: str,
+        state: dict[str, Any] | None,
+    ) -> Trainer:
+        features = None
+        if recipe.heads_weight:
+            features = ImageFeatures.from_pretrained(arguments.image_features)
+        trainer = Trainer(recipe, dataset, accelerator, precision, state, features)
+        if state is None and start is not None:
+            check_same_network(start, recipe)
+            trainer.start_from(start, arguments.start_images)
+        return trainer
+
+    def check_data(dataset: FaceDataset, n_processes: int) -> None:
+        if not len(dataset.indices("train")):
+            raise DataError(f"{arguments.data} has no training images.")
+
+    loop.train(
+        arguments,
+        build_trainer,
+        lambda run, trainer, progress: Reporter(run, trainer, arguments, progress),
+        check_data,
+        lambda trainer: arguments.images,
+        lambda: None if from_model else other_state(start, recipe),
     )
-    if reporter is not None:
-        reporter.finish()
-        print(f"{run.folder / LATEST_FOLDER}: the model after {trainer.images_seen:,} images")
-    accelerator.wait_for_everyone()
-    accelerator.end_training()
 
 
 def training_command(arguments: Arguments, trainer: Trainer) -> str:
@@ -341,7 +275,7 @@ def other_state(folder: Path | None, recipe: StyleGAN2Recipe) -> dict[str, Any] 
     """
     if folder is None:
         return None
-    state = Run(folder, {}).load_state()
+    state = Run(folder).load_state()
     if state is None:
         raise DataError(
             f"--start-from {folder} holds no state and no model; expected the folder of a run or "
@@ -386,26 +320,5 @@ def load_feature_network(folder: Path | None) -> FeatureNetwork | None:
     return AttributeClassifier.from_pretrained(folder)
 
 
-def _announcement(arguments: Arguments, trainer: Trainer) -> str:
-    recipe = trainer.recipe
-    start = f"resumes at {trainer.images_seen:,} images" if trainer.n_steps else "starts"
-    return (
-        f"{arguments.recipe} {start}: generator {parameter_count(trainer.generator):,}, "
-        f"discriminator {parameter_count(trainer.discriminator):,} parameters; "
-        f"{len(trainer.indices):,} training images; steps of {recipe.batch_size}; "
-        f"{trainer.precision}; seed {recipe.seed}; "
-        f"{trainer.accelerator.num_processes} process(es) on {trainer.device.type}"
-    )
-
-
-def main() -> None:
-    """Train what the command line asks for."""
-    arguments = parse_command(Arguments, RECIPES)
-    try:
-        train(arguments)
-    except SafetensorError as error:  # how safetensors reports a full disk
-        raise DataError(f"{arguments.out} cannot be read or written: {error}.") from error
-
-
 if __name__ == "__main__":
-    exit_on_user_error(main)
+    exit_on_user_error(lambda: train(parse_command(Arguments, RECIPES)))

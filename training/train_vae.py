@@ -117,7 +117,9 @@ def train(arguments: Arguments) -> Mapping[str, Any] | None:
 
     return loop.train(
         arguments,
-        lambda *given: Trainer(*given[:4], arguments.memory_format, given[4]),
+        lambda recipe, dataset, accelerator, precision, state: Trainer(
+            recipe, dataset, accelerator, precision, arguments.memory_format, state
+        ),
         lambda run, trainer, progress: Reporter(run, trainer, arguments.state_seconds, progress),
         check_data,
         lambda trainer: trainer.n_total_steps * recipe.batch_size,

@@ -28,10 +28,10 @@ import torch
 from torch import nn
 
 from hublatent.data import FaceDataset
+from training.loop import start_accelerator
 from training.recipes import RECIPES, VAERecipe
-from training.train_vae import start_accelerator
-from training.vae_evaluation import posteriors
-from training.vae_trainer import Trainer
+from training.vae.evaluation import posteriors
+from training.vae.trainer import Trainer
 
 TARGET_TRAINING, TARGET_ENCODING = 2.0, 3.0
 Action = Callable[[], object]

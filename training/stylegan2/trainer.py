@@ -1,32 +1,29 @@
-"""One step of training StyleGAN2, and the state between two steps.
-
-Everything a step does follows from the recipe, the step's number and the process's index, so a run
-resumed from a saved state ends with the weights of an unbroken one.
-"""
+"""One step of training StyleGAN2."""
 
 from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from functools import lru_cache
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import accelerate
-import numpy as np
 import torch
-from accelerate.utils import broadcast_object_list
-from torch import Tensor, nn
+from torch import Tensor
 
 from hublatent.checkpoint import WEIGHTS_NAME, load_weights
 from hublatent.data import FaceDataset
-from hublatent.errors import DataError, HublatentError
+from hublatent.errors import DataError
 from hublatent.features import ImageFeatures, enlarged
 from hublatent.inversion.precision import autocast
 from hublatent.models.style_generator import Noise
 from hublatent.models.stylegan2 import StyleGAN2
-from training.adversarial import (
+from training import loop
+from training.loop import step_generator
+from training.stylegan2.adversarial import (
     PATH_LENGTH_DECAY,
     average_keep,
     discriminator_loss,
@@ -38,15 +35,15 @@ from training.adversarial import (
     r1_penalty,
     update_average,
 )
-from training.augment import AdaptiveProbability, augment
-from training.discriminator import DISCRIMINATOR_NAME, Discriminator
-from training.feature_heads import FeatureHeads, heads_discriminator_loss, heads_generator_loss
-from training.run import choose_precision, step_generator
+from training.stylegan2.augment import AdaptiveProbability, augment
+from training.stylegan2.discriminator import DISCRIMINATOR_NAME, Discriminator
+from training.stylegan2.feature_heads import (
+    FeatureHeads,
+    heads_discriminator_loss,
+    heads_generator_loss,
+)
 
-# Streams of randomness apart from the processes' own, which count from 0.
-ORDER_STREAM = 1_000_003
-FLIP_STREAM = 2_000_003
-INITIAL_STREAM = 3_000_003
+INITIAL_STREAM = 3_000_003  # of randomness, apart from the steps' own
 
 
 @dataclass(frozen=True)
@@ -163,8 +160,8 @@ _RANGES: dict[str, tuple[float, float, str]] = {
 }  # fmt: skip
 
 
-class Trainer:
-    """Both networks, the average, the optimisers and the augmentation: all that a state holds.
+class Trainer(loop.Trainer):
+    """Both networks, the average, the optimisers and the augmentation.
 
     Args:
         recipe: what to train and how.
@@ -184,11 +181,7 @@ class Trainer:
         state: dict[str, Any] | None = None,
         features: ImageFeatures | None = None,
     ) -> None:
-        self.recipe = recipe
-        self.dataset = dataset
-        self.accelerator = accelerator
-        self.device = accelerator.device
-        self.indices = dataset.indices("train")
+        super().__init__(recipe, dataset, accelerator)
         # Not the plain seed: the first mapping layer would consist of the very numbers that anybody
         # draws as z from a generator of the same seed, and those samples would be far from typical.
         torch.manual_seed(step_generator(recipe.seed, 0, INITIAL_STREAM).initial_seed())
@@ -199,62 +192,45 @@ class Trainer:
         if not recipe.noise:  # its strengths are 0 at the start, and stay so
             for name, parameter in self.generator.named_parameters():
                 parameter.requires_grad_(not name.endswith("noise_strength"))
-        self.g_parameters = [p for p in self.generator.parameters() if p.requires_grad]
-        self.d_parameters = list(self.discriminator.parameters())
+        trained = [p for p in self.generator.parameters() if p.requires_grad]
         path_every = recipe.path_length_every if recipe.path_length_weight else 0
-        self.g_optimizer = lazy_adam(self.g_parameters, recipe.learning_rate, path_every)
+        self.g_optimizer = lazy_adam(trained, recipe.learning_rate, path_every)
         d_rate = recipe.discriminator_learning_rate or recipe.learning_rate
-        self.d_optimizer = lazy_adam(self.d_parameters, d_rate, recipe.r1_every)
+        self.d_optimizer = lazy_adam(list(self.discriminator.parameters()), d_rate, recipe.r1_every)
         self.features = None if features is None else features.to(self.device)
         self.heads = FeatureHeads().to(self.device)
-        self.h_parameters = [p for p in self.heads.parameters() if p.requires_grad]
-        self.h_optimizer = lazy_adam(self.h_parameters, recipe.heads_learning_rate, 0)
+        trained = [p for p in self.heads.parameters() if p.requires_grad]
+        self.h_optimizer = lazy_adam(trained, recipe.heads_learning_rate, 0)
         self.probability = AdaptiveProbability(recipe.ada_target, recipe.ada_images)
         self.path_mean = 0.0
-        self.n_steps = 0
+        self.parts = {
+            "generator": self.generator,
+            "discriminator": self.discriminator,
+            "average": self.average,
+            "g_optimizer": self.g_optimizer,
+            "d_optimizer": self.d_optimizer,
+            "heads": self.heads,
+            "h_optimizer": self.h_optimizer,
+            "probability": self.probability,
+        }
         if state is not None:
-            self._load_state(state)
-            precision = state["precision"] if precision == "auto" else precision
-        self.precision = self._settle_precision(precision)
-
-    @property
-    def images_seen(self) -> int:
-        """Real images seen so far, over all processes."""
-        return self.n_steps * self.recipe.batch_size
+            self.load_state(state)
+        options = loop.precisions(precision, state)
+        self.precision = self.fastest({option: partial(self._trial, option) for option in options})
 
     def next_batch(self) -> Tensor:
-        """This process's share of the step's images: epochs in random order, half of them mirrored.
+        """This process's share of the step's images, (B, C, H, W) in [-1, 1]."""
+        return self.images_at(self.positions(), self.recipe.flip)
 
-        Returns:
-            (B, C, H, W), in [-1, 1].
-        """
-        recipe, process = self.recipe, self.accelerator.process_index
-        n = len(self.indices)
-        positions = np.arange(recipe.batch_size) + self.images_seen
-        picks = [
-            _epoch_order(n, recipe.seed, int(position) // n)[position % n]
-            for position in positions[process :: self.accelerator.num_processes]
-        ]
-        images = self.dataset.batch(self.indices[picks])
-        if recipe.flip:
-            draws = step_generator(recipe.seed, self.n_steps, FLIP_STREAM + process)
-            mirrored = torch.rand(len(images), 1, 1, 1, generator=draws) < 0.5
-            images = torch.where(mirrored, images.flip(3), images)
-        return images.to(self.device)
-
-    def step(self) -> dict[str, float]:
+    def update(self) -> dict[str, float]:
         """Update both networks once.
 
         Both losses are taken at the same weights, from one pass of D over the generated images.
 
         Returns:
             Losses and statistics of this step.
-
-        Raises:
-            HublatentError: the losses are no numbers any more; the weights are then left alone.
         """
-        recipe, p = self.recipe, self.probability.p
-        draws = step_generator(recipe.seed, self.n_steps, self.accelerator.process_index)
+        recipe, p, draws = self.recipe, self.probability.p, self.draws()
         generator_learns = self.images_seen >= recipe.generator_from
         real = augment(self.next_batch(), p, draws)
         with autocast(self.precision, self.device.type):
@@ -267,27 +243,31 @@ class Trainer:
             real_logits = self.discriminator(real)
         g_loss = generator_loss(fake_logits)
         d_loss = discriminator_loss(fake_logits, real_logits)
-        report = self._report(g_loss, d_loss, real_logits)
+        terms = {"g_loss": g_loss, "d_loss": d_loss, "r_t": real_logits.sign().mean()}
+        due = [self.d_optimizer]
         if self.features is not None:
-            g_heads_loss, h_loss = self._heads_losses(self.features, fake, real)
-            report["h_loss"] = float(self._mean(h_loss.detach()))
+            g_heads_loss, terms["h_loss"] = self._heads_losses(self.features, fake, real)
             g_loss = g_loss + recipe.heads_weight * g_heads_loss
-            h_gradients = torch.autograd.grad(h_loss, self.h_parameters, retain_graph=True)
-            self._update(self.h_optimizer, self.h_parameters, h_gradients)
+            due.append(self.h_optimizer)
+        report = {**self.mean_values(terms), "p": p}
+        # All gradients before any step: the losses share their passes.
+        if self.features is not None:
+            heads = loop.parameters_of(self.h_optimizer)
+            terms["h_loss"].backward(inputs=heads, retain_graph=True)
         if generator_learns:
-            g_gradients = torch.autograd.grad(g_loss, self.g_parameters, retain_graph=True)
-        d_gradients = torch.autograd.grad(d_loss, self.d_parameters)
-        self._update(self.d_optimizer, self.d_parameters, d_gradients)
+            g_loss.backward(inputs=loop.parameters_of(self.g_optimizer), retain_graph=True)
+            due.append(self.g_optimizer)
+        d_loss.backward(inputs=loop.parameters_of(self.d_optimizer))
+        for optimizer in due:
+            self.apply(optimizer)
         if self.n_steps % recipe.r1_every == 0:
             report["r1"] = self._regularise_discriminator(real)
         if self.images_seen >= recipe.ada_from:
             self.probability.update(report["r_t"], recipe.batch_size)
         if generator_learns:
-            self._update(self.g_optimizer, self.g_parameters, g_gradients)
             if self._path_length_is_due():
                 report["path_length"] = self._regularise_generator(max(len(real) // 2, 1), draws)
             self._update_average()
-        self.n_steps += 1
         return report
 
     def _path_length_is_due(self) -> bool:
@@ -315,25 +295,14 @@ class Trainer:
             heads_discriminator_loss(fake_logits, real_logits),
         )
 
-    def _report(self, g_loss: Tensor, d_loss: Tensor, real_logits: Tensor) -> dict[str, float]:
-        values = torch.stack([g_loss, d_loss, real_logits.sign().mean()]).detach()
-        g_value, d_value, mean_sign = self._mean(values).tolist()
-        if not math.isfinite(g_value + d_value):
-            raise HublatentError(
-                f"The training diverged after {self.images_seen:,} images (losses {g_value} and "
-                f"{d_value}). Try a lower --learning-rate, with another --out."
-            )
-        return {"g_loss": g_value, "d_loss": d_value, "r_t": mean_sign, "p": self.probability.p}
-
     def _regularise_discriminator(self, real: Tensor) -> float:
         """R1 at the augmented images, since grid_sample has no second derivative."""
         real = real.detach().requires_grad_()
         with autocast(self.precision, self.device.type):
             penalty = r1_penalty(real, self.discriminator(real))
         loss = penalty * (self.recipe.r1_gamma / 2 * self.recipe.r1_every)
-        gradients = torch.autograd.grad(loss, self.d_parameters, allow_unused=True)
-        self._update(self.d_optimizer, self.d_parameters, gradients)
-        return float(self._mean(penalty.detach()))
+        self.descend(self.d_optimizer, loss)
+        return float(self.mean(penalty.detach()))
 
     def _regularise_generator(self, n: int, draws: torch.Generator) -> float:
         """Path length (arXiv:1912.04958, section 3.2), at half the batch as in its appendix B."""
@@ -342,13 +311,12 @@ class Trainer:
             images = self._synthesize(latents, draws)
         noise = torch.randn(images.shape, generator=draws).to(self.device)
         lengths = path_lengths(images, latents, noise)  # (n,)
-        mean = float(self._mean(lengths.detach().mean()))
+        mean = float(self.mean(lengths.detach().mean()))
         # The running mean starts at the first value: from 0 the first steps would flatten W.
         self.path_mean += (mean - self.path_mean) * (PATH_LENGTH_DECAY if self.path_mean else 1.0)
         penalty = (lengths - self.path_mean).square().mean()
         loss = penalty * (self.recipe.path_length_weight * self.recipe.path_length_every)
-        gradients = torch.autograd.grad(loss, self.g_parameters, allow_unused=True)
-        self._update(self.g_optimizer, self.g_parameters, gradients)
+        self.descend(self.g_optimizer, loss)
         return mean
 
     def _update_average(self) -> None:
@@ -358,43 +326,14 @@ class Trainer:
         )
         update_average(self.average, self.generator, keep)
 
-    def _update(
-        self,
-        optimizer: torch.optim.Optimizer,
-        parameters: list[nn.Parameter],
-        gradients: tuple[Tensor | None, ...],
-    ) -> None:
-        """One optimiser step with gradients averaged over the processes.
-
-        Second derivatives, and two losses over one network, fit no wrapper that averages during
-        the backward pass, so the gradients are averaged here, as one flat tensor.
-        """
-        present = [gradient for gradient in gradients if gradient is not None]
-        if self.accelerator.num_processes > 1:
-            flat = self._mean(torch.cat([gradient.flatten() for gradient in present]))
-            parts = flat.split([gradient.numel() for gradient in present])
-            present = [p.view_as(g) for p, g in zip(parts, present, strict=True)]
-        remaining = iter(present)
-        for parameter, gradient in zip(parameters, gradients, strict=True):
-            parameter.grad = None if gradient is None else next(remaining)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-
-    def _mean(self, values: Tensor) -> Tensor:
-        return self.accelerator.reduce(values, reduction="mean")
-
-    def _settle_precision(self, precision: str) -> str:
-        """Measure what was left open; every process has to do the same, so the first decides."""
-
-        def one_pass(candidate: str) -> None:
-            draws = torch.Generator().manual_seed(0)
-            with autocast(candidate, self.device.type):
-                latents = draw_latents(self.generator, self.recipe.batch_size, 0.0, draws)
-                loss = self.discriminator(self.generator.synthesize(latents)).mean()
-            torch.autograd.grad(loss, [*self.g_parameters, *self.d_parameters])
-
-        chosen = choose_precision(precision, one_pass) if self.accelerator.is_main_process else ""
-        return str(broadcast_object_list([chosen])[0])
+    def _trial(self, precision: str) -> None:
+        """A forward and a backward pass, whose gradients are dropped."""
+        draws = torch.Generator().manual_seed(0)
+        with autocast(precision, self.device.type):
+            latents = draw_latents(self.generator, self.recipe.batch_size, 0.0, draws)
+            loss = self.discriminator(self.generator.synthesize(latents)).mean()
+        optimizers = (self.g_optimizer, self.d_optimizer)
+        torch.autograd.grad(loss, [p for o in optimizers for p in loop.parameters_of(o)])
 
     def start_from(self, folder: Path, images_seen: int) -> None:
         """Go on from a published generator, and from the discriminator that may lie beside it.
@@ -413,34 +352,8 @@ class Trainer:
         self.n_steps = images_seen // self.recipe.batch_size
 
     def state(self) -> dict[str, Any]:
-        """All that the next step depends on."""
-        return {
-            "generator": self.generator.state_dict(),
-            "discriminator": self.discriminator.state_dict(),
-            "heads": self.heads.state_dict(),
-            "average": self.average.state_dict(),
-            "g_optimizer": self.g_optimizer.state_dict(),
-            "d_optimizer": self.d_optimizer.state_dict(),
-            "h_optimizer": self.h_optimizer.state_dict(),
-            "probability": self.probability.state_dict(),
-            "path_mean": self.path_mean,
-            "n_steps": self.n_steps,
-            "precision": self.precision,
-        }
+        return {**super().state(), "path_mean": self.path_mean}
 
-    def _load_state(self, state: dict[str, Any]) -> None:
-        for name in ("generator", "discriminator", "average", "heads", "probability"):
-            getattr(self, name).load_state_dict(state[name])
-        for name in ("g_optimizer", "d_optimizer", "h_optimizer"):
-            optimizer = getattr(self, name)
-            rates = [group["lr"] for group in optimizer.param_groups]
-            optimizer.load_state_dict(state[name])
-            for group, rate in zip(optimizer.param_groups, rates, strict=True):
-                group["lr"] = rate  # the recipe's, where the state is of a run with another one
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        super().load_state(state)
         self.path_mean = state["path_mean"]
-        self.n_steps = state["n_steps"]
-
-
-@lru_cache(maxsize=2)
-def _epoch_order(n: int, seed: int, epoch: int) -> np.ndarray:
-    return torch.randperm(n, generator=step_generator(seed, epoch, ORDER_STREAM)).numpy()
