@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +14,11 @@ from PIL import Image
 from hublatent import AttributeClassifier, DirectionSet, edit, hub, load
 from hublatent.data import FaceDataset, load_dataset
 from hublatent.direction import Origin
+from hublatent.discovery import LabelledLatents
+from hublatent.errors import DataError
 from hublatent.inversion import latents_file as projected
-from tests.tiny_models import tiny_stylegan2
-from training import find_directions, fit_eigenfaces
+from tests.tiny_models import tiny_eigenfaces, tiny_stylegan2
+from training import find_directions, find_unlabelled, fit_eigenfaces
 from training.run import exit_on_user_error
 
 SIZE = 16
@@ -279,3 +282,51 @@ def test_models_without_encoder_or_place_are_refused(faces, cache, tmp_path, cap
     missing = refusal(capsys, lambda: find(Path("user/model"), faces, cache))
     assert "--out" in missing
     assert not (tmp_path / "gan" / hub.DIRECTIONS_NAME).exists()
+
+
+def test_a_column_of_numbers_is_found_and_followed(
+    model_folder: Path, faces: Path, cache: Path, dataset: FaceDataset, tmp_path: Path
+) -> None:
+    brightness = dataset.images.mean(axis=(1, 2, 3))
+    table = tmp_path / "table.csv"
+    rows = [f"{n},{b:.3f}" for n, b in zip(dataset.names, brightness, strict=True)]
+    table.write_text("\n".join(["name,Brightness", *rows]))
+    out = tmp_path / "directions.safetensors"
+    find(model_folder, faces, cache, out=out, quantities=table, attributes=("all",),
+         methods=("supervised-pca",))  # fmt: skip
+    model = load(model_folder)
+    direction = DirectionSet.load(out, model)["Brightness", "supervised-pca"]
+    latents = model.encode(dataset.batch(dataset.indices("test")))
+    brighter = model.decode(edit(latents, direction, 1.0)) - model.decode(latents)
+    assert brighter.mean() > 0.05
+    with pytest.raises(DataError, match="give --data alone"):
+        find(model_folder, faces, cache, out=out, quantities=table, samples=10)
+
+
+def test_directions_of_styles_have_a_file_of_their_own() -> None:
+    model = tiny_stylegan2()
+    latents = model.sample_latents(20)
+    data = LabelledLatents(latents.numpy(), np.ones((20, 1), bool), ("Bright",), np.arange(20))
+    space, moved = find_directions._in_styles(model, data)
+    assert moved.latents.shape == (20, *space.latent_shape)
+    torch.testing.assert_close(space.decode(torch.from_numpy(moved.latents)), model.decode(latents))
+    with pytest.raises(DataError, match="for a StyleGAN2"):
+        find_directions._in_styles(tiny_eigenfaces(), data)
+    with pytest.raises(DataError, match="a file of their own"):
+        find_directions.run(find_directions.Arguments("model", samples=10, styles=True))
+
+
+def test_components_are_added_to_the_file(model_folder: Path, tmp_path: Path) -> None:
+    classifier = AttributeClassifier(16, width=8, attributes="Bright,Green").eval()
+    classifier.save_pretrained(tmp_path / "classifier")
+    arguments = find_unlabelled.Arguments(
+        str(model_folder), n=3, samples=8, classifier=str(tmp_path / "classifier"),
+        out=tmp_path / "directions.safetensors",
+    )  # fmt: skip
+    for method in ("components", "factorisation", "components"):
+        find_unlabelled.run(replace(arguments, method=method))
+    found = DirectionSet.load(tmp_path / "directions.safetensors", load(model_folder))
+    assert sorted(d.method for d in found) == [
+        *(f"components-{i:02d}" for i in range(3)),
+        *(f"factorisation-{i:02d}" for i in range(3)),
+    ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from hublatent.discovery.methods.components import principal_components, weight_
 from hublatent.discovery.methods.pairs import common_direction, direction_of_pairs, with_styles
 from hublatent.discovery.methods.stylespace import channel_direction, relevance
 from hublatent.discovery.methods.supervised_pca import TargetEdit, explained
+from hublatent.discovery.quantities import face_quantities, read_quantities, with_quantities
 from hublatent.discovery.unlabelled import discover_unlabelled
 from hublatent.errors import DataError, DirectionError, HublatentError
 from hublatent.model import LatentModel
@@ -398,3 +400,45 @@ def test_style_channels_through_discover() -> None:
             "stylespace",
             model=model,
         )
+
+
+# --- measured quantities --------------------------------------------------------------------------
+
+
+def test_quantities_take_the_place_of_labels(model: Linear) -> None:
+    data = labelled(model, torch.ones(D), 400)
+    brightness = np.random.default_rng(0).gamma(2.0, size=400)
+    found = with_quantities(data, {"Brightness": brightness})
+    assert found.attributes == ("Brightness",) and found.labels.sum() == 200
+    assert found.targets is not None and (found.targets[:, 0] == brightness).all()
+    for wrong in (np.ones(400), np.full(400, np.nan), np.arange(3.0)):
+        with pytest.raises(DataError, match="Brightness"):
+            with_quantities(data, {"Brightness": wrong})
+    with pytest.raises(DataError, match="No quantities"):
+        with_quantities(data, {})
+
+
+def test_a_table_of_quantities(tmp_path: Path) -> None:
+    path = tmp_path / "table.csv"
+    path.write_text("name,Pose,Light\nb.png,1.5,2\na.png,-1,3\nc.png,0,0\n")
+    found = read_quantities(path, ["a.png", "b.png"])
+    assert {name: list(values) for name, values in found.items()} == {
+        "Pose": [-1, 1.5],
+        "Light": [3, 2],
+    }
+    with pytest.raises(DataError, match=r"lacks 1 of the images, such as d\.png"):
+        read_quantities(path, ["a.png", "d.png"])
+    path.write_text("name,Pose\na.png,left\n")
+    with pytest.raises(DataError, match="a field of the column Pose is no number"):
+        read_quantities(path, ["a.png"])
+
+
+def test_face_quantities_do_not_depend_on_size_place_and_tilt() -> None:
+    face = np.array([[[30, 50], [70, 50], [55, 75], [38, 95], [66, 95]]], float)
+    found = face_quantities(face)
+    assert found["Yaw"] == pytest.approx([0.125])
+    assert found["Face_Length"] == pytest.approx([45 / 40])
+    assert found["Mouth_Width"] == pytest.approx([28 / 40])
+    turn = np.array([[np.cos(0.3), np.sin(0.3)], [-np.sin(0.3), np.cos(0.3)]])
+    for name, values in face_quantities(2 * face @ turn + 7).items():
+        assert values == pytest.approx(found[name]), name

@@ -11,12 +11,13 @@ import json
 import shlex
 import sys
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+import torch
 import tyro
 from tqdm import tqdm
 
@@ -26,9 +27,12 @@ from hublatent.data import FaceDataset, load_dataset
 from hublatent.direction import Direction
 from hublatent.direction_set import DirectionSet
 from hublatent.discovery import METHODS, LabelledLatents, balanced_set, discover_all, encode
+from hublatent.discovery.quantities import read_quantities, with_quantities
 from hublatent.errors import DataError, unknown_name
 from hublatent.hub import DIRECTIONS_NAME
 from hublatent.model import LatentModel
+from hublatent.models.style_space import StyleSpace
+from hublatent.models.stylegan2 import StyleGAN2
 from hublatent.storage import portable, write_text
 from training.labelled_latents import projected, sampled
 from training.run import exit_on_user_error
@@ -46,7 +50,11 @@ class Arguments:
         data: folder or Hub dataset of labelled faces; samples do not need it.
         projected: folder of the images' latents, for a model without an encoder.
         samples: how many samples to draw and label, instead of reading images.
-        classifier: folder or Hub id of the classifier that labels samples.
+        classifier: folder or Hub id of the classifier that labels samples, and whose logits the
+            method "assessor" raises; not the judge.
+        quantities: a table (.csv) of numbers, whose first column holds the pictures' file names;
+            its other columns are what to find, in the place of the labels. For supervised-pca.
+        styles: take the channels of a StyleGAN2's styles for its latents (StyleSpace).
         add: keep what the direction file holds already, apart from what is found anew.
         out: the direction file; by default directions.safetensors in the model's folder. The
             scores stand in the file, and readable beside it, in a .json of the same name.
@@ -62,6 +70,8 @@ class Arguments:
     projected: Path | None = None
     samples: int = 0
     classifier: str = "model_cards/attributes-celeba"
+    quantities: Path | None = None
+    styles: bool = False
     add: bool = False
     out: Path | None = None
     attributes: tuple[str, ...] = (ALL,)
@@ -85,6 +95,12 @@ class Arguments:
             raise DataError("Give labelled images (--data), or a number of samples (--samples).")
         if self.samples < 0 or (self.samples and self.projected):
             raise DataError("--samples is a number of samples, and does not go with --projected.")
+        if self.quantities and (self.samples or self.projected):
+            raise DataError("--quantities are of encoded pictures: give --data alone.")
+        if self.styles and self.out is None:
+            raise DataError(
+                "Directions of styles go into a file of their own; say with --out which."
+            )
         if self.out is None and not Path(self.model).is_dir():
             raise DataError(
                 f"{self.model} is not a folder here; if it is on the Hub, say with --out where "
@@ -125,20 +141,27 @@ def run(arguments: Arguments) -> None:
     """Find, print and save."""
     arguments.check()
     model = hublatent.load(arguments.model)
-    earlier: tuple[Direction, ...] = ()
-    if arguments.add and arguments.path.is_file():
-        earlier = tuple(DirectionSet.load(arguments.path, model))
     dataset = None
     if arguments.data is not None:
         dataset = load_dataset(
             arguments.data, model.image_size, cache=arguments.cache, split=arguments.split
         )
     data = gather_latents(model, dataset, arguments)
+    if arguments.styles:
+        model, data = _in_styles(model, data)
+    earlier: tuple[Direction, ...] = ()
+    if arguments.add and arguments.path.is_file():
+        earlier = tuple(DirectionSet.load(arguments.path, model))
     chosen, left_out = choose_attributes(data, arguments.attributes, arguments.seed)
     for reason in left_out.values():
         print(f"left out: {reason}")
     print(f"{len(data.latents):,} images; seed {arguments.seed}")
-    found = discover_all(data, chosen, arguments.methods, model=model, seed=arguments.seed)
+    classifier = None
+    if "assessor" in arguments.methods:
+        classifier = AttributeClassifier.from_pretrained(arguments.classifier)
+    found = discover_all(
+        data, chosen, arguments.methods, model=model, classifier=classifier, seed=arguments.seed
+    )
     n = len(chosen) * len(arguments.methods)
     directions = list(tqdm(found, desc="discover", unit="direction", total=n))
     anew = {(d.name, d.origin and d.origin.kind) for d in directions}
@@ -177,7 +200,25 @@ def gather_latents(
             "training/project_images.py projected (--projected FOLDER), or let it draw its own "
             "(--samples 10000)."
         )
-    return encode(model, dataset, name=name, progress=True)
+    data = encode(model, dataset, name=name, progress=True)
+    if arguments.quantities is None:
+        return data
+    names = [dataset.names[i] for i in dataset.indices("train", "validation")]
+    return with_quantities(data, read_quantities(arguments.quantities, names))
+
+
+@torch.no_grad()
+def _in_styles(model: LatentModel, data: LabelledLatents) -> tuple[StyleSpace, LabelledLatents]:
+    """A StyleGAN2 as a model of styles, and the styles of its codes.
+
+    Raises:
+        DataError: the model has no styles.
+    """
+    if not isinstance(model, StyleGAN2):
+        raise DataError(f"--styles is for a StyleGAN2; a {type(model).__name__} has none.")
+    space = StyleSpace(model)
+    parts = torch.from_numpy(data.latents).split(1024)
+    return space, replace(data, latents=torch.cat([space.to_styles(p) for p in parts]).numpy())
 
 
 def summary(
@@ -189,7 +230,9 @@ def summary(
     arguments: Arguments,
 ) -> dict[str, Any]:
     """What was found on which data, for the model's card and for other programs."""
-    training = data.labels if dataset is None else dataset.labels[dataset.indices("train")]
+    training = data.labels
+    if dataset is not None and arguments.quantities is None:
+        training = dataset.labels[dataset.indices("train")]
     shares = training.mean(axis=0) if len(training) else []
     return {
         "fingerprint": model.fingerprint(),
@@ -219,9 +262,14 @@ def command(arguments: Arguments) -> str:
     words = ["python", "training/find_directions.py", "--model", portable(arguments.model)]
     if arguments.samples:
         words += ["--samples", str(arguments.samples)]
-        words += ["--classifier", portable(arguments.classifier)]
     else:
         words += ["--data", "DATA"]
+    if arguments.samples or "assessor" in arguments.methods:
+        words += ["--classifier", portable(arguments.classifier)]
+    if arguments.quantities is not None:
+        words += ["--quantities", portable(arguments.quantities)]
+    if arguments.styles:
+        words.append("--styles")
     if arguments.projected is not None:
         words += ["--projected", portable(arguments.projected)]
     if arguments.add:

@@ -4,12 +4,16 @@ labelled.py          LabelledLatents; encode(), which makes them
 cross_validation.py  balanced sets, folds of identities, readings of people never seen
 methods/             one file per family of methods
 directions.py        discover(), discover_all()
+unlabelled.py        discover_unlabelled(): directions that a classifier names afterwards
+quantities.py        measured quantities in the place of labels
 """
 
 from hublatent.discovery.cross_validation import N_FOLDS, HeldOut, balanced_set, cross_validate
 from hublatent.discovery.directions import DEFAULT_METHOD, discover, discover_all, touched_layers
 from hublatent.discovery.labelled import LabelledLatents, encode
 from hublatent.discovery.methods import FROM_LABELS, METHODS
+from hublatent.discovery.quantities import with_quantities
+from hublatent.discovery.unlabelled import discover_unlabelled
 
 __all__ = [
     "DEFAULT_METHOD",
@@ -22,6 +26,8 @@ __all__ = [
     "cross_validate",
     "discover",
     "discover_all",
+    "discover_unlabelled",
     "encode",
     "touched_layers",
+    "with_quantities",
 ]

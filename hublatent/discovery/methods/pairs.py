@@ -16,7 +16,7 @@ from torch import Tensor
 from hublatent.direction import Direction
 from hublatent.discovery.methods.problem import Fits, Problem
 from hublatent.errors import DataError, DirectionError
-from hublatent.stats import Estimate, Floats, Ints
+from hublatent.stats import Bools, Estimate, Floats, Ints
 
 if TYPE_CHECKING:
     from hublatent.model import LatentModel
@@ -115,10 +115,12 @@ def agreement(changes: Floats) -> dict[str, Estimate]:
     cosines = [float((c * common_direction(r)).sum()) for c, r in zip(changes, rest, strict=True)]
     shares = np.array([_singular_share(r) for r in rest])
     # The jackknife: how much the share moves where one pair is left out.
-    deviation = np.sqrt((n - 1) / n * np.square(shares - shares.mean()).sum())
+    deviation = float(np.sqrt((n - 1) / n * np.square(shares - shares.mean()).sum()))
     return {
         "singular share": _around(_singular_share(changes), deviation, 1 / n),
-        "pair cosine": _around(np.mean(cosines), np.std(cosines, ddof=1) / np.sqrt(n), -1),
+        "pair cosine": _around(
+            float(np.mean(cosines)), float(np.std(cosines, ddof=1)) / n**0.5, -1
+        ),
     }
 
 
@@ -142,7 +144,7 @@ def pairs(problem: Problem) -> Fits:
     return Fits(np.stack([fit(fold) for fold in range(problem.n_folds + 1)]))
 
 
-def _same_person(label: Floats, identities: Ints, seed: int) -> Ints:
+def _same_person(label: Bools, identities: Ints, seed: int) -> Ints:
     """(P, 2), P at most N_PAIRS: an image without and one with the attribute, of one person."""
     rng = np.random.default_rng(seed)
     found = []
@@ -174,4 +176,4 @@ def _singular_share(changes: Floats) -> float:
 
 def _around(value: float, deviation: float, lowest: float) -> Estimate:
     low, high = value - 1.96 * deviation, value + 1.96 * deviation
-    return Estimate(float(value), float(max(low, lowest)), float(min(high, 1)))
+    return Estimate(value, max(low, lowest), min(high, 1.0))

@@ -6,7 +6,7 @@ import numpy as np
 
 from hublatent.discovery.methods.problem import Fits, Problem
 from hublatent.errors import HublatentError
-from hublatent.stats import Floats, Ints
+from hublatent.stats import Bools, Floats, Ints
 
 N_CHANNELS = 10
 
@@ -27,7 +27,7 @@ def stylespace(problem: Problem) -> Fits:
     return problem.each_fold(fit)
 
 
-def channel_direction(styles: Floats, label: Floats, n_channels: int = N_CHANNELS) -> Floats:
+def channel_direction(styles: Floats, label: Bools, n_channels: int = N_CHANNELS) -> Floats:
     """(S,): in the most relevant channels, how far positives lie from the mean."""
     positives = styles[label]
     offset = positives.mean(axis=0) - styles.mean(axis=0)
@@ -37,7 +37,7 @@ def channel_direction(styles: Floats, label: Floats, n_channels: int = N_CHANNEL
     return row
 
 
-def relevance(styles: Floats, label: Floats) -> Floats:
+def relevance(styles: Floats, label: Bools) -> Floats:
     """(S,): |mean| / deviation of the normalised channels over images with the attribute.
 
     With d = (s - mean) / deviation over the population, theta = |mean d| / deviation of d (Wu et
