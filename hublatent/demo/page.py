@@ -175,6 +175,8 @@ def _connect(app: gr.Blocks, do: Callbacks, c: SimpleNamespace) -> None:
     views = [c.original, c.results, c.query, c.waiting]
     offers = [c.pills, c.attribute, c.method, c.hold, c.source, c.layers]
     page = [c.models, *offers, c.seed, c.shelf, c.mode, c.strength, c.face, *views]
+    # Its range changes with its mode; what it sends is checked by EditRequest instead.
+    c.strength.preprocess = lambda value: value
     private: dict[str, Any] = {
         "api_visibility": "private", "concurrency_id": "page", "show_progress": "hidden",
     }  # fmt: skip

@@ -143,7 +143,8 @@ class EditRequest:
         """What a page's controls say; an empty one is None."""
         names, still = tuple(dict.fromkeys(models or ())), tuple(dict.fromkeys(held or ()))
         return cls(
-            names, attribute or "", method or "", still, mode or "sigma", float(strength),
+            names, attribute or "", method or "", still, mode or "sigma",
+            _number("strength", str(strength)),
             layers=_layer_range(layers),
         )  # fmt: skip
 
@@ -212,7 +213,7 @@ def _number(name: str, text: str) -> float:
     except ValueError:
         value = math.nan
     if not math.isfinite(value):
-        raise HublatentError(f"The link's {name} is {text[:40]!r}; expected a number.")
+        raise HublatentError(f"The {name} is {text[:40]!r}; expected a number.")
     return value
 
 

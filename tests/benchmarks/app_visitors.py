@@ -27,7 +27,7 @@ from tests.benchmarks.app_process import RunningApp, served_app
 
 ATTRIBUTES = ("Eyeglasses", "Smiling", "Male", "Young", "Blond_Hair", "Bangs")
 # What a visitor does next, and how often: mostly the slider is moved.
-ACTIONS = {"slide": 10, "redraw": 2, "change_seed": 2}
+ACTIONS = {"slide": 10, "redraw": 2, "change_face": 2}
 SECONDS_BETWEEN = (0.5, 3.0)
 PATIENCE = 60.0
 
@@ -87,10 +87,9 @@ class Visitor:
             time.sleep(self.random.uniform(0, 3))
             config = self.client.get(self.url.removesuffix("/gradio_api") + "/config").json()
             self.functions = _functions(config)
-            values = self.ask("restore", [])
-            models, attribute, method = (values[i] for i in (0, 1, 2))
-            chosen = [_value(models), _value(attribute), _value(method), [], 3.0, "as found"]
-            source = _value(values[4])
+            values = self.ask("load", [])
+            models, attribute, method, source = (_value(values[i]) for i in (0, 2, 3, 5))
+            chosen = [models, attribute, method, [], "sigma", 3.0, "as found"]
             while time.monotonic() < end:
                 self.act(chosen, source)
                 time.sleep(self.random.uniform(*SECONDS_BETWEEN))
@@ -104,7 +103,7 @@ class Visitor:
         """Do one thing; None stands for the server's own state, the face."""
         (action,) = self.random.choices(list(ACTIONS), list(ACTIONS.values()))
         if action == "slide":
-            chosen[4] = round(self.random.uniform(-6, 6), 1)
+            chosen[5] = round(self.random.uniform(-6, 6), 1)
             self.ask(action, [None, *chosen])
         elif action == "redraw":
             chosen[1] = self.random.choice(ATTRIBUTES)

@@ -72,7 +72,7 @@ def measure(url: str, n_moves: int, n_rows: int) -> tuple[list[float], float]:
         chromium = shutil.which("chromium")
         browser = running.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
         page = browser.new_page(viewport={"width": 1280, "height": 900})
-        page.goto(url)
+        page.goto(f"{url}/?mode=sigma&strength=3")
         page.wait_for_function(
             "n => document.querySelectorAll('.hl-edited img').length >= n", arg=n_rows
         )

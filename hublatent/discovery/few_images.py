@@ -1,0 +1,109 @@
+"""A direction from a few images that somebody sorted into two heaps, with a score that says so.
+
+The vector is the difference of the two means: how the latent moves. The heaps are told apart by
+Fisher's discriminant with the model's own covariance of real latents, which a few images could
+never give: w = Cov^-1 (m1 - m0). Each image is read by a discriminant that has not seen it.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from statistics import NormalDist
+
+import torch
+from torch import Tensor
+
+from hublatent.direction import Direction
+from hublatent.discovery.directions import touched_layers
+from hublatent.errors import DataError
+from hublatent.model import LatentModel
+from hublatent.stats import Estimate
+
+MIN_IMAGES, MAX_IMAGES = 2, 200
+METHOD = "mean-difference"
+RIDGE = 1e-2  # of the mean variance, for dimensions of the latent that hardly vary
+CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True, eq=False)
+class FewImages:
+    """What a few images gave.
+
+    Attributes:
+        direction: from the images without to those with.
+        accuracy: share of the images, each read without itself, on the right side; both heaps
+            weigh alike. Its interval is Wilson's.
+        at_chance: whether guessing would do as well: the interval reaches 1/2.
+    """
+
+    direction: Direction
+    accuracy: Estimate
+    at_chance: bool
+
+
+def discover_from_few(
+    attribute: str, with_it: Tensor, without_it: Tensor, *, model: LatentModel
+) -> FewImages:
+    """Find the direction between two heaps of images.
+
+    Args:
+        attribute: what to call the difference.
+        with_it: (n, *latent_shape), latents of images that have it.
+        without_it: (m, *latent_shape), of images that do not; for before/after pairs the befores.
+        model: the model of the latents.
+
+    Returns:
+        The direction, of norm 1 in each layer that it moves, and how well it reads.
+
+    Raises:
+        DataError: there are too few or too many images, or the two heaps are alike.
+    """
+    for heap in (with_it, without_it):
+        model.check_latents(heap)
+        if not MIN_IMAGES <= len(heap) <= MAX_IMAGES:
+            raise DataError(
+                f"{len(heap)} images in a heap; expected {MIN_IMAGES} to {MAX_IMAGES}, better "
+                "10 and more."
+            )
+    heaps = [heap.double().cpu().reshape(len(heap), -1, heap.shape[-1]).mean(1)
+             for heap in (with_it, without_it)]  # (n, D)  # fmt: skip
+    difference = heaps[0].mean(0) - heaps[1].mean(0)
+    if not bool(difference.norm() > 1e-9):
+        raise DataError("The two heaps have the same mean; they seem to hold the same images.")
+    accuracy = _leave_one_out(heaps[0], heaps[1], model.latent_covariance.double().cpu())
+    row = (difference / difference.norm()).float()
+    vector = row
+    layers = touched_layers(model, None)
+    if layers is not None:
+        vector = torch.zeros(model.latent_shape)
+        vector[list(layers)] = row
+    direction = Direction(
+        attribute, METHOD, vector, n_positive=len(with_it), n_negative=len(without_it),
+        scores={"accuracy": accuracy},
+    ).with_sigma(model)  # fmt: skip
+    return FewImages(direction, accuracy, accuracy.low <= 0.5)
+
+
+def _leave_one_out(positives: Tensor, negatives: Tensor, covariance: Tensor) -> Estimate:
+    """Balanced accuracy of Fisher's discriminant, each latent (n, D) read without itself."""
+    ridge = RIDGE * covariance.diagonal().mean() * torch.eye(len(covariance), dtype=torch.float64)
+    factor = torch.linalg.cholesky(covariance + ridge)
+    # In whitened coordinates the discriminant is the difference of the means.
+    heaps = [torch.linalg.solve_triangular(factor, h.T, upper=False).T
+             for h in (positives, negatives)]  # (n, D)  # fmt: skip
+    shares = []
+    for own, other in (heaps, heaps[::-1]):
+        rest = (own.sum(0) - own) / (len(own) - 1)  # (n, D): the mean without each
+        across = rest - other.mean(0)
+        middle = (rest + other.mean(0)) / 2
+        shares.append(float((((own - middle) * across).sum(1) > 0).double().mean()))
+    return _wilson(sum(shares) / 2, len(positives) + len(negatives))
+
+
+def _wilson(share: float, n: int) -> Estimate:
+    """Wilson's interval of a share of n (Wilson 1927)."""
+    z = NormalDist().inv_cdf((1 + CONFIDENCE) / 2)
+    centre = (share + z * z / (2 * n)) / (1 + z * z / n)
+    half = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
+    return Estimate(share, max(0.0, centre - half), min(1.0, centre + half))
