@@ -20,6 +20,7 @@ from torch import Tensor
 
 from hublatent.errors import DataError, HublatentError, shorten
 
+TORN_PATTERN = ".*.????????.tmp"  # names that `atomic_path` gives
 LOCK_NAME = ".lock"  # of a folder that one process writes into
 MAX_HEADER_BYTES = 8 << 20  # of a safetensors file; its own reader takes 100 MB of JSON
 LFS_POINTER = b"version https://git-lfs.github.com/spec/"  # what git leaves in a large file's place
@@ -52,9 +53,10 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
 
 
 def remove_torn_files(folder: str | Path) -> None:
-    """Remove what writers that were killed left of `atomic_path` in a folder and below it."""
-    for torn in Path(folder).rglob(".*.tmp"):
-        torn.unlink(missing_ok=True)
+    """Remove what killed writers left of `atomic_path` in a folder and in those within it."""
+    for pattern in (TORN_PATTERN, f"*/{TORN_PATTERN}"):
+        for torn in Path(folder).glob(pattern):
+            torn.unlink(missing_ok=True)
 
 
 @contextmanager

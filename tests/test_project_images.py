@@ -187,7 +187,7 @@ def test_what_is_missing_is_made_again(root, whole, tmp_path, model):
     for name, content in contents(whole).items():
         if name not in ("shard-000002.safetensors", "shard-000006.safetensors"):
             (tmp_path / name).write_bytes(content)
-    (tmp_path / ".shard-000002.safetensors.abc.tmp").write_bytes(b"torn")
+    (tmp_path / ".shard-000002.safetensors.abcdefgh.tmp").write_bytes(b"torn")
     project_images.run(arguments(root, tmp_path))
     assert contents(tmp_path) == contents(whole)
 

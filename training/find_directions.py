@@ -33,7 +33,7 @@ from hublatent.hub import DIRECTIONS_NAME
 from hublatent.model import LatentModel
 from hublatent.models.style_space import StyleSpace
 from hublatent.models.stylegan2 import StyleGAN2
-from hublatent.storage import portable, write_text
+from hublatent.storage import only_writer, portable, write_text
 from training.labelled_latents import projected, sampled
 from training.run import exit_on_user_error
 
@@ -140,6 +140,11 @@ def choose_attributes(
 def run(arguments: Arguments) -> None:
     """Find, print and save."""
     arguments.check()
+    with only_writer(arguments.path.parent):
+        _find(arguments)
+
+
+def _find(arguments: Arguments) -> None:
     model = hublatent.load(arguments.model)
     dataset = None
     if arguments.data is not None:

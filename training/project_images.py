@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+import accelerate
 import numpy as np
 import torch
 import tyro
@@ -23,7 +25,6 @@ from hublatent.classifier import AttributeClassifier
 from hublatent.data import FaceDataset, load_dataset
 from hublatent.errors import DataError, HublatentError
 from hublatent.inversion.latents_file import (
-    SHARD_PATTERN,
     check_same_run,
     describe,
     read_projected,
@@ -34,6 +35,7 @@ from hublatent.inversion.optimiser import DescentSettings
 from hublatent.inversion.perceptual import DEFAULT_CLASSIFIER, Perceptual, load_classifier
 from hublatent.inversion.projection import DivergedError, project
 from hublatent.model import LatentModel, weights_digest
+from hublatent.storage import only_writer
 from training.loop import start_accelerator
 from training.run import exit_on_user_error
 
@@ -149,10 +151,8 @@ class ShardWriter:
         )
 
     def prepare(self) -> None:
-        """Refuse a folder of another run, and tidy up after a kill."""
+        """Refuse a folder of another run."""
         check_same_run(self.arguments.out, self.document)
-        for torn in self.arguments.out.glob(f".{SHARD_PATTERN}.*.tmp"):
-            torn.unlink()
 
     def missing(self) -> list[int]:
         """The numbers of the files that are not there yet."""
@@ -222,8 +222,17 @@ def run(arguments: Arguments) -> None:
             progress=accelerator.is_main_process,
         )
         writer = ShardWriter(arguments, model, classifier, dataset)
-        if accelerator.is_main_process:
-            writer.prepare()
+    with only_writer(arguments.out) if accelerator.is_main_process else nullcontext():
+        _write_shards(writer, accelerator)
+    # Not waiting for the others, who may need longer than a process group's patience.
+    if not writer.missing():
+        errors = read_projected(arguments.out, model).errors
+        print(f"{arguments.out}: {len(errors):,} images, mean squared error {errors.mean():.5f}")
+
+
+def _write_shards(writer: ShardWriter, accelerator: accelerate.Accelerator) -> None:
+    if accelerator.is_main_process:
+        writer.prepare()
     missing = writer.missing()
     # Nobody writes before everybody has looked, or two processes would share the work differently.
     accelerator.wait_for_everyone()
@@ -231,15 +240,11 @@ def run(arguments: Arguments) -> None:
         n_images, n_files = writer.document["n_images"], len(writer.batches)
         print(
             f"{n_images:,} images in {n_files} files, {n_files - len(missing)} of them there; "
-            f"seed {arguments.descent.seed}",
+            f"seed {writer.arguments.descent.seed}",
             flush=True,
         )
     mine = missing[accelerator.process_index :: accelerator.num_processes]
     writer.run(mine, show_progress=accelerator.is_main_process)
-    # Not waiting for the others, who may need longer than a process group's patience.
-    if not writer.missing():
-        errors = read_projected(arguments.out, model).errors
-        print(f"{arguments.out}: {len(errors):,} images, mean squared error {errors.mean():.5f}")
 
 
 def main() -> None:
