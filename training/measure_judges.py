@@ -1,0 +1,140 @@
+"""Measure face-detector and face-identity, and write the figures into their cards:
+
+python training/measure_judges.py --data DATA --strips STRIPS
+
+STRIPS holds rows of 43 pictures, an edit of growing strength, and by-eye labels of the strength
+from which each face is broken.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import numpy as np
+import torch
+import tyro
+from numpy.typing import NDArray
+from sklearn.metrics import roc_auc_score
+from torch import Tensor
+
+from hublatent.data import load_dataset
+from hublatent.errors import DataError
+from hublatent.faces import SAME_PERSON_DISTANCE, FaceDetector, FaceIdentity
+from hublatent.images import open_image, to_float
+from hublatent.storage import write_text
+from training.run import exit_on_user_error
+
+MARKS = ("<!-- scores -->\n", "<!-- end of scores -->\n")
+# The strips' faces are framed more widely than CelebA's: this square of a tile is its crop.
+TILE, CROP_TOP, CROP_LEFT, CROP_SIDE = 128, 0, 4, 120
+ALPHAS = (0, *range(1, 248, 6))
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Measure face-detector and face-identity, and write the figures into their cards.
+
+    Attributes:
+        data: folder or Hub dataset of labelled faces; its test people are used.
+        strips: folder of strips with their labels.
+        models: the folder that holds face-detector and face-identity.
+    """
+
+    data: str
+    strips: Path
+    models: Path = Path("model_cards")
+
+
+@torch.inference_mode()
+def main() -> None:
+    """Measure both judges and write their cards."""
+    arguments = tyro.cli(Arguments)
+    detector = FaceDetector.from_pretrained(arguments.models / "face-detector")
+    identity = FaceIdentity.from_pretrained(arguments.models / "face-identity")
+    dataset = load_dataset(arguments.data, image_size=64)
+    test = dataset.indices("test")
+    faces = dataset.batch(test)
+    write_scores(
+        arguments.models / "face-identity",
+        identity_scores(identity, faces, dataset.identities[test]),
+    )
+    write_scores(
+        arguments.models / "face-detector", detector_scores(detector, faces, arguments.strips)
+    )
+
+
+def identity_scores(identity: FaceIdentity, faces: Tensor, people: NDArray[np.integer]) -> str:
+    """How well distances tell one person's pictures from strangers', in words."""
+    embeddings = torch.cat([identity.embed(part) for part in faces.split(64)])
+    first, second = np.triu_indices(len(people), 1)
+    distances = torch.cdist(embeddings, embeddings).numpy()[first, second]
+    same = people[first] == people[second]
+    near = distances < SAME_PERSON_DISTANCE
+    return (
+        f"On {len(people)} pictures of 64 pixels of {len(np.unique(people))} people "
+        f"({same.sum():,} pairs of one person, {(~same).sum():,} of two): AUROC of the distance "
+        f"{roc_auc_score(same, -distances):.3f}; mean distance {distances[same].mean():.3f} for "
+        f"one person and {distances[~same].mean():.3f} for two; nearer than "
+        f"{SAME_PERSON_DISTANCE} are {near[same].mean():.0%} of the former and "
+        f"{near[~same].mean():.0%} of the latter.\n"
+    )
+
+
+def detector_scores(detector: FaceDetector, faces: Tensor, strips: Path) -> str:
+    """How well the confidence tells broken from whole faces, in words."""
+    real = torch.cat([detector.confidence(part) for part in faces.split(256)]).numpy()
+    images, broken = read_strips(strips)
+    confidence = torch.cat([detector.confidence(part) for part in images.split(256)]).numpy()
+    agreed = ~np.isnan(broken)
+    auroc = roc_auc_score(broken[agreed] == 0, confidence[agreed])
+    return (
+        f"Logits of {len(real)} test pictures of CelebA at 64 pixels: median "
+        f"{np.median(real):.1f}, 5% quantile {np.quantile(real, 0.05):.1f}. On "
+        f"{agreed.sum()} edits of StyleGAN2's faces that three readers agree on by eye "
+        f"({int(broken[agreed].sum())} of them broken) it tells broken from whole at AUROC "
+        f"{auroc:.3f}.\n"
+    )
+
+
+def read_strips(folder: Path) -> tuple[Tensor, NDArray[np.floating]]:
+    """The strips' pictures (B, 3, 120, 120), and whether each is broken: 1, 0, or NaN, where
+    readers disagree.
+    """
+    files = sorted(folder.glob("labels_*.json"))
+    if not files:
+        raise DataError(f"{folder} holds no labels_*.json.")
+    pictures, broken = [], []
+    for name, readings in json.loads(files[0].read_text()).items():
+        pixels = np.asarray(open_image(folder / f"{name}.jpg"))
+        onsets = [reading["broken_from"] for reading in readings.values()]
+        for i, alpha in enumerate(ALPHAS):
+            left = i * TILE + CROP_LEFT
+            tile = pixels[CROP_TOP : CROP_TOP + CROP_SIDE, left : left + CROP_SIDE]
+            pictures.append(tile)
+            votes = {onset is not None and alpha >= onset for onset in onsets}
+            broken.append(float(votes.pop()) if len(votes) == 1 else np.nan)
+    return to_float(torch.from_numpy(np.stack(pictures))), np.array(broken)
+
+
+def write_scores(folder: Path, text: str) -> None:
+    """Put a text between the card's two marks."""
+    card = folder / "README.md"
+    begin, end = map(re.escape, MARKS)
+    before = card.read_text(encoding="utf-8")
+    if not re.search(f"{begin}.*?{end}", before, re.DOTALL):
+        raise DataError(f"{card} lacks the lines {MARKS[0].strip()} and {MARKS[1].strip()}.")
+    after = re.sub(
+        f"{begin}.*?{end}", lambda _: MARKS[0] + text + MARKS[1], before, flags=re.DOTALL
+    )
+    write_text(card, after)
+    print(text, end="")
+
+
+if __name__ == "__main__":
+    exit_on_user_error(main)
