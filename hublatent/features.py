@@ -68,19 +68,20 @@ class ImageFeatures(nn.Module, HubModel):
                 features.append(x)
         return features
 
-    def feature_maps(self, images: Tensor) -> list[Tensor]:
+    def feature_maps(self, images: Tensor, size: int = 128) -> list[Tensor]:
         """Features whose vector of channels has length 1 at each position, as in LPIPS.
 
         The mean squared difference of two images' maps is a perceptual distance (Zhang et al. 2018,
         arXiv:1801.03924, eq. 1, with equal weights).
 
         Args:
-            images: (B, 3, H, W), in [-1, 1]; smaller ones than 128 pixels are enlarged to that.
+            images: (B, 3, H, W), in [-1, 1].
+            size: height to which smaller images are enlarged.
 
         Returns:
             Four float32 maps, as of `forward`.
         """
-        return [_unit_vectors(maps) for maps in self(enlarged(images))]
+        return [_unit_vectors(maps) for maps in self(enlarged(images, size))]
 
 
 class Block(nn.Module):

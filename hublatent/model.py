@@ -26,7 +26,6 @@ class LatentModel(nn.Module, HubModel):
     Attributes:
         architecture: its key in ARCHITECTURES and in config.json.
         space: name of the latent space, "z" or "w+".
-        has_encoder: whether `encode` reads an image directly; otherwise use hublatent.project().
         default_layers: the layers that directions move unless told otherwise; () without layers.
         auxiliary: how names of tensors and arguments begin that lie beside the generator and do
             not define the latent space, such as "encoder".
@@ -38,7 +37,6 @@ class LatentModel(nn.Module, HubModel):
     """
 
     space: ClassVar[str] = "z"
-    has_encoder: ClassVar[bool] = True
     default_layers: ClassVar[tuple[int, ...]] = ()
     auxiliary: ClassVar[tuple[str, ...]] = ()
     latent_mean: Tensor
@@ -53,6 +51,11 @@ class LatentModel(nn.Module, HubModel):
         width = latent_shape[-1]
         self.register_buffer("latent_mean", torch.zeros(width))
         self.register_buffer("latent_covariance", torch.eye(width))
+
+    @property
+    def has_encoder(self) -> bool:
+        """Whether `encode` reads an image directly; otherwise use hublatent.project()."""
+        return True
 
     def encode(self, images: Tensor) -> Tensor:
         """Read the latents of images; deterministic.

@@ -308,6 +308,7 @@ def train(
     check_data: Callable[[FaceDataset, int], None],
     n_images: Callable[[Any], int],
     first_state: Callable[[], dict[str, Any] | None] = lambda: None,
+    **settings: Any,
 ) -> dict[str, Any] | None:
     """Train, or go on training, until so many images have been seen.
 
@@ -318,6 +319,7 @@ def train(
         check_data: refuses a dataset, for a number of processes.
         n_images: of a trainer, where the training ends; a step begun before is finished.
         first_state: what a new run starts from.
+        settings: what else has to be the same when the run is resumed.
 
     Returns:
         On the main process, what the reporter's `finish` returns.
@@ -338,7 +340,7 @@ def train(
             f"--batch-size {recipe.batch_size} is not divisible by {n_processes} processes."
         )
     check_data(dataset, n_processes)
-    settings = {**asdict(recipe), "data": dataset.digest}
+    settings = {**asdict(recipe), "data": dataset.digest, **settings}
     with Run.open(arguments.out, settings, accelerator.is_main_process) as run:
         accelerator.wait_for_everyone()
         state = run.load_state() or first_state()

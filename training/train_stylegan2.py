@@ -30,6 +30,7 @@ from hublatent.data import FaceDataset
 from hublatent.errors import DataError
 from hublatent.features import ImageFeatures
 from hublatent.images import save_png
+from hublatent.models import StyleGAN2
 from hublatent.storage import portable, write_text
 from training import loop
 from training.recipes import changes, option_words, parse_command
@@ -302,7 +303,8 @@ def check_same_network(folder: Path, recipe: StyleGAN2Recipe) -> None:
     theirs = read_config(folder)
     with torch.device("meta"):
         ours = recipe.build()[0].config
-    different = {name: theirs.get(name) for name in ours if theirs.get(name) != ours[name]}
+    names = [name for name in ours if not name.startswith(StyleGAN2.auxiliary)]
+    different = {name: theirs.get(name) for name in names if theirs.get(name) != ours[name]}
     if different:
         wanted = ", ".join(
             f"{name} {value!r} (recipe: {ours[name]!r})" for name, value in different.items()

@@ -26,7 +26,6 @@ from torch.nn import functional
 from tqdm import tqdm
 
 import hublatent
-from hublatent.checkpoint import read_config
 from hublatent.comparison.conclusion import answer_paragraphs
 from hublatent.comparison.report import markdown_table
 from hublatent.comparison.results import RESULTS_NAME, Comparison
@@ -40,7 +39,7 @@ from hublatent.hub import CARD_NAME, DIRECTIONS_NAME
 from hublatent.images import save_png, to_pil
 from hublatent.inversion.perceptual import load_classifier
 from hublatent.model import LatentModel
-from hublatent.models import ARCHITECTURES, why_no_latent_model
+from hublatent.models import why_no_latent_model
 from hublatent.storage import write_text
 from training.run import exit_on_user_error
 
@@ -134,7 +133,7 @@ def table(folders: Sequence[Path]) -> str:
     for folder in folders:
         measured = dict(_measured(folder))
         # Scores on a model's own samples would not compare with those on real faces.
-        encodes = ARCHITECTURES[read_config(folder)["architecture"]].has_encoder
+        encodes = hublatent.load(folder).has_encoder
         method = "svm" if encodes else f"svm{PROJECTED_SUFFIX}"
         names = ["mse", *(f"{attribute}.{method} accuracy" for attribute in ATTRIBUTES)]
         cells = [_cell(measured.get(name), 4 if name == "mse" else 3) for name in names]

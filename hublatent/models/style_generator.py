@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, TypeVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hublatent.checkpoint import check_number
-from hublatent.errors import HublatentError
+from hublatent.errors import CheckpointError, HublatentError
+from hublatent.hub import Snapshot
 from hublatent.model import LatentModel
 from hublatent.models.layers import GAIN, SLOPE, EqualLinear, chunk_size, pixel_norm
+from hublatent.models.style_encoder import StyleEncoder
 
 Noise = Literal["const", "random", "none"]
+Generator = TypeVar("Generator", bound="StyleGenerator")
 
 
 class StyleGenerator(LatentModel):
@@ -32,8 +35,9 @@ class StyleGenerator(LatentModel):
     """
 
     space = "w+"
-    has_encoder = False
     auxiliary = ("encoder",)  # of tensors and arguments; see LatentModel
+    encoder: StyleEncoder | None  # trained after the generator, and only for it
+    encoder_of: str = ""  # the fingerprint of the generator that it was trained for
     # The mapping network's sqrt(2) per layer: of its activations, as in StyleGAN2 and 3, or of its
     # weights, as in StyleGAN, where this is 1.
     activation_gain: ClassVar[float] = GAIN
@@ -59,12 +63,59 @@ class StyleGenerator(LatentModel):
         self.mapping_layers = mapping_layers
         self.mapping_lr_multiplier = mapping_lr_multiplier
         self._chunk_size = chunk_size(largest_map)
+        self.encoder = None
         inputs = [z_dim] + [latent_dim] * (mapping_layers - 1)
         gain = GAIN / self.activation_gain
         self.mapping_network = nn.ModuleList(
             EqualLinear(n, latent_dim, lr_multiplier=mapping_lr_multiplier, gain=gain)
             for n in inputs
         )
+
+    @property
+    def has_encoder(self) -> bool:
+        """Whether this checkpoint comes with an encoder."""
+        return self.encoder is not None
+
+    @classmethod
+    def from_snapshot(
+        cls: type[Generator], where: Snapshot, device: str | None = None
+    ) -> Generator:
+        """Load a generator, and its encoder if it has one, from files that are already here.
+
+        Raises:
+            CheckpointError: the encoder was trained for another generator, too.
+        """
+        model = super().from_snapshot(where, device)
+        if model.encoder is not None and not model.matches(model.encoder_of):
+            raise CheckpointError(
+                f"{where.source} holds an encoder of another generator ({model.encoder_of[:12]}; "
+                f"this one is {model.fingerprint()[:12]}). Train one for it: python "
+                f"training/train_encoder.py --model {where.source}"
+            )
+        return model
+
+    def add_encoder(self, width: int, fingerprint: str) -> None:
+        """Give the generator a fresh encoder.
+
+        Args:
+            width: channels of the encoder's first stage; 0 for none.
+            fingerprint: of the generator that it is, or will be, trained for.
+        """
+        self.encoder_width = width
+        self.encoder_of = fingerprint
+        if width:
+            self.encoder = StyleEncoder(self.image_size, self.channels, self.latent_shape, width)
+
+    def encode(self, images: Tensor) -> Tensor:
+        """Read W+ codes (B, L, D) of images (B, C, H, W) in [-1, 1], where there is an encoder."""
+        if self.encoder is None:
+            return super().encode(images)
+        self.check_images(images)
+        return self.latent_mean + self.latent_spread() * self.encoder(images)
+
+    def latent_spread(self) -> Tensor:
+        """The root mean variance of the codes, a scalar: the unit of lengths in W."""
+        return self.latent_covariance.diagonal().mean().sqrt()
 
     def mapping(self, z: Tensor, truncation: float = 1.0, cutoff: int | None = None) -> Tensor:
         """Map Gaussian inputs to W and repeat them for every layer (Karras et al. 2019).

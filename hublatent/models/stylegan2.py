@@ -31,6 +31,8 @@ class StyleGAN2(StyleGenerator):
         channel_max: channels never exceed this.
         channel_min: channels never fall below this.
         conv_clamp: activations are clamped to +-conv_clamp; 0 leaves them free.
+        encoder_width: channels of the encoder's first stage; 0 for no encoder.
+        encoder_of: the fingerprint of the generator that the encoder was trained for.
     """
 
     architecture = "stylegan2"
@@ -48,7 +50,10 @@ class StyleGAN2(StyleGenerator):
         channel_max: int = 256,
         channel_min: int = 48,
         conv_clamp: float = 0.0,
+        encoder_width: int = 0,
+        encoder_of: str = "",
     ) -> None:
+        check_number("encoder_width", encoder_width, 0, 256)
         check_number("conv_clamp", conv_clamp, 0, 1e9, float)
         widths = channels_by_height(image_size, channels, channel_base, channel_max, channel_min)
         super().__init__(
@@ -68,6 +73,7 @@ class StyleGAN2(StyleGenerator):
                 for height, width in widths.items()
             }
         )
+        self.add_encoder(encoder_width, encoder_of)
 
     def to_styles(self, latents: Tensor) -> Tensor:
         """The styles of codes: what the layers make of them (StyleSpace, Wu et al. 2021).

@@ -14,7 +14,7 @@ import accelerate
 import torch
 from torch import Tensor
 
-from hublatent.checkpoint import WEIGHTS_NAME, load_weights
+from hublatent.checkpoint import load_weights
 from hublatent.data import FaceDataset
 from hublatent.errors import DataError
 from hublatent.features import ImageFeatures, enlarged
@@ -345,8 +345,10 @@ class Trainer(loop.Trainer):
         Raises:
             CheckpointError: a file is damaged, or does not fit the recipe's networks.
         """
-        load_weights(self.generator, folder / WEIGHTS_NAME)
-        self.average.load_state_dict(self.generator.state_dict())
+        published = StyleGAN2.from_pretrained(folder)
+        published.encoder = None  # it reads the old generator's codes
+        self.generator.load_state_dict(published.state_dict())
+        self.average.load_state_dict(published.state_dict())
         if (folder / DISCRIMINATOR_NAME).is_file():
             load_weights(self.discriminator, folder / DISCRIMINATOR_NAME)
         self.n_steps = images_seen // self.recipe.batch_size

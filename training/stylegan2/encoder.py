@@ -1,0 +1,172 @@
+"""One step of training an encoder for a StyleGAN2 that stays as it is."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from functools import partial
+from typing import Any
+
+import accelerate
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from hublatent.data import FaceDataset
+from hublatent.errors import DataError
+from hublatent.features import ImageFeatures
+from hublatent.inversion.precision import autocast
+from hublatent.models import StyleGAN2
+from training import loop
+from training.stylegan2.adversarial import draw_latents
+
+
+@dataclass(frozen=True)
+class EncoderRecipe:
+    """How an encoder is trained; lengths in images seen.
+
+    Attributes:
+        width: channels of the encoder's first stage.
+        images: length of the training; half of them are photographs, half the generator's samples.
+        batch_size: images per step, over all processes.
+        learning_rate: of Adam; it falls to 0 as a cosine.
+        warm_up: share of the steps over which it rises first.
+        style_mixing: share of the samples with two styles.
+        latent_weight: of the distance to a sample's own code, in units of the codes' variance.
+        layer_weight: of the variance over the layers of a photograph's codes: it keeps them near W,
+            where edits work (Tov et al. 2021, arXiv:2102.02766, section 4.2).
+        pixel_weight: of the squared error of the pixels, in [-1, 1].
+        feature_size: height at which ImageFeatures sees the images.
+        image_size: of the generator, whatever is given.
+        seed: everything random follows from it.
+    """
+
+    width: int = 40
+    images: int = 150_000
+    batch_size: int = 32
+    learning_rate: float = 0.001
+    warm_up: float = 0.0
+    style_mixing: float = 0.5
+    latent_weight: float = 0.1
+    layer_weight: float = 0.02
+    pixel_weight: float = 5.0
+    feature_size: int = 64
+    image_size: int = 64
+    seed: int = 0
+
+    def check(self) -> None:
+        """Refuse values that cannot be trained with.
+
+        Raises:
+            DataError: says which value, and what would do.
+        """
+        for field in fields(self):
+            value = getattr(self, field.name)
+            lowest = {"batch_size": 2, "width": 1, "images": 1, "feature_size": 32}
+            if not value >= lowest.get(field.name, 0):
+                option = field.name.replace("_", "-")
+                raise DataError(
+                    f"--{option} {value}; expected {lowest.get(field.name, 0)} or more."
+                )
+
+
+class EncoderTrainer(loop.Trainer):
+    """The encoder, its optimiser, and the frozen networks that judge it.
+
+    Args:
+        recipe: how to train.
+        dataset: photographs.
+        accelerator: gives the device, and averages over processes.
+        precision: "fp32", "bf16", or "auto", which measures, or keeps the state's.
+        model: the generator, with the encoder to train.
+        features: compare images; they have seen no labels.
+        state: what an earlier part of the run left behind; None starts a new one.
+    """
+
+    def __init__(
+        self,
+        recipe: EncoderRecipe,
+        dataset: FaceDataset,
+        accelerator: accelerate.Accelerator,
+        precision: str,
+        model: StyleGAN2,
+        features: ImageFeatures,
+        state: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__(recipe, dataset, accelerator)
+        assert model.encoder is not None, "the caller has added one"
+        self.model = model.to(self.device).requires_grad_(False)
+        self.encoder = model.encoder.train().requires_grad_(True)
+        self.features = features.to(self.device)
+        self.optimizer = torch.optim.Adam(self.encoder.parameters(), lr=recipe.learning_rate)
+        self.parts = {"encoder": self.encoder, "optimizer": self.optimizer}
+        if state is not None:
+            self.load_state(state)
+        options = loop.precisions(precision, state)
+        self.precision = self.fastest({option: partial(self._trial, option) for option in options})
+
+    def update(self) -> dict[str, float]:
+        """Update the encoder once; returns its losses."""
+        recipe = self.recipe
+        losses = self._losses()
+        values = self.mean_values(losses)
+        loss = (
+            recipe.pixel_weight * losses["pixels"]
+            + losses["features"]
+            + recipe.latent_weight * losses["latents"]
+            + recipe.layer_weight * losses["layers"]
+        )
+        n_total_steps = math.ceil(recipe.images / recipe.batch_size)
+        for group in self.optimizer.param_groups:
+            group["lr"] = loop.cosine_rate(recipe, self.n_steps, n_total_steps)
+        self.descend(self.optimizer, loss)
+        return values
+
+    def _losses(self) -> Mapping[str, Tensor]:
+        recipe, model, draws = self.recipe, self.model, self.draws()
+        positions = self.positions()
+        photographs = self.images_at(positions[: len(positions) // 2], flip=True)
+        n_real, n_drawn = len(photographs), len(positions) - len(photographs)
+        with autocast(self.precision, self.device.type):
+            with torch.no_grad():
+                known = draw_latents(model, n_drawn, recipe.style_mixing, draws)  # (N, L, D)
+                images = torch.cat([photographs, model.decode(known)])  # (B, C, H, W)
+            latents = model.encode(images)  # (B, L, D)
+            drawn = model.synthesize(latents)  # (B, C, H, W)
+            features = self._perceptual_distance(drawn, images)
+        variance = model.latent_spread().square()
+        return {
+            "pixels": F.mse_loss(drawn, images),
+            "features": features,
+            "latents": F.mse_loss(latents[n_real:], known) / variance,
+            "layers": latents[:n_real].var(dim=1).mean() / variance,
+        }
+
+    def _perceptual_distance(self, a: Tensor, b: Tensor) -> Tensor:
+        """The mean squared distance of the features, summed over the four resolutions."""
+        size = self.recipe.feature_size
+        with torch.no_grad():
+            wanted = self.features.feature_maps(b, size)
+        pairs = zip(self.features.feature_maps(a, size), wanted, strict=True)
+        distances = [(x - y).square().sum(dim=1).mean() for x, y in pairs]
+        return torch.stack(distances).sum()
+
+    def _trial(self, precision: str) -> None:
+        """A pass whose time is measured; it changes nothing."""
+        self.precision = precision
+        self.encoder.eval()  # or it would move the batch normalisation's statistics
+        loss = torch.stack(list(self._losses().values())).sum()
+        torch.autograd.grad(loss, list(self.encoder.parameters()))
+        self.encoder.train()
+
+
+@torch.no_grad()
+def reconstruction_error(model: StyleGAN2, dataset: FaceDataset, partition: str) -> float:
+    """Mean squared error of the reconstructed images of a partition, for pixels in [0, 1]."""
+    errors = []
+    for indices in torch.from_numpy(dataset.indices(partition)).split(100):
+        images = dataset.batch(indices.numpy()).to(model.latent_mean.device)
+        drawn = model.decode(model.encode(images))
+        errors.append((drawn - images).square().mean(dim=(1, 2, 3)) / 4)
+    return float(torch.cat(errors).mean())

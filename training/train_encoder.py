@@ -1,0 +1,127 @@
+"""Train an encoder for a StyleGAN2:
+
+python training/train_encoder.py --recipe encoder-celeba --model FOLDER --data DATA --out runs/NAME
+
+The generator stays as it is; its folder gets the encoder at the end. The same command resumes a run
+that was killed. Several devices: accelerate launch.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import torch
+import tyro
+
+from hublatent.data import FaceDataset
+from hublatent.errors import DataError
+from hublatent.features import ImageFeatures
+from hublatent.images import save_png
+from hublatent.models import StyleGAN2
+from training import loop
+from training.recipes import parse_command
+from training.run import Run, exit_on_user_error
+from training.stylegan2.encoder import EncoderRecipe, EncoderTrainer, reconstruction_error
+from training.vae.evaluation import contact_sheet
+
+RECIPES = {"encoder-celeba": EncoderRecipe()}
+N_DRAWN = 24
+DRAWN_COLUMNS = 8
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arguments(loop.TrainingArguments):
+    """Train an encoder for a StyleGAN2; the same command resumes.
+
+    Attributes:
+        settings: the recipe's values.
+        model: folder of the generator, into which the encoder is written at the end.
+        image_features: folder of the ImageFeatures that compare images.
+        log_every: images between two log lines, each with a picture.
+    """
+
+    settings: Annotated[EncoderRecipe, tyro.conf.arg(name="")]
+    model: Path
+    image_features: Path = Path("model_cards/image-features")
+    log_every: int = 6_400
+
+
+class Reporter(loop.Reporter):
+    """Logs and draws now and then; at the end the generator's folder gets the encoder."""
+
+    trainer: EncoderTrainer
+
+    def __init__(
+        self, run: Run, trainer: EncoderTrainer, arguments: Arguments, progress: Any
+    ) -> None:
+        super().__init__(run, trainer, arguments.state_seconds, progress)
+        self.arguments = arguments
+
+    def report(self) -> None:
+        if self.is_due(self.arguments.log_every):
+            self.log()
+            self._draw()
+
+    @torch.no_grad()
+    def _draw(self) -> None:
+        """Validation images, each with its reconstruction."""
+        trainer, model = self.trainer, self.trainer.model
+        trainer.encoder.eval()
+        indices = trainer.dataset.indices("validation")[:N_DRAWN]
+        images = trainer.dataset.batch(indices).to(trainer.device)
+        pairs = torch.stack([images, model.decode(model.encode(images))], dim=1).flatten(0, 1)
+        trainer.encoder.train()
+        picture = contact_sheet(pairs, DRAWN_COLUMNS)
+        save_png(picture, self.run.folder / f"pairs-{trainer.images_seen:08d}.png")
+
+    def finish(self) -> dict[str, Any]:
+        """Write the generator with its encoder; returns the error on validation images."""
+        model, dataset = self.trainer.model.eval(), self.trainer.dataset
+        model.save_pretrained(self.arguments.model)
+        results: dict[str, Any] = {"images_seen": self.trainer.images_seen}
+        if len(dataset.indices("validation")):
+            results["validation_mse"] = reconstruction_error(model, dataset, "validation")
+        self.log(**results)
+        print(f"{self.arguments.model}: {results}")
+        return results
+
+
+def train(arguments: Arguments) -> dict[str, Any] | None:
+    """Train, or go on training, and write the encoder into the generator's folder."""
+    model = StyleGAN2.from_pretrained(arguments.model)
+    features = ImageFeatures.from_pretrained(arguments.image_features)
+    recipe = replace(arguments.settings, image_size=model.image_size)
+    recipe.check()
+    torch.manual_seed(recipe.seed)
+    model.add_encoder(recipe.width, model.fingerprint())
+
+    def first_check(dataset: FaceDataset, n_processes: int) -> None:
+        if not len(dataset.indices("train")):
+            raise DataError(f"{arguments.data} has no training images.")
+        if recipe.batch_size < 2 * n_processes:
+            raise DataError(f"--batch-size {recipe.batch_size} gives a process fewer than 2.")
+
+    return loop.train(
+        replace(arguments, settings=recipe),
+        lambda recipe, dataset, accelerator, precision, state: EncoderTrainer(
+            recipe, dataset, accelerator, precision, model, features, state
+        ),
+        lambda run, trainer, progress: Reporter(run, trainer, arguments, progress),
+        first_check,
+        lambda trainer: recipe.images,
+        generator=model.fingerprint(),
+    )
+
+
+def main() -> None:
+    """Train what the command line asks for."""
+    train(parse_command(Arguments, RECIPES))
+
+
+if __name__ == "__main__":
+    exit_on_user_error(main)
