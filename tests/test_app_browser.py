@@ -308,3 +308,45 @@ def test_a_slider_move_leaves_the_frames_in_place(page: Any, address: str) -> No
     page.wait_for_function(
         "document.querySelector('.hl-numbers').textContent.includes('pixels 0.000')"
     )
+
+
+def test_a_direction_is_made_of_two_heaps(page: Any, address: str) -> None:
+    open_page(page, f"{address}?face=eigenfaces-tiny&models=eigenfaces-tiny,vae-tiny")
+    page.get_by_role("tab", name="Make a direction").click()
+    faces = page.locator(".hl-sorted")
+    faces.first.wait_for()
+    for i in range(10):
+        faces.nth(i).click(click_count=1 if i < 5 else 2)
+    assert faces.nth(9).get_attribute("aria-label") == "face 9: without"
+    page.locator("#made-name :is(input, textarea)").fill("Waves")
+    page.locator("[data-ask=find]").click()
+    page.locator(".hl-made").first.wait_for()
+    assert page.locator(".hl-made .hl-strip").count() == 4
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    assert "Waves-vae-tiny" in page.locator("#made-files").inner_text()
+
+
+def test_several_changes_are_composed_and_saved(page: Any, address: str) -> None:
+    from PIL import Image
+
+    open_page(page, f"{address}?models=vae-tiny,eigenfaces-tiny&face=vae-tiny")
+    page.get_by_role("tab", name="Compose").click()
+    shown = page.locator(".hl-card > img")
+    shown.first.wait_for()
+    seen = [shown.first.get_attribute("src")]
+    for slider in (0, 1):
+        page.locator(".hl-change input[type=number]").nth(slider).fill("4")
+        page.wait_for_function(
+            "old => document.querySelector('.hl-card > img').src != old", arg=seen[-1]
+        )
+        seen.append(shown.first.get_attribute("src"))
+    with page.expect_download() as download:
+        page.locator("#compose-save").click()
+    with Image.open(download.value.path()) as animation:
+        assert animation.format == "GIF" and animation.n_frames > 12
+        assert animation.width == 2 * 160 + 2
+    page.locator("#compose-reset").click()
+    page.wait_for_function(
+        "old => document.querySelector('.hl-card > img').src == old", arg=seen[0]
+    )
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")

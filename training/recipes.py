@@ -131,7 +131,7 @@ RECIPES: dict[str, VAERecipe] = {
     # The paper's gamma for CelebA. Its discriminator's rate, 1e-5, is for a million steps.
     "factorvae-celeba": VAERecipe("factorvae", objective="factorvae", gamma=6.4, epochs=40),
     "ae-celeba": VAERecipe("autoencoder", objective="autoencoder", epochs=40),
-    "lsavae-celeba": VAERecipe("lsavae", objective="lsavae", epochs=16),
+    "lsavae-celeba": VAERecipe("lsavae", objective="lsavae", epochs=24),
     # Not published: the comparison needs it to tell the objective from the network's size.
     "beta1-celeba": VAERecipe("vae"),
 }

@@ -60,7 +60,7 @@ def warn_user(method: Callable[..., Any]) -> Callable[..., Any]:
     """A mistake becomes one visible sentence, and what is on the page stays."""
 
     @wraps(method)
-    def wrapped(self: Callbacks, *args: Any) -> Any:
+    def wrapped(self: Any, *args: Any) -> Any:
         try:
             return method(self, *args)
         except HublatentError as error:

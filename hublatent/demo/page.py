@@ -11,6 +11,7 @@ from typing import Any
 import gradio as gr
 
 from hublatent.comparison.results import Comparison
+from hublatent.demo import compose_tab, make_tab
 from hublatent.demo.events import EDIT_TAB, SCORES_TAB, Callbacks
 from hublatent.demo.faces import MAX_SEED
 from hublatent.demo.session import AS_FOUND, MODES
@@ -44,9 +45,11 @@ def build_app(shelf: ModelShelf, comparison: Comparison | None = None) -> gr.Blo
     kept_for = (3600, 86400) if shelf.limits.local_paths else (600, 3600)
     with gr.Blocks(title="hublatent", analytics_enabled=False, delete_cache=kept_for) as app:
         gr.HTML(TOP, elem_id="top", apply_default_css=False)
-        with gr.Tabs(elem_id="pages"):
-            with gr.Tab(EDIT_TAB) as edit_tab:
+        with gr.Tabs(elem_id="pages") as tabs:
+            with gr.Tab(EDIT_TAB, id="edit") as edit_tab:
                 c = SimpleNamespace(**_faces(), **_bar(do), **_matrix(do), **_unseen())
+            compose_tab.build(do, c)
+            make_tab.build(do, c, tabs)
             with gr.Tab(SCORES_TAB, elem_id="scores-tab") as scores_tab:
                 scores = _scores()
         _connect(app, do, c)
@@ -258,6 +261,10 @@ def launch(shelf: ModelShelf, comparison: Comparison | None = None, **options: A
     theme = gr.themes.Soft(
         primary_hue="indigo", secondary_hue="amber", neutral_hue="slate",
         font=["Inter", "system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"],
+    ).set(
+        block_title_background_fill="transparent", block_title_text_color="*body_text_color",
+        block_title_text_weight="500", block_title_padding="0",
+        block_label_background_fill="transparent", block_label_text_color="*body_text_color",
     )  # fmt: skip
     app.launch(
         theme=theme, css=CSS, js=PAGE_JS, max_file_size=shelf.limits.upload_bytes,

@@ -7,7 +7,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
@@ -22,7 +22,14 @@ from hublatent.demo.stored_latents import read_stored_latents
 from hublatent.demo.verdicts import Judges
 from hublatent.direction import Direction, LayerRange
 from hublatent.direction_set import DirectionSet
-from hublatent.errors import CheckpointError, DirectionError, HubError, HublatentError, unknown_name
+from hublatent.errors import (
+    CheckpointError,
+    DirectionError,
+    HubError,
+    HublatentError,
+    find_name,
+    unknown_name,
+)
 from hublatent.faces import FaceDetector, FaceIdentity
 from hublatent.hub import DIRECTIONS_NAME, MODEL_FILES, HubModel, Snapshot, snapshot
 from hublatent.hub.download import MAX_DOWNLOAD_BYTES
@@ -156,6 +163,9 @@ class OpenModel:
             raise DirectionError(self.problem)
         if attribute in held:
             raise DirectionError(f"{attribute} cannot be held still while it is being edited.")
+        known = [d for d in self.directions if find_name(attribute, [d.attribute])]
+        if len(known) == 1:  # a direction of one's own is known by one method alone
+            method = self.directions.method_of(known[0])
         found = [self.directions[attribute, method]]
         found += [self.directions[name, HOLDING_METHOD] for name in held]
         if layers is not None:
@@ -233,6 +243,14 @@ class ModelShelf:
             with suppress(HublatentError):
                 opened.append(self.open(name))
         return opened
+
+    def add(self, name: str, direction: Direction) -> None:
+        """Give an open model one more direction until the app ends; one of its name is replaced."""
+        opened = self.open(name)
+        others = [d for d in opened.directions or () if d.name != direction.name]
+        directions = DirectionSet.of(opened.model, [*others, direction])
+        with self._lock:
+            self._open[name] = replace(opened, directions=directions, memory=Cache(64))
 
     @cached_property
     def judges(self) -> Judges:

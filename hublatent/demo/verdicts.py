@@ -28,6 +28,7 @@ N_OWN_SAMPLES = 40
 # Mean change of the other attributes' probabilities up to which little, and some, else changed.
 LITTLE, SOME = 0.05, 0.10
 N_LISTED = 3
+SAME_PERSON = "same person"
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,11 @@ class Judges:
             return None
         embedded = self.identity.embed(_rgb(torch.cat([reference, images])))
         return _array((embedded[1:] - embedded[:1]).norm(dim=1))
+
+    def person(self, unedited: Tensor, edited: Tensor) -> str:
+        """Whether two pictures (1, C, H, H) show the same person; "" where nobody can tell."""
+        distances = self.distances(edited, unedited)
+        return "" if distances is None else _person(float(distances[0]))
 
     def lowest_confidence(self, own_images: Tensor) -> float | None:
         """Below this the detector doubts that a model's picture is a face."""
@@ -158,17 +164,17 @@ def judge(
         others = [i for i, name in enumerate(names) if name != attribute]
         if attribute in names:
             i = names.index(attribute)
-            parts.append(_change(attribute, before[i], after[i]))
+            parts.append(describe_change(attribute, sweep.unedited[i], logits[0, i]))
             level = "good" if changes[i] * strength > 0.2 else "none"
         order = sorted(others, key=lambda i: -abs(changes[i]))[:N_LISTED]
-        moved = tuple(_change(names[i], before[i], after[i]) for i in order)
+        moved = tuple(describe_change(names[i], sweep.unedited[i], logits[0, i]) for i in order)
         leakage = float(np.abs(changes[others]).mean())
     else:
         leakage = 0.0
     if sweep.distances is not None:
-        same = float(np.interp(strength, SWEEP, sweep.distances)) <= SAME_PERSON_DISTANCE
-        parts.append("same person" if same else "another person")
-        level = level if same else "fair"
+        person = _person(float(np.interp(strength, SWEEP, sweep.distances)))
+        parts.append(person)
+        level = level if person == SAME_PERSON else "fair"
     if logits is not None:
         amount = "little" if leakage <= LITTLE else "some" if leakage <= SOME else "much"
         parts.append(f"{amount} else changed")
@@ -189,8 +195,14 @@ def _first_crossing(margins: Floats) -> float:
     return float(i - 1 + margins[i - 1] / (margins[i - 1] - margins[i]))
 
 
-def _change(name: str, before: float, after: float) -> str:
-    return f"{human_name(name).lower()} {before * 100:.0f} → {after * 100:.0f}%"
+def describe_change(attribute: str, before: float, after: float) -> str:
+    """What happened to an attribute, from its logits: "glasses 2 → 80%"."""
+    first, second = _sigmoid(np.array([before, after])) * 100
+    return f"{human_name(attribute).lower()} {first:.0f} → {second:.0f}%"
+
+
+def _person(distance: float) -> str:
+    return SAME_PERSON if distance <= SAME_PERSON_DISTANCE else "another person"
 
 
 def _sigmoid(logits: Floats) -> Floats:

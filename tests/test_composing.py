@@ -1,0 +1,46 @@
+"""Several edits at once are the sum of their parts, and a mix lies between two faces."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from hublatent.demo.catalogue import find_models
+from hublatent.demo.composing import WAY, Composition, animate, compose
+from hublatent.demo.faces import drawn_face, latents_of
+from hublatent.demo.shelf import ModelShelf
+from hublatent.editing import edit
+from hublatent.errors import HublatentError
+from hublatent.images import to_pil
+
+
+@pytest.fixture
+def shelf(model_cards: Path) -> ModelShelf:
+    return ModelShelf(find_models(model_cards), device="cpu")
+
+
+def test_changes_add_up_and_one_models_problem_stops_no_other(shelf: ModelShelf) -> None:
+    opened = shelf.open("vae-tiny")
+    face, other = drawn_face(opened, 0), drawn_face(opened, 1)
+    what = Composition((("Smiling", 2.0), ("Male", -1.0)), "svm", 0.25)
+    names = ("vae-tiny", "no/such-model-here/x", "stylegan2-tiny")
+    answer, unknown, waiting = compose(shelf, face, other, names, what)
+    assert "no Hub id" in unknown.problem and "has yet to find" in waiting.problem
+    with torch.inference_mode():
+        latents = 0.75 * latents_of(opened, face) + 0.25 * latents_of(opened, other)
+        for name, strength in what.changes:
+            latents = edit(latents, opened.find(name, "svm"), strength)
+        (expected,) = to_pil(opened.model.decode(latents))
+    assert answer.edited is not None and answer.edited.tobytes() == expected.tobytes()
+    assert answer.unedited is not None and answer.unedited.tobytes() == face.picture.tobytes()
+
+
+def test_an_animation_goes_there_and_back(shelf: ModelShelf) -> None:
+    face = drawn_face(shelf.open("vae-tiny"), 0)
+    what = Composition((("Smiling", 3.0),), "joint")
+    assert animate(shelf, face, None, ("vae-tiny", "betavae-tiny"), what)[:6] == b"GIF89a"
+    assert WAY[0] == 0 and max(WAY) == 1 and WAY[1] == WAY[-1]
+    with pytest.raises(HublatentError, match="has yet to find"):
+        animate(shelf, face, None, ("stylegan2-tiny",), what)

@@ -1,0 +1,70 @@
+"""Directions that visitors make: of two heaps, in every model; saved, opened again, and used."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from hublatent.demo.catalogue import find_models
+from hublatent.demo.faces import Face, drawn_face
+from hublatent.demo.making import make_directions, open_directions, save_directions
+from hublatent.demo.session import EditRequest, compare_edits
+from hublatent.demo.shelf import ModelShelf
+from hublatent.direction_set import DirectionSet
+from hublatent.errors import HublatentError
+from hublatent.images import to_pil
+
+MODELS = ("vae-tiny", "eigenfaces-tiny", "stylegan2-tiny")
+
+
+@pytest.fixture
+def shelf(model_cards: Path) -> ModelShelf:
+    return ModelShelf(find_models(model_cards), device="cpu")
+
+
+def heaps(shelf: ModelShelf) -> list[list[Face]]:
+    """Faces that eigenfaces draw, of one component high or low."""
+    opened = shelf.open("eigenfaces-tiny")
+    latents = opened.model.sample_latents(16, generator=torch.Generator().manual_seed(0))
+    latents[:8, 1], latents[8:, 1] = 12.0, -12.0
+    pictures = to_pil(opened.model.decode(latents))
+    faces = [Face(f"upload-{i}", picture) for i, picture in enumerate(pictures)]
+    return [faces[:8], faces[8:]]
+
+
+def test_what_tells_the_heaps_apart_is_found_saved_and_used(
+    shelf: ModelShelf, model_cards: Path, tmp_path: Path
+) -> None:
+    with_it, without_it = heaps(shelf)
+    made = make_directions(shelf, "High <b>wave", with_it, without_it, MODELS)
+    assert [answer.model for answer in made] == list(MODELS)
+    assert "has yet to find" in made[2].problem, "it has no encoder"
+    found = made[1].found
+    assert found is not None and found.accuracy.value == 1.0
+    vector = found.direction.vector
+    assert vector[1] == vector.abs().max() and len(made[1].after) == 8
+    files = save_directions(shelf, made, tmp_path)
+    assert [file.name for file in files] == [
+        "High__b_wave-vae-tiny.safetensors", "High__b_wave-eigenfaces-tiny.safetensors",
+    ]  # fmt: skip
+    (saved,) = DirectionSet.load(files[1], shelf.open("eigenfaces-tiny").model)
+    assert torch.equal(saved.vector, vector)
+
+    other = ModelShelf(find_models(model_cards), device="cpu")
+    assert [d.attribute for d in open_directions(other, files[1], MODELS)] == ["High <b>wave"]
+    face = drawn_face(other.open("eigenfaces-tiny"), 0)
+    request = EditRequest(MODELS, "High <b>wave", "joint", strength=2.0)
+    problems = [row.problem for row in compare_edits(other, face, request)]
+    assert not problems[1] and "Unknown attribute" in problems[0]
+    with pytest.raises(HublatentError):
+        open_directions(other, files[1], ("vae-tiny",))
+
+
+def test_too_few_faces_and_no_name_are_told(shelf: ModelShelf) -> None:
+    with_it, without_it = heaps(shelf)
+    with pytest.raises(HublatentError, match="4 faces without"):
+        make_directions(shelf, "Wave", with_it, without_it[:4], MODELS)
+    with pytest.raises(HublatentError, match="name"):
+        make_directions(shelf, " ", with_it, without_it, MODELS)
