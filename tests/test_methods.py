@@ -116,6 +116,22 @@ def test_one_pair_has_no_agreement_and_an_empty_one_no_direction(model: Linear) 
             direction_of_pairs(model, one, other, "Eyeglasses")
 
 
+def test_the_mean_withstands_what_changes_with_every_pair(model: Linear) -> None:
+    """Photographs of a pair differ in pose too, now to one side and now to the other."""
+    generator = torch.Generator().manual_seed(3)
+    truth, pose = torch.eye(D)[1], torch.eye(D)[4]
+    before = model.sample_latents(40, generator=generator)
+    after = before + truth + 3 * torch.randn(40, 1, generator=generator) * pose
+    singular = direction_of_pairs(model, before, after, "Eyeglasses")
+    mean = direction_of_pairs(model, before, after, "Eyeglasses", estimate="mean")
+    assert cosine(singular.vector, pose) ** 2 > 0.8
+    assert cosine(mean.vector, truth) > cosine(singular.vector, truth) + 0.3
+    with pytest.raises(DataError, match="cancel out"):
+        two = torch.cat([before[:1], before[:1]])
+        moved = torch.cat([before[:1] + truth, before[:1] - truth])
+        direction_of_pairs(model, two, moved, "Eyeglasses", estimate="mean")
+
+
 def test_styles_are_orthogonal_to_what_they_share(model: Linear) -> None:
     generator = torch.Generator().manual_seed(2)
     kinds = [

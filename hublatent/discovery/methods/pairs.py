@@ -7,7 +7,7 @@ manipulation by StyleGAN latent space exploration" (arXiv:2207.09855).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
@@ -25,7 +25,12 @@ N_PAIRS = 20  # of labelled images of one person each, in `pairs`
 
 
 def direction_of_pairs(
-    model: LatentModel, before: Tensor, after: Tensor, attribute: str
+    model: LatentModel,
+    before: Tensor,
+    after: Tensor,
+    attribute: str,
+    *,
+    estimate: Literal["singular", "mean"] = "singular",
 ) -> Direction:
     """Find the direction that a few before/after pictures share (FLAME).
 
@@ -34,6 +39,9 @@ def direction_of_pairs(
         before: (N, *latent_shape), latents of pictures without the attribute; 1 to about 20.
         after: (N, *latent_shape), of the same pictures with it.
         attribute: what changes.
+        estimate: "singular", FLAME's, is the first singular vector of the changes; "mean" is their
+            mean. Both are of changes of norm 1. Where the pictures of a pair differ in much beside
+            the attribute, as two photographs do, the singular vector follows what differs most.
 
     Returns:
         The direction, of norm 1. Its scores say how well the pairs agree: "singular share" is that
@@ -49,7 +57,8 @@ def direction_of_pairs(
             f"(N, {', '.join(map(str, model.latent_shape))}) twice."
         )
     changes = _unit_changes((after - before).double().cpu().numpy())  # (N, *latent_shape)
-    vector = torch.from_numpy(common_direction(changes)).float()
+    row = common_direction(changes) if estimate == "singular" else _mean_direction(changes)
+    vector = torch.from_numpy(row).float()
     n = len(changes)
     found = Direction(
         attribute, "pairs", vector, n_positive=n, n_negative=n, scores=agreement(changes)
@@ -106,6 +115,14 @@ def common_direction(changes: Floats) -> Floats:
     return np.asarray(sign * vector.reshape(changes.shape[1:]))
 
 
+def _mean_direction(changes: Floats) -> Floats:
+    mean = changes.mean(axis=0)
+    norm = np.linalg.norm(mean)
+    if not norm:
+        raise DataError("The pairs cancel out: their mean change is zero.")
+    return np.asarray(mean / norm)
+
+
 def agreement(changes: Floats) -> dict[str, Estimate]:
     """How well pairs agree: their unit changes (N, ...) -> two scores; none of a single pair."""
     n = len(changes)
@@ -131,7 +148,7 @@ def pairs(problem: Problem) -> Fits:
 
     def fit(fold: int) -> Floats:
         seen = everyone[problem.population.folds != fold]
-        chosen = _same_person(label[seen], data.identities[seen], problem.seed)
+        chosen = same_person_pairs(label[seen], data.identities[seen], N_PAIRS, problem.seed)
         if not len(chosen):
             raise DataError(
                 f"{problem.attribute}: nobody is on an image with and on one without it, so there "
@@ -144,8 +161,18 @@ def pairs(problem: Problem) -> Fits:
     return Fits(np.stack([fit(fold) for fold in range(problem.n_folds + 1)]))
 
 
-def _same_person(label: Bools, identities: Ints, seed: int) -> Ints:
-    """(P, 2), P at most N_PAIRS: an image without and one with the attribute, of one person."""
+def same_person_pairs(label: Bools, identities: Ints, n_pairs: int, seed: int = 0) -> Ints:
+    """Draw pairs of images of one person each, nobody twice.
+
+    Args:
+        label: (N,), presence of the attribute.
+        identities: (N,).
+        n_pairs: how many at most; a smaller draw is part of a larger one.
+        seed: of the draw.
+
+    Returns:
+        (P, 2), indices of the image without and of the one with the attribute.
+    """
     rng = np.random.default_rng(seed)
     found = []
     for person in rng.permutation(np.unique(identities)):
@@ -153,7 +180,7 @@ def _same_person(label: Bools, identities: Ints, seed: int) -> Ints:
         kinds = [own[~label[own]], own[label[own]]]
         if all(map(len, kinds)):
             found.append([rng.choice(kind) for kind in kinds])
-        if len(found) == N_PAIRS:
+        if len(found) == n_pairs:
             break
     return np.array(found, dtype=int).reshape(-1, 2)
 
