@@ -20,16 +20,24 @@ import tyro
 from hublatent.data import FaceDataset
 from hublatent.errors import DataError
 from hublatent.images import save_png
+from hublatent.models import LSAVAE
 from hublatent.storage import write_text
 from training import loop
 from training.objectives import kl_divergence
 from training.recipes import RECIPES, VAERecipe, parse_command
 from training.run import MODEL_FOLDER, RESULTS_NAME, Run, exit_on_user_error
-from training.vae.evaluation import evaluate, posteriors, preview, reconstruction_error
+from training.vae.evaluation import (
+    evaluate,
+    posteriors,
+    preview,
+    reconstruction_error,
+    style_reading,
+)
 from training.vae.trainer import Trainer
 
 # Held-out images of each epoch's log line and picture; the results use all.
 N_WATCHED = 256
+READ_ATTRIBUTES = ("Eyeglasses", "Smiling", "Male")  # from an LSA-VAE's style part
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,6 +106,9 @@ class Reporter(loop.Reporter):
             "memory_format": trainer.memory_format,
             "test": evaluate(model, dataset, test, recipe.seed) if len(test) else None,
         }
+        if isinstance(model, LSAVAE):
+            read = [name for name in READ_ATTRIBUTES if name in model.attribute_axes]
+            results["style"] = style_reading(model, dataset, read, recipe.seed)
         write_text(self.run.folder / RESULTS_NAME, json.dumps(results, indent=2) + "\n")
         print(f"{self.run.folder / MODEL_FOLDER}: {json.dumps(results['test'])}")
         return results

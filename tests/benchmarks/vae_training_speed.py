@@ -2,8 +2,9 @@
 
 Both train the same network with their objective of the same name on the same images, each in its
 own process. They take turns, so that other load on the machine meets both alike, and the fastest
-round of each counts. Encoding takes its turns too. Without pythae (pip install pythae) only our
-own rates are shown.
+round of each counts. Encoding takes its turns too, and so do the step's convolutions by themselves,
+forward and backward: what no better code around them could save. Without pythae
+(pip install pythae) only our own rates are shown.
 """
 
 from __future__ import annotations
@@ -28,12 +29,13 @@ import torch
 from torch import nn
 
 from hublatent.data import FaceDataset
+from hublatent.inversion.precision import autocast
 from training.loop import start_accelerator
 from training.recipes import RECIPES, VAERecipe
 from training.vae.evaluation import posteriors
 from training.vae.trainer import Trainer
 
-TARGET_TRAINING, TARGET_ENCODING = 2.0, 3.0
+TARGET_TRAINING, TARGET_ENCODING, TARGET_CONVOLUTIONS = 2.0, 3.0, 0.85
 Action = Callable[[], object]
 
 
@@ -66,7 +68,8 @@ def measure(name: str, n_threads: int, n_steps: int, rounds: int) -> None:
     print(f"{name}: {workers['ours'].recv()}")
     if has_pythae:
         workers["pythae"].recv()
-    turns = [("ours", "training"), ("ours", "encoding"), ("pythae", "training")]
+    ours_actions = ("training", "encoding", "convolutions")
+    turns = [*(("ours", action) for action in ours_actions), ("pythae", "training")]
     best = {turn: 0.0 for turn in turns if turn[0] in workers}
     for _ in range(rounds + 1):  # the first round warms up as well
         for kind, action in best:
@@ -77,6 +80,8 @@ def measure(name: str, n_threads: int, n_steps: int, rounds: int) -> None:
     if has_pythae:
         _verdict("training, ours / pythae", ours / best["pythae", "training"], TARGET_TRAINING)
     _verdict("encoding / training", best["ours", "encoding"] / ours, TARGET_ENCODING)
+    share = ours / best["ours", "convolutions"]
+    _verdict("bare convolutions' share of a step", share, TARGET_CONVOLUTIONS)
     for worker in workers.values():
         worker.send("")
     for process in processes:
@@ -132,7 +137,32 @@ def our_actions(
     return f"{n_parameters:,} parameters, {trainer.precision}, {trainer.memory_format}", {
         "training": lambda: [trainer.step() for _ in range(n_steps)],
         "encoding": lambda: posteriors(trainer.model, dataset, trainer.indices),
+        "convolutions": bare_convolutions(trainer, n_steps),
     }
+
+
+def bare_convolutions(trainer: Trainer, n_steps: int) -> Action:
+    """The convolutions of so many steps, forward and backward, and nothing between them."""
+    seen: list[tuple[nn.Module, torch.Tensor]] = []
+    layers = [m for m in trainer.model.modules() if isinstance(m, nn.Conv2d | nn.ConvTranspose2d)]
+    hooks = [m.register_forward_hook(lambda m, x, y: seen.append((m, x[0]))) for m in layers]
+    with autocast(trainer.precision):
+        trainer.objective.terms(trainer.model, trainer.batch(trainer.draws()))
+    for hook in hooks:
+        hook.remove()
+    passes = [(m, x.detach().requires_grad_(x.requires_grad)) for m, x in seen]
+    with autocast(trainer.precision):
+        gradients = [torch.ones_like(layer(x)) for layer, x in passes]
+
+    def act() -> None:
+        for _ in range(n_steps):
+            for (layer, x), gradient in zip(passes, gradients, strict=True):
+                with autocast(trainer.precision):
+                    drawn = layer(x)
+                wanted = [*layer.parameters(), *([x] if x.requires_grad else [])]
+                torch.autograd.grad(drawn, wanted, gradient)
+
+    return act
 
 
 def pythae_actions(

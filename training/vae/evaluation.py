@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,9 +13,13 @@ from PIL import Image
 from torch import Tensor
 
 from hublatent.data import FaceDataset
+from hublatent.discovery import LabelledLatents, encode
+from hublatent.discovery.cross_validation import cross_validate
+from hublatent.errors import DataError
 from hublatent.images import to_pil
 from hublatent.models.lsavae import LSAVAE
 from hublatent.models.vae import VAE, ConvolutionalModel
+from hublatent.stats import Estimate
 from training import objectives
 from training.objectives import KLTerms
 
@@ -149,6 +155,42 @@ def evaluate(
         **{name: float(value) for name, value in terms._asdict().items()},
         "n_decomposed": len(some.mean),
     }
+
+
+def style_reading(
+    model: LSAVAE, dataset: FaceDataset, attributes: Iterable[str], seed: int
+) -> dict[str, dict[str, Any]]:
+    """How well a linear SVM reads attributes from an LSA-VAE's style part, which should not know.
+
+    Args:
+        model: the model.
+        dataset: the images; training and validation are read, each by an SVM that never saw the
+            person.
+        attributes: which of them; one that is too rare is left out.
+        seed: of the balanced sets and the folds.
+
+    Returns:
+        attribute -> accuracy from the style part, and from its own dimension alone; 0.5 is chance.
+    """
+    data = encode(model, dataset)
+    found = {}
+    for attribute in attributes:
+        axis = model.attribute_axes[attribute]
+        parts = {"style": slice(model.style_dim), "own_dimension": slice(axis, axis + 1)}
+        try:
+            found[attribute] = {
+                name: asdict(_accuracy(data, part, attribute, seed)) for name, part in parts.items()
+            }
+        except DataError as error:
+            print(f"style not read: {error}")
+    return found
+
+
+def _accuracy(data: LabelledLatents, part: slice, attribute: str, seed: int) -> Estimate:
+    """Of a linear SVM on some dimensions of the latents."""
+    assert data.mirrored is not None, "encoded with mirror images"
+    some = replace(data, latents=data.latents[:, part], mirrored=data.mirrored[:, part])
+    return cross_validate(some, attribute, "svm", seed=seed).scores(seed)["accuracy"]
 
 
 @torch.no_grad()
