@@ -67,7 +67,15 @@ def main(arguments: Arguments) -> None:
 
     comparison = find_comparison(CARDS / "comparison")
     opening.join()
-    launch(shelf, comparison, server_port=arguments.port, share=arguments.share)
+    try:
+        launch(shelf, comparison, server_port=arguments.port, share=arguments.share)
+    except OSError as error:
+        if "empty port" not in str(error):
+            raise
+        raise HublatentError(
+            f"Port {arguments.port or '7860 and those after it'} is in use; choose another with "
+            "--port."
+        ) from error
 
 
 if __name__ == "__main__":

@@ -14,10 +14,13 @@ if TYPE_CHECKING:
     from hublatent.editing import edit, traverse
     from hublatent.inversion.projection import project
     from hublatent.models import (
+        LSAVAE,
         VAE,
+        Autoencoder,
         BetaTCVAE,
         BetaVAE,
         Eigenfaces,
+        FactorVAE,
         ProGAN,
         StyleGAN,
         StyleGAN2,
@@ -31,11 +34,14 @@ if TYPE_CHECKING:
 _HOMES = {
     "VAE": "models",
     "AttributeClassifier": "classifier",
+    "Autoencoder": "models",
     "BetaTCVAE": "models",
     "BetaVAE": "models",
     "Direction": "direction",
     "DirectionSet": "direction_set",
     "Eigenfaces": "models",
+    "FactorVAE": "models",
+    "LSAVAE": "models",
     "ProGAN": "models",
     "StyleGAN": "models",
     "StyleGAN2": "models",
@@ -50,13 +56,16 @@ _HOMES = {
 }
 
 __all__ = [
+    "LSAVAE",
     "VAE",
     "AttributeClassifier",
+    "Autoencoder",
     "BetaTCVAE",
     "BetaVAE",
     "Direction",
     "DirectionSet",
     "Eigenfaces",
+    "FactorVAE",
     "ProGAN",
     "StyleGAN",
     "StyleGAN2",

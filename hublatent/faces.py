@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional
-from torchvision.ops import nms, roi_align
 
 from hublatent.errors import HublatentError, ImageError
 from hublatent.hub import HubModel
@@ -185,12 +184,12 @@ class FaceDetector(nn.Module, HubModel):
             corner = torch.stack([column, row], dim=1) * PROPOSAL_STRIDE  # (K, 2)
             found = torch.cat([corner, corner + PROPOSAL_SIDE], dim=1) / scale  # (K, 4)
             found_logits = level[0, row, column]
-            kept = nms(found, found_logits, 0.5)
+            kept = _kept(found, found_logits, 0.5)
             boxes.append(_moved(found, level[1:, row, column].T)[kept])
             logits.append(found_logits[kept])
             scale *= PYRAMID_STEP
         every_box, every_logit = torch.cat(boxes), torch.cat(logits)
-        return every_box[nms(every_box, every_logit, 0.7)]
+        return every_box[_kept(every_box, every_logit, 0.7)]
 
     def _refine(self, pixels: Tensor, boxes: Tensor) -> Tensor:
         """Those of the boxes (K, 4) that pass the second network, moved."""
@@ -198,7 +197,7 @@ class FaceDetector(nn.Module, HubModel):
         found = self.refinement(_chips(pixels, boxes, REFINE_SIDE))  # (K, 5)
         sure = found[:, 0] > _logit(THRESHOLDS[1])
         boxes, found = boxes[sure], found[sure]
-        kept = nms(boxes, found[:, 0], 0.7)
+        kept = _kept(boxes, found[:, 0], 0.7)
         return _moved(boxes[kept], found[kept, 1:])
 
     def _locate(self, pixels: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -210,7 +209,7 @@ class FaceDetector(nn.Module, HubModel):
         shares = found[:, 5:].reshape(-1, 2, 5).transpose(1, 2)  # (K, 5, 2): x and y
         points = boxes[:, None, :2] + shares * (boxes[:, 2:] - boxes[:, :2])[:, None]
         boxes = _moved(boxes, found[:, 1:5])
-        kept = nms(boxes, found[:, 0], 0.7)
+        kept = _kept(boxes, found[:, 0], 0.7)
         return boxes[kept], points[kept], found[kept, 0]
 
 
@@ -308,8 +307,17 @@ def _squares(boxes: Tensor) -> Tensor:
     return torch.cat([centre - half, centre + half], dim=1)
 
 
+def _kept(boxes: Tensor, logits: Tensor, overlap: float) -> Tensor:
+    """Which boxes (K, 4) are left when each of the surest drops those that overlap it."""
+    from torchvision.ops import nms  # takes seconds to import
+
+    return nms(boxes, logits, overlap)
+
+
 def _chips(pixels: Tensor, boxes: Tensor, side: int) -> Tensor:
     """Cut boxes (K, 4) out of each of B images: (B * K, 3, side, side)."""
+    from torchvision.ops import roi_align  # takes seconds to import
+
     return roi_align(pixels, [boxes] * len(pixels), side, aligned=True)
 
 

@@ -278,3 +278,14 @@ def test_why_a_folder_holds_no_latent_model(model: LatentModel, tmp_path: Path) 
     config.write_text(text)
     (folder / "model.safetensors").unlink()
     assert why_no_latent_model(folder) == "it has no model.safetensors."
+
+
+def test_every_public_name_is_there() -> None:
+    import hublatent
+
+    for name in hublatent.__all__:
+        assert getattr(hublatent, name) is not None
+    assert all(name in hublatent.__all__ for name in hublatent._HOMES)
+    assert all(getattr(hublatent, cls.__name__) is cls for cls in ARCHITECTURES.values())
+    with pytest.raises(AttributeError, match="no attribute 'Nothing'"):
+        hublatent.Nothing  # noqa: B018

@@ -169,7 +169,7 @@ def test_strangers_read_no_path_of_the_machine(model_cards: Path, tmp_path: Path
 
 def test_in_public_every_event_waits_in_a_bounded_queue(shelf: ModelShelf) -> None:
     page = pytest.importorskip("hublatent.demo.page")
-    blocks = page.build_app(shelf)
+    blocks = page.build_app(page.Callbacks(shelf))
     events = [f for f in blocks.fns.values() if f.fn is not None]
     assert all(event.queue for event in events if event.name != "leave")
     assert {e.concurrency_id for e in events if e.name not in ("edit", "leave")} == {

@@ -5,6 +5,7 @@ Pictures and numbers come from session.py, HTML from webpage.py, what an event d
 
 from __future__ import annotations
 
+import threading
 from types import SimpleNamespace
 from typing import Any
 
@@ -34,15 +35,9 @@ ACTIONS = (
 )
 
 
-def build_app(shelf: ModelShelf, comparison: Comparison | None = None) -> gr.Blocks:
-    """Lay out the page and connect its events.
-
-    Args:
-        shelf: the models on offer.
-        comparison: of models, for the tab of scores.
-    """
-    do = Callbacks(shelf, comparison)
-    kept_for = (3600, 86400) if shelf.limits.local_paths else (600, 3600)
+def build_app(do: Callbacks) -> gr.Blocks:
+    """Lay out the page and connect it to what its events do."""
+    kept_for = (3600, 86400) if do.shelf.limits.local_paths else (600, 3600)
     with gr.Blocks(title="hublatent", analytics_enabled=False, delete_cache=kept_for) as app:
         gr.HTML(TOP, elem_id="top", apply_default_css=False)
         with gr.Tabs(elem_id="pages") as tabs:
@@ -256,8 +251,16 @@ def _add_api(do: Callbacks, inputs: list[Any]) -> None:
 
 
 def launch(shelf: ModelShelf, comparison: Comparison | None = None, **options: Any) -> gr.Blocks:
-    """Serve the app; options go to Blocks.launch."""
-    app = build_app(shelf, comparison)
+    """Serve the app.
+
+    Args:
+        shelf: the models on offer.
+        comparison: of models, for the tab of scores.
+        options: of Blocks.launch.
+    """
+    do = Callbacks(shelf, comparison)
+    app = build_app(do)
+    blocks = not options.pop("prevent_thread_lock", False)
     theme = gr.themes.Soft(
         primary_hue="indigo", secondary_hue="amber", neutral_hue="slate",
         font=["Inter", "system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"],
@@ -269,6 +272,9 @@ def launch(shelf: ModelShelf, comparison: Comparison | None = None, **options: A
     app.launch(
         theme=theme, css=CSS, js=PAGE_JS, max_file_size=shelf.limits.upload_bytes,
         run_history=False, enable_monitoring=False, state_session_capacity=200, ssr_mode=False,
-        **options,
+        prevent_thread_lock=True, **options,
     )  # fmt: skip
+    if blocks:
+        threading.Thread(target=do.warm_up, daemon=True).start()
+        app.block_thread()
     return app
