@@ -142,7 +142,7 @@ def agreement(changes: Floats) -> dict[str, Estimate]:
 
 
 def pairs(problem: Problem) -> Fits:
-    """The direction of up to 20 pairs of images of one person each, without and with it."""
+    """The mean change of up to 20 pairs of images of one person each, without and with it."""
     data, label = problem.data, problem.label
     everyone = np.arange(len(label))
 
@@ -156,7 +156,7 @@ def pairs(problem: Problem) -> Fits:
             )
         without, having = seen[chosen].T
         changes = data.latents[having].astype(np.float64) - data.latents[without]
-        return common_direction(_unit_changes(changes))
+        return _mean_direction(_unit_changes(changes))
 
     return Fits(np.stack([fit(fold) for fold in range(problem.n_folds + 1)]))
 
