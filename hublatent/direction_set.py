@@ -117,7 +117,7 @@ class DirectionSet:
 
     def __contains__(self, key: object) -> bool:
         try:
-            return bool(self[key])  # type: ignore[index, unused-ignore]
+            return bool(self[key])
         except DirectionError:
             return False
 

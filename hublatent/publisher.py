@@ -1,4 +1,4 @@
-"""What publishes: models and direction sets ask for it here, for it lies on a floor above them."""
+"""What publishes and writes cards: whoever lies on a floor below asks for it here."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 
 class Publisher(Protocol):
-    """What `hublatent.publish` offers to `push_to_hub`."""
+    """What `hublatent.publish` offers to the floors below it."""
 
     def push_model(self, model: Any, repo: str, *, directions: Any = None, **options: Any) -> str:
         """Publish a model and its directions; returns the commit's URL."""
@@ -22,6 +22,17 @@ class Publisher(Protocol):
         **options: Any,
     ) -> str:
         """Publish a direction set without its model; returns the commit's URL."""
+
+    def converted_card(
+        self,
+        model: Any,
+        name: str,
+        about: str,
+        licence_name: str,
+        licence_link: str,
+        terms: str,
+    ) -> str:
+        """The card of a model that was converted from another program's file."""
 
 
 _load: Callable[[], Publisher] | None = None

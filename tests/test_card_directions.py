@@ -20,8 +20,7 @@ from hublatent.direction_set import DirectionSet
 from hublatent.errors import DirectionError, HubError, HublatentError
 from hublatent.interop.directions import import_directions
 from hublatent.model import LatentModel
-from hublatent.publish import check_card
-from hublatent.publish.directions_card import DirectionsCardInput, render_directions_card
+from hublatent.publish import CardInput, check_card, render_card
 from hublatent.stats import Estimate
 from tests.hub_standin import ClientState, HubStandIn
 from tests.tiny_models import random_directions, save_model, tiny_stylegan2, tiny_vae
@@ -54,7 +53,7 @@ def example_of(text: str) -> str:
 
 def test_it_says_which_model_and_what_is_known(model: LatentModel, tmp_path: Path) -> None:
     found = scored(model)
-    text = render_directions_card(DirectionsCardInput(REPO, found, BASE))
+    text = render_card(CardInput(REPO, None, found, base_model=BASE))
     assert f"[{BASE}](https://huggingface.co/{BASE})" in text
     assert "`vae`: Variational auto-encoder" in text
     assert f"`{model.fingerprint()}`" in text
@@ -75,7 +74,7 @@ def test_it_says_which_model_and_what_is_known(model: LatentModel, tmp_path: Pat
 
 
 def test_tables_are_rectangular(model: LatentModel) -> None:
-    text = render_directions_card(DirectionsCardInput(REPO, scored(model), BASE))
+    text = render_card(CardInput(REPO, None, scored(model), base_model=BASE))
     lines = [line if line.startswith("|") else "" for line in text.splitlines()]
     tables = [table.strip().splitlines() for table in "\n".join(lines).split("\n\n")]
     tables = [table for table in tables if table]
@@ -86,7 +85,7 @@ def test_tables_are_rectangular(model: LatentModel) -> None:
 
 def test_terms_are_stated_only_where_somebody_stated_them(model: LatentModel) -> None:
     def card(found: DirectionSet) -> ModelCard:
-        return ModelCard(render_directions_card(DirectionsCardInput(REPO, found, BASE)))
+        return ModelCard(render_card(CardInput(REPO, None, found, base_model=BASE)))
 
     unstated = card(scored(model, None))
     assert unstated.data.license == "unknown" and "Nobody has stated terms" in unstated.text
@@ -100,17 +99,17 @@ def test_terms_are_stated_only_where_somebody_stated_them(model: LatentModel) ->
 
 def test_what_no_card_states(model: LatentModel) -> None:
     with pytest.raises(HubError, match="Hub id"):
-        render_directions_card(DirectionsCardInput(REPO, scored(model), "/a/folder of/mine"))
+        render_card(CardInput(REPO, None, scored(model), base_model="/a/folder of/mine"))
     found = scored(model)
     broken = replace(found.directions[0], scores={"accuracy": Estimate(math.nan, 0.1, 0.2)})
     with pytest.raises(HublatentError, match=r"Eyeglasses.svm accuracy = nan"):
-        render_directions_card(DirectionsCardInput(REPO, replace(found, directions=(broken,))))
+        render_card(CardInput(REPO, None, replace(found, directions=(broken,))))
 
 
 def test_names_stay_text(model: LatentModel) -> None:
     name = 'x"]; exit() # <img src=a> | b'
     found = DirectionSet.of(model, [Direction(name, "svm", torch.ones(8))])
-    text = render_directions_card(DirectionsCardInput(REPO, found, BASE))
+    text = render_card(CardInput(REPO, None, found, base_model=BASE))
     assert "<img" not in text
     compile(example_of(text), "card", "exec")
     assert "exit()" in example_of(text).split("directions[")[1].split('", "svm"]')[0]

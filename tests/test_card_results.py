@@ -152,7 +152,7 @@ def test_torn_comments_change_nothing(torn: str, folder: Path) -> None:
 
 
 def test_what_is_no_card_is_refused(folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(HublatentError, match="does not exist"):
+    with pytest.raises(HublatentError, match="holds no README"):
         update_results(tmp_path / "nothing", RESULTS)
     for broken in ("---\nlicense: [\n---\n", "---\nmodel-index: 3\n---\n"):
         (folder / "README.md").write_text(broken)

@@ -23,7 +23,8 @@ from hublatent.direction import Origin
 from hublatent.discovery import LabelledLatents, discover
 from hublatent.images import save_png, to_pil
 from hublatent.model import LatentModel
-from hublatent.publish.model_card import write_card
+from hublatent.publish import CardInput
+from hublatent.publish.push import write_card
 
 SIZE, N = 32, 240
 
@@ -77,7 +78,7 @@ def test_it_is_loaded_edited_described_and_shown(
 
     loaded = hublatent.load(folder)
     assert isinstance(loaded, Tiles) and loaded.fingerprint() == model.fingerprint()
-    write_card(folder, loaded, "user/tiles", found)
+    write_card(folder, CardInput("user/tiles", loaded, found), loaded, tuple(found))
     assert "Bright_Top" in ModelCard.load(folder / "README.md").content
 
     save_png(to_pil(images[:1])[0], tmp_path / "in.png")

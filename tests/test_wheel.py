@@ -26,7 +26,7 @@ def test_a_wheel_is_installed_and_used(tmp_path: Path) -> None:
     for part in ("py.typed", "demo/static/page.css", "publish/templates/card.md.jinja"):
         assert f"hublatent/{part}" in names
     script = (
-        "import hublatent, hublatent.demo.webpage, hublatent.publish.model_card as card\n"
+        "import hublatent, hublatent.demo.webpage, hublatent.publish\n"
         f"assert hublatent.__file__.startswith({str(site)!r})\n"
         f"model = hublatent.load({str(PROJECT / 'model_cards' / 'eigenfaces-celeba')!r})\n"
         "print(tuple(model.sample(1).shape))"

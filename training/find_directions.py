@@ -196,7 +196,7 @@ def gather_latents(
         name = Path(arguments.classifier).name
         return sampled(model, classifier, arguments.samples, name, arguments.seed)
     assert dataset is not None and arguments.data is not None, "checked before"
-    name = Path(arguments.data).name
+    name = dataset.name
     if arguments.projected:
         return projected(model, dataset, arguments.projected, name)
     if not model.has_encoder:

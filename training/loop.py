@@ -476,6 +476,7 @@ def parameter_count(model: nn.Module) -> int:
 def described(model: LatentModel, dataset: FaceDataset, n_parameters: int) -> dict[str, Any]:
     """What any results.json says of a model and of the data that it was trained on."""
     return {
+        "dataset": dataset.name,
         "data": dataset.digest,
         "preprocessing": dataset.preprocessing,
         "n_train": len(dataset.indices("train")),

@@ -20,13 +20,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import tyro
 
 import hublatent
-from hublatent.checkpoint import CONFIG_NAME, WEIGHTS_NAME, read_config
+from hublatent.checkpoint import CONFIG_NAME, WEIGHTS_NAME
 from hublatent.direction_set import DirectionSet
 from hublatent.errors import DataError
 from hublatent.hub import CARD_NAME, DIRECTIONS_NAME, PUBLISHED_FILES, SAMPLES_NAME
 from hublatent.images import save_png
 from hublatent.model import LatentModel
-from hublatent.publish.model_card import CardInput, render_card
+from hublatent.publish import CardInput, render_card
+from hublatent.publish.card import best_of_each, of_headline
 from hublatent.publish.samples import draw_samples
 from hublatent.storage import atomic_folder_update, portable
 from training.recipes import RECIPES, changes, option_words
@@ -150,18 +151,18 @@ def gather(arguments: Arguments, model: LatentModel) -> CardInput:
     if (folder / DIRECTIONS_NAME).is_file():
         directions = DirectionSet.load(folder / DIRECTIONS_NAME, model)
         found = read_found(folder)
-        if found["fingerprint"] != directions.fingerprint:
+        if not model.matches(found["fingerprint"]):
             raise DataError(f"The .json beside {folder / DIRECTIONS_NAME} is about other weights.")
     return CardInput(
-        name=name,
-        config=read_config(folder),
-        results=results,
+        repo=arguments.source or f"{CARDS}/{name}",
+        model=model,
         directions=directions,
+        results=results,
+        dataset=results.get("dataset"),
         shares=found["training_shares"] if found else {},
         left_out=list(found["left_out"].values()) if found else (),
         baselines=_baselines(arguments.baseline, found["seed"]) if found else {},
         commands=list(_commands(arguments, results, found)),
-        source=arguments.source,
     )
 
 
@@ -178,8 +179,9 @@ def assemble(arguments: Arguments) -> Path:
     model = hublatent.load(folder)
     given = gather(arguments, model)
     out = arguments.out or Path(CARDS) / given.name
-    picture, caption = draw_samples(model, given.directions, arguments.seed, arguments.sample_rows)
-    card = render_card(replace(given, samples_caption=caption), model)
+    shown = best_of_each(of_headline(given.directions))
+    picture, caption = draw_samples(model, shown, arguments.seed, arguments.sample_rows)
+    card = render_card(replace(given, samples_caption=caption))
     left_out = DIRECTIONS_NAME if given.directions is None else None
     names = tuple(name for name in PUBLISHED_FILES if name != left_out)
     with atomic_folder_update(out, names) as paths:

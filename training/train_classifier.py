@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -24,6 +25,7 @@ from hublatent.classifier import AttributeClassifier
 from hublatent.data import FaceDataset
 from hublatent.errors import DataError
 from hublatent.hub import CARD_NAME
+from hublatent.publish import CardInput, render_card
 from hublatent.storage import write_text
 from training import loop
 from training.classifier.distort import Distortion, blur
@@ -34,7 +36,6 @@ from training.classifier.scores import (
     held_out_scores,
     logits_of,
     mean_auroc,
-    render_card,
 )
 from training.classifier.trainer import ClassifierRecipe, Trainer
 from training.recipes import parse_command
@@ -53,6 +54,16 @@ RECIPES: dict[str, ClassifierRecipe] = {
         epochs=24,
         seed=1_234,
     ),
+}
+
+# What the published classifiers are for, as their cards say it.
+PURPOSES = {
+    "attributes-celeba": "Serves the rest of hublatent: features for perceptual losses and kernel "
+    "distances, labels for generated samples, the app's read-out. Because models are chosen and "
+    "fitted with it, it never judges them; judge-celeba does.",
+    "judge-celeba": "Judges edits in hublatent's comparison, and does nothing else: nothing that "
+    "fits, selects or labels may load it. Trained to bear blur, for the pictures it judges are "
+    "soft.",
 }
 
 
@@ -110,6 +121,7 @@ class Reporter(loop.Reporter):
             "name": self.name,
             "recipe": asdict(recipe),
             "attributes": list(dataset.attributes),
+            "dataset": dataset.name,
             "data": dataset.digest,
             "preprocessing": dataset.preprocessing,
             "n_train": len(trainer.indices),
@@ -127,10 +139,22 @@ class Reporter(loop.Reporter):
         }
         model.save_pretrained(self.folder)
         write_text(self.folder / RESULTS_NAME, json.dumps(results, indent=2) + "\n")
-        write_text(self.folder / CARD_NAME, render_card(results))
+        write_text(self.folder / CARD_NAME, render_card(self._card(model, results)))
         mean = results["test"]["mean"] if results["test"] else None  # type: ignore[index]
         print(f"{self.folder}: temperature {temperature:.3f}; test {json.dumps(mean)}")
         return results
+
+    def _card(self, model: AttributeClassifier, results: Mapping[str, Any]) -> CardInput:
+        folder = f"model_cards/{self.name}"
+        command = f"python training/train_classifier.py --recipe {self.name} --data DATA --out "
+        return CardInput(
+            repo=folder,
+            model=model,
+            results=results,
+            dataset=self.trainer.dataset.name,
+            about=PURPOSES.get(self.name, ""),
+            commands=[f"{command}runs/{self.name} --export {folder}"],
+        )
 
 
 def _loss(logits: Tensor, labels: np.ndarray) -> float:

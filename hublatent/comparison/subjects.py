@@ -23,7 +23,7 @@ from hublatent.hub import CARD_NAME, DIRECTIONS_NAME
 from hublatent.inversion.latents_file import ProjectedImages, read_projected
 from hublatent.model import LatentModel
 from hublatent.models import load, why_no_latent_model
-from hublatent.publish.model_card import RECIPE_KEY
+from hublatent.publish.card import RECIPE_KEY
 from hublatent.publish.results import read_card
 
 FROM_FILE, FOUND_HERE = "file", "here"

@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
@@ -24,7 +24,7 @@ from filelock import FileLock
 from torch import Tensor
 from tqdm import tqdm
 
-from hublatent.data.layouts import read_listing
+from hublatent.data.layouts import dataset_name, read_listing
 from hublatent.data.listing import PARTITIONS, Listing
 from hublatent.errors import DataError, ImageError, unknown_name
 from hublatent.images import open_image, prepare, to_float
@@ -51,6 +51,7 @@ class FaceDataset:
         digest: sha256 over names, attributes, labels, identities, partition and pixels; the
             "data hash" of the cards.
         preprocessing: how pictures became pixels, in one line.
+        name: what the data set is called, such as "celeba" or "user/name".
     """
 
     images: np.ndarray
@@ -62,6 +63,7 @@ class FaceDataset:
     skipped: tuple[tuple[str, str], ...]
     digest: str
     preprocessing: str
+    name: str = "unknown"
 
     def __len__(self) -> int:
         return len(self.names)
@@ -138,7 +140,8 @@ def load_dataset(
     with FileLock(folder / f"{key}.lock"):
         if not (folder / key).is_dir():
             _decode_into(folder / key, listing, image_size, progress)
-    return _assemble(folder / key, listing, image_size, preprocessing)
+    assembled = _assemble(folder / key, listing, image_size, preprocessing)
+    return replace(assembled, name=dataset_name(source))
 
 
 def _cache_folder(source: str | Path, cache: str | Path | None) -> Path:

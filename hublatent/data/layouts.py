@@ -70,6 +70,16 @@ def _read(folder: Path, split: str | None, description: str, read: Reader) -> Li
     return read(folder)
 
 
+def dataset_name(source: str | Path) -> str:
+    """What the data set is called: by its layout where that is known, else by folder or Hub id."""
+    folder = Path(source).expanduser()
+    if not folder.is_dir():
+        return str(source)
+    if is_celeba_hq(folder):
+        return "celebamask-hq"
+    return "celeba" if is_celeba(folder) else folder.resolve().name
+
+
 def is_celeba(folder: Path) -> bool:
     return _celeba_file(folder, "list_attr_celeba", "Anno") is not None
 

@@ -17,6 +17,7 @@ from hublatent.interop.untrusted import Module, UnreadableFileError, read_untrus
 from hublatent.model import LatentModel
 from hublatent.models.progan import ProGAN
 from hublatent.models.style_generator import StyleGenerator
+from hublatent.publisher import publisher
 
 MAX_FILE_BYTES = 4 << 30
 N_STATISTICS_SAMPLES = 10_000
@@ -65,7 +66,9 @@ def convert(
         _set_statistics(model, n_samples, seed, keep_mean="latent_mean" in foreign.weights)
     except UnreadableFileError as error:
         raise CheckpointError(f"{path} {error}.") from error
-    texts = {"README.md": card(path.name, model, foreign.origin, class_index)}
+    texts = {
+        "README.md": card(path.name, Path(out_folder).name, model, foreign.origin, class_index)
+    }
     write_checkpoint(Path(out_folder), model.config, model.state_dict(), texts)
     return model
 
@@ -167,12 +170,13 @@ def _set_statistics(model: LatentModel, n_samples: int, seed: int, *, keep_mean:
         raise UnreadableFileError("holds a mapping network whose outputs are not finite")
 
 
-def card(source: str, model: LatentModel, origin: str, class_index: int | None = None) -> str:
+def card(
+    source: str, name: str, model: LatentModel, origin: str, class_index: int | None = None
+) -> str:
     """The converted model's README.md, with a word on whose licence it is under."""
-    size, name = model.image_size, type(model).__name__
     licence, link, terms = _TERMS.get(origin, _UNKNOWN_TERMS)
     notes = [
-        f"Converted by hublatent from `{source}`, a checkpoint in {origin}: its averaged "
+        f"Converted by hublatent from {source}, a checkpoint in {origin}: its averaged "
         f"generator, whose latents have the shape {model.latent_shape}."
     ]
     if class_index is not None:
@@ -182,22 +186,10 @@ def card(source: str, model: LatentModel, origin: str, class_index: int | None =
             "The network reads only the direction of a latent z, not its length: latents lie on a "
             "sphere, and an edit turns them."
         )
-    return f"""---
-library_name: hublatent
-pipeline_tag: unconditional-image-generation
-license: other
-license_name: {licence}
-license_link: {link}
-tags: [{model.architecture}]
----
-# {name}, {size}x{size}
-
-{" ".join(notes)}
-
-## Licence
-
-{terms} If the checkpoint is somebody else's, replace this section by the terms its authors gave.
-"""
+    terms += (
+        " If the checkpoint is somebody else's, replace this section by the terms its authors gave."
+    )
+    return publisher().converted_card(model, name, " ".join(notes), licence, link, terms)
 
 
 _TERMS = {

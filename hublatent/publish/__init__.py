@@ -1,22 +1,27 @@
 """Publishing: cards, what a folder must be to go to the Hub, and the commit that takes it."""
 
+from hublatent.publish.card import CardInput, render_card
 from hublatent.publish.commits import publish, repo_has_file
 from hublatent.publish.push import (
     check_card,
     check_directions,
     check_folder,
+    converted_card,
     load_published,
     push_directions,
     push_model,
 )
 
 __all__ = [
+    "CardInput",
     "check_card",
     "check_directions",
     "check_folder",
+    "converted_card",
     "load_published",
     "publish",
     "push_directions",
     "push_model",
+    "render_card",
     "repo_has_file",
 ]

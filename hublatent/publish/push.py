@@ -4,22 +4,28 @@ from __future__ import annotations
 
 import math
 import tempfile
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import yaml  # type: ignore[import-untyped, unused-ignore]
-from huggingface_hub import ModelCard
-
 from hublatent.checkpoint import CONFIG_NAME, read_config
 from hublatent.classifier import AttributeClassifier
+from hublatent.direction import Direction
 from hublatent.direction_set import DirectionSet
 from hublatent.errors import HubError
-from hublatent.hub import CARD_NAME, DIRECTIONS_NAME, PUBLISHED_FILES, HubModel
+from hublatent.hub import CARD_NAME, DIRECTIONS_NAME, PUBLISHED_FILES, SAMPLES_NAME, HubModel
+from hublatent.images import save_png
 from hublatent.model import LatentModel
 from hublatent.models import load
+from hublatent.publish.card import CardInput, best_of_each, of_headline, render_card
 from hublatent.publish.commits import publish, repo_has_file
-from hublatent.publish.directions_card import write_directions_folder
-from hublatent.publish.model_card import write_card
+from hublatent.publish.licences import Licence
+from hublatent.publish.results import read_card
+from hublatent.publish.samples import draw_samples
+from hublatent.storage import write_text
+
+MAX_SAMPLE_ROWS = 6
 
 
 def push_model(
@@ -36,14 +42,18 @@ def push_model(
     Returns:
         The commit's URL.
     """
+    if directions is not None:
+        if not isinstance(model, LatentModel):
+            raise HubError(f"A {model.architecture} has no latents, and so no directions.")
+        directions.check_fits(model)
+        directions = directions.with_sigma(model)
     with tempfile.TemporaryDirectory() as folder:
         model.save_pretrained(folder)
         if directions is not None:
-            directions.check_fits(model)
             directions.save(Path(folder) / DIRECTIONS_NAME)
-        has_card = repo_has_file(CARD_NAME, repo, options.get("revision"), options.get("token"))
-        if not has_card and isinstance(model, LatentModel):
-            write_card(Path(folder), model, repo, directions)
+        if not repo_has_file(CARD_NAME, repo, options.get("revision"), options.get("token")):
+            shown = best_of_each(of_headline(directions))
+            write_card(Path(folder), CardInput(repo, model, directions), model, shown)
         return publish(folder, repo, **options)
 
 
@@ -56,11 +66,45 @@ def push_directions(
     **options: Any,
 ) -> str:
     """Publish a direction set without its model; see `DirectionSet.push_to_hub`."""
+    if not len(directions):
+        raise HubError(f"There is no direction to publish to {repo}.")
     beside_model = repo_has_file(CONFIG_NAME, repo, options.get("revision"), options.get("token"))
     files = (DIRECTIONS_NAME,) if beside_model else PUBLISHED_FILES
+    commit = None
+    if model is not None:
+        directions.check_fits(model)
+        directions, commit = directions.with_sigma(model), model.commit
+    given = CardInput(repo, None, directions, base_model=base_model, base_commit=commit)
     with tempfile.TemporaryDirectory() as folder:
-        write_directions_folder(folder, directions, repo, model=model, base_model=base_model)
+        directions.save(Path(folder) / DIRECTIONS_NAME)
+        write_card(Path(folder), given, model, best_of_each(directions)[:MAX_SAMPLE_ROWS])
         return publish(folder, repo, files=files, **options)
+
+
+def write_card(
+    folder: Path, given: CardInput, model: HubModel | None, shown: Sequence[Direction] = ()
+) -> None:
+    """Write a card and, with a latent model, the picture that it draws.
+
+    Args:
+        folder: where README.md and samples.png go.
+        given: what the card says.
+        model: draws the picture; without one, or with a classifier, there is none.
+        shown: directions that the picture shows.
+    """
+    if isinstance(model, LatentModel):
+        picture, caption = draw_samples(model, shown)
+        save_png(picture, folder / SAMPLES_NAME)
+        given = replace(given, samples_caption=caption)
+    write_text(folder / CARD_NAME, render_card(given))
+
+
+def converted_card(
+    model: LatentModel, name: str, about: str, licence_name: str, licence_link: str, terms: str
+) -> str:
+    """The card of a model that was converted from another program's file."""
+    licence = Licence(licence_name, licence_link, terms)
+    return render_card(CardInput(name, model, about=about, licence=licence))
 
 
 def check_folder(folder: str | Path) -> HubModel:
@@ -104,21 +148,13 @@ def check_directions(folder: Path, model: HubModel) -> None:
 
 def check_card(path: Path) -> None:
     """Refuse a model card that the Hub would not understand, or that names no licence."""
-    if not path.is_file():
-        raise HubError(f"{path.parent} holds no {path.name}; a published model needs a card.")
-    try:
-        data: Any = ModelCard(path.read_text(encoding="utf-8")).data
-    except (ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError) as error:
-        raise HubError(f"{path} does not parse as a model card: {error}.") from error
+    data: Any = read_card(path).data
     if not data.get("license"):
         raise HubError(f"{path} names no license; add the line 'license: ...' to its head.")
     for result in data.eval_results or []:
         value = result.metric_value
-        if (
-            isinstance(value, bool)
-            or not isinstance(value, (int, float))
-            or not math.isfinite(value)
-        ):
+        number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        if not number or not math.isfinite(value):
             raise HubError(
                 f"{path}: the model-index gives {result.metric_type} = {value!r}; expected a "
                 "finite number."

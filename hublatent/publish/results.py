@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from hublatent.errors import HublatentError
+import yaml  # type: ignore[import-untyped, unused-ignore]
+from huggingface_hub import ModelCard
+
+from hublatent.errors import HubError, HublatentError
 from hublatent.hub.download import CARD_NAME
-from hublatent.publish.parts import check_number, interval_cell, text_cell
+from hublatent.publish.card import eval_result
+from hublatent.publish.cells import check_number, interval_cell, table
 from hublatent.stats import Estimate
 from hublatent.storage import write_text
-
-if TYPE_CHECKING:
-    from huggingface_hub import EvalResult, ModelCard
 
 BEGIN = "<!-- measured results: begin; written by hublatent, the next run replaces it -->"
 END = "<!-- measured results: end -->"
@@ -53,7 +53,7 @@ def update_results(
     results: Iterable[CardResult],
     *,
     note: str = "",
-    dataset: str = "CelebA",
+    dataset: str = "celeba",
     split: str = "test",
 ) -> Path:
     """Write measured results into the card of a model's folder, replacing those of an earlier call.
@@ -84,7 +84,9 @@ def update_results(
     card = read_card(path)
     data: Any = card.data
     kept = [r for r in data.eval_results or [] if r.metric_config != WRITER]
-    added = [_eval_result(figure, dataset, split) for figure in figures]
+    added = [
+        eval_result(f.task, dataset, split, f.metric, f.value, f.attribute, WRITER) for f in figures
+    ]
     data.eval_results = kept + added or None
     data.model_name = data.model_name or path.resolve().parent.name
     body = _replace_section(card.text, _section(figures, note), path)
@@ -95,46 +97,28 @@ def update_results(
 
 
 def read_card(path: Path) -> ModelCard:
-    import yaml  # type: ignore[import-untyped, unused-ignore]
-    from huggingface_hub import ModelCard
+    """Read a card as the Hub does.
 
+    Raises:
+        HubError: there is none, or it does not parse.
+    """
     if not path.is_file():
-        raise HublatentError(f"{path} does not exist; make the model's card first.")
+        raise HubError(f"{path.parent} holds no {path.name}; a published model needs a card.")
     try:
         return ModelCard(path.read_text(encoding="utf-8"))
     except (ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError) as error:
         first_line = f"{error}".splitlines()[0]
-        raise HublatentError(f"{path} does not parse as a model card: {first_line}.") from error
-
-
-def _eval_result(figure: CardResult, dataset: str, split: str) -> EvalResult:
-    from huggingface_hub import EvalResult
-
-    return EvalResult(
-        task_type="unconditional-image-generation",
-        task_name=figure.task,
-        dataset_type=dataset.lower(),
-        dataset_name=dataset,
-        dataset_split=split,
-        metric_type=re.sub(r"[^a-z0-9]+", "_", figure.metric.partition(",")[0].lower()).strip("_"),
-        metric_name=figure.name,
-        metric_value=check_number(figure.name, figure.value),
-        metric_config=WRITER,
-    )
+        raise HubError(f"{path} does not parse as a model card: {first_line}.") from error
 
 
 def _section(figures: Sequence[CardResult], note: str) -> str:
     """The table between its two comments; nothing where there are no figures."""
     if not figures:
         return ""
-    lines = [BEGIN, "## Compared", ""]
-    if note:
-        lines += [note, ""]
-    lines += ["| what | of | measure | value (95% interval) |", "|---|---|---|---|"]
-    for figure in figures:
-        cells = (figure.task, figure.attribute or "the model", figure.metric)
-        lines.append(f"| {' | '.join(map(text_cell, cells))} | {_value(figure)} |")
-    return "\n".join([*lines, "", END])
+    rows = [(f.task, f.attribute or "the model", f.metric, _value(f)) for f in figures]
+    measured = table(("what", "of", "measure", "value (95% interval)"), rows).rstrip()
+    parts = [BEGIN, "## Compared", "", *[note, ""] * bool(note), measured, "", END]
+    return "\n".join(parts)
 
 
 def _value(figure: CardResult) -> str:
@@ -163,8 +147,6 @@ def _replace_section(body: str, section: str, path: Path) -> str:
 
 def _check_again(text: str, expected: Sequence[Any], path: Path) -> None:
     """Parse what is about to be written, as the Hub will."""
-    from huggingface_hub import ModelCard
-
     data: Any = ModelCard(text).data
     found = [(r.metric_name, r.metric_value) for r in data.eval_results or []]
     # The head groups figures by task and data, so their order may change.

@@ -9,11 +9,9 @@ from PIL import Image
 
 from hublatent import figures
 from hublatent.direction import Direction
-from hublatent.direction_set import DirectionSet
 from hublatent.editing import edit
 from hublatent.images import to_pil
 from hublatent.model import LatentModel
-from hublatent.publish.parts import best_of_each, of_headline
 
 SAMPLE_COLUMNS = 8
 UNEDITED_ROWS = 3  # where there is nothing to edit along
@@ -21,32 +19,15 @@ SAMPLE_STRENGTH = 3.0
 SAMPLE_WIDTH = 128  # pixels; smaller images are enlarged by a whole factor
 
 
-def draw_samples(
-    model: LatentModel, directions: DirectionSet | None = None, seed: int = 0, n_rows: int = 1
-) -> tuple[Image.Image, str]:
-    """Draw a model's own samples, and the same ones edited along its best known directions.
-
-    Args:
-        model: the model.
-        directions: its directions; without them there are more samples instead.
-        seed: of the samples.
-        n_rows: rows of samples; the last is edited.
-
-    Returns:
-        The picture, and a sentence that says what it shows.
-    """
-    return draw_edits(model, best_of_each(of_headline(directions)), seed, n_rows)
-
-
 @torch.no_grad()
-def draw_edits(
-    model: LatentModel, directions: Sequence[Direction], seed: int = 0, n_rows: int = 1
+def draw_samples(
+    model: LatentModel, directions: Sequence[Direction] = (), seed: int = 0, n_rows: int = 1
 ) -> tuple[Image.Image, str]:
     """Draw a model's own samples, and the same ones edited along each of some directions.
 
     Args:
         model: the model.
-        directions: one per row; without any there are more samples instead.
+        directions: one per row, each with its sigma; without any there are more samples instead.
         seed: of the samples.
         n_rows: rows of samples; the last is edited.
 
@@ -58,9 +39,8 @@ def draw_edits(
     more = [model.sample_latents(SAMPLE_COLUMNS, generator=draws) for _ in range(n_rows - 1)]
     rows = [*(("", others) for others in more), ("samples", latents)]
     for direction in directions:
-        measured = direction if direction.sigma is not None else direction.with_sigma(model)
         label = f"{direction.name} at +{SAMPLE_STRENGTH:g} standard deviations"
-        rows.append((label, edit(latents, measured, SAMPLE_STRENGTH)))
+        rows.append((label, edit(latents, direction, SAMPLE_STRENGTH)))
     caption = "Samples, and the same ones edited along the directions that the rows name."
     if not directions:
         extra = range(max(UNEDITED_ROWS - n_rows, 0))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
@@ -20,15 +20,6 @@ from hublatent.stats import bootstrap_weights, interval, weighted_auroc
 N_BINS = 15
 BATCH = 256
 BLURS = (1.0, 2.0)  # pixels
-# What the published classifiers are for, as their cards say it.
-PURPOSES = {
-    "attributes-celeba": "Serves the rest of hublatent: features for perceptual losses and kernel "
-    "distances, labels for generated samples, the app's read-out. Because models are chosen and "
-    "fitted with it, it never judges them; judge-celeba does.",
-    "judge-celeba": "Judges edits in hublatent's comparison, and does nothing else: nothing that "
-    "fits, selects or labels may load it. Trained to bear blur, for the pictures it judges are "
-    "soft.",
-}
 Floats = NDArray[np.floating]
 
 
@@ -175,57 +166,3 @@ def mean_auroc(logits: Tensor, labels: np.ndarray) -> float:
 def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     """Nats per attribute and image."""
     return functional.binary_cross_entropy_with_logits(logits, labels.to(logits))
-
-
-def render_card(results: Mapping[str, Any]) -> str:
-    """The README.md of a classifier, from what results.json holds."""
-    name, test = results["name"], results["test"]
-    head = (
-        "---\nlicense: other\nlibrary_name: hublatent\npipeline_tag: image-classification\n"
-        "tags:\n- hublatent\n- attribute-classifier\n- celeba\n---\n"
-    )
-    lines = [
-        head + f"# {name}",
-        f"{PURPOSES.get(name, 'Reads attributes off faces.')} A residual network of "
-        f"{results['n_parameters']:,} parameters with one calibrated logit for each of "
-        f"{len(results['attributes'])} attributes.",
-        "```python\nfrom hublatent.classifier import AttributeClassifier\n\n"
-        f'classifier = AttributeClassifier.from_pretrained("model_cards/{name}")\n'
-        "classifier.probabilities(images)  # (B, K), images (B, 3, H, H) in [-1, 1]\n```",
-        "Trained on CelebA, which is for non-commercial research only; so are these weights. "
-        "It saw photographs of the training partition only, never a generated picture.",
-        "## Limits\n\nThe labels are annotators' impressions of photographs of celebrities, some "
-        "of them subjective (Attractive, Young, Male as a binary). They say nothing about a "
-        "person, and the classifier must not be used to judge people.",
-    ]
-    if test is not None:
-        lines += _score_lines(test)
-    lines.append(
-        f"## How it was made\n\n`python training/train_classifier.py --recipe {name} --data DATA "
-        f"--out runs/{name} --export model_cards/{name}`; seed {results['recipe']['seed']}, data "
-        f"sha256 {results['data']}. All numbers are in results.json."
-    )
-    return "\n\n".join(lines) + "\n"
-
-
-def _score_lines(test: Mapping[str, Any]) -> list[str]:
-    blurred = ", ".join(f"{auroc:.3f} at {s} px" for s, auroc in test["auroc_blurred"].items())
-    table = ["| attribute | wearers | AUROC | calibration error |", "|---|---|---|---|"]
-    for name, scores in test["attributes"].items():
-        cells = (_cell(scores["auroc"]), _cell(scores["ece"]))
-        table.append(f"| {name} | {scores['n_positive']} | {' | '.join(cells)} |")
-    mean = test["mean"]
-    table.append(f"| **mean** | | {_cell(mean.get('auroc'))} | {_cell(mean.get('ece'))} |")
-    return [
-        f"## Scores on {test['n_images']:,} test images of {test['n_identities']:,} people it has "
-        "never seen\n\nWith 95% bootstrap intervals over people. The calibration error (ECE) is "
-        "the mean distance, over 15 bins of the predicted probability, between prediction and "
-        f"observed share. Mean AUROC on blurred images (Gaussian): {blurred}.",
-        "\n".join(table),
-    ]
-
-
-def _cell(score: Mapping[str, float] | None) -> str:
-    if score is None:
-        return "-"
-    return f"{score['value']:.3f} ({score['low']:.3f} to {score['high']:.3f})"
