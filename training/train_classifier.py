@@ -210,5 +210,10 @@ def _check_data(recipe: ClassifierRecipe, dataset: FaceDataset, n_processes: int
         )
 
 
+def main() -> None:
+    """Train what the command line asks for."""
+    train(parse_command(Arguments, RECIPES))
+
+
 if __name__ == "__main__":
-    exit_on_user_error(lambda: train(parse_command(Arguments, RECIPES)))
+    exit_on_user_error(main)

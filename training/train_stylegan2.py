@@ -322,5 +322,10 @@ def load_feature_network(folder: Path | None) -> FeatureNetwork | None:
     return AttributeClassifier.from_pretrained(folder)
 
 
+def main() -> None:
+    """Train what the command line asks for."""
+    train(parse_command(Arguments, RECIPES))
+
+
 if __name__ == "__main__":
-    exit_on_user_error(lambda: train(parse_command(Arguments, RECIPES)))
+    exit_on_user_error(main)

@@ -1,0 +1,197 @@
+"""Commands killed at random moments, then given again: python tests/benchmarks/kills.py
+
+Each command runs once unbroken. Then, for every kill, it starts in a fresh folder, gets SIGKILL at
+a moment drawn over the unbroken run's length, and is given again. What lies there in the end must
+be the unbroken run's files, byte for byte but for what a stopwatch wrote, and nothing else. At
+last two of the same command meet in one folder, and the second has to stop with a sentence.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from argparse import ArgumentParser
+from collections.abc import Callable
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent.parent))
+
+import torch
+from safetensors.torch import load_file
+
+from hublatent.classifier import AttributeClassifier
+from hublatent.data import load_dataset
+from hublatent.models import BetaTCVAE, StyleGAN2
+from tests.training_helpers import write_faces
+from training import find_directions, project_images, train_stylegan2, train_vae
+from training.run import exit_on_user_error
+
+SIZE = 16
+STOPWATCH = {"seconds", "images_per_second"}
+VAE = (
+    "--image-size 16 --latent-dim 4 --width 4 --max-width 8 --n-stages 2 --epochs 6 --batch-size 8"
+    " --precision fp32 --memory-format channels-last --state-seconds 0 --ema 0.9"
+)
+STYLEGAN2 = (
+    "--image-size 16 --latent-dim 8 --z-dim 8 --mapping-layers 2 --channel-base 64 --channel-max 8"
+    " --channel-min 4 --batch-size 8 --r1-every 3 --path-length-every 2 --path-length-from 16"
+    " --ada-from 0 --images 160 --log-every 16 --grid-every 80 --precision fp32 --state-seconds 0"
+)
+# Name -> the script's main, and its options but for --out.
+COMMANDS: dict[str, tuple[Callable[[], object], str]] = {
+    "train_vae": (
+        train_vae.main,
+        "--recipe factorvae-celeba --discriminator-width 8 --data {data}/faces --cache {data}/cache"
+        f" {VAE}",
+    ),
+    "train_stylegan2": (
+        train_stylegan2.main,
+        f"--recipe stylegan2-celeba --data {{data}}/faces --cache {{data}}/cache {STYLEGAN2}",
+    ),
+    "project_images": (
+        project_images.main,
+        "--model {data}/gan --data {data}/faces --cache {data}/cache --n-steps 6"
+        " --classifier {data}/attributes --n-candidates 8 --batch-size 4 --n 24",
+    ),
+    "find_directions": (
+        find_directions.main,
+        "--model {data}/vae --data {data}/faces --cache {data}/cache --methods svm joint",
+    ),
+}
+
+
+def main() -> None:
+    parser = ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--kills", type=int, default=25, help="of each command")
+    parser.add_argument("--commands", nargs="+", default=list(COMMANDS), choices=list(COMMANDS))
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    draws = random.Random(arguments.seed)
+    print("command            unbroken  kills  while running  equal afterwards")
+    failed = False
+    with tempfile.TemporaryDirectory() as folder:
+        data = Path(folder)
+        finished(lambda: prepare(data))  # in a process of its own: no thread pool is forked later
+        for name in arguments.commands:
+            seconds, running, equal = trial(name, data, arguments.kills, draws)
+            print(f"{name:18} {seconds:6.1f} s {arguments.kills:6} {running:14} {equal:17}")
+            failed |= equal < arguments.kills
+            refused = second_is_refused(name, data)
+            print(f"{'':18} two at once: {'the second stops' if refused else 'BOTH RAN'}")
+            failed |= not refused
+    raise SystemExit(int(failed))
+
+
+def prepare(data: Path) -> None:
+    """Pictures, their cache, and two models of random weights."""
+    (data / "faces").mkdir()
+    write_faces(data / "faces", 72, 8, SIZE)
+    load_dataset(data / "faces", SIZE, cache=data / "cache", progress=False)
+    torch.manual_seed(0)
+    BetaTCVAE(SIZE, latent_dim=4, width=4, max_width=8, n_stages=2).save_pretrained(data / "vae")
+    gan = StyleGAN2(
+        SIZE, latent_dim=8, z_dim=8, mapping_layers=2, channel_base=64, channel_max=8, channel_min=4
+    )
+    gan.save_pretrained(data / "gan")
+    AttributeClassifier(SIZE, width=8, attributes="Smiling").save_pretrained(data / "attributes")
+
+
+def trial(name: str, data: Path, n_kills: int, draws: random.Random) -> tuple[float, int, int]:
+    """Seconds of the unbroken run, kills that met it running, and runs that ended like it."""
+    start = time.monotonic()
+    unbroken = data / f"{name}-unbroken"
+    assert finished(lambda: run(name, data, unbroken)) == 0, f"{name} fails by itself"
+    seconds = time.monotonic() - start
+    expected, running, equal = contents(unbroken), 0, 0
+    for _ in range(n_kills):
+        out = data / f"{name}-killed"
+        process = fork(lambda out=out: run(name, data, out))  # type: ignore[misc]
+        time.sleep(draws.uniform(0, seconds))
+        os.kill(process, signal.SIGKILL)
+        running += os.WIFSIGNALED(os.waitpid(process, 0)[1])
+        code = finished(lambda out=out: run(name, data, out))  # type: ignore[misc]
+        found = contents(out)
+        same = code == 0 and found == expected
+        if not same:
+            names = [n for n in expected.keys() | found.keys() if expected.get(n) != found.get(n)]
+            print(f"{name}: exit code {code}, different: {sorted(names)}")
+        equal += same
+        shutil.rmtree(out)
+    return seconds, running, equal
+
+
+def second_is_refused(name: str, data: Path) -> bool:
+    """Whether a command stops, with exit code 2, while another writes into its folder."""
+    out = data / f"{name}-twice"
+    first = fork(lambda: run(name, data, out))
+    while not (out / ".lock").exists():
+        time.sleep(0.001)
+    os.kill(first, signal.SIGSTOP)  # however fast it is, it is still at it when the second comes
+    code = finished(lambda: run(name, data, out))
+    os.kill(first, signal.SIGCONT)
+    return code == 2 and os.waitpid(first, 0)[1] == 0
+
+
+def run(name: str, data: Path, out: Path) -> None:
+    """Run a command in this process."""
+    script, options = COMMANDS[name]
+    where = out / "directions.safetensors" if name == "find_directions" else out
+    sys.argv = [name, *options.format(data=data).split(), "--out", str(where)]
+    exit_on_user_error(script)
+
+
+def fork(action: Callable[[], None]) -> int:
+    """Start an action in a copy of this process, which has everything imported; its number."""
+    process = os.fork()
+    if process:
+        return process
+    with Path(os.devnull).open("w") as nowhere:
+        os.dup2(nowhere.fileno(), 1)
+        os.dup2(nowhere.fileno(), 2)
+        code = 1
+        try:
+            action()
+            code = 0
+        except SystemExit as exit_:
+            code = int(exit_.code or 0)
+        finally:
+            os._exit(code)
+
+
+def finished(action: Callable[[], None]) -> int:
+    """Exit code of an action in a copy of this process."""
+    return os.waitstatus_to_exitcode(os.waitpid(fork(action), 0)[1])
+
+
+def contents(folder: Path) -> dict[str, object]:
+    """Every file below a folder, by name; what a stopwatch wrote is left out."""
+    found: dict[str, object] = {}
+    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+        name = str(path.relative_to(folder))
+        if path.suffix in (".json", ".jsonl"):
+            values = [json.loads(line) for line in _documents(path)]
+            found[name] = [
+                {k: v for k, v in value.items() if k not in STOPWATCH | {"commands", "command"}}
+                for value in values
+            ]
+        elif name == "state.safetensors":  # its header knows how long the run took
+            found[name] = {k: v.numpy().tobytes() for k, v in load_file(path).items()}
+        else:
+            found[name] = path.read_bytes()
+    return found
+
+
+def _documents(path: Path) -> list[str]:
+    text = path.read_text(encoding="utf-8")
+    return text.splitlines() if path.suffix == ".jsonl" else [text]
+
+
+if __name__ == "__main__":
+    main()

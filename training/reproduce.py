@@ -1,0 +1,211 @@
+"""From the data set to every table of the README and the cards:
+
+python training/reproduce.py --data CELEBA [--dry-run]
+
+Runs the scripts one after another and prints the time that is left. Killed, the same command goes
+on where it stopped: finished steps are marked in the folder of runs, and every script resumes its
+own. Each card names the commands that made it; these are the same.
+"""
+
+from __future__ import annotations
+
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import tyro
+
+from hublatent.errors import DataError, HublatentError, unknown_name
+from hublatent.storage import write_text
+from training.run import exit_on_user_error
+
+METHODS = "svm pattern joint"
+ATTRIBUTES = "Eyeglasses Smiling Male"
+CLASSIFIER = "{cards}/attributes-celeba"
+# Trained for the comparison alone: other weights of the KL divergence, over one network.
+UNPUBLISHED = {
+    "beta1-celeba": "--recipe beta1-celeba",
+    "beta4-celeba": "--recipe betavae-celeba --beta 4",
+    "beta8-celeba": "--recipe betavae-celeba --beta 8",
+}
+# Recipe -> minutes of its training on two cores, and what its card compares it with.
+PUBLISHED = {
+    "vae-celeba": 25,
+    "betavae-celeba": 10,
+    "btcvae-celeba": 12,
+    "factorvae-celeba": 15,
+    "ae-celeba": 8,
+    "lsavae-celeba": 20,
+}
+OTHER_METHODS = {"lsavae-celeba": "svm pattern joint axis"}
+
+
+@dataclass(frozen=True)
+class Step:
+    """One command.
+
+    Attributes:
+        name: of the step, for --only and the folder of finished ones.
+        command: its words; {data}, {runs} and {cards} stand for folders.
+        minutes: what it takes on two cores.
+    """
+
+    name: str
+    command: str
+    minutes: float
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Make every model, card and table anew.
+
+    Attributes:
+        data: CelebA's folder, or a Hub dataset of labelled faces.
+        runs: folder of the runs, and of the marks of finished steps.
+        cards: folder of the models' folders and of the comparison.
+        only: names of steps; others are left out.
+        dry_run: print the commands and the time, and run nothing.
+    """
+
+    data: str
+    runs: Path = Path("runs")
+    cards: Path = Path("model_cards")
+    only: tuple[str, ...] = ()
+    dry_run: bool = False
+
+
+def steps() -> Iterator[Step]:
+    """Every step, in an order in which each finds what it needs."""
+    for name, minutes in (("attributes-celeba", 25), ("judge-celeba", 35)):
+        command = f"training/train_classifier.py --recipe {name} --data {{data}}"
+        yield Step(name, f"{command} --out {{runs}}/{name} --export {{cards}}/{name}", minutes)
+    out = "--data {data} --out {runs}"
+    yield Step("eigenfaces-celeba", f"training/fit_eigenfaces.py {out}/eigenfaces-celeba", 2)
+    yield from _finished("eigenfaces-celeba", baseline=False)
+    for name, minutes in PUBLISHED.items():
+        yield Step(name, f"training/train_vae.py --recipe {name} {out}/{name}", minutes)
+        yield from _finished(name, OTHER_METHODS.get(name, METHODS))
+    for name, options in UNPUBLISHED.items():
+        yield Step(name, f"training/train_vae.py {options} {out}/{name}", 10)
+        yield from _finished(name, cards="{runs}/cards")
+    yield from _stylegan2()
+    yield from _tables()
+
+
+def _finished(
+    name: str, methods: str = METHODS, baseline: bool = True, cards: str = "{cards}"
+) -> Iterator[Step]:
+    """The directions and the card of a model that has just been trained."""
+    model = f"{{runs}}/{name}/model"
+    find = f"training/find_directions.py --model {model} --data {{data}} --methods {methods}"
+    yield Step(f"{name}-directions", find, 4)
+    against = " --baseline {runs}/eigenfaces-celeba/model" if baseline else ""
+    card = f"training/make_card.py --run {{runs}}/{name} --out {cards}/{name}{against}"
+    yield Step(f"{name}-card", card, 0.5)
+
+
+def _stylegan2() -> Iterator[Step]:
+    """StyleGAN2 has no encoder: directions come from its samples and from projected pictures."""
+    name = "stylegan2-celeba"
+    run, model = f"{{runs}}/{name}", f"{{runs}}/{name}/best"
+    train = f"training/train_stylegan2.py --recipe {name} --data {{data}} --out {run}"
+    yield Step(name, f"{train} --images 480000 --kid-classifier {CLASSIFIER}", 800)
+    encode = f"training/train_encoder.py --recipe encoder-celeba --model {model} --data {{data}}"
+    yield Step("encoder-celeba", f"{encode} --out {{runs}}/encoder-celeba", 60)
+    find = f"training/find_directions.py --model {model}"
+    yield Step(f"{name}-samples", f"{find} --samples 20000 --classifier {CLASSIFIER}", 30)
+    project = f"training/project_images.py --model {model} --data {{data}} --attribute Eyeglasses"
+    project += f" --n-steps 100 --precision bf16 --classifier {CLASSIFIER}"
+    yield Step("projected-train", f"{project} --n 1000 --out {{runs}}/projected-train", 90)
+    found = f"{find} --data {{data}} --projected {{runs}}/projected-train --add"
+    yield Step(f"{name}-directions", found, 5)
+    card = f"training/make_card.py --run {run} --model best --out {{cards}}/{name} --sample-rows 6"
+    yield Step(f"{name}-card", card, 1)
+    test = f"{project} --partition test --n 118 --out {{runs}}/projected-test"
+    yield Step("projected-test", test, 15)
+
+
+def _tables() -> Iterator[Step]:
+    """The comparison, the paper's experiment, and what the README shows of them."""
+    models = ["eigenfaces-celeba", *PUBLISHED, "stylegan2-celeba"]
+    folders = [f"{{cards}}/{name}" for name in models]
+    folders += [f"{{runs}}/cards/{name}" for name in UNPUBLISHED]
+    yield Step(
+        "comparison",
+        f"-m hublatent compare {' '.join(folders)} --data {{data}} --attributes {ATTRIBUTES} "
+        "--out {cards}/comparison --judge {cards}/judge-celeba "
+        "--projected {runs}/projected-train {runs}/projected-test",
+        90,
+    )
+    experiment = "training/paper_experiment.py --model {cards}/stylegan2-celeba"
+    judged = "--out {cards}/paper-experiment --judge {cards}/judge-celeba"
+    yield Step("paper-experiment", f"{experiment} {judged}", 15)
+    yield Step("readme", "training/update_readme.py --cards {cards}", 3)
+
+
+def chosen(only: Iterable[str]) -> list[Step]:
+    """The steps of some names, in their order; all without names.
+
+    Raises:
+        DataError: there is no step of a name.
+    """
+    everything = {step.name: step for step in steps()}
+    for name in only:
+        if name not in everything:
+            raise DataError(unknown_name("step", name, everything))
+    return [step for name, step in everything.items() if not only or name in only]
+
+
+def run(arguments: Arguments) -> None:
+    """Run what is not finished yet.
+
+    Raises:
+        HublatentError: a step failed; what it said stands above.
+    """
+    folders = {"data": arguments.data, "runs": arguments.runs, "cards": arguments.cards}
+    commands = {}
+    for step in chosen(arguments.only):
+        words = [word.format(**folders) for word in step.command.split()]
+        commands[step] = ["python", *words]
+    marks = arguments.runs / "reproduced"
+    todo = [step for step, words in commands.items() if not _is_done(marks / step.name, words)]
+    left = sum(step.minutes for step in todo)
+    print(f"{len(commands)} steps, {len(todo)} to do: about {_duration(left)} on two cores")
+    for step in todo:
+        print(f"[{_duration(left)} left] {step.name}: {shlex.join(commands[step])}", flush=True)
+        left -= step.minutes
+        if arguments.dry_run:
+            continue
+        started = time.monotonic()
+        if subprocess.run([sys.executable, *commands[step][1:]], check=False).returncode:
+            raise HublatentError(
+                f"The step {step.name} failed; its message stands above. The same command goes on "
+                "from here."
+            )
+        write_text(marks / step.name, shlex.join(commands[step]) + "\n")
+        print(f"{step.name}: done in {_duration((time.monotonic() - started) / 60)}", flush=True)
+
+
+def _is_done(mark: Path, words: list[str]) -> bool:
+    """Whether a step was finished by this very command."""
+    return mark.is_file() and mark.read_text(encoding="utf-8") == shlex.join(words) + "\n"
+
+
+def _duration(minutes: float) -> str:
+    return str(timedelta(minutes=round(minutes)))[:-3] + " h"
+
+
+def main() -> None:
+    """Do what the command line asks for."""
+    run(tyro.cli(Arguments))
+
+
+if __name__ == "__main__":
+    exit_on_user_error(main)
