@@ -340,7 +340,7 @@ def test_other_errors_are_not_taken_for_memory(model, classifier, images, monkey
         ({"precision": "fp16"}, "Unknown precision 'fp16'"),
         ({"batch_size": 0}, "batch_size"),
         ({"perceptual": "vgg"}, "Unknown perceptual loss 'vgg'"),
-        ({"classifier": None}, "classifier=AttributeClassifier"),
+        ({"classifier": None, "perceptual": "features"}, "classifier=AttributeClassifier"),
     ],
 )
 def test_settings_out_of_range(model, classifier, images, options, message):
@@ -452,12 +452,13 @@ def test_mistakes_of_the_command(folders, pictures, tmp_path, capsys, monkeypatc
     gan, attributes = folders
     monkeypatch.setattr("hublatent.inversion.perceptual.DEFAULT_CLASSIFIER", "no/such-folder")
     fine = ("--out", tmp_path / "out", "--classifier", attributes)
+    labelled = ("--perceptual", "features", "--classifier")
     for given, message in (
         ((gan, pictures[0], pictures[0], *fine), "redrawn as anna-projected.png"),
         ((gan, tmp_path / "none.png", *fine), "none.png does not exist"),
         ((gan, pictures[0], *fine, "--steps", 0), "n_steps 0"),
-        ((gan, pictures[0], *fine[:2], "--classifier", "no/such-folder"), "--classifier"),
-        ((gan, pictures[0], *fine[:2], "--classifier", gan), "AttributeClassifier"),
+        ((gan, pictures[0], *fine[:2], *labelled, "no/such-folder"), "--classifier"),
+        ((gan, pictures[0], *fine[:2], *labelled, gan), "AttributeClassifier"),
     ):
         with pytest.raises(SystemExit) as stop:
             main(words("project", *given))

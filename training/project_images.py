@@ -53,7 +53,8 @@ class Arguments:
         attribute: project as many images with it as without it; by default images of any kind.
         n: how many images in all; by default as many as there are.
         partition: train, validation, test, or several of them joined by +.
-        perceptual: the perceptual loss, "features" (of the classifier) or "lpips".
+        perceptual: the perceptual loss, "image-features", which have seen no labels, "features" (of
+            the classifier) or "lpips".
         classifier: folder or Hub id of the attribute classifier; not the one that judges.
         descent: how each image is projected; its seed also chooses the images.
         batch_size: images projected together, and per file.
@@ -67,7 +68,7 @@ class Arguments:
     attribute: str | None = None
     n: int | None = None
     partition: str = "train+validation"
-    perceptual: Perceptual = "features"
+    perceptual: Perceptual = "image-features"
     classifier: str = DEFAULT_CLASSIFIER
     descent: tyro.conf.OmitArgPrefixes[DescentSettings] = field(default_factory=DescentSettings)
     batch_size: int = 32

@@ -37,7 +37,6 @@ from hublatent.errors import DataError
 from hublatent.figures import fit, grid
 from hublatent.hub import CARD_NAME, DIRECTIONS_NAME
 from hublatent.images import save_png, to_pil
-from hublatent.inversion.perceptual import load_classifier
 from hublatent.model import LatentModel
 from hublatent.models import why_no_latent_model
 from hublatent.storage import write_text
@@ -111,7 +110,7 @@ def find_latents(model: LatentModel, face: Tensor) -> Tensor:
     if face.shape[-1] != model.image_size:
         face = functional.interpolate(face, size=model.image_size, mode="bilinear", antialias=True)
     if not model.has_encoder:
-        return hublatent.project(model, face, classifier=load_classifier("features")).latents
+        return hublatent.project(model, face).latents
     with torch.inference_mode():
         return model.encode(face)
 

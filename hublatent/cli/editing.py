@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from hublatent.inversion.projection import Projection
     from hublatent.model import LatentModel
 
-Perceptual = Literal["features", "lpips"]
+Perceptual = Literal["image-features", "features", "lpips"]
 Unit = Literal["sigma", "raw", "probability"]
 # Shares of the whole edit that the strip shows.
 STRIP_SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
@@ -96,7 +96,7 @@ def project(
     model: Model,
     pictures: Annotated[Positional[tuple[Path, ...]], arg(metavar="PICTURE...")],
     out: FolderOption,
-    perceptual: Perceptual = "features",
+    perceptual: Perceptual = "image-features",
     classifier: Classifier = DEFAULT_CLASSIFIER,
     steps: int = 300,
     seed: int = 0,
@@ -108,7 +108,8 @@ def project(
         model: a folder or a Hub id.
         pictures: their central squares are used.
         out: the folder for latents.safetensors and the redrawn pictures.
-        perceptual: the perceptual loss: "features" of the classifier, or "lpips".
+        perceptual: the perceptual loss: "image-features", which have seen no labels, "features" of
+            the classifier, or "lpips".
         classifier: a folder or a Hub id of an attribute classifier.
         steps: maximum number of steps of the descent.
         seed: of its starts.

@@ -31,7 +31,7 @@ NOISE_WEIGHT = 1e5
 NOISE_RATE = 0.1
 # A trade: with 0.6, an SVM on averaged codes of 320 faces read Eyeglasses with an accuracy of 0.85,
 # with 0 of 0.72; the mean squared error was 0.0094 instead of 0.0068 (100 steps). Adam keeps its
-# moments when the layers part; whether a fresh start would fit better was not measured.
+# moments when the layers part: with fresh ones 8 faces had 0.0114 instead of 0.0091.
 TIED_LAYERS = 0.6
 SMALLEST_NOISE_MAP = 8  # the pyramid of the regularisation ends there
 # An image has converged when its loss has not fallen by this much in so large a share of the steps.

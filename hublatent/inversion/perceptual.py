@@ -1,13 +1,15 @@
 """How different two images look: images -> vectors whose squared distance is the difference.
 
-features  the feature maps of an AttributeClassifier (Johnson et al. 2016, arXiv:1603.08155)
-lpips     the learned metric of Zhang et al. 2018 (arXiv:1801.03924), with its VGG backbone
+image-features  the feature maps of ImageFeatures, which have seen no label of a face
+features        those of an AttributeClassifier (Johnson et al. 2016, arXiv:1603.08155)
+lpips           the learned metric of Zhang et al. 2018 (arXiv:1801.03924), with its VGG backbone
 """
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterable
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -19,10 +21,15 @@ from hublatent.errors import HublatentError, unknown_name
 
 if TYPE_CHECKING:
     from hublatent.classifier import AttributeClassifier
+    from hublatent.features import ImageFeatures
 
-Perceptual = Literal["features", "lpips"]
+Perceptual = Literal["image-features", "features", "lpips"]
 Embedding = Callable[[Tensor], Tensor]
 DEFAULT_CLASSIFIER = "model_cards/attributes-celeba"
+IMAGE_FEATURES = "model_cards/image-features"
+CHECKOUT = Path(__file__).resolve().parents[2]
+# ImageFeatures takes multiples of 32 pixels: below 64 its last map would be a single position.
+FEATURE_STEP, FEATURE_SIZES = 32, (64, 256)
 # VGG's pooling needs 16 pixels; above 256 only the memory grows (Karras et al. 2020, appendix D).
 LPIPS_SIZES = (16, 256)
 LPIPS_EPSILON = 1e-10  # the lpips package's own
@@ -34,7 +41,7 @@ def perceptual_embedding(
     """Choose a perceptual distance.
 
     Args:
-        kind: "features" or "lpips".
+        kind: "image-features", "features" or "lpips".
         classifier: whose feature maps "features" compares; never the one that judges.
         device: where the images are.
 
@@ -43,18 +50,23 @@ def perceptual_embedding(
         rows are perceptual distances, and gradients flow through.
 
     Raises:
-        HublatentError: the kind is unknown, its classifier is missing, or the weights of the lpips
+        HublatentError: the kind is unknown, its network is missing, or the weights of the lpips
             backbone cannot be downloaded.
     """
     if kind not in get_args(Perceptual):
         raise HublatentError(unknown_name("perceptual loss", kind, get_args(Perceptual)))
     if kind == "lpips":
         return lpips_embedding(load_lpips(device))
+    if kind == "image-features":
+        network = load_image_features(str(device))
+        return lambda images: _flattened(
+            network.feature_maps(_features_input(images), FEATURE_SIZES[0])
+        )
     if classifier is None:
         raise HublatentError(
             'perceptual="features" compares the feature maps of a classifier: give '
             "classifier=AttributeClassifier.from_pretrained(...), or choose "
-            'perceptual="lpips".'
+            'perceptual="image-features".'
         )
     return lambda images: _flattened(classifier.feature_maps(images))
 
@@ -65,7 +77,7 @@ def load_classifier(
     """Load the classifier that a perceptual loss needs.
 
     Args:
-        kind: "features"; for "lpips" none is loaded.
+        kind: "features"; for the others none is loaded.
         source: folder or Hub id; the default one is found in the current folder or in the
             checkout that hublatent runs from.
         device: where to put it; None leaves it on the CPU.
@@ -78,16 +90,41 @@ def load_classifier(
 
     if kind != "features":
         return None
-    if source == DEFAULT_CLASSIFIER and not Path(source).is_dir():
-        checkout = Path(__file__).resolve().parent.parent / DEFAULT_CLASSIFIER
-        if not checkout.is_dir():
-            raise HublatentError(
-                f"To project pictures, a classifier's feature maps are compared, and {source} is "
-                "not here. Name an attribute classifier's folder or Hub id with --classifier, or "
-                "choose --perceptual lpips."
-            )
-        source = str(checkout)
+    if source == DEFAULT_CLASSIFIER:
+        source = _bundled(source, "Name an attribute classifier's folder or Hub id (--classifier)")
     return AttributeClassifier.from_pretrained(source, device=device)
+
+
+@lru_cache(maxsize=2)
+def load_image_features(device: str) -> ImageFeatures:
+    """ImageFeatures from the current folder or the checkout that hublatent runs from.
+
+    Raises:
+        HublatentError: it is not there.
+    """
+    from hublatent.features import ImageFeatures
+
+    source = _bundled(IMAGE_FEATURES, 'Copy it there, or choose perceptual="features" or "lpips"')
+    with torch.inference_mode(False):  # gradients will flow through it
+        return ImageFeatures.from_pretrained(source, device=device)
+
+
+def _bundled(folder: str, otherwise: str) -> str:
+    if Path(folder).is_dir():
+        return folder
+    if not (CHECKOUT / folder).is_dir():
+        raise HublatentError(
+            f"To project pictures their features are compared, and {folder} is not here. "
+            f"{otherwise}."
+        )
+    return str(CHECKOUT / folder)
+
+
+def _features_input(images: Tensor) -> Tensor:
+    """Images (B, 3, size, size) of a size that ImageFeatures takes."""
+    low, high = FEATURE_SIZES
+    size = min(max(-(-images.shape[-1] // FEATURE_STEP) * FEATURE_STEP, low), high)
+    return _rgb(_resized(images, size), "ImageFeatures")
 
 
 def load_lpips(device: Any = "cpu") -> Any:
@@ -130,15 +167,22 @@ def lpips_embedding(network: Any) -> Embedding:
 
 def _lpips_input(images: Tensor) -> Tensor:
     low, high = LPIPS_SIZES
-    size = min(max(images.shape[-1], low), high)
+    return _rgb(_resized(images, min(max(images.shape[-1], low), high)), "LPIPS")
+
+
+def _resized(images: Tensor, size: int) -> Tensor:
     if size < images.shape[-1]:
-        images = functional.interpolate(images, (size, size), mode="area")
-    elif size > images.shape[-1]:
-        images = functional.interpolate(images, (size, size), mode="bilinear")
+        return functional.interpolate(images, (size, size), mode="area")
+    if size > images.shape[-1]:
+        return functional.interpolate(images, (size, size), mode="bilinear")
+    return images
+
+
+def _rgb(images: Tensor, name: str) -> Tensor:
     if images.shape[1] == 1:
         images = images.expand(-1, 3, -1, -1)
     if images.shape[1] != 3:
-        raise HublatentError(f"LPIPS compares RGB or grey images, not {images.shape[1]} channels.")
+        raise HublatentError(f"{name} compares RGB or grey images, not {images.shape[1]} channels.")
     return images  # (B, 3, size, size)
 
 

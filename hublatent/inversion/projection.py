@@ -1,4 +1,4 @@
-"""project(): the latents of given images, for a model without an encoder, by gradient descent.
+"""project(): the latents of given images, by gradient descent from samples or an encoder's.
 
 Karras et al. 2020 (arXiv:1912.04958, appendix D) with one code per layer (Abdal et al. 2019,
 arXiv:1904.03189). Each image has a loss, noise and an end of its own, so that its result does not
@@ -82,7 +82,7 @@ def project(
     images: Tensor,
     *,
     classifier: AttributeClassifier | None = None,
-    perceptual: Perceptual = "features",
+    perceptual: Perceptual | None = None,
     n_steps: int = 300,
     n_candidates: int = 256,
     learning_rate: float = 0.1,
@@ -105,9 +105,11 @@ def project(
         model: any latent model.
         images: (B, C, H, W) in [-1, 1], of the model's size.
         classifier: whose feature maps the perceptual loss "features" compares; not the judge.
-        perceptual: "features" (needs the classifier, works offline) or "lpips" (downloads VGG).
+        perceptual: "image-features", which have seen no labels; "features" (needs the classifier)
+            or "lpips" (downloads VGG). By default the classifier's where one is given.
         n_steps: at most so many steps; an image that no longer improves leaves its batch.
-        n_candidates: samples of the model that compete, with the mean latent, as the start.
+        n_candidates: samples of the model that compete, with the mean latent, as the start; a
+            model's own encoder serves instead where it has one.
         learning_rate: Adam's largest rate.
         latent_noise: standard deviation of noise on the code in every step.
         shrinking_noise: the same, shrinking to 0 over three quarters of the steps.
@@ -137,6 +139,8 @@ def project(
         raise HublatentError(f"batch_size {batch_size}; expected at least 1.")
     _check(model, images)
     device = model.latent_mean.device
+    if perceptual is None:
+        perceptual = "image-features" if classifier is None else "features"
     embed = join_embeddings(
         perceptual_embedding(perceptual, classifier, device), pixel_embedding, pixel_weight
     )
@@ -245,7 +249,7 @@ class _Projector:
         self.report(first * self.settings.n_steps)  # the search for starts takes seconds itself
         with torch.no_grad():
             targets = self.embed(images)  # (b, F)
-            starts, start_losses = self.best_candidates(targets)
+            starts, start_losses = self.starts(images, targets)
         seeds = [_noise_seed(image, self.settings.seed) for image in images]
         everything = torch.arange(len(images), device=targets.device)
 
@@ -269,6 +273,14 @@ class _Projector:
             descent.best[again] = second.best
             descent.losses[:, again] = second.losses
         return descent.best, descent.losses, descent.losses.isfinite().sum(dim=0)
+
+    def starts(self, images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Where each image's descent begins (b, *latent_shape), and its loss there (b,)."""
+        if not self.model.has_encoder:
+            return self.best_candidates(targets)
+        encoded = self.model.encode(images)
+        losses = (self.embed(self.model.synthesize(encoded)) - targets).square().sum(dim=1)
+        return encoded, losses.nan_to_num(math.inf)
 
     def best_candidates(self, targets: Tensor) -> tuple[Tensor, Tensor]:
         """For each target (b, F) the nearest of the mean latent and some samples, and its loss."""
