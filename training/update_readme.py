@@ -132,8 +132,8 @@ def table(folders: Sequence[Path]) -> str:
     for folder in folders:
         measured = dict(_measured(folder))
         # Scores on a model's own samples would not compare with those on real faces.
-        encodes = hublatent.load(folder).has_encoder
-        method = "svm" if encodes else f"svm{PROJECTED_SUFFIX}"
+        projects = any(f"svm{PROJECTED_SUFFIX} " in name for name in measured)
+        method = f"svm{PROJECTED_SUFFIX}" if projects else "svm"
         names = ["mse", *(f"{attribute}.{method} accuracy" for attribute in ATTRIBUTES)]
         cells = [_cell(measured.get(name), 4 if name == "mse" else 3) for name in names]
         lines.append(f"| [{folder.name}]({folder.as_posix()}) | " + " | ".join(cells) + " |")
