@@ -10,6 +10,7 @@ import torch
 import hublatent
 from hublatent.data import load_dataset
 from hublatent.errors import CheckpointError, HublatentError
+from hublatent.inversion.perceptual import perceptual_embedding
 from hublatent.models import StyleGAN2
 from tests.conftest import PROJECT
 from tests.training_helpers import write_faces
@@ -64,6 +65,21 @@ def test_an_encoder_of_another_generator_is_refused(generator: StyleGAN2, tmp_pa
     model.save_pretrained(tmp_path)
     with pytest.raises(CheckpointError, match="encoder of another generator"):
         hublatent.load(tmp_path)
+
+
+def test_projection_starts_from_the_encoders_latents_and_needs_no_labels(
+    generator: StyleGAN2,
+) -> None:
+    model = with_encoder(generator)
+    images = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    found = hublatent.project(model, images, n_steps=3)
+    embed = perceptual_embedding("image-features")
+    with torch.no_grad():
+        drawn = model.synthesize(model.encode(images))
+        losses = (embed(drawn) - embed(images)).square().sum(dim=1)
+        losses += 5 * (drawn - images).square().mean(dim=(1, 2, 3))  # pixel_weight
+    torch.testing.assert_close(found.losses[0], losses)
+    assert (found.losses.min(dim=0).values <= found.losses[0]).all()
 
 
 @pytest.fixture(scope="module")
