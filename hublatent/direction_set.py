@@ -117,7 +117,7 @@ class DirectionSet:
 
     def __contains__(self, key: object) -> bool:
         try:
-            return bool(self[key])
+            return bool(self[key])  # type: ignore[index]
         except DirectionError:
             return False
 
@@ -143,7 +143,7 @@ class DirectionSet:
             raise DirectionError(unknown_name("attribute", attribute, self.attributes))
         plain, _, kind = method.rpartition("-")
         if kind in ORIGIN_KINDS and origin is None:
-            method, origin = plain, kind  # type: ignore[assignment]
+            method, origin = plain, kind
         wanted = _qualified(method, origin, self.default_origin)
         of_attribute = self._by_name[name]
         if wanted not in of_attribute:

@@ -253,8 +253,10 @@ def _why_none_here(subject: Subject, attribute: str, missing: Sequence[str], see
 
 
 def _from_file(subject: Subject) -> dict[tuple[str, str], Found]:
-    found = {}
-    for stored in subject.directions or ():
+    found: dict[tuple[str, str], Found] = {}
+    if subject.directions is None:
+        return found
+    for stored in subject.directions:
         direction = replace(stored, method=subject.directions.method_of(stored))
         known = direction.origin and direction.origin.digest == subject.dataset.digest
         note = "" if known else "The direction was found on other data."
