@@ -65,10 +65,11 @@ def main(arguments: Arguments) -> None:
     from hublatent.demo.page import launch
     from hublatent.demo.scores import find_comparison
 
-    comparison = find_comparison(CARDS / "comparison")
+    folder = CARDS / "comparison"
+    comparison = find_comparison(folder)
     opening.join()
     try:
-        launch(shelf, comparison, server_port=arguments.port, share=arguments.share)
+        launch(shelf, comparison, folder, server_port=arguments.port, share=arguments.share)
     except OSError as error:
         if "empty port" not in str(error):
             raise

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from hublatent.comparison.results import RESULTS_NAME
 from hublatent.demo.catalogue import find_models
@@ -13,8 +14,8 @@ from hublatent.demo.events import EDIT_TAB, SCORES_TAB, Callbacks
 from hublatent.demo.scores import (
     EDITING_COLUMNS,
     READING_COLUMNS,
-    editing_plots,
     editing_rows,
+    figures,
     find_comparison,
     note,
     reading_rows,
@@ -22,6 +23,7 @@ from hublatent.demo.scores import (
 from hublatent.demo.shelf import LOCAL, ModelShelf
 from hublatent.demo.webpage import plot_html, table_html
 from hublatent.errors import DataError
+from hublatent.images import save_png
 from tests.test_comparison_report import made_up
 
 
@@ -49,16 +51,17 @@ def test_editing_comes_from_a_comparison(tmp_path: Path) -> None:
     rows = editing_rows(found, attribute)
     assert {row[0].split(" ")[0] for row in rows} >= {m.name for m in found.models if m.has_encoder}
     assert all(len(row) == len(EDITING_COLUMNS) for row in rows)
-    plots = editing_plots(found, attribute)
-    shown = "".join(map(plot_html, plots))
-    assert plots and shown.count("data:image/png;base64,iVBOR") == len(plots)
+    save_png(Image.new("RGB", (8, 8)), tmp_path / f"effect-{attribute}.png")
+    ((title, png),) = figures(tmp_path, attribute)
+    assert "data:image/png;base64,iVBOR" in plot_html(f"<{title}>", png)
+    assert "<E" not in plot_html(f"<{title}>", png)
     assert found.judge.name in note(found, attribute)
     assert "not compared" in note(found, "Unheard_Of") and editing_rows(found, "Unheard_Of") == []
 
 
 def test_without_a_comparison_it_says_how_one_is_made() -> None:
     assert "hublatent compare" in note(None, "Smiling")
-    assert editing_rows(None, "Smiling") == [] and editing_plots(None, "Smiling") == []
+    assert editing_rows(None, "Smiling") == [] and figures(None, "Smiling") == []
 
 
 def test_a_damaged_comparison_is_not_passed_over(tmp_path: Path) -> None:

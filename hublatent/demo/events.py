@@ -6,7 +6,7 @@ import random
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from functools import cached_property, lru_cache, wraps
+from functools import cached_property, wraps
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -21,8 +21,8 @@ from hublatent.demo.names import searchable_name
 from hublatent.demo.scores import (
     EDITING_COLUMNS,
     READING_COLUMNS,
-    editing_plots,
     editing_rows,
+    figures,
     note,
     reading_rows,
 )
@@ -77,11 +77,13 @@ class Callbacks:
     mode, strength, layers. `view` is what shows it: original, rows, query, and what is pending.
     """
 
-    def __init__(self, shelf: ModelShelf, comparison: Comparison | None = None) -> None:
+    def __init__(
+        self, shelf: ModelShelf, comparison: Comparison | None = None, folder: Path | None = None
+    ) -> None:
         self.shelf = shelf
         self.comparison = comparison
+        self.folder = folder
         self._stopped: set[str | None] = set()  # faces and sessions that are waited for no longer
-        self._plots = lru_cache(lambda attribute: editing_plots(comparison, attribute))
 
     def warn(self, error: HublatentError) -> None:
         """Show an error on the page."""
@@ -340,12 +342,12 @@ class Callbacks:
         if tab != SCORES_TAB:
             return gr.skip()  # type: ignore[no-any-return, unused-ignore]
         reading = reading_rows(self.shelf.open_all(names), attribute)
-        editing, plots = editing_rows(self.comparison, attribute), self._plots(attribute)
+        editing = editing_rows(self.comparison, attribute)
         return (
             note(self.comparison, attribute),
             table_html("Reading, from the direction files", READING_COLUMNS, reading)
             + table_html("Editing, from the comparison", EDITING_COLUMNS, editing),
-            "".join(map(plot_html, plots)),
+            "".join(plot_html(*figure) for figure in figures(self.folder, attribute)),
         )
 
     @warn_user

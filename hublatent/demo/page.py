@@ -6,6 +6,7 @@ Pictures and numbers come from session.py, HTML from webpage.py, what an event d
 from __future__ import annotations
 
 import threading
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -250,15 +251,19 @@ def _add_api(do: Callbacks, inputs: list[Any]) -> None:
     button.click(do.edit, inputs, [pictures, numbers], api_name="edit")
 
 
-def launch(shelf: ModelShelf, comparison: Comparison | None = None, **options: Any) -> gr.Blocks:
+def launch(
+    shelf: ModelShelf, comparison: Comparison | None = None, folder: Path | None = None,
+    **options: Any,
+) -> gr.Blocks:  # fmt: skip
     """Serve the app.
 
     Args:
         shelf: the models on offer.
         comparison: of models, for the tab of scores.
+        folder: that it was read from, with its figures.
         options: of Blocks.launch.
     """
-    do = Callbacks(shelf, comparison)
+    do = Callbacks(shelf, comparison, folder)
     app = build_app(do)
     blocks = not options.pop("prevent_thread_lock", False)
     theme = gr.themes.Soft(

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from hublatent.comparison.plots import Plot, effect_by_leakage, effect_by_strength, outcome_bars
-from hublatent.comparison.results import RESULTS_NAME, SAMPLES, TEST, Comparison
+from hublatent.comparison.conclusion import answer_paragraphs
+from hublatent.comparison.results import RESULTS_NAME, Comparison
 from hublatent.comparison.tables import NONE, scores_table
 from hublatent.comparison.words import interval
 from hublatent.demo.shelf import OpenModel
@@ -17,6 +17,12 @@ from hublatent.stats import Estimate
 
 READING_COLUMNS = ("model", "direction", "accuracy", "AUROC", "examples")
 EDITING_COLUMNS = ("model", "best direction", "strength", "leakage", "strong edits")
+# Files of a comparison's folder, and what they show.
+_FIGURES = (
+    ("effect-leakage", "Effect and its price"),
+    ("effect", "Effect"),
+    ("outcomes", "Outcomes"),
+)
 COMMAND = "python -m hublatent compare MODEL... --data DATA --out model_cards/comparison"
 
 
@@ -64,13 +70,14 @@ def editing_rows(comparison: Comparison | None, attribute: str) -> list[list[str
     return [row for row in rows if row[1] != NONE]
 
 
-def editing_plots(comparison: Comparison | None, attribute: str) -> list[Plot]:
-    """Effect, its price, and outcomes."""
-    if comparison is None or attribute not in comparison.attributes:
+def figures(folder: Path | None, attribute: str) -> list[tuple[str, bytes]]:
+    """The figures (title, PNG) that the comparison drew of an attribute, as it wrote them."""
+    if folder is None or Path(attribute).name != attribute:
         return []
-    draws = (effect_by_strength, effect_by_leakage, outcome_bars)
-    plots = [draw(comparison, attribute, faces) for faces in (TEST, SAMPLES) for draw in draws]
-    return [plot for plot in plots if plot is not None]
+    titles = {
+        f"{title} of {attribute}": folder / f"{kind}-{attribute}.png" for kind, title in _FIGURES
+    }
+    return [(title, path.read_bytes()) for title, path in titles.items() if path.is_file()]
 
 
 def note(comparison: Comparison | None, attribute: str) -> str:
@@ -80,7 +87,9 @@ def note(comparison: Comparison | None, attribute: str) -> str:
     if attribute not in comparison.attributes:
         compared = ", ".join(comparison.attributes)
         return f"Edits of {attribute} were not compared; of {compared} they were."
+    verdict = "\n\n".join(answer_paragraphs(comparison)[1:3])
     return (
+        f"{verdict}\n\n"
         f"Edits were judged by {comparison.judge.name}, which does nothing else. Strength (σ) and "
         f"leakage where {comparison.thresholds['equal effect']:.0%} of the faces show the "
         "attribute. Models that are not listed were not compared."

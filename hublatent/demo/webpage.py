@@ -12,7 +12,7 @@ from functools import lru_cache
 from hashlib import sha256
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from PIL import Image
 
@@ -21,9 +21,6 @@ from hublatent.demo.names import FAVOURITES, human_name
 from hublatent.demo.session import FRAMES, MODES, EditRequest, Row, Still
 from hublatent.demo.verdicts import SWEEP
 from hublatent.figures import data_uri, fit, grid, png_uri
-
-if TYPE_CHECKING:
-    from hublatent.comparison.plots import Plot
 
 STATIC = Path(__file__).parent / "static"
 CSS = (STATIC / "page.css").read_text(encoding="utf-8")
@@ -298,9 +295,9 @@ def table_html(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]
     )
 
 
-def plot_html(plot: Plot) -> str:
-    """A plot under its caption, as wide as the page at most."""
+def plot_html(title: str, png: bytes) -> str:
+    """A plot under its title, as wide as the page at most."""
     return (
-        f'<figure class="hl-plot"><figcaption>{escape(plot.caption)}</figcaption>'
-        f'<img src="{png_uri(plot.png)}" alt="{escape(plot.title)}"></figure>'
+        f'<figure class="hl-plot"><figcaption>{escape(title)}</figcaption>'
+        f'<img src="{png_uri(png)}" alt="{escape(title)}"></figure>'
     )
