@@ -36,6 +36,8 @@ from hublatent.errors import DataError
 from hublatent.figures import fit, grid
 from hublatent.images import save_png, to_pil
 from hublatent.model import LatentModel
+from hublatent.publish import cells
+from hublatent.stats import Estimate
 from hublatent.storage import portable, write_text
 from training.run import exit_on_user_error
 
@@ -156,17 +158,16 @@ def judged_ranges(
 
 def table(ranges: dict[str, EqualEffect]) -> str:
     """The layer ranges as a Markdown table."""
-    lines = [
-        "| layers | strength at equal effect (σ) | leakage | perceptual distance | similarity |",
-        "|---|---|---|---|---|",
-    ]
+    head = ["layers", "strength at equal effect (σ)", "leakage", "perceptual distance"]
+    rows = []
     for name, effect in ranges.items():
         values = (effect.strength, effect.leakage, effect.distance, effect.similarity)
-        cells = (
-            f"{v.value:.3g} [{v.low:.3g}, {v.high:.3g}]" if v else "not reached" for v in values
-        )
-        lines.append(f"| {name} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+        rows.append([name, *(_interval(value) for value in values)])
+    return cells.table([*head, "similarity"], rows).strip()
+
+
+def _interval(value: Estimate | None) -> str:
+    return f"{value.value:.3g} [{value.low:.3g}, {value.high:.3g}]" if value else "not reached"
 
 
 def page(arguments: Arguments, direction: Direction, ranges: dict[str, EqualEffect]) -> str:

@@ -20,6 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import torch
 import tyro
 from huggingface_hub import ModelCard
+from markupsafe import Markup
 from PIL import Image
 from torch import Tensor
 from torch.nn import functional
@@ -39,6 +40,7 @@ from hublatent.hub import CARD_NAME, DIRECTIONS_NAME
 from hublatent.images import save_png, to_pil
 from hublatent.model import LatentModel
 from hublatent.models import why_no_latent_model
+from hublatent.publish import cells
 from hublatent.storage import write_text
 from training.run import exit_on_user_error
 
@@ -127,17 +129,16 @@ def _strip(
 
 def table(folders: Sequence[Path]) -> str:
     """A line per model: what its card has measured."""
-    heads = ["model", "test MSE", *(f"{attribute}" for attribute in ATTRIBUTES)]
-    lines = ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
+    rows = []
     for folder in folders:
         measured = dict(_measured(folder))
         # Scores on a model's own samples would not compare with those on real faces.
         projects = any(f"svm{PROJECTED_SUFFIX} " in name for name in measured)
         method = f"svm{PROJECTED_SUFFIX}" if projects else "svm"
-        names = ["mse", *(f"{attribute}.{method} accuracy" for attribute in ATTRIBUTES)]
-        cells = [_cell(measured.get(name), 4 if name == "mse" else 3) for name in names]
-        lines.append(f"| [{folder.name}]({folder.as_posix()}) | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+        scores = [measured.get(f"{name}.{method} accuracy") for name in ATTRIBUTES]
+        link = Markup(f"[{folder.name}]({folder.as_posix()})")
+        rows.append([link, _cell(measured.get("mse"), 4), *(_cell(score, 3) for score in scores)])
+    return cells.table(["model", "test MSE", *ATTRIBUTES], rows).strip()
 
 
 def _measured(folder: Path) -> Iterator[tuple[str, float]]:
