@@ -150,7 +150,7 @@ def drawn_face(source: OpenModel, seed: int) -> Face:
 
 @torch.inference_mode()
 def latents_of(opened: OpenModel, face: Face) -> Tensor:
-    """A face's latents in a model: its own, encoded, stored, or found by `project_face`.
+    """A face's latents in a model: its own, stored, encoded, or found by `project_face`.
 
     Returns:
         (1, *latent_shape).
@@ -162,12 +162,12 @@ def latents_of(opened: OpenModel, face: Face) -> Tensor:
     if face.latents is not None and opened.drew(face.key):
         return face.latents
     model = opened.model
+    if face.key in opened.stored_latents:  # found by projection, which comes closer
+        return opened.stored_latents[face.key].to(model.latent_mean).unsqueeze(0)
     if model.has_encoder:
         return opened.memory.get(
             ("latents", face.key), lambda: model.encode(images_of(model, face))
         )
-    if face.key in opened.stored_latents:
-        return opened.stored_latents[face.key].to(model.latent_mean).unsqueeze(0)
     found = opened.projections.find(face.key)
     if found is None:
         raise NotProjectedError(f"{opened.name} has yet to find this face in its latent space.")
