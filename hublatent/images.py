@@ -7,6 +7,7 @@ palette, transparent, CMYK, 16-bit, rotated by EXIF, animated) leaves `open_imag
 from __future__ import annotations
 
 import io
+import math
 import os
 import struct
 import zlib
@@ -22,6 +23,7 @@ from hublatent.errors import ImageError
 
 MAX_BYTES = 32 * 2**20
 MAX_PIXELS = 64_000_000
+KEPT_PIXELS = 4096 * 4096  # of a larger picture, the means of whole squares are kept
 
 # CelebA's aligned pictures are 178 wide and 218 high; the usual crop is their central 148x148.
 CELEBA_WIDTH, CELEBA_HEIGHT, CELEBA_CROP = 178, 218, 148
@@ -29,6 +31,8 @@ ASPECT_TOLERANCE = 0.01
 
 # Raster formats only: Pillow would hand EPS to Ghostscript and so run a stranger's program.
 _FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF")
+_MODES = {1: "L", 3: "RGB", 4: "RGBA"}  # by the number of channels
+_REDUCIBLE = ("L", "RGB", "RGBA", "LA", "La", "RGBa", "CMYK", "YCbCr")
 _SAVED_FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
 # What Pillow's decoders raise on damaged files, beside OSError.
 _DAMAGE = (
@@ -46,7 +50,8 @@ def open_image(
     """Open any ordinary picture as 8-bit RGB.
 
     Transparent pixels are laid on white, 16-bit greys are scaled (not clipped) to 8 bits, EXIF
-    rotation is applied, and of an animation the first frame is taken.
+    rotation is applied, and of an animation the first frame is taken. A picture of more than
+    16 million pixels is reduced by a whole factor: no model sees more than 1024 x 1024.
 
     Args:
         source: a path, the bytes of a file, or a picture that Pillow has opened.
@@ -70,8 +75,12 @@ def open_image(
     if opened.mode == "F":
         raise ImageError(f"{name} has floating-point pixels; expected 8 or 16 bits per channel.")
     try:
+        if isinstance(source, Image.Image):
+            return _to_rgb(_reduced(_upright(opened)))
+        # A JPEG is decoded at a fraction of its size; rotation is applied without a copy.
+        opened.draft("RGB", (2048, 2048))
         opened.load()
-        return _to_rgb(_upright(opened))
+        return _to_rgb(_reduced(_upright(opened, in_place=True)))
     except _DAMAGE as error:
         raise ImageError(
             f"{name} cannot be decoded; it may be damaged or cut short ({error})."
@@ -97,21 +106,24 @@ def face_crop(image: Image.Image) -> Image.Image:
     return image.crop((left, top, left + side, top + side))
 
 
-def prepare(image: Image.Image, size: int) -> np.ndarray:
+def prepare(image: Image.Image, size: int, channels: int = 3) -> np.ndarray:
     """Crop and resize a picture to what the models see.
 
     Args:
         image: any picture; one that is not RGB is converted as `open_image` does.
         size: side of the result, in pixels.
+        channels: 1 for grey, 3 for RGB, 4 for RGB and an opaque alpha.
 
     Returns:
-        uint8 array (size, size, 3), resized with Pillow's LANCZOS.
+        uint8 array (size, size, channels), resized with Pillow's LANCZOS.
     """
     if size < 1:
         raise ImageError(f"image size {size}; expected at least 1.")
+    if channels not in _MODES:
+        raise ImageError(f"images of {channels} channels; expected 1 (grey), 3 (RGB) or 4 (RGBA).")
     rgb = image if image.mode == "RGB" else open_image(image)
     resized = face_crop(rgb).resize((size, size), Image.Resampling.LANCZOS)
-    return np.asarray(resized)
+    return np.asarray(resized.convert(_MODES[channels])).reshape(size, size, channels)
 
 
 def to_float(pictures: Tensor) -> Tensor:
@@ -156,17 +168,18 @@ def to_uint8(images: Tensor) -> Tensor:
     return scaled.to(torch.uint8).permute(0, 2, 3, 1)  # (B, H, W, C)
 
 
-def to_tensor(images: Iterable[Image.Image], size: int) -> Tensor:
+def to_tensor(images: Iterable[Image.Image], size: int, channels: int = 3) -> Tensor:
     """Crop, resize and stack pictures.
 
     Args:
         images: pictures of any size and mode; at least one.
         size: side of the result, in pixels.
+        channels: 1 for grey, 3 for RGB, 4 for RGB and an opaque alpha.
 
     Returns:
-        float32 (B, 3, size, size) in [-1, 1].
+        float32 (B, channels, size, size) in [-1, 1].
     """
-    prepared = [prepare(image, size) for image in images]
+    prepared = [prepare(image, size, channels) for image in images]
     if not prepared:
         raise ImageError("no pictures were given; expected at least one.")
     return to_float(torch.from_numpy(np.stack(prepared)))
@@ -176,7 +189,7 @@ def to_pil(images: Tensor, scale: int = 1) -> list[Image.Image]:
     """Turn images into pictures for display.
 
     Args:
-        images: float (B, C, H, W) in [-1, 1], with 1 (grey) or 3 (RGB) channels.
+        images: float (B, C, H, W) in [-1, 1], grey, RGB, or RGBA, which is laid on white.
         scale: whole factor by which the pictures are enlarged, with LANCZOS.
 
     Returns:
@@ -184,15 +197,36 @@ def to_pil(images: Tensor, scale: int = 1) -> list[Image.Image]:
     """
     if scale < 1:
         raise ImageError(f"scale {scale}; expected a whole number from 1.")
-    pictures = to_uint8(images).cpu().numpy()  # (B, H, W, C)
+    flat = images if images.ndim != 4 or images.shape[1] == 1 else as_rgb(images)
+    pictures = to_uint8(flat).cpu().numpy()  # (B, H, W, C)
     _, height, width, channels = pictures.shape
-    if channels not in (1, 3):
-        raise ImageError(f"images have {channels} channels; expected 1 (grey) or 3 (RGB).")
     shown = [Image.fromarray(p[..., 0] if channels == 1 else p) for p in pictures]
     if scale == 1:
         return shown
     size = (width * scale, height * scale)
     return [image.resize(size, Image.Resampling.LANCZOS) for image in shown]
+
+
+def as_rgb(images: Tensor) -> Tensor:
+    """Images as a network for RGB takes them; gradients flow through.
+
+    Args:
+        images: float (B, C, H, W) in [-1, 1]; grey is repeated, RGBA laid on white.
+
+    Returns:
+        (B, 3, H, W).
+    """
+    channels = images.shape[1]
+    if channels == 1:
+        return images.expand(-1, 3, -1, -1)
+    if channels == 4:
+        alpha = (images[:, 3:] + 1) / 2  # (B, 1, H, W)
+        return images[:, :3] * alpha + (1 - alpha)
+    if channels != 3:
+        raise ImageError(
+            f"images have {channels} channels; expected 1 (grey), 3 (RGB) or 4 (RGBA)."
+        )
+    return images
 
 
 def save_image(image: Image.Image, path: str | Path) -> None:
@@ -271,10 +305,13 @@ def _check_file_size(name: str, n_bytes: int, max_bytes: int) -> None:
         raise ImageError(f"{name} has {n_bytes:,} bytes; at most {max_bytes:,} are accepted.")
 
 
-def _upright(image: Image.Image) -> Image.Image:
+def _upright(image: Image.Image, *, in_place: bool = False) -> Image.Image:
     """Apply the EXIF rotation."""
     try:
-        return ImageOps.exif_transpose(image)
+        if not in_place:
+            return ImageOps.exif_transpose(image)
+        ImageOps.exif_transpose(image, in_place=True)
+        return image
     except _DAMAGE:
         # Cameras and editors write broken EXIF blocks around sound pictures: no rotation is known.
         return image
@@ -295,8 +332,22 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 
 def _from_deep_grey(image: Image.Image) -> Image.Image:
     """Scale 16-bit (or 32-bit integer) greys to 8 bits; Pillow's own conversion would clip."""
-    grey = np.asarray(image).astype(np.float64)  # (H, W)
+    grey = np.asarray(image)  # (H, W)
     lowest = min(float(grey.min()), 0.0)
     highest = 65535.0 if grey.max() <= 65535 else float(2**31 - 1)
     scaled = (grey - lowest) / (highest - lowest) * 255
     return Image.fromarray(scaled.round().astype(np.uint8))
+
+
+def _reduced(image: Image.Image) -> Image.Image:
+    """A picture of at most KEPT_PIXELS."""
+    factor = math.ceil(math.sqrt(image.width * image.height / KEPT_PIXELS))
+    if factor == 1:
+        return image
+    if image.mode in _REDUCIBLE:
+        return image.reduce(factor)
+    if image.mode == "I" or image.mode.startswith("I;16"):
+        # Pillow has no means of these: every factor-th pixel is taken.
+        return Image.fromarray(np.ascontiguousarray(np.asarray(image)[::factor, ::factor]))
+    has_alpha = "transparency" in image.info
+    return image.convert("RGBA" if has_alpha else "RGB").reduce(factor)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
+import time
 import zlib
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from PIL import Image
 
 from hublatent.errors import ImageError
 from hublatent.images import (
+    as_rgb,
     face_crop,
     open_image,
     prepare,
@@ -332,6 +334,60 @@ def test_to_tensor_stacks_what_prepare_makes() -> None:
         assert np.array_equal(image.numpy(), prepare(picture, 16))
     with pytest.raises(ImageError, match="no pictures"):
         to_tensor([], 16)
+
+
+@pytest.mark.parametrize("mode", ["L", "P", "RGB", "RGBA", "I;16"])
+def test_a_picture_of_many_pixels_is_reduced(mode: str) -> None:
+    left = Image.new(mode, (4000, 5000), 0)
+    white = {"RGB": (255,) * 3, "RGBA": (255,) * 4, "I;16": 65535}.get(mode, 255)
+    left.paste(white, (2000, 0, 4000, 5000))
+    start = time.monotonic()
+    opened = open_image(encoded(left, "PNG"))
+    assert time.monotonic() - start < 5
+    assert (opened.size, opened.mode) == ((2000, 2500), "RGB")
+    columns = np.asarray(opened)[1000, :, 0]
+    if mode == "RGBA":  # black without opacity lies on white
+        assert (columns == 255).all()
+    elif mode != "P":
+        assert (columns[:999] == 0).all() and (columns[1001:] == 255).all()
+
+
+@pytest.mark.parametrize("kind", ["GIF", "PNG", "WEBP"])
+def test_of_thousands_of_frames_only_the_first_is_decoded(kind: str) -> None:
+    frames = [Image.new("RGB", (64, 64), (i % 256, i // 256, 90)) for i in range(2000)]
+    n = {"GIF": 2000, "PNG": 1000, "WEBP": 300}[kind]
+    data = encoded(frames[0], kind, save_all=True, append_images=frames[1:n])
+    start = time.monotonic()
+    assert open_image(data).getpixel((5, 5))[2] in range(85, 95)
+    assert time.monotonic() - start < 1
+
+
+def test_a_tiff_of_many_strips_is_read_at_once() -> None:
+    data = encoded(Image.new("L", (16, 60_000), 200), "TIFF", tiffinfo={278: 1})  # rows per strip
+    start = time.monotonic()
+    assert open_image(data).size == (16, 60_000)
+    assert time.monotonic() - start < 5
+
+
+@pytest.mark.parametrize(("channels", "expected"), [(1, [105]), (3, [200, 60, 90]),
+                                                    (4, [200, 60, 90, 255])])  # fmt: skip
+def test_grey_and_rgba_models_see_pictures_their_way(channels: int, expected: list[int]) -> None:
+    picture = Image.new("RGB", (20, 20), (200, 60, 90))
+    images = to_tensor([picture, picture], 8, channels)
+    assert images.shape == (2, channels, 8, 8)
+    assert (to_uint8(images) == torch.tensor(expected)).all()
+    with pytest.raises(ImageError, match="2 channels"):
+        to_tensor([picture], 8, 2)
+
+
+def test_as_rgb_repeats_grey_and_lays_rgba_on_white() -> None:
+    grey = torch.rand(2, 1, 3, 3) * 2 - 1
+    assert torch.equal(as_rgb(grey), grey.repeat(1, 3, 1, 1))
+    rgba = torch.tensor([-1.0, 0.0, 0.5, 0.0]).reshape(1, 4, 1, 1)  # half opaque
+    assert torch.allclose(as_rgb(rgba).flatten(), torch.tensor([0.0, 0.5, 0.75]))
+    assert to_pil(rgba)[0].getpixel((0, 0)) == (128, 191, 223)
+    with pytest.raises(ImageError, match="2 channels"):
+        as_rgb(torch.zeros(1, 2, 3, 3))
 
 
 @pytest.mark.parametrize(("channels", "mode"), [(1, "L"), (3, "RGB")])

@@ -19,10 +19,13 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from hublatent.classifier import AttributeClassifier
 from hublatent.errors import CheckpointError, HublatentError
+from hublatent.images import to_pil, to_tensor
 from hublatent.interop.convert import convert
 from hublatent.interop.networks import channel_rule
 from hublatent.interop.untrusted import UnreadableFileError
+from hublatent.inversion.projection import project
 from hublatent.model import LatentModel
 from hublatent.models import load
 from hublatent.models.stylegan2 import StyleGAN2
@@ -656,7 +659,15 @@ def test_grey_and_transparent_generators(channels, tmp_path):
             weights[name] = weights[name][:1].repeat(channels, *[1] * (weights[name].ndim - 1))
     path = write_nvidia(tmp_path / "net.pkl", nvidia_generator(weights))
     model = convert(path, tmp_path / "out", n_samples=50)
-    assert model.decode(model.sample_latents(2)).shape == (2, channels, 32, 32)
+    drawn = model.decode(model.sample_latents(2))
+    assert drawn.shape == (2, channels, 32, 32)
+    torch.manual_seed(0)
+    classifier = AttributeClassifier(attributes="Hat", image_size=32, width=8).eval()
+    images = to_tensor(to_pil(drawn), 32, channels)
+    found = project(
+        model, images, perceptual="features", classifier=classifier, n_steps=2, n_candidates=4
+    )
+    assert found.images.shape == drawn.shape and bool(torch.isfinite(found.errors).all())
 
 
 def test_truncated_and_flipped_files_never_crash(tmp_path):

@@ -81,7 +81,7 @@ def edit(
         names, latents = _read_latents(picture, loaded)
     else:
         names = [file.name for file in files]
-        images = to_tensor(originals, loaded.image_size)
+        images = to_tensor(originals, loaded.image_size, loaded.channels)
         latents = _latents(loaded, images, classifier)
     several = len(names) > 1 or picture.is_dir()
     if several and out.is_file():
@@ -125,7 +125,7 @@ def project(
         raise HublatentError(f"Several pictures would be redrawn as {twice[0]}-projected.png.")
     opened = [open_image(picture) for picture in pictures]
     loaded = load(model, revision=revision)
-    images = to_tensor(opened, loaded.image_size)
+    images = to_tensor(opened, loaded.image_size, loaded.channels)
     found = _project(loaded, images, perceptual, classifier, n_steps=steps, seed=seed)
     document = describe(loaded, names=names)
     tensors = {"latents": found.latents, "errors": found.errors}

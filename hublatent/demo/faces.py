@@ -215,12 +215,8 @@ def _project(
 
 def images_of(model: LatentModel, face: Face) -> Tensor:
     """(1, C, H, W): the face as a model sees it."""
-    images = to_tensor([face.picture], model.image_size).to(model.latent_mean.device)
-    if model.channels == 3:
-        return images
-    if model.channels == 1:
-        return images.mean(dim=1, keepdim=True)
-    raise HublatentError(f"The model draws {model.channels} channels; faces have 1 or 3.")
+    images = to_tensor([face.picture], model.image_size, model.channels)
+    return images.to(model.latent_mean.device)
 
 
 def store_sample_latents(

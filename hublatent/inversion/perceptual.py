@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from hublatent.errors import HublatentError, unknown_name
+from hublatent.images import as_rgb
 
 if TYPE_CHECKING:
     from hublatent.classifier import AttributeClassifier
@@ -68,7 +69,8 @@ def perceptual_embedding(
             "classifier=AttributeClassifier.from_pretrained(...), or choose "
             'perceptual="image-features".'
         )
-    return lambda images: _flattened(classifier.feature_maps(images))
+    seen = as_rgb if classifier.channels == 3 else lambda images: images
+    return lambda images: _flattened(classifier.feature_maps(seen(images)))
 
 
 def load_classifier(
@@ -124,7 +126,7 @@ def _features_input(images: Tensor) -> Tensor:
     """Images (B, 3, size, size) of a size that ImageFeatures takes."""
     low, high = FEATURE_SIZES
     size = min(max(-(-images.shape[-1] // FEATURE_STEP) * FEATURE_STEP, low), high)
-    return _rgb(_resized(images, size), "ImageFeatures")
+    return as_rgb(_resized(images, size))
 
 
 def load_lpips(device: Any = "cpu") -> Any:
@@ -167,7 +169,7 @@ def lpips_embedding(network: Any) -> Embedding:
 
 def _lpips_input(images: Tensor) -> Tensor:
     low, high = LPIPS_SIZES
-    return _rgb(_resized(images, min(max(images.shape[-1], low), high)), "LPIPS")
+    return as_rgb(_resized(images, min(max(images.shape[-1], low), high)))
 
 
 def _resized(images: Tensor, size: int) -> Tensor:
@@ -176,14 +178,6 @@ def _resized(images: Tensor, size: int) -> Tensor:
     if size > images.shape[-1]:
         return functional.interpolate(images, (size, size), mode="bilinear")
     return images
-
-
-def _rgb(images: Tensor, name: str) -> Tensor:
-    if images.shape[1] == 1:
-        images = images.expand(-1, 3, -1, -1)
-    if images.shape[1] != 3:
-        raise HublatentError(f"{name} compares RGB or grey images, not {images.shape[1]} channels.")
-    return images  # (B, 3, size, size)
 
 
 def _unit_vectors(maps: Tensor) -> Tensor:
