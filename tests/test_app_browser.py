@@ -173,6 +173,7 @@ def test_scores_follow_the_attribute_and_fit(page: Any, address: str) -> None:
     page.get_by_role("tab", name="Scores").click()
     page.wait_for_selector("#scores table")
     assert page.locator("#scores tbody tr").count() == 4  # two models, two methods
+    assert page.locator("[role=tab]").all_inner_texts()[-2:] == ["Make a direction", "Scores"]
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
 
 

@@ -105,7 +105,7 @@ def build(do: Callbacks, c: Any) -> None:
         c: the controls of the tab "Edit".
     """
     composer = Composer(do)
-    with gr.Tab(TITLE, elem_id="compose-tab") as tab, gr.Row(elem_id="compose"):
+    with gr.Tab(TITLE, id="compose", elem_id="compose-tab") as tab, gr.Row(elem_id="compose"):
         with gr.Column(scale=1, min_width=280):
             names: list[gr.Dropdown] = []
             strengths: list[gr.Slider] = []

@@ -92,7 +92,8 @@ class Callbacks:
     @cached_property
     def first(self) -> EditRequest:
         """What the page shows without a link."""
-        return first_request(self.shelf, N_SHOWN_AT_FIRST)
+        compared = [model.name for model in self.comparison.models] if self.comparison else []
+        return first_request(self.shelf, N_SHOWN_AT_FIRST, compared)
 
     def warm_up(self) -> None:
         """Make what every visitor sees first."""

@@ -184,7 +184,8 @@ def build(do: Callbacks, c: Any, tabs: gr.Tabs) -> None:
         tabs: of the page.
     """
     maker = Maker(do)
-    with gr.Tab(TITLE, elem_id="make-tab") as tab:
+    with gr.Tab(TITLE, id="make", elem_id="make-tab") as tab:
+        start, made = gr.State(0), gr.State(None, time_to_live=3600)
         gr.Markdown(HELP)
         with gr.Row():
             with gr.Column(scale=3, min_width=300):
@@ -207,7 +208,6 @@ def build(do: Callbacks, c: Any, tabs: gr.Tabs) -> None:
                 interactive=False, visible=False, elem_id="made-files",
             )  # fmt: skip
             use = gr.Button("Use it in Edit", visible=False, variant="primary", elem_id="use-made")
-    start, made = gr.State(0), gr.State(None, time_to_live=3600)
     private: dict[str, Any] = {"api_visibility": "private", "concurrency_id": "page"}
     controls = [c.models, c.attribute, c.method, c.hold, c.mode, c.strength, c.layers]
     shown = [c.mode, c.strength, c.original, c.results, c.query, c.waiting]

@@ -46,7 +46,7 @@ def build_app(do: Callbacks) -> gr.Blocks:
                 c = SimpleNamespace(**_faces(), **_bar(do), **_matrix(do), **_unseen())
             compose_tab.build(do, c)
             make_tab.build(do, c, tabs)
-            with gr.Tab(SCORES_TAB, elem_id="scores-tab") as scores_tab:
+            with gr.Tab(SCORES_TAB, id="scores", elem_id="scores-tab") as scores_tab:
                 scores = _scores()
         _connect(app, do, c)
         _connect_scores(do, c, SimpleNamespace(**scores), edit_tab, scores_tab)
@@ -149,8 +149,8 @@ def _scores() -> dict[str, Any]:
     """How well the chosen attribute is read and edited."""
     return {
         "note": gr.Markdown(elem_id="scores-note"),
-        "tables": gr.HTML(elem_id="scores"),
         "plots": gr.HTML(elem_id="plots"),
+        "tables": gr.HTML(elem_id="scores"),
     }
 
 

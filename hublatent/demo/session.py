@@ -310,7 +310,7 @@ def ready_models(shelf: ModelShelf, face: Face, names: Sequence[str]) -> tuple[s
     return tuple(ready)
 
 
-def first_request(shelf: ModelShelf, n_models: int) -> EditRequest:
+def first_request(shelf: ModelShelf, n_models: int, preferred: Sequence[str] = ()) -> EditRequest:
     """What to show before anything was chosen: models that can edit one face at once.
 
     A model without an encoder draws the face where there is one: it could not edit another's at
@@ -318,7 +318,8 @@ def first_request(shelf: ModelShelf, n_models: int) -> EditRequest:
 
     Args:
         shelf: the models on offer.
-        n_models: show at most so many.
+        n_models: the maximum number to show.
+        preferred: models that come before others.
     """
     mode = "effect" if shelf.judges.reads(DEFAULT_ATTRIBUTE) else "sigma"
     request = EditRequest(mode=mode, strength=MODES[mode].default)
@@ -327,7 +328,8 @@ def first_request(shelf: ModelShelf, n_models: int) -> EditRequest:
         return replace(request, models=shelf.names[:n_models])
     source = min(opened, key=lambda o: o.model.has_encoder)
     ready = ready_models(shelf, drawn_face(source, 0), shelf.names)
-    return replace(request, models=ready[:n_models], source=source.name)
+    first = sorted(ready, key=lambda name: name not in preferred)[:n_models]
+    return replace(request, models=tuple(sorted(first)), source=source.name)
 
 
 def project_missing(
