@@ -173,7 +173,7 @@ def test_scores_follow_the_attribute_and_fit(page: Any, address: str) -> None:
     page.get_by_role("tab", name="Scores").click()
     page.wait_for_selector("#scores table")
     assert page.locator("#scores tbody tr").count() == 4  # two models, two methods
-    assert page.locator("[role=tab]").all_inner_texts()[-2:] == ["Make a direction", "Scores"]
+    assert page.locator("[role=tab]").all_inner_texts()[-2:] == ["Map", "Scores"]
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
 
 
@@ -351,3 +351,15 @@ def test_several_changes_are_composed_and_saved(page: Any, address: str) -> None
         "old => document.querySelector('.hl-card > img').src == old", arg=seen[0]
     )
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+def test_a_sample_on_the_map_is_edited(page: Any, address: str) -> None:
+    open_page(page, f"{address}?models=vae-tiny,eigenfaces-tiny&face=vae-tiny&seed=3")
+    page.get_by_role("tab", name="Map").click()
+    page.wait_for_selector(".hl-plane circle[data-i='999']", state="attached")
+    assert page.locator(".hl-here").count() == 1, "today's face is among them"
+    assert "threshold" in page.locator(".hl-histogram").get_attribute("aria-label")
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    page.locator(".hl-plane circle[data-i='17']").dispatch_event("click")
+    wait_for_query(page, "seed=17")
+    assert "seed 17" in page.locator(".hl-original").inner_text()

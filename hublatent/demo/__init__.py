@@ -4,6 +4,7 @@ session.py         one face, one edit, several models: the rows
 verdicts.py        what an edit did to a face, in words
 composing.py       several edits at once, and the way there as an animation
 making.py          directions from faces that a visitor sorts into two heaps
+atlas.py           a model's own samples in two dimensions
 faces.py           a face that somebody brought or that a model drew, and its latents in each model
 shelf.py           the models that are open, within a memory limit, and who may open which
 catalogue.py       the models that are offered
@@ -16,5 +17,5 @@ Only these need gradio:
 
 page.py            what stands where, and which event calls what
 events.py          what the events do
-compose_tab.py, make_tab.py: the tabs of these names
+compose_tab.py, make_tab.py, map_tab.py: the tabs of these names
 """

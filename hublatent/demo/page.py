@@ -13,7 +13,7 @@ from typing import Any
 import gradio as gr
 
 from hublatent.comparison.results import Comparison
-from hublatent.demo import compose_tab, make_tab
+from hublatent.demo import compose_tab, make_tab, map_tab
 from hublatent.demo.events import EDIT_TAB, SCORES_TAB, Callbacks
 from hublatent.demo.faces import MAX_SEED
 from hublatent.demo.session import AS_FOUND, MODES
@@ -46,6 +46,7 @@ def build_app(do: Callbacks) -> gr.Blocks:
                 c = SimpleNamespace(**_faces(), **_bar(do), **_matrix(do), **_unseen())
             compose_tab.build(do, c)
             make_tab.build(do, c, tabs)
+            map_tab.build(do, c, tabs)
             with gr.Tab(SCORES_TAB, id="scores", elem_id="scores-tab") as scores_tab:
                 scores = _scores()
         _connect(app, do, c)
@@ -273,6 +274,7 @@ def launch(
         block_title_background_fill="transparent", block_title_text_color="*body_text_color",
         block_title_text_weight="500", block_title_padding="0",
         block_label_background_fill="transparent", block_label_text_color="*body_text_color",
+        input_border_width="1px", input_border_color="*border_color_primary", input_shadow="none",
     )  # fmt: skip
     app.launch(
         theme=theme, css=CSS, js=PAGE_JS, max_file_size=shelf.limits.upload_bytes,

@@ -326,7 +326,7 @@ def first_request(shelf: ModelShelf, n_models: int, preferred: Sequence[str] = (
     opened = shelf.open_all(shelf.names)
     if not opened:
         return replace(request, models=shelf.names[:n_models])
-    source = min(opened, key=lambda o: o.model.has_encoder)
+    source = min(opened, key=lambda o: (o.model.has_encoder, -o.n_layers))
     ready = ready_models(shelf, drawn_face(source, 0), shelf.names)
     first = sorted(ready, key=lambda name: name not in preferred)[:n_models]
     return replace(request, models=tuple(sorted(first)), source=source.name)

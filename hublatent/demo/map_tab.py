@@ -1,0 +1,268 @@
+"""The tab "Map": a model's own samples in two dimensions and along the chosen direction."""
+
+from __future__ import annotations
+
+import base64
+import threading
+from html import escape
+from typing import Any
+
+import gradio as gr
+import numpy as np
+
+from hublatent.demo.atlas import LAYOUTS, N_COLUMNS, THUMBNAIL_SIDE, Atlas, draw_atlas
+from hublatent.demo.catalogue import offered_attributes
+from hublatent.demo.events import NO_PROGRESS, Callbacks, kept, warn_user
+from hublatent.demo.faces import Face, latents_of
+from hublatent.demo.names import human_name, searchable_name
+from hublatent.demo.shelf import Cache, OpenModel
+from hublatent.direction import Direction
+from hublatent.editing import probability
+from hublatent.errors import HublatentError
+from hublatent.figures import data_uri, fit
+from hublatent.stats import Floats
+
+TITLE = "Map"
+N_KEPT = 4  # maps of so many models
+N_BINS = 30
+# A picture follows the pointer; a click loads the sample into "Edit".
+MAP_JS = f"""
+const cell = {THUMBNAIL_SIDE}, columns = {N_COLUMNS};
+element.addEventListener('pointermove', (event) => {{
+  const peek = element.querySelector('.hl-peek');
+  if (!peek) return;
+  const point = event.target.closest('circle[data-i]');
+  peek.hidden = !point;
+  if (!point) return;
+  const i = Number(point.dataset.i), box = peek.parentElement.getBoundingClientRect();
+  const scale = peek.offsetWidth / cell || 2;
+  peek.style.backgroundPosition =
+    `${{-(i % columns) * cell * scale}}px ${{-Math.floor(i / columns) * cell * scale}}px`;
+  const [x, y] = [event.clientX - box.left, event.clientY - box.top];
+  peek.style.left = `${{Math.min(x + 14, box.width - peek.offsetWidth)}}px`;
+  peek.style.top = `${{y > box.height / 2 ? y - peek.offsetHeight - 14 : y + 14}}px`;
+}});
+element.addEventListener('click', (event) => {{
+  const point = event.target.closest('circle[data-i]');
+  if (point) trigger('select', {{ seed: Number(point.dataset.i) }});
+}});
+"""
+
+
+class Mapper:
+    """What the tab's events do.
+
+    Args:
+        do: the page's events.
+    """
+
+    def __init__(self, do: Callbacks) -> None:
+        self.do = do
+        self.shelf = do.shelf
+        self._atlases = Cache(N_KEPT)
+        self._drawing = threading.Lock()  # one at a time: it takes all of the machine
+
+    def warn(self, error: HublatentError) -> None:
+        """Show an error on the page."""
+        self.do.warn(error)
+
+    def open(self, source: str, models: list[str], attribute: str) -> tuple[Any, Any]:
+        """The models and attributes to choose from; the model that drew the face comes first."""
+        offered = offered_attributes(self.shelf.open_all(models))
+        choices = [(searchable_name(name), name) for name in offered]
+        names = list(dict.fromkeys([*models, *([source] if source else [])]))
+        chosen = source if source in names else next(iter(names), None)
+        return (
+            gr.update(choices=names, value=chosen),
+            gr.update(choices=choices, value=kept(attribute, offered)),
+        )
+
+    @warn_user
+    def show(
+        self, name: str | None, attribute: str, method: str, layout: str, face: Face | None,
+        progress: Any = NO_PROGRESS,
+    ) -> str:  # fmt: skip
+        """The map of a model, coloured by an attribute, with today's face on it."""
+        if not name:
+            raise HublatentError("Choose a model under Edit first.")
+        opened = self.shelf.open(name)
+        with self._drawing:
+            atlas = self._atlases.get(
+                opened.fingerprint,
+                lambda: draw_atlas(
+                    opened, self.shelf.judges,
+                    progress=lambda done, n: progress((done, n), unit="faces"),
+                ),
+            )  # fmt: skip
+            atlas.places(layout)
+        shares = self._shares(atlas, attribute)
+        problem = ""
+        try:
+            here = latents_of(opened, face) if face else None
+        except HublatentError as error:
+            here, problem = None, self.shelf.tell(error)
+        try:
+            direction = opened.find(attribute, method)
+            along = histogram_html(atlas, direction, shares, here)
+        except HublatentError as error:
+            along, problem = "", f"{problem} {self.shelf.tell(error)}"
+        place = None if here is None else atlas.place(layout, here)
+        return map_html(opened, atlas, layout, attribute, shares, face, place, along, problem)
+
+    def pick(self, event: gr.EventData, name: str, *values: Any) -> tuple[Any, ...]:
+        """A sample was picked: it is edited."""
+        seed, shelf, face, *view = self.do.change_face(name, int(event.seed), *values)
+        return gr.Tabs(selected="edit"), name, seed, shelf, face, *view
+
+    def _shares(self, atlas: Atlas, attribute: str) -> Floats | None:
+        """P(attribute) of each sample for the classifier; None where it cannot tell."""
+        classifier = self.shelf.judges.classifier
+        if atlas.logits is None or classifier is None or not self.shelf.judges.reads(attribute):
+            return None
+        logits = atlas.logits[:, classifier.attribute_names.index(attribute)]
+        return np.asarray(1 / (1 + np.exp(-logits)))
+
+
+def map_html(
+    opened: OpenModel, atlas: Atlas, layout: str, attribute: str, shares: Floats | None,
+    face: Face | None, place: Floats | None, along: str, problem: str,
+) -> str:  # fmt: skip
+    """The samples as points, and beside them what lies along the direction."""
+    places = atlas.places(layout)
+    low, high = places.min(axis=0), places.max(axis=0)
+
+    def on_page(points: Floats) -> Floats:
+        return np.asarray(np.clip(4 + 92 * (points - low) / (high - low), 2, 98))
+
+    points = "".join(
+        f'<circle data-i="{i}" cx="{x:.1f}" cy="{y:.1f}" r="0.85"'
+        + ("" if shares is None else f' style="--p:{shares[i]:.0%}"')
+        + "/>"
+        for i, (x, y) in enumerate(on_page(places))
+    )
+    here = ""
+    if place is not None and face is not None:
+        x, y = np.clip(on_page(place), 5, 95)
+        uri = data_uri(fit(face.picture, 64, 64))
+        here = (
+            f'<g class="hl-here"><image href="{uri}" x="{x - 4:.1f}" y="{y - 4:.1f}" width="8" '
+            f'height="8" clip-path="circle(4px at 4px 4px)"/><circle cx="{x:.1f}" cy="{y:.1f}" '
+            'r="4"/></g>'
+        )
+    name = human_name(attribute)
+    key = f"Each point is a face that {opened.name} draws; a click edits it."
+    if shares is not None:
+        key += (
+            f" The classifier sees {name.lower()} in {(shares > 0.5).sum():,} of {len(places):,}."
+        )
+    sheet = base64.b64encode(atlas.sheet).decode("ascii")
+    return (
+        f'<div class="hl-map"><div class="hl-plane"><svg viewBox="0 0 100 100" role="img" '
+        f'aria-label="{escape(key)}">{points}{here}</svg><div class="hl-peek" hidden '
+        f"style=\"background-image:url('data:image/jpeg;base64,{sheet}')\"></div></div>"
+        f'<div class="hl-along"><p>{escape(key)}</p>{_legend(name, shares)}{along}'
+        + (f'<p class="hl-problem">{escape(problem.strip())}</p>' if problem else "")
+        + "</div></div>"
+    )
+
+
+def _legend(name: str, shares: Floats | None) -> str:
+    if shares is None:
+        return ""
+    return (
+        f'<p class="hl-legend"><span>without</span><i></i><span>{escape(name.lower())}, as the '
+        "classifier reads it</span></p>"
+    )
+
+
+def histogram_html(atlas: Atlas, direction: Direction, shares: Floats | None, here: Any) -> str:
+    """Both classes along the direction, with its threshold and today's face."""
+    coordinates = direction.coordinate(atlas.latents).double().cpu().numpy()
+    middle, sigma = float(coordinates.mean()), float(direction.sigma or 1)
+
+    def in_sigmas(value: float) -> float:
+        return (value - middle) / sigma
+
+    edges = np.linspace(-4, 4, N_BINS + 1)
+    scaled = np.clip((coordinates - middle) / sigma, -3.99, 3.99)
+    classes = [("", np.ones(len(scaled), dtype=bool))]
+    if shares is not None:
+        classes = [("hl-without", shares <= 0.5), ("hl-with", shares > 0.5)]
+    bars = []
+    for style, members in classes:
+        counts, _ = np.histogram(scaled[members], edges)
+        heights = 40 * counts / max(1, counts.max())  # each class by itself: one may be rare
+        bars += [
+            f'<rect class="{style}" x="{100 * i / N_BINS:.2f}" y="{44 - height:.2f}" '
+            f'width="{100 / N_BINS - 0.3:.2f}" height="{height:.2f}"/>'
+            for i, height in enumerate(heights)
+        ]
+    lines, words = [], [f"Along {direction.name}, in σ from the mean; each class scaled by itself."]
+    if direction.threshold is not None:
+        at = in_sigmas(direction.threshold)
+        lines.append(_line(at, "hl-threshold", "threshold"))
+        words.append(f"The threshold lies at {at:+.1f}σ.")
+    if here is not None:
+        at = in_sigmas(float(direction.coordinate(here)))
+        lines.append(_line(at, "hl-today", "this face"))
+        said = f"This face lies at {at:+.1f}σ"
+        if direction.threshold is not None and direction.gain is not None:
+            said += f": the direction reads {float(probability(here, direction)):.0%}"
+        words.append(f"{said}.")
+    ticks = "".join(
+        f'<text x="{50 + 12.5 * s}" y="49">{s:+d}σ</text>' if s else '<text x="50" y="49">0</text>'
+        for s in range(-3, 4)
+    )
+    text = " ".join(words)
+    return (
+        f'<svg class="hl-histogram" viewBox="0 0 100 51" role="img" aria-label="{escape(text)}">'
+        f"{''.join(bars)}{''.join(lines)}{ticks}</svg><p>{escape(text)}</p>"
+    )
+
+
+def _line(at: float, style: str, word: str) -> str:
+    x = 50 + 12.5 * min(max(at, -4), 4)
+    anchor = "end" if x > 80 else "start"
+    y = 3 if style == "hl-threshold" else 7
+    return (
+        f'<g class="{style}"><line x1="{x:.1f}" x2="{x:.1f}" y1="1" y2="44"/>'
+        f'<text x="{x + (1 if anchor == "start" else -1):.1f}" y="{y}" '
+        f'style="text-anchor:{anchor}">{word}</text></g>'
+    )
+
+
+def build(do: Callbacks, c: Any, tabs: gr.Tabs) -> None:
+    """Lay the tab out, and connect its events.
+
+    Args:
+        do: the page's events.
+        c: the controls of the tab "Edit".
+        tabs: of the page.
+    """
+    mapper = Mapper(do)
+    with gr.Tab(TITLE, id="map", elem_id="map-tab") as tab:
+        with gr.Row(elem_id="map-bar"):
+            model = gr.Dropdown([], label="Model", elem_id="map-model", min_width=140)
+            attribute = gr.Dropdown([], label="Coloured by", elem_id="map-attribute", min_width=140)
+            layout = gr.Radio(
+                list(LAYOUTS), value=LAYOUTS[0], label="Arranged by", min_width=140,
+                visible=len(LAYOUTS) > 1, elem_id="map-layout",
+            )  # fmt: skip
+        shown = gr.HTML(elem_id="map", js_on_load=MAP_JS, apply_default_css=False, min_height=300)
+    private: dict[str, Any] = {"api_visibility": "private", "concurrency_id": "opening"}
+    asked = {
+        "fn": mapper.show, "inputs": [model, attribute, c.method, layout, c.face],
+        "outputs": shown, **private,
+    }  # fmt: skip
+    tab.select(
+        mapper.open, [c.source, c.models, c.attribute], [model, attribute],
+        show_progress="hidden", **private,
+    ).then(**asked)  # fmt: skip
+    gr.on([model.input, attribute.input, layout.input], **asked, trigger_mode="always_last")
+    controls = [c.models, c.attribute, c.method, c.hold, c.mode, c.strength, c.layers]
+    shown_in_edit = [c.original, c.results, c.query, c.waiting]
+    shown.select(
+        mapper.pick, [model, *controls],
+        [tabs, c.source, c.seed, c.shelf, c.face, *shown_in_edit], show_progress="hidden",
+        **private,
+    )  # fmt: skip
