@@ -115,6 +115,9 @@ def test_parameter_counts() -> None:
         "factorvae-celeba": 1_299_487,
         "lsavae-celeba": 1_299_487,
         "ae-celeba": 1_082_271,
+        "sprites-betavae": 363_287,
+        "sprites-btcvae": 363_287,
+        "sprites-factorvae": 363_287,
     }
 
 

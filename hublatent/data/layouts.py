@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from hublatent.data import sprites
 from hublatent.data.hub_datasets import is_saved_dataset, read_hub_dataset
 from hublatent.data.listing import (
     CELEBA_CROP,
@@ -43,6 +44,8 @@ def read_listing(source: str | Path, split: str | None = None) -> Listing:
     """Read the listing of a source of any layout; see `hublatent.data.load_dataset`."""
     folder = Path(source).expanduser()
     if not folder.exists():
+        if source == sprites.NAME:
+            return sprites.read_sprites()
         if isinstance(source, str) and re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", source):
             return read_hub_dataset(source, split)
         raise DataError(
