@@ -33,6 +33,7 @@ class Arguments:
         public: serve strangers: no local paths, small uploads and downloads. On a Space always so.
         prepare: find the sample faces in models without an encoder beforehand, store their latents
             beside the weights, and stop.
+        mcp: also serve the endpoints as tools of the Model Context Protocol, at /gradio_api/mcp/.
     """
 
     port: Annotated[int | None, arg(metavar="PORT")] = None
@@ -40,6 +41,7 @@ class Arguments:
     models: Annotated[tuple[str, ...], arg(metavar="MODEL...")] = ()
     public: bool = False
     prepare: bool = False
+    mcp: bool = False
 
 
 def main(arguments: Arguments) -> None:
@@ -69,7 +71,14 @@ def main(arguments: Arguments) -> None:
     comparison = find_comparison(folder)
     opening.join()
     try:
-        launch(shelf, comparison, folder, server_port=arguments.port, share=arguments.share)
+        launch(
+            shelf, comparison, folder, server_port=arguments.port, share=arguments.share,
+            mcp_server=arguments.mcp,
+        )  # fmt: skip
+    except ImportError as error:
+        raise HublatentError(
+            "--mcp needs the package mcp: pip install 'gradio[mcp]', or leave it out."
+        ) from error
     except OSError as error:
         if "empty port" not in str(error):
             raise

@@ -313,32 +313,3 @@ def test_models_named_at_launch_join_those_found(model_cards: Path, tmp_path: Pa
     found = collect_models((str(twin), "user/repo"), model_cards)
     assert set(found) == {*find_models(model_cards), "vae-tiny (2)", "user/repo"}
     assert found["vae-tiny (2)"] == str(twin)
-
-
-def test_the_edit_endpoint_answers_scripts(shelf: ModelShelf, tmp_path: Path) -> None:
-    page = pytest.importorskip("hublatent.demo.page")
-    client_module = pytest.importorskip("gradio_client")
-    blocks = page.launch(shelf, server_name="127.0.0.1", prevent_thread_lock=True, quiet=True)
-    try:
-        client = client_module.Client(blocks.local_url, verbose=False, download_files=str(tmp_path))
-        picture = tmp_path / "face.png"
-        picture.write_bytes(png_bytes())
-        names = list(shelf.names)
-        call = (names, "Smiling", "joint", ["Male"], "sigma", 2.0)
-        pictures, numbers = client.predict(
-            client_module.handle_file(str(picture)), None, 0, *call, api_name="/edit"
-        )
-        assert len(pictures) == 3
-        assert [n["model"] for n in numbers] == names
-        (problem,) = [n["problem"] for n in numbers if "problem" in n]
-        assert "attributes-celeba" in problem, "it cannot be projected without the classifier"
-        pictures, numbers = client.predict(None, "stylegan2-tiny", 5, *call, api_name="/edit")
-        assert len(pictures) == 4
-        json.dumps(numbers)
-        picture.write_bytes(b"no picture")
-        with pytest.raises(Exception, match="not a picture"):
-            client.predict(
-                client_module.handle_file(str(picture)), None, 0, *call, api_name="/edit"
-            )
-    finally:
-        blocks.close()

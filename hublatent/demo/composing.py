@@ -19,7 +19,8 @@ from hublatent.errors import HublatentError
 from hublatent.figures import fit, strip
 from hublatent.images import to_pil
 
-N_CHANGES = 5
+N_CHANGES = 5  # sliders of the page
+MAX_CHANGES = 8
 # Shares of the whole change, there and back, that an animation shows.
 WAY = tuple(i / 12 for i in (*range(13), *range(11, 0, -1)))
 FRAME_SIDE, FRAME_MILLISECONDS = 160, 80

@@ -30,6 +30,8 @@ from hublatent.demo.session import (
     AS_FOUND,
     MODES,
     EditRequest,
+    checked_number,
+    checked_text,
     compare_edits,
     first_request,
     project_missing,
@@ -39,7 +41,6 @@ from hublatent.demo.webpage import (
     crop_html,
     download_of,
     moves_of,
-    numbers_of,
     original_html,
     pills_html,
     plot_html,
@@ -168,7 +169,10 @@ class Callbacks:
 
     def draw(self, source: str | None, seed: float | None) -> Face | None:
         """The face of a seed; None without a model to draw it."""
-        return drawn_face(self.shelf.open(source), int(seed or 0)) if source else None
+        if not source:
+            return None
+        whole = int(checked_number("seed", seed or 0, 0, MAX_SEED))
+        return drawn_face(self.shelf.open(checked_text("model", source)), whole)
 
     def samples(self, source: str | None) -> list[Face]:
         """A few faces that a model draws."""
@@ -219,11 +223,14 @@ class Callbacks:
             *self.view(face, request),
         )  # fmt: skip
 
+    @warn_user
     def pick_attribute(
         self, event: gr.EventData, face: Face | None, models: Any, _: str, *rest: Any
     ) -> tuple[Any, ...]:
         """One of the favourites was picked."""
-        return self.change_attribute(face, models, str(event.attribute), *rest)  # type: ignore[no-any-return, unused-ignore]
+        return self.change_attribute(
+            face, models, checked_text("attribute", event.attribute), *rest
+        )  # type: ignore[no-any-return, unused-ignore]
 
     @warn_user
     def change_mode(self, face: Face | None, *values: Any) -> tuple[Any, ...]:
@@ -233,11 +240,12 @@ class Callbacks:
         request = EditRequest.of(names, attribute, method, held, mode, default, *layers)
         return self.slider(request), *self.view(face, request)
 
+    @warn_user
     def pick_frame(self, event: gr.EventData, face: Face | None, *values: Any) -> tuple[Any, ...]:
         """A frame was picked: all models are moved as far as it was, in standard deviations."""
         names, attribute, method, held, _, _, *layers = values
         return self.set_strength(  # type: ignore[no-any-return, unused-ignore]
-            face, names, attribute, method, held, "sigma", float(event.strength), *layers
+            face, names, attribute, method, held, "sigma", event.strength, *layers
         )
 
     @warn_user
@@ -270,10 +278,11 @@ class Callbacks:
         shelf = self.faces(source, face)
         return gr.update(value=seed), shelf, face, *self.view(face, EditRequest.of(*values))
 
+    @warn_user
     def pick_face(self, event: gr.EventData, source: str, *values: Any) -> tuple[Any, ...]:
         """One of the faces was picked, or one more is asked for."""
         said = event._data or {}
-        seed = random.randrange(MAX_SEED) if said.get("dice") else int(said.get("seed", 0))
+        seed = random.randrange(MAX_SEED) if said.get("dice") else said.get("seed", 0)
         return self.change_face(source, seed, *values)  # type: ignore[no-any-return, unused-ignore]
 
     @warn_user
@@ -356,32 +365,6 @@ class Callbacks:
         """The strips of all models as one picture."""
         request = EditRequest.of(*values)
         return download_of(compare_edits(self.shelf, face, request), request) if face else None
-
-    def edit(
-        self, image: str | None, source: str | None, seed: float, models: list[str],
-        attribute: str, method: str, hold: list[str], mode: str, strength: float,
-        layers: str = AS_FOUND,
-    ) -> tuple[list[tuple[Any, str]], list[dict[str, Any]]]:  # fmt: skip
-        """Edit an uploaded picture, or without one the face that a model draws from a seed.
-
-        Returns:
-            The edited pictures with their models' names, and each model's numbers or problem.
-        """
-        try:
-            request = EditRequest.of(models, attribute, method, hold, mode, strength, layers)
-            face = self.draw(source, seed)
-            if image:
-                limits, detector = self.shelf.limits, self.shelf.judges.detector
-                face = Photo.open(Path(image).read_bytes(), limits, detector).face(limits)
-            if face is None:
-                raise HublatentError("No face: send an image, or the model that draws the seed.")
-            project_missing(self.shelf, face, request)
-            rows = compare_edits(self.shelf, face, request)
-        except HublatentError as error:
-            text = escape(self.shelf.tell(error), quote=False)
-            raise gr.Error(text, print_exception=False) from error
-        pictures = [(row.edited, row.name) for row in rows if row.edited is not None]
-        return pictures, [numbers_of(row) for row in rows]
 
 
 def kept(value: str, offered: tuple[str, ...]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -34,6 +35,21 @@ class NotProjectedError(HublatentError):
 
 class StoppedError(HublatentError):
     """Whoever asked for a face no longer waits for it."""
+
+
+class TooLongError(StoppedError):
+    """It took longer than a visitor may ask of the machine."""
+
+
+def time_limit(seconds: float) -> Progress:
+    """Progress that ends what takes longer than so many seconds from now, with a sentence."""
+    end = time.monotonic() + seconds
+
+    def check(done: int, total: int) -> None:
+        if time.monotonic() > end:
+            raise TooLongError(f"This took more than {seconds:.0f} s and was stopped.")
+
+    return check
 
 
 @dataclass(frozen=True, eq=False)

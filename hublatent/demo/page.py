@@ -14,6 +14,7 @@ import gradio as gr
 
 from hublatent.comparison.results import Comparison
 from hublatent.demo import compose_tab, make_tab, map_tab
+from hublatent.demo.api import Api
 from hublatent.demo.events import EDIT_TAB, SCORES_TAB, Callbacks
 from hublatent.demo.faces import MAX_SEED
 from hublatent.demo.session import AS_FOUND, MODES
@@ -51,8 +52,24 @@ def build_app(do: Callbacks) -> gr.Blocks:
                 scores = _scores()
         _connect(app, do, c)
         _connect_scores(do, c, SimpleNamespace(**scores), edit_tab, scores_tab)
+    if not do.shelf.limits.addresses:
+        _take_uploads_only(app)
     app.queue(max_size=MAX_WAITING, default_concurrency_limit=N_AT_ONCE)
     return app
+
+
+def _take_uploads_only(app: gr.Blocks) -> None:
+    """Gradio would fetch any address that is sent in the place of a file."""
+    blocks: list[Any] = list(app.blocks.values())
+    for block in blocks:
+        move = block.async_move_resource_to_block_cache
+
+        async def checked(path: Any, move: Any = move) -> str:
+            if str(path).lower().startswith(("http:", "https:")):
+                raise gr.Error("Addresses are not opened here: upload the file.")
+            return str(await move(path))
+
+        block.async_move_resource_to_block_cache = checked
 
 
 def _faces() -> dict[str, Any]:
@@ -225,7 +242,7 @@ def _connect(app: gr.Blocks, do: Callbacks, c: SimpleNamespace) -> None:
     c.found.change(do.redraw, shown, views, **latest, **private)
     c.download.click(do.download, shown, c.file, **private).then(None, c.file, None, js=DOWNLOAD_JS)
     c.query.change(None, c.query, None, js=LINK_JS, api_visibility="private")
-    _add_api(do, [c.upload, c.source, c.seed, *controls])
+    Api(do).connect()
 
 
 def _connect_scores(
@@ -243,13 +260,6 @@ def _connect_scores(
         [c.models.input, c.attribute.change], do.scores, [tab, c.models, c.attribute], shown,
         trigger_mode="always_last", **private,
     )  # fmt: skip
-
-
-def _add_api(do: Callbacks, inputs: list[Any]) -> None:
-    """The endpoint /edit; nothing of it is seen on the page."""
-    button = gr.Button(visible=False)
-    pictures, numbers = gr.Gallery(visible=False, format="png"), gr.JSON(visible=False)
-    button.click(do.edit, inputs, [pictures, numbers], api_name="edit")
 
 
 def launch(

@@ -41,7 +41,7 @@ from hublatent.demo.verdicts import (
 from hublatent.direction import Direction, LayerRange
 from hublatent.discovery import DEFAULT_METHOD
 from hublatent.editing import edit, probability, to_sigma, traverse
-from hublatent.errors import HublatentError, unknown_name
+from hublatent.errors import HublatentError, shorten, unknown_name
 from hublatent.figures import difference_map, fit
 from hublatent.images import to_pil
 
@@ -49,6 +49,7 @@ from hublatent.images import to_pil
 FRAMES = slice(0, None, 2)
 MAX_ROWS = 8
 MAX_HELD = 8
+MAX_NAME = 200  # letters of a model's path, an attribute and the like
 DEFAULT_ATTRIBUTE = "Eyeglasses"
 AS_FOUND = "as found"  # the layers that a direction has of itself
 # Pictures are kept no wider than they are shown, whatever size a model draws.
@@ -125,27 +126,31 @@ class EditRequest:
             raise HublatentError(
                 f"Strength {self.strength}; expected {mode.low:g} to {mode.high:g}{mode.unit}."
             )
-        for what, names, most in (("models", self.models, MAX_ROWS), ("held", self.held, MAX_HELD)):
-            if len(names) > most:
-                raise HublatentError(f"{len(names)} {what}; at most {most} are taken.")
+        checked_names("models", self.models, MAX_ROWS)
+        checked_names("held", self.held, MAX_HELD)
 
     @classmethod
     def of(
         cls,
-        models: Sequence[str] | None,
-        attribute: str | None,
-        method: str | None,
-        held: Sequence[str] | None,
-        mode: str | None,
-        strength: float,
-        layers: str | None = None,
+        models: Any,
+        attribute: Any,
+        method: Any,
+        held: Any,
+        mode: Any,
+        strength: Any,
+        layers: Any = None,
     ) -> EditRequest:
-        """What a page's controls say; an empty one is None."""
-        names, still = tuple(dict.fromkeys(models or ())), tuple(dict.fromkeys(held or ()))
+        """What a page's controls say, whatever it is; an empty one is None."""
+        attribute, method, mode, layers = (
+            checked_text(what, value)
+            for what, value in (
+                ("attribute", attribute), ("method", method), ("mode", mode), ("layers", layers),
+            )
+        )  # fmt: skip
         return cls(
-            names, attribute or "", method or "", still, mode or "sigma",
-            _number("strength", str(strength)),
-            layers=_layer_range(layers),
+            checked_names("models", models, MAX_ROWS), attribute, method,
+            checked_names("held", held, MAX_HELD), mode or "sigma",
+            checked_number("strength", strength), layers=_layer_range(layers),
         )  # fmt: skip
 
     def seen(self, face: Face) -> EditRequest:
@@ -189,12 +194,12 @@ class EditRequest:
         if "layers" in query:
             changes["layers"] = _layer_range(query["layers"])
         if "strength" in query:
-            changes["strength"] = _number("strength", query["strength"])
+            changes["strength"] = checked_number("strength", query["strength"])
             changes.setdefault("mode", "sigma")
         elif "mode" in query and query["mode"] in MODES:
             changes["strength"] = MODES[query["mode"]].default
         if "seed" in query:
-            changes["seed"] = int(_number("seed", query["seed"]))
+            changes["seed"] = int(checked_number("seed", query["seed"]))
         return replace(default, **changes)
 
 
@@ -207,14 +212,37 @@ def _layer_range(text: str | None) -> LayerRange | None:
     return None if not text or text == AS_FOUND else LayerRange.parse(text)
 
 
-def _number(name: str, text: str) -> float:
+def checked_number(what: str, given: Any, low: float = -math.inf, high: float = math.inf) -> float:
+    """A finite number within a range, whatever was given."""
     try:
-        value = float(text)
-    except ValueError:
+        value = float(given)
+    except (TypeError, ValueError, OverflowError):
         value = math.nan
     if not math.isfinite(value):
-        raise HublatentError(f"The {name} is {text[:40]!r}; expected a number.")
+        raise HublatentError(f"The {what} is {shorten(given)}; expected a number.")
+    if not low <= value <= high:
+        raise HublatentError(f"The {what} is {value:g}; expected {low:g} to {high:g}.")
     return value
+
+
+def checked_text(what: str, given: Any) -> str:
+    """A short text, whatever was given; "" for None."""
+    if given is not None and (not isinstance(given, str) or len(given) > MAX_NAME):
+        raise HublatentError(
+            f"The {what} is {shorten(given)}; expected a text of at most {MAX_NAME} letters."
+        )
+    return given or ""
+
+
+def checked_names(what: str, given: Any, most: int) -> tuple[str, ...]:
+    """A few different names, whatever was given; () for None."""
+    if given is None:
+        return ()
+    if not isinstance(given, (list, tuple)):
+        raise HublatentError(f"{what} is {shorten(given)}; expected a list of names.")
+    if len(given) > most:
+        raise HublatentError(f"{len(given)} {what}; at most {most} are taken.")
+    return tuple(dict.fromkeys(checked_text(f"name among the {what}", name) for name in given))
 
 
 @dataclass(frozen=True, eq=False)

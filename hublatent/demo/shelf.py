@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import threading
 from collections import OrderedDict
@@ -60,6 +61,8 @@ class Limits:
         upload_pixels: largest width x height of a picture.
         face_side: faces are kept no wider than this.
         photo_side: photos are kept no larger than this.
+        addresses: whether a file may be named by its address in the internet.
+        request_seconds: longest time that one request may take.
     """
 
     local_paths: bool
@@ -69,10 +72,12 @@ class Limits:
     upload_pixels: int
     face_side: int
     photo_side: int
+    addresses: bool
+    request_seconds: float
 
 
-LOCAL = Limits(True, MAX_DOWNLOAD_BYTES, 4 << 30, MAX_BYTES, MAX_PIXELS, 1024, 2048)
-PUBLIC = Limits(False, 200_000_000, 1 << 30, 16 << 20, 25_000_000, 512, 1024)
+LOCAL = Limits(True, MAX_DOWNLOAD_BYTES, 4 << 30, MAX_BYTES, MAX_PIXELS, 1024, 2048, True, math.inf)
+PUBLIC = Limits(False, 200_000_000, 1 << 30, 16 << 20, 25_000_000, 512, 1024, False, 60)
 
 
 class Cache:
