@@ -200,6 +200,7 @@ def test_celeba_hq_alone_says_that_people_are_unknown(
     folder = make_celeba_hq(tmp_path / "d", HQ_NAMES)
     data = load_dataset(folder, 16, cache=cache, progress=False)
     printed = capsys.readouterr().out
+    assert "lacks CelebA-HQ-to-CelebA-mapping.txt" in printed
     assert "every picture counts as a person of its own" in printed
     assert "80/10/10" in printed
     assert len(set(data.identities.tolist())) == 6
@@ -253,6 +254,141 @@ def test_csv_without_identities(tmp_path: Path, cache: Path, capsys: Capture) ->
     assert "no identities" in capsys.readouterr().out
 
 
+# --- as it lies on people's disks -----------------------------------------------------------------
+
+
+def renamed(
+    lines: Iterable[str], change: Callable[[str], str], names: Sequence[str] = NAMES
+) -> list[str]:
+    """Lines about the pictures, with their names changed."""
+    changes = {name: change(name) for name in names}
+    return [" ".join(changes.get(word, word) for word in line.split()) for line in lines]
+
+
+@pytest.mark.parametrize("where", ["", "Img"])
+def test_the_official_png_set(tmp_path: Path, cache: Path, where: str) -> None:
+    """Its lists name .jpg."""
+    folder = make_celeba(tmp_path / "d", pictures=where)
+    (folder / where / "img_align_celeba").rename(folder / where / "img_align_celeba_png")
+    for file in ("list_attr_celeba", "identity_CelebA", "list_eval_partition"):
+        path = folder / f"{file}.txt"
+        write(path, renamed(path.read_text().splitlines(), lambda name: f"{name[:-4]}.jpg"))
+    data = load_dataset(folder, 16, cache=cache, progress=False)
+    check(data)
+    assert data.names[0] == "000001.jpg" and data.name == "celeba"
+    assert np.array_equal(data.images[3], plain_pixels(draw(3), (15, 35, 163, 183), 16))
+
+
+@pytest.mark.parametrize("ending", [".jpg", ".png", ""])
+def test_lists_that_spell_names_differently(tmp_path: Path, cache: Path, ending: str) -> None:
+    folder = make_celeba(tmp_path / "d")
+    path = folder / "list_attr_celeba.txt"
+    lines = renamed(attribute_lines(), lambda name: f"{int(name[:-4])}{ending}")
+    write(path, lines)
+    check(load_dataset(folder, 16, cache=cache, progress=False))
+
+
+def test_celeba_hq_with_zero_padded_png(tmp_path: Path, cache: Path) -> None:
+    folder = make_celeba_hq(tmp_path / "d", HQ_NAMES)
+    for i, name in enumerate(HQ_NAMES):
+        (folder / "CelebA-HQ-img" / name).unlink()
+        draw(i, (32, 32)).save(folder / "CelebA-HQ-img" / f"{i:05d}.png")
+    data = load_dataset(folder, 32, cache=cache, progress=False)
+    assert data.names == HQ_NAMES and np.array_equal(data.images[5], np.asarray(draw(5, (32, 32))))
+
+
+def test_torchvisions_root(tmp_path: Path, cache: Path) -> None:
+    make_celeba(tmp_path / "d" / "celeba")
+    (tmp_path / "d" / "lfw").mkdir()
+    data = load_dataset(tmp_path / "d", 16, cache=cache, progress=False)
+    check(data)
+    assert data.name == "celeba"
+    make_celeba(tmp_path / "d" / "copy")
+    draw_all(tmp_path / "d" / "copy", ["a.png"])
+    unlabelled = load_dataset(tmp_path / "d", 16, cache=cache, progress=False)
+    assert unlabelled.attributes == () and len(unlabelled) == 13
+
+
+@pytest.mark.parametrize("spelling", ["comma", "comma and count", "0/1", "pandas", "semicolon"])
+def test_spellings_of_the_attribute_list(
+    tmp_path: Path, cache: Path, capsys: Capture, spelling: str
+) -> None:
+    folder = make_celeba(tmp_path / "d")
+    count, header, *rows = attribute_lines()
+    path = folder / "list_attr_celeba.txt"
+    commas = [", ".join(row.split()) for row in rows]
+    if spelling == "comma and count":
+        write(path, [count, ",".join(header.split()), *commas])
+    elif spelling == "pandas":
+        numbered = [f"{i},{row}" for i, row in enumerate(commas)]
+        path.unlink()
+        write(path.with_suffix(".csv"), [",image_id," + header.replace(" ", ","), *numbered])
+    elif spelling == "0/1":
+        write(path, [count, header, *(row.replace("-1", "0") for row in rows)])
+    else:
+        mark = "," if spelling == "comma" else ";"
+        lines = ["image_id, " + ", ".join(header.split()), *commas]
+        write(path, [line.replace(",", mark) for line in lines])
+    check(load_dataset(folder, 16, cache=cache, progress=False))
+    said = "0 and 1 are read as absent and present" in capsys.readouterr().out
+    assert said == (spelling == "0/1")
+
+
+def test_landmarks_and_boxes_beside_the_labels(tmp_path: Path, cache: Path) -> None:
+    folder = make_celeba(tmp_path / "d", "Anno", "Eval", "Img")
+    header = "lefteye_x lefteye_y righteye_x righteye_y nose_x nose_y"
+    write(folder / "Anno" / "list_landmarks_align_celeba.txt", ["0", header])
+    write(folder / "Anno" / "list_bbox_celeba.txt", ["0", "image_id x_1 y_1 width height"])
+    write(folder / "list_landmarks_align_celeba.csv", ["image_id," + header.replace(" ", ",")])
+    check(load_dataset(folder, 16, cache=cache, progress=False))
+
+
+@pytest.mark.parametrize("column", ["celeb_id", "identity", "person_id", "who"])
+def test_the_identity_columns_name(
+    tmp_path: Path, cache: Path, capsys: Capture, column: str
+) -> None:
+    folder = tmp_path / "d"
+    draw_all(folder)
+    rows = [
+        f"{name},{who},a face,{split}," + ",".join(str(int(x)) for x in row)
+        for name, who, split, row in zip(NAMES, IDENTITIES, PARTITION, LABELS, strict=True)
+    ]
+    write(folder / "faces.csv", [f"file,{column},caption,split," + ",".join(ATTRIBUTES), *rows])
+    given = column if column == "who" else None
+    check(load_dataset(folder, 8, cache=cache, identity_column=given, progress=False))
+    printed = capsys.readouterr().out
+    assert "The column caption is no attribute: Line 2 of" in printed
+    assert ("is read from the column" in printed) == (column != "identity")
+    with pytest.raises(DataError, match=r"Unknown column of .*Did you mean"):
+        load_dataset(folder, 8, cache=cache, identity_column=column + "s", progress=False)
+
+
+def test_unlabelled_pictures(tmp_path: Path, cache: Path, capsys: Capture) -> None:
+    folder = tmp_path / "d"
+    draw_all(folder, NAMES[:3])
+    draw_all(folder / "more" / "deeper", ["a.JPG", "b.webp"])
+    write(folder / "notes.txt", ["mine"])
+    data = load_dataset(folder, 8, cache=cache, progress=False)
+    assert data.names == (*NAMES[:3], "more/deeper/a.JPG", "more/deeper/b.webp")
+    assert data.attributes == () and data.labels.shape == (5, 0)
+    assert "no labels" in capsys.readouterr().out
+    with pytest.raises(DataError, match="Unknown attribute 'Smiling'"):
+        data.label("Smiling")
+    write(folder / "files.csv", ["file", NAMES[1], "absent.png"])
+    assert load_dataset(folder, 8, cache=cache, progress=False).names == (NAMES[1],)
+    write(folder / "files.csv", ["file,Smiling", f"{NAMES[1]},yes"])
+    capsys.readouterr()
+    assert load_dataset(folder, 8, cache=cache, progress=False).attributes == ()
+    assert "Smiling is no attribute: Line 2 of" in capsys.readouterr().out
+
+
+def test_what_is_still_zipped_is_named(tmp_path: Path, cache: Path) -> None:
+    write(tmp_path / "d" / "list_attr_celeba.txt", attribute_lines())
+    write(tmp_path / "d" / "img_align_celeba.zip", ["PK"])
+    with pytest.raises(DataError, match=r"unpack .*img_align_celeba.zip"):
+        load_dataset(tmp_path / "d", 8, cache=cache, progress=False)
+
+
 # --- the datasets library -------------------------------------------------------------------------
 
 
@@ -298,6 +434,22 @@ def test_saved_dataset(tmp_path: Path, cache: Path, capsys: Capture, kind: str) 
 
 
 @pytest.mark.usefixtures("hub_home")
+def test_a_hub_dataset_with_usual_names(tmp_path: Path, cache: Path) -> None:
+    """As flwrlabs/celeba has it: celeb_id says who is on each picture."""
+    import datasets
+
+    columns = hub_columns(names=False)
+    columns["celeb_id"] = columns.pop("identity")
+    columns["split"] = columns.pop("partition")
+    rows = datasets.Dataset.from_dict(columns).cast_column("photo", datasets.Image())
+    rows.save_to_disk(tmp_path / "labelled")
+    check(load_dataset(tmp_path / "labelled", 8, cache=cache, progress=False))
+    rows.select_columns(["photo", "caption"]).save_to_disk(tmp_path / "unlabelled")
+    data = load_dataset(tmp_path / "unlabelled", 8, cache=cache, progress=False)
+    assert data.labels.shape == (6, 0)
+
+
+@pytest.mark.usefixtures("hub_home")
 def test_splits_are_partitions_or_are_chosen(tmp_path: Path, cache: Path) -> None:
     import datasets
 
@@ -330,9 +482,8 @@ def test_bad_saved_datasets(tmp_path: Path, cache: Path, monkeypatch: pytest.Mon
             load_dataset(folder, 8, cache=cache, progress=False)
 
     refuse("0 picture columns", photo=None)
-    refuse("no boolean column", Eyeglasses=None, Smiling=None)
-    refuse("identity of .* is empty in row train/000001", identity=["a", None, *"cdef"])
-    refuse("has 'maybe'; expected train", partition=["train"] * 5 + ["maybe"])
+    refuse("Row train/000001 of .* has no identity", identity=["a", None, *"cdef"])
+    refuse("Row train/000005 of .* 'maybe'; expected train", partition=["train"] * 5 + ["maybe"])
     refuse("None of the 6 listed pictures", photo=[None] * 6)
 
     def absent(name: str) -> None:
@@ -356,7 +507,7 @@ def test_bad_sources(tmp_path: Path, cache: Path) -> None:
     refuse(tmp_path / "empty", "empty folder")
     write(tmp_path / "x" / "notes.txt", ["hello"])
     refuse(tmp_path / "x" / "notes.txt", "is a file")
-    refuse(tmp_path / "x", r"no data in a known layout. Known: CelebAMask-HQ")
+    refuse(tmp_path / "x", r"no data in a known layout. Known: pictures alone; CelebAMask-HQ")
     write(tmp_path / "y" / "list_attr_celeba.txt", attribute_lines())
     refuse(tmp_path / "y", "no folder img_align_celeba")
     write(tmp_path / "z" / "CelebAMask-HQ-attribute-anno.txt", attribute_lines())
@@ -370,13 +521,15 @@ def test_bad_sources(tmp_path: Path, cache: Path) -> None:
 
 Change = Callable[[list[str]], list[str]]
 BAD_ATTRIBUTE_FILES: list[tuple[Change, str]] = [
-    (lambda s: s[:2], "2 lines"),
-    (lambda s: ["many", *s[1:]], "Line 1 of .* is 'many'; expected the number"),
-    (lambda s: ["7", *s[1:]], "Line 1 of .* announces 7 rows; 6 follow"),
-    (lambda s: s[:-1], "Line 1 of .* announces 6 rows; 5 follow"),
-    (lambda s: [s[0], "Eyeglasses", *s[2:]], "Line 3 of .* has 2 values; expected 1, .* line 2"),
-    (lambda s: [s[0], "Smiling Smiling", *s[2:]], "Line 2 of .* 'Smiling' twice"),
-    (lambda s: [*s[:4], s[4] + " 1", *s[5:]], "Line 5 of .* has 3 values; expected 2"),
+    (lambda s: s[:1], "1 lines; expected a header"),
+    (lambda s: s[:2], "no table: No columns to parse"),
+    (lambda s: ["many", *s[1:]], "no table: Expected 2 fields in line 3, saw 3"),
+    (lambda s: ["7", *s[1:]], "announces 7 rows; 6 follow"),
+    (lambda s: s[:-1], "announces 6 rows; 5 follow"),
+    (lambda s: [s[0], "Eyeglasses", *s[2:]], "Line 3 of .* has 3 fields; expected 1, as in"),
+    (lambda s: [s[0], "Smiling Smiling", *s[2:]], "has the column 'Smiling' twice"),
+    (lambda s: [*s[:4], s[4][:10], *s[5:]], "Line 5 of .* gives Eyeglasses the value ''"),
+    (lambda s: [*s[:4], s[4] + " 1", *s[5:]], "Expected 3 fields in line 5, saw 4"),
     (lambda s: [*s[:5], NAMES[3] + " 1 0", *s[6:]], "Line 6 of .* gives Smiling the value '0'"),
     (lambda s: [*s[:7], s[3]], "Line 8 of .* repeats 000002.png from line 4"),
 ]
@@ -393,10 +546,10 @@ def test_bad_attribute_files(tmp_path: Path, cache: Path, change: Change, match:
 BAD_NUMBERS: list[tuple[str, Change, str]] = [
     ("identity_CelebA.txt", lambda s: s[2:], "no line for 2 of the pictures, .* 000001.png"),
     ("identity_CelebA.txt", lambda s: [*s, s[0]], "Line 7 of .* repeats 000001.png from line 1"),
-    ("identity_CelebA.txt", lambda s: ["000001.png", *s[1:]], "Line 1 of .* '000001.png'; expec"),
-    ("identity_CelebA.txt", lambda s: ["000001.png x", *s[1:]], "Line 1 of"),
+    ("identity_CelebA.txt", lambda s: ["000001.png", *s[1:]], "Line 2 of .* has 2 fields; exp"),
+    ("identity_CelebA.txt", lambda s: [*s[:5], "000006.png"], "Line 6 of .* has no ident"),
     ("list_eval_partition.txt", lambda s: s[:-1], "no line for 1 of the pictures, .* 000006.png"),
-    ("list_eval_partition.txt", lambda s: ["000001.png 3", *s[1:]], "Line 1 .* partition 3; expe"),
+    ("list_eval_partition.txt", lambda s: ["000001.png 3", *s[1:]], "Line 1 .* partition '3'; exp"),
 ]
 
 
@@ -411,17 +564,16 @@ def test_bad_identity_and_partition_files(
 
 
 BAD_CSV: list[tuple[str, str]] = [
-    ("file,Smiling", "1 rows; expected a header and at least one row"),
-    ("file\na.png", "no attribute column"),
-    ("file,Smiling\na.png,1\nb.png", "Line 3 of .* has 1 fields; expected 2"),
-    ("file,Smiling,Smiling\na.png,1,1", "Line 1 of .* 'Smiling' twice"),
-    (",file,Smiling\n0,a.png,1", "Line 1 of .*: column 1 has no name"),
+    ("file,Smiling", "1 lines; expected a header, then rows"),
+    ("file,Smiling\na.png,1\nb.png", "Line 3 of .* gives Smiling the value ''"),
+    ("file,Smiling,Smiling\na.png,1,1", "has the column 'Smiling' twice"),
+    ("file,Smiling,\na.png,1,1", "column 3 has no name"),
+    ("file,Smiling\na.png,1,0", "Line 2 of .* has 3 fields; expected 2"),
+    ("file,Smiling\na.png,1\nb.png,1,0", "Expected 2 fields in line 3, saw 3"),
     ("file,Smiling\na.png,1\n,1", "Line 3 of .* has no file name"),
     ("file,Smiling\na.png,1\n\na.png,0", "Line 4 of .* repeats a.png from line 2"),
     ("file,Smiling\na.png,1\nb.png,2", "Line 3 of .* gives Smiling the value '2'"),
     ("file,Smiling\na.png,1\nb.png,-1\nc.png,0", "Line 4 of .* gives Smiling the value '0'"),
-    ("file,Smiling\na.png,yes", "Line 2 of .* the value 'yes'; expected 0/1"),
-    ("file,Smiling\na.png,", "Line 2 of .* the value ''"),
     ("file,Smiling,identity\na.png,1,4\nb.png,1,", "Line 3 of .* has no identity"),
     ("file,Smiling,partition\na.png,1,train\nb.png,1,later", "Line 3 .* partition 'later'"),
 ]
@@ -526,10 +678,10 @@ def test_pictures_are_decoded_once_until_they_change(
     assert sorted(folder.rglob("*")) == before
 
 
-def test_many_chunks_keep_their_order(
+def test_many_pictures_keep_their_order(
     tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(dataset_module, "_CHUNK_BYTES", 1)
+    monkeypatch.setattr(dataset_module, "LOOK_AHEAD", 1)
     names = [f"{i}.png" for i in range(40)]
     folder = tmp_path / "d"
     folder.mkdir()

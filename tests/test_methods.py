@@ -442,11 +442,23 @@ def test_a_table_of_quantities(tmp_path: Path) -> None:
         "Pose": [-1, 1.5],
         "Light": [3, 2],
     }
-    with pytest.raises(DataError, match=r"lacks 1 of the images, such as d\.png"):
+    with pytest.raises(DataError, match=r"no line for 1 of the pictures.* d\.png"):
         read_quantities(path, ["a.png", "d.png"])
     path.write_text("name,Pose\na.png,left\n")
     with pytest.raises(DataError, match="a field of the column Pose is no number"):
         read_quantities(path, ["a.png"])
+
+
+def test_celebas_landmarks_and_boxes_are_quantities(tmp_path: Path) -> None:
+    points = ["lefteye", "righteye", "nose", "leftmouth", "rightmouth"]
+    header = " ".join(f"{point}_{axis}" for point in points for axis in "xy")
+    landmarks = tmp_path / "list_landmarks_align_celeba.txt"
+    landmarks.write_text(f"1\n{header} \n000001.jpg 30 50  70 50  55 75  38 95  66  95\n")
+    found = read_quantities(landmarks, ["000001.png"])
+    assert found["Yaw"] == pytest.approx([0.125]) and len(found) == 3
+    boxes = tmp_path / "list_bbox_celeba.txt"
+    boxes.write_text("1\nimage_id x_1 y_1 width height\n000001.jpg    95  71 226 313\n")
+    assert read_quantities(boxes, ["000001.jpg"])["height"] == [313]
 
 
 def test_face_quantities_do_not_depend_on_size_place_and_tilt() -> None:

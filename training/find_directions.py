@@ -52,8 +52,8 @@ class Arguments:
         samples: how many samples to draw and label, instead of reading images.
         classifier: folder or Hub id of the classifier that labels samples, and whose logits the
             method "assessor" raises; not the judge.
-        quantities: a table (.csv) of numbers, whose first column holds the pictures' file names;
-            its other columns are what to find, in the place of the labels. For supervised-pca.
+        quantities: a table of numbers beside the pictures' file names, such as CelebA's landmarks,
+            or a .csv; its columns are what to find, in the place of the labels. For supervised-pca.
         styles: take the channels of a StyleGAN2's styles for its latents (StyleSpace).
         add: keep what the direction file holds already, apart from what is found anew.
         out: the direction file; by default directions.safetensors in the model's folder. The
@@ -62,6 +62,8 @@ class Arguments:
         methods: how to find it.
         seed: of the balanced sets, the folds and the bootstraps.
         split: of a Hub dataset, the one split to take.
+        identity_column: of a table or Hub dataset, the column that says who is on each picture; by
+            default one of the usual names.
         cache: folder of the decoded images; by default ~/.cache/hublatent/datasets.
     """
 
@@ -78,6 +80,7 @@ class Arguments:
     methods: tuple[str, ...] = DEFAULT_METHODS
     seed: int = 0
     split: str | None = None
+    identity_column: str | None = None
     cache: Path | None = None
 
     def check(self) -> None:
@@ -149,7 +152,11 @@ def _find(arguments: Arguments) -> None:
     dataset = None
     if arguments.data is not None:
         dataset = load_dataset(
-            arguments.data, model.image_size, cache=arguments.cache, split=arguments.split
+            arguments.data,
+            model.image_size,
+            cache=arguments.cache,
+            split=arguments.split,
+            identity_column=arguments.identity_column,
         )
     data = gather_latents(model, dataset, arguments)
     if arguments.styles:

@@ -41,6 +41,8 @@ class Arguments:
         latent_dim: how many components.
         image_size: height and width of the images, in pixels.
         split: of a Hub dataset, the one split to take.
+        identity_column: of a table or Hub dataset, the column that says who is on each picture; by
+            default one of the usual names.
         cache: folder of the decoded images; by default ~/.cache/hublatent/datasets.
     """
 
@@ -49,6 +51,7 @@ class Arguments:
     latent_dim: int = 128
     image_size: int = 64
     split: str | None = None
+    identity_column: str | None = None
     cache: Path | None = None
 
 
@@ -125,7 +128,11 @@ def _parts(indices: np.ndarray) -> list[np.ndarray]:
 def run(arguments: Arguments) -> None:
     """Fit, measure and save."""
     dataset = load_dataset(
-        arguments.data, arguments.image_size, cache=arguments.cache, split=arguments.split
+        arguments.data,
+        arguments.image_size,
+        cache=arguments.cache,
+        split=arguments.split,
+        identity_column=arguments.identity_column,
     )
     started = time.monotonic()
     training = dataset.indices("train")

@@ -66,6 +66,8 @@ class TrainingArguments:
         out: the run's folder.
         recipe: where the values that are not given come from.
         split: of a Hub dataset, the one split to take.
+        identity_column: of a table or Hub dataset, the column that says who is on each picture; by
+            default one of the usual names.
         cache: folder of the decoded images; by default ~/.cache/hublatent/datasets.
         precision: auto measures which is faster; a resumed run keeps it.
         state_seconds: time between two states on disk, and so what a kill can cost.
@@ -75,6 +77,7 @@ class TrainingArguments:
     out: Path
     recipe: str
     split: str | None = None
+    identity_column: str | None = None
     cache: Path | None = None
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     state_seconds: float = 60.0
@@ -332,6 +335,7 @@ def train(
         recipe.image_size,
         cache=arguments.cache,
         split=arguments.split,
+        identity_column=arguments.identity_column,
         progress=accelerator.is_main_process,
     )
     n_processes = accelerator.num_processes

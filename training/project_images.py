@@ -59,6 +59,8 @@ class Arguments:
         descent: how each image is projected; its seed also chooses the images.
         batch_size: images projected together, and per file.
         split: of a Hub dataset, the one split to take.
+        identity_column: of a table or Hub dataset, the column that says who is on each picture; by
+            default one of the usual names.
         cache: folder of the decoded images; by default ~/.cache/hublatent/datasets.
     """
 
@@ -73,6 +75,7 @@ class Arguments:
     descent: tyro.conf.OmitArgPrefixes[DescentSettings] = field(default_factory=DescentSettings)
     batch_size: int = 32
     split: str | None = None
+    identity_column: str | None = None
     cache: Path | None = None
 
     def check(self) -> None:
@@ -220,6 +223,7 @@ def run(arguments: Arguments) -> None:
             model.image_size,
             cache=arguments.cache,
             split=arguments.split,
+            identity_column=arguments.identity_column,
             progress=accelerator.is_main_process,
         )
         writer = ShardWriter(arguments, model, classifier, dataset)

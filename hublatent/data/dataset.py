@@ -1,6 +1,6 @@
 """Labelled pictures for training: decoded once, then read from a memory map.
 
-`load_dataset` takes CelebA, CelebAMask-HQ, a folder with a CSV, or a dataset of the Hub.
+`load_dataset` takes CelebA, CelebAMask-HQ, pictures with or without a CSV, or a Hub dataset.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
@@ -24,7 +24,7 @@ from filelock import FileLock
 from torch import Tensor
 from tqdm import tqdm
 
-from hublatent.data.layouts import dataset_name, read_listing
+from hublatent.data.layouts import read_listing
 from hublatent.data.listing import PARTITIONS, Listing
 from hublatent.errors import DataError, ImageError, unknown_name
 from hublatent.images import open_image, prepare, to_float
@@ -33,7 +33,7 @@ PIXELS_NAME = "pixels.u8"
 SUMMARY_NAME = "summary.json"
 # Raised when decoding changes, so that older caches are not used.
 CACHE_VERSION = 1
-_CHUNK_BYTES = 4 * 2**20
+LOOK_AHEAD = 16  # pictures for each processor
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,17 +108,20 @@ def load_dataset(
     *,
     cache: str | Path | None = None,
     split: str | None = None,
+    identity_column: str | None = None,
     progress: bool = True,
 ) -> FaceDataset:
     """Load labelled pictures; the first time they are decoded into a memory map in the cache.
 
     Args:
-        source: a folder of CelebA, CelebAMask-HQ or pictures with a CSV, a dataset that the
-            `datasets` library saved, or the name of a Hub dataset ("user/name").
+        source: a folder of CelebA, CelebAMask-HQ or pictures with or without a CSV, a dataset that
+            the `datasets` library saved, or the name of a Hub dataset ("user/name").
         image_size: side of the pictures, in pixels.
         cache: folder of the decoded pictures; by default $HUBLATENT_CACHE, or else
             ~/.cache/hublatent/datasets.
         split: of a Hub dataset, the one split to take; None takes all.
+        identity_column: the column that says who is on each picture; None takes identity,
+            celeb_id, person_id and the like.
         progress: whether to show a progress bar.
 
     Returns:
@@ -129,7 +132,7 @@ def load_dataset(
     """
     if image_size < 1:
         raise DataError(f"image size {image_size}; expected at least 1.")
-    listing = read_listing(source, split)
+    listing = read_listing(source, split, identity_column)
     preprocessing = f"{listing.crop}, LANCZOS to {image_size}"
     folder = _cache_folder(source, cache)
     folder.mkdir(parents=True, exist_ok=True)
@@ -140,8 +143,7 @@ def load_dataset(
     with FileLock(folder / f"{key}.lock"):
         if not (folder / key).is_dir():
             _decode_into(folder / key, listing, image_size, progress)
-    assembled = _assemble(folder / key, listing, image_size, preprocessing)
-    return replace(assembled, name=dataset_name(source))
+    return _assemble(folder / key, listing, image_size, preprocessing)
 
 
 def _cache_folder(source: str | Path, cache: str | Path | None) -> Path:
@@ -189,27 +191,18 @@ def _decoded(
     listing: Listing, image_size: int, progress: bool
 ) -> Generator[tuple[int, np.ndarray | str], None, None]:
     """Each picture in order, uint8 (H, W, 3), or the reason why it cannot be read."""
-
-    def decode(indices: range) -> list[np.ndarray | str]:
-        return [_decode(listing, i, image_size) for i in indices]
-
     n = len(listing.names)
-    step = max(1, _CHUNK_BYTES // (3 * image_size**2))
-    chunks = iter([range(start, min(start + step, n)) for start in range(0, n, step)])
     n_workers = os.cpu_count() or 1
-    bar = tqdm(total=n, desc="decoding", unit="image", disable=not progress)
     # Pillow releases the interpreter's lock while it decodes, so threads suffice.
     pool = ThreadPoolExecutor(n_workers)
+    futures = (pool.submit(_decode, listing, i, image_size) for i in range(n))
     try:
-        # Bounded look-ahead: memory holds a few chunks, however large the set.
-        pending = deque((c, pool.submit(decode, c)) for c in islice(chunks, 2 * n_workers))
-        while pending:
-            chunk, future = pending.popleft()
-            yield from zip(chunk, future.result(), strict=True)
-            bar.update(len(chunk))
-            pending.extend((c, pool.submit(decode, c)) for c in islice(chunks, 1))
+        # Bounded look-ahead: memory holds a few pictures, however large the set.
+        pending = deque(islice(futures, LOOK_AHEAD * n_workers))
+        for index in tqdm(range(n), "decoding", unit="image", disable=not progress):
+            yield index, pending.popleft().result()
+            pending.extend(islice(futures, 1))
     finally:
-        bar.close()
         pool.shutdown(cancel_futures=True)
 
 
@@ -240,7 +233,7 @@ def _assemble(folder: Path, listing: Listing, image_size: int, preprocessing: st
     images = _map_pixels(folder, (len(kept), image_size, image_size, 3))
     return FaceDataset(
         images, labels, listing.attributes, identities, partition, names, skipped, digest,
-        preprocessing,
+        preprocessing, listing.name,
     )  # fmt: skip
 
 

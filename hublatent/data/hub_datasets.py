@@ -6,22 +6,22 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+import pandas as pd
 
 from hublatent.data.listing import (
-    IDENTITY,
-    PARTITION,
-    SQUARE_CROP,
+    IDENTITY_COLUMNS,
+    PARTITION_COLUMNS,
+    PARTITION_SPELLINGS,
     Listing,
-    draw_partition,
-    parse_booleans,
-    parse_identities,
-    parse_partition,
+    list_pictures,
     stamp_of,
 )
+from hublatent.data.tables import Table
 from hublatent.errors import DataError, ImageError, unknown_name
+from hublatent.hub.client import HTTPError
 
 _SAVED = ("state.json", "dataset_dict.json", "*.parquet", "data/*.parquet", "metadata.jsonl")
+_LABEL_KINDS = ("bool", "int", "uint", "float", "double")
 
 
 def is_saved_dataset(folder: Path) -> bool:
@@ -29,37 +29,39 @@ def is_saved_dataset(folder: Path) -> bool:
     return any(path for pattern in _SAVED for path in folder.glob(pattern))
 
 
-def read_hub_dataset(source: str | Path, split: str | None = None) -> Listing:
+def read_hub_dataset(
+    source: str | Path, split: str | None = None, identity_column: str | None = None
+) -> Listing:
     """Read a dataset from the Hub or from a folder.
 
     Args:
-        source: "user/name" or a folder. One column holds pictures; boolean columns, and integer
-            ones of 0/1 or -1/1, are attributes; `identity` and `partition` are optional.
+        source: "user/name" or a folder. One column holds pictures; boolean columns, and numbers
+            that are 0/1 or -1/1, are attributes.
         split: the only split to take; None for all, which then give the partition.
+        identity_column: the column that says who is on each picture.
     """
     splits = _load_splits(source, split)
     rows = _concatenate(splits, source)
-    names = tuple(f"{name}/{i:06d}" for name, part in splits.items() for i in range(len(part)))
-    picture = _picture_column(rows, source)
-    texts = _label_texts(rows, picture)
-    attributes, labels = _attributes(texts, source)
-    for column in {IDENTITY, PARTITION} & set(texts):
-        if "" in texts[column]:
-            row = names[texts[column].index("")]
-            raise DataError(f"The column {column} of {source} is empty in row {row}.")
-    identities, people = parse_identities(texts.get(IDENTITY), names)
-    if PARTITION in texts:
-        partition = _partition(texts[PARTITION], f"The column {PARTITION} of {source}")
-    elif len(splits) > 1:
-        origin = [name for name, part in splits.items() for _ in range(len(part))]
-        partition = _partition(origin, f"{source}, among its splits (one can be chosen),")
-    else:
-        partition = draw_partition(people)
+    names = [f"{name}/{i:06d}" for name, part in splits.items() for i in range(len(part))]
+    columns = _texts(rows, (*IDENTITY_COLUMNS, *PARTITION_COLUMNS, identity_column))
+    columns.index = names
+    if len(splits) > 1 and not set(PARTITION_COLUMNS) & set(columns):
+        if not PARTITION_SPELLINGS.keys() >= splits.keys():
+            raise DataError(
+                f"{source} has the splits {', '.join(splits)}, of which not all are train, "
+                "validation or test; choose one with --split."
+            )
+        columns["partition"] = [name.split("/")[0] for name in names]
     # The fingerprint tells apart datasets that have no files of their own.
     files = [Path(file["filename"]) for file in rows.cache_files]
-    stamp = f"{stamp_of(files)} {rows._fingerprint}"
-    opener = _Pictures(rows, picture, names)
-    return Listing(names, attributes, labels, identities, partition, opener, stamp, SQUARE_CROP)
+    name = Path(source).resolve().name if Path(source).is_dir() else str(source)
+    return list_pictures(
+        name,
+        Table(str(source), tuple(names), columns, unit="Row"),
+        _Pictures(rows, _picture_column(rows, source), names),
+        f"{stamp_of(files)} {rows._fingerprint}",
+        identity_column=identity_column,
+    )
 
 
 class _Pictures:
@@ -93,7 +95,7 @@ def _load_splits(source: str | Path, split: str | None) -> dict[str, Any]:
     is_saved = (folder / "state.json").is_file() or (folder / "dataset_dict.json").is_file()
     try:
         loaded = (datasets.load_from_disk if is_saved else datasets.load_dataset)(str(source))
-    except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
+    except (OSError, ValueError, HTTPError, datasets.exceptions.DatasetsError) as error:
         raise DataError(f"The dataset {source} cannot be loaded: {error}") from error
     splits = dict(loaded) if isinstance(loaded, dict) else {"train": loaded}
     if split is None:
@@ -130,46 +132,14 @@ def _picture_column(rows: Any, source: str | Path) -> str:
     return "image" if "image" in found else found[0]
 
 
-def _label_texts(rows: Any, picture: str) -> dict[str, list[str]]:
-    """The columns that may be attributes, identity or partition, as texts ("" where empty)."""
-    import datasets
-
-    simple = (datasets.Value, datasets.ClassLabel)
-    kinds = {name: kind.dtype for name, kind in rows.features.items() if isinstance(kind, simple)}
+def _texts(rows: Any, others: Sequence[str | None]) -> pd.DataFrame:
+    """The columns of numbers and booleans, and these others, as texts ("" where empty)."""
+    kinds = {name: str(getattr(kind, "dtype", "")) for name, kind in rows.features.items()}
     wanted = [
         name
         for name, kind in kinds.items()
-        if name in (IDENTITY, PARTITION) or kind.startswith(("bool", "int", "uint"))
+        if kind.startswith(_LABEL_KINDS) or (name in others and kind)
     ]
     table = rows.select_columns(wanted).with_format("arrow")[:]
-    return {
-        name: ["" if value is None else str(value) for value in table.column(name).to_pylist()]
-        for name in wanted
-    }
-
-
-def _attributes(
-    texts: dict[str, list[str]], source: str | Path
-) -> tuple[tuple[str, ...], np.ndarray]:
-    """Names (K,) and labels (N, K) of the columns that hold booleans; the others are named."""
-    labels: dict[str, np.ndarray] = {}
-    for name, values in texts.items():
-        if name in (IDENTITY, PARTITION):
-            continue
-        column = parse_booleans(values)
-        if isinstance(column, int):
-            print(f"The column {name} is no attribute: row {column} holds {values[column]!r}.")
-        else:
-            labels[name] = column
-    if not labels:
-        raise DataError(f"{source} has no boolean column, nor one of 0/1 or -1/1, as attribute.")
-    return tuple(labels), np.stack(list(labels.values()), axis=1)
-
-
-def _partition(values: Sequence[str], where: str) -> np.ndarray:
-    partition = parse_partition(values)
-    if isinstance(partition, int):
-        raise DataError(
-            f"{where} has {values[partition]!r}; expected train, validation or test (0, 1 or 2)."
-        )
-    return partition
+    texts = {name: table.column(name).cast("string").to_pandas().fillna("") for name in wanted}
+    return pd.DataFrame(texts, index=range(len(rows)))

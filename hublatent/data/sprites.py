@@ -80,6 +80,7 @@ def read_sprites() -> Listing:
     partition = np.searchsorted([0.8, 0.9], np.arange(N_SUBSET) / N_SUBSET, side="right")
     header = b"P5 %d %d 255\n" % (SIDE, SIDE)  # a PGM file's
     return Listing(
+        NAME,
         names,
         attributes=(),
         labels=np.zeros((N_SUBSET, 0), bool),

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from hublatent.data.listing import read_csv
+from hublatent.data.tables import read_table
 from hublatent.discovery.labelled import LabelledLatents
 from hublatent.errors import DataError
 from hublatent.stats import Floats
+
+# The columns of CelebA's list_landmarks_align_celeba: left and right as seen.
+LANDMARKS = tuple(
+    f"{point}_{axis}"
+    for point in ("lefteye", "righteye", "nose", "leftmouth", "rightmouth")
+    for axis in "xy"
+)
 
 
 def with_quantities(data: LabelledLatents, quantities: Mapping[str, Floats]) -> LabelledLatents:
@@ -39,25 +46,25 @@ def with_quantities(data: LabelledLatents, quantities: Mapping[str, Floats]) -> 
 
 
 def read_quantities(path: Path, names: Sequence[str]) -> dict[str, Floats]:
-    """Read a CSV file of numbers, whose first column holds the images' file names.
+    """Read a table of numbers about images, such as CelebA's landmarks or bounding boxes.
 
     Args:
-        path: the file; it may hold more images.
+        path: the file, with a column of the images' file names; it may hold more images.
         names: the N images that are wanted.
 
     Returns:
-        Each other column's name -> (N,).
+        Each other column's name -> (N,); of CelebA's landmarks the `face_quantities`.
 
     Raises:
         DataError: the file is malformed, lacks an image, or a field is no number.
     """
-    table = read_csv(path)
-    rows = {name: i for i, name in enumerate(table.names)}
-    missing = [name for name in names if name not in rows]
-    if missing:
-        raise DataError(f"{path} lacks {len(missing)} of the images, such as {missing[0]}.")
-    chosen = [rows[name] for name in names]
-    return {name: _numbers(texts, path, name)[chosen] for name, texts in table.columns.items()}
+    table = read_table(path)
+    wanted = table.columns.iloc[table.rows_of(names)]
+    found = {name: _numbers(wanted[name], path, name) for name in wanted}
+    if set(LANDMARKS) <= set(found):
+        points = np.column_stack([found[name] for name in LANDMARKS])  # (N, 10)
+        return face_quantities(points.reshape(-1, 5, 2))
+    return found
 
 
 def face_quantities(points: Floats) -> dict[str, Floats]:
@@ -83,7 +90,7 @@ def face_quantities(points: Floats) -> dict[str, Floats]:
     }
 
 
-def _numbers(texts: Sequence[str], path: Path, column: str) -> Floats:
+def _numbers(texts: Iterable[str], path: Path, column: str) -> Floats:
     try:
         return np.array([float(text) for text in texts])
     except ValueError as error:
