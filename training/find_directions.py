@@ -136,7 +136,8 @@ def choose_attributes(
             left_out[name] = str(error)
     kept = [name for name in names if name not in left_out]
     if not kept:
-        raise DataError(f"No direction can be found. {' '.join(left_out.values())}")
+        why = " ".join(left_out.values()) or "The data set has no labels."
+        raise DataError(f"No direction can be found. {why}")
     return kept, left_out
 
 
