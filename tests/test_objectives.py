@@ -13,6 +13,7 @@ from torch.distributions import Bernoulli, Normal, kl_divergence
 from hublatent.errors import DataError
 from training import objectives
 from training.objectives import KLTerms, decompose_kl, importance_weights
+from training.objectives.beta_tcvae import difference_log_density, pairwise_log_density
 
 # The setting of the reference table: notes/losses-and-metrics.md, "MSS, row i".
 N, B, D = 20_000, 64, 4
@@ -325,3 +326,11 @@ def test_autocast_does_not_coarsen_the_terms() -> None:
     expected = decompose_kl(z, mean, log_variance, weights)
     with torch.autocast("cpu", torch.bfloat16):
         assert decompose_kl(z, mean, log_variance, weights) == expected
+
+
+def test_both_ways_to_a_density_agree() -> None:
+    draws = torch.Generator().manual_seed(0)
+    z, mean, log_variance = (torch.randn(n, 3, generator=draws) for n in (4, 6, 6))
+    torch.testing.assert_close(
+        difference_log_density(z, mean, log_variance), pairwise_log_density(z, mean, log_variance)
+    )

@@ -32,7 +32,7 @@ from training.loop import parameter_count, start_accelerator, step_generator
 from training.objectives import OBJECTIVES, Batch
 from training.recipes import RECIPES, VAERecipe, parse_command
 from training.run import Run, exit_on_user_error
-from training.train_vae import Arguments, train
+from training.train_vae import Arguments, Reporter, train
 from training.vae import evaluation
 from training.vae.evaluation import Posteriors
 from training.vae.trainer import Trainer
@@ -118,6 +118,9 @@ def test_parameter_counts() -> None:
         "sprites-betavae": 363_287,
         "sprites-btcvae": 363_287,
         "sprites-factorvae": 363_287,
+        "paper-vae": 6_297_699,
+        **dict.fromkeys(("paper-betavae", "paper-btcvae-as-coded", "paper-btcvae"), 12_923_203),
+        **{name: 810_847 for name in RECIPES if name.startswith("grid-")},
     }
 
 
@@ -134,7 +137,7 @@ def test_any_recipe_value_can_be_overridden() -> None:
     ("words", "match"),
     [
         (["--recipe", "btcvae-celebs"], "Did you mean btcvae-celeba"),
-        (["--recipe=tcvae"], "btcvae-celeba"),
+        (["--recipe=tcvae"], "Did you mean paper-btcvae"),
         (["--data", "x"], "--recipe is missing. Available: ae-celeba, beta1-celeba"),
     ],
 )
@@ -202,6 +205,29 @@ def test_beta_tcvae_minimises_its_objective(dataset: FaceDataset, estimator: str
     weights = objectives.importance_weights(10, 100, estimator)
     mi, tc, dw = objectives.decompose_kl(z, mean, log_variance, weights)
     torch.testing.assert_close(terms["loss"], rec + 0.5 * mi + 6 * tc + 2 * dw)
+
+
+def test_penalised_tc_minimises_its_objective(dataset: FaceDataset) -> None:
+    recipe = replace(TINY, objective="penalised-tc", beta=6.0, estimator="mws")
+    terms, (mean, log_variance, _, decoded, images) = _terms(dataset, recipe)
+    rec = objectives.calibrated_reconstruction(decoded, images)
+    draws = torch.Generator().manual_seed(1)
+    torch.randn(mean.shape, generator=draws)  # of the latent that is decoded
+    anew = objectives.sample_posterior(mean, log_variance, draws)
+    weights = objectives.importance_weights(10, 100, "mws")
+    _, tc, _ = objectives.decompose_kl(anew, mean, log_variance, weights)
+    kl = objectives.kl_divergence(mean, log_variance)
+    torch.testing.assert_close(terms["loss"], rec + kl + 5 * tc)
+
+
+def test_a_constant_rate_stays_where_the_warm_up_left_it(dataset: FaceDataset) -> None:
+    recipe = replace(TINY, epochs=100, warm_up=0.1, batch_size=24, schedule="constant")
+    ours = trainer(dataset, recipe)
+    rates = []
+    for step in (0, 5, 10, 60, 99):
+        ours.n_steps = step
+        rates.append(ours.learning_rate())
+    assert rates[0] < rates[1] < rates[2] == rates[3] == rates[4] == pytest.approx(1e-3)
 
 
 def test_learning_rate_warms_up_and_falls_to_zero(dataset: FaceDataset) -> None:
@@ -290,6 +316,37 @@ def test_arithmetic_is_measured_without_touching_the_run(
     printed = capsys.readouterr().out
     assert "fp32 contiguous" in printed and "bf16 channels-last" in printed
     assert _equal_weights(measured.model.state_dict(), forced.model.state_dict())
+
+
+def test_a_trainer_that_reads_no_number_each_step_learns_the_same(
+    dataset: FaceDataset, tmp_path: Path
+) -> None:
+    plain, deferred = trainer(dataset), trainer(dataset)
+    deferred.reads_each_step = False
+    deferred.pixels = torch.from_numpy(dataset.images[deferred.indices])
+    logs = []
+    for name, ours in (("plain", plain), ("deferred", deferred)):
+        (tmp_path / name).mkdir()
+        reporter = Reporter(Run(tmp_path / name), ours, 60.0, None)
+        for _ in range(4):
+            reporter.after_step(ours.step())
+        reporter.log()
+        logs += _log(tmp_path / name)[-1:]
+    assert _equal_weights(deferred.model.state_dict(), plain.model.state_dict())
+    assert logs[0]["loss"] == pytest.approx(logs[1]["loss"], rel=1e-5)
+
+
+def test_a_diverged_sum_is_refused_before_a_state_is_written(
+    dataset: FaceDataset, tmp_path: Path
+) -> None:
+    ours = trainer(dataset, replace(TINY, learning_rate=1e30, warm_up=0.0))
+    ours.reads_each_step = False
+    reporter = Reporter(Run(tmp_path), ours, 60.0, None)
+    for _ in range(2):
+        reporter.after_step(ours.step())
+    with pytest.raises(HublatentError, match="diverged after 20 images"):
+        reporter.save_state()
+    assert not list(tmp_path.glob("state*"))
 
 
 # --- resumption -----------------------------------------------------------------------------------

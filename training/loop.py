@@ -14,7 +14,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import asdict, dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, Literal, Protocol, TypeVar
 
@@ -28,6 +28,7 @@ from tqdm import tqdm
 
 from hublatent.data import FaceDataset, load_dataset
 from hublatent.errors import DataError, HublatentError
+from hublatent.images import to_float
 from hublatent.model import LatentModel
 from training.run import Run
 
@@ -35,7 +36,9 @@ from training.run import Run
 ORDER_STREAM = 1_000_003
 FLIP_STREAM = 2_000_003
 PRECISIONS = ("fp32", "bf16")
+LARGEST_SHARE = 0.25  # of a GPU's free memory, for images
 Key = TypeVar("Key", bound=Hashable)
+StepValues = Mapping[str, Any]  # name -> float, or a scalar tensor that nobody has waited for
 
 
 class Recipe(Protocol):
@@ -111,6 +114,18 @@ class Trainer(ABC):
         self.parts: dict[str, Any] = {}
         self.n_steps = 0
         self.precision = "fp32"
+        # Reading a number of a GPU stops it; on a CPU it costs nothing.
+        self.reads_each_step = self.device.type == "cpu"
+
+    @cached_property
+    def pixels(self) -> Tensor | None:
+        """The training images (N, H, W, C), uint8, on a GPU that has room for them, else None."""
+        if self.device.type != "cuda":
+            return None
+        n_bytes = len(self.indices) * self.dataset.images[0].nbytes
+        if n_bytes > torch.cuda.mem_get_info(self.device)[0] * LARGEST_SHARE:
+            return None
+        return torch.from_numpy(self.dataset.images[self.indices]).to(self.device)
 
     @property
     def images_seen(self) -> int:
@@ -118,10 +133,10 @@ class Trainer(ABC):
         return self.n_steps * self.recipe.batch_size
 
     @abstractmethod
-    def update(self) -> dict[str, float]:
+    def update(self) -> StepValues:
         """Update the networks once; returns losses and statistics, averaged over the processes."""
 
-    def step(self) -> dict[str, float]:
+    def step(self) -> StepValues:
         """Update the networks once, and count it."""
         values = self.update()
         self.n_steps += 1
@@ -135,6 +150,10 @@ class Trainer(ABC):
         """
         process, n = self.accelerator.process_index, self.accelerator.num_processes
         return step_generator(self.recipe.seed, self.n_steps, stream * n + process)
+
+    def device_draws(self, stream: int = 0) -> torch.Generator:
+        """The same on the training's device, so that no number has to travel there."""
+        return torch.Generator(self.device).manual_seed(self.draws(stream).initial_seed())
 
     def positions(self, order: int = 0) -> np.ndarray:
         """This process's images of the step; every epoch is in a random order of its own.
@@ -160,13 +179,33 @@ class Trainer(ABC):
         Returns:
             (B, C, H, W), in [-1, 1].
         """
-        images = self.dataset.batch(self.indices[positions]).to(self.device)
+        if self.pixels is None:
+            images = self.dataset.batch(self.indices[positions]).to(self.device)
+        else:
+            images = to_float(self.pixels[self.on_device(positions)])
         if flip:
             stream = FLIP_STREAM + self.accelerator.process_index
             draws = step_generator(self.recipe.seed, self.n_steps, stream)
-            mirrored = torch.rand(len(images), generator=draws) < 0.5
-            images[mirrored] = images[mirrored].flip(3)
+            mirrored = self.on_device((torch.rand(len(images), generator=draws) < 0.5).numpy())
+            images = torch.where(mirrored[:, None, None, None], images.flip(3), images)
         return images
+
+    def on_device(self, values: np.ndarray) -> Tensor:
+        """A small array on the device, without waiting for what that is doing."""
+        tensor = torch.from_numpy(values)
+        if self.device.type == "cuda":
+            tensor = tensor.pin_memory()
+        return tensor.to(self.device, non_blocking=True)
+
+    def step_values(self, terms: Mapping[str, Tensor]) -> StepValues:
+        """Scalars averaged over the processes, checked at once where that stops no device.
+
+        Elsewhere the reporter reads and checks their sums, before each log line and state.
+        """
+        if self.reads_each_step:
+            return self.mean_values(terms)
+        stacked = torch.stack([term.detach().float().to(self.device) for term in terms.values()])
+        return dict(zip(terms, self.mean(stacked), strict=True))
 
     def mean_values(self, terms: Mapping[str, Tensor]) -> dict[str, float]:
         """Scalars averaged over the processes, before any of them reaches the weights.
@@ -176,12 +215,7 @@ class Trainer(ABC):
         """
         stacked = torch.stack([term.detach().float().to(self.device) for term in terms.values()])
         values = dict(zip(terms, self.mean(stacked).tolist(), strict=True))
-        if not all(map(math.isfinite, values.values())):
-            found = ", ".join(f"{name} {value:.4g}" for name, value in values.items())
-            raise HublatentError(
-                f"The training diverged after {self.images_seen:,} images ({found}). Its last "
-                "state is whole: try a lower --learning-rate with another --out."
-            )
+        check_finite(values, self.images_seen)
         return values
 
     def mean(self, values: Tensor) -> Tensor:
@@ -264,7 +298,7 @@ class Reporter(ABC):
     def finish(self) -> dict[str, Any]:
         """Write what the end of the run leaves behind; returns what is printed of it."""
 
-    def after_step(self, values: Mapping[str, float]) -> None:
+    def after_step(self, values: StepValues) -> None:
         """Take in a step's values; log, draw and save what is due."""
         progress, seconds = self.progress, time.monotonic() - self.started
         for name, value in values.items():
@@ -279,8 +313,18 @@ class Reporter(ABC):
         # What is written here does not count as training.
         self.started = time.monotonic()
 
+    def settle(self) -> None:
+        """Read the sums that still lie on the device, and refuse what is no longer a number."""
+        start, sums = time.monotonic(), self.progress["sums"]
+        self.progress["sums"] = {name: float(total) for name, total in sums.items()}
+        seconds = time.monotonic() - start  # that the device was behind
+        self.progress["interval_seconds"] += seconds
+        self.progress["seconds"] += seconds
+        check_finite(self.progress["sums"], self.trainer.images_seen)
+
     def save_state(self) -> None:
         """Write the state that a killed run goes on from."""
+        self.settle()
         self.run.save_state({**self.trainer.state(), "progress": self.progress})
         self.saved = time.monotonic()
 
@@ -291,6 +335,7 @@ class Reporter(ABC):
 
     def log(self, **values: Any) -> None:
         """Write a line of the steps' mean values since the last one, and of the given ones."""
+        self.settle()
         progress = self.progress
         means = {name: total / progress["counts"][name] for name, total in progress["sums"].items()}
         n_images = progress["n_steps"] * self.trainer.recipe.batch_size
@@ -379,8 +424,9 @@ def _run_steps(trainer: Trainer, n_images: int, reporter: Reporter | None) -> No
             bar.update(trainer.images_seen - bar.n)
             if reporter is not None:
                 reporter.after_step(values)
-                shown = {name: f"{value:.4g}" for name, value in list(values.items())[:3]}
-                bar.set_postfix(shown, refresh=False)
+                if trainer.reads_each_step:
+                    shown = {name: f"{value:.4g}" for name, value in list(values.items())[:3]}
+                    bar.set_postfix(shown, refresh=False)
 
 
 def _announcement(name: str, trainer: Trainer, n_images: int) -> str:
@@ -417,6 +463,21 @@ def step_generator(seed: int, step: int, stream: int = 0) -> torch.Generator:
 def _epoch_order(n: int, seed: int, epoch: int, order: int) -> np.ndarray:
     draws = step_generator(seed, epoch, ORDER_STREAM + order)
     return torch.randperm(n, generator=draws).numpy()
+
+
+def check_finite(values: Mapping[str, float], images_seen: int) -> None:
+    """Refuse losses and statistics, or sums of them, of a training that diverged.
+
+    Raises:
+        HublatentError: one is no longer a number.
+    """
+    if all(map(math.isfinite, values.values())):
+        return
+    found = ", ".join(f"{name} {value:.4g}" for name, value in values.items())
+    raise HublatentError(
+        f"The training diverged after {images_seen:,} images ({found}). Its last state is whole: "
+        "try a lower --learning-rate with another --out."
+    )
 
 
 def cosine_rate(recipe: Any, n_steps: int, n_total_steps: int) -> float:

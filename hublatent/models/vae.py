@@ -7,16 +7,57 @@ network, so a comparison of equal sizes compares the objectives.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 
 from torch import Tensor, nn
 
 from hublatent.checkpoint import check_number
-from hublatent.errors import CheckpointError
+from hublatent.errors import CheckpointError, unknown_name
 from hublatent.model import LatentModel, check_image_arguments
 
 # Keeps exp(log_variance) finite in half precision; a trained posterior stays well inside.
 LOG_VARIANCE_RANGE = (-12.0, 8.0)
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """What a network is made of, beyond its widths.
+
+    Attributes:
+        kernel_size: 4 or 3, of the layers that halve and double the sides.
+        batch_norm: whether it follows each of them.
+        bias: of the layers that batch_norm follows; without it all have one.
+        slope: of the leaky ReLU; 0 makes it a ReLU.
+        after_linear: whether the decoder's first layer is followed by it too.
+        last_convolution: whether doubling the sides leaves the image to one more convolution.
+        output: what brings the image into its range, if anything.
+    """
+
+    kernel_size: int = 4
+    batch_norm: bool = True
+    bias: bool = False
+    slope: float = 0.2
+    after_linear: bool = True
+    last_convolution: bool = False
+    output: type[nn.Module] | None = None
+
+
+class PixelSigmoid(nn.Sigmoid):
+    """A sigmoid for pixels in [0, 1], given as an image in [-1, 1]."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return 2 * super().forward(x) - 1
+
+
+# Kernels of four pixels, two apart: every pixel is touched equally often (no checkerboard),
+# and the grid has no preferred side, so mirror images can be read and drawn by mirrored kernels.
+# "plain" and "vanilla" are the networks of the paper's code, see training/recipes.py.
+BLOCKS = {
+    "standard": Blocks(),
+    "plain": Blocks(batch_norm=False, slope=0.0, output=PixelSigmoid),
+    "vanilla": Blocks(3, True, True, 0.01, False, last_convolution=True, output=nn.Tanh),
+}
 
 
 class ConvolutionalModel(LatentModel):
@@ -32,6 +73,7 @@ class ConvolutionalModel(LatentModel):
         width: channels of the first stage.
         max_width: channels never exceed this.
         n_stages: number of downsampling stages.
+        blocks: a key of BLOCKS.
     """
 
     numbers_per_dimension = 1  # that the encoder gives for each latent dimension
@@ -44,12 +86,15 @@ class ConvolutionalModel(LatentModel):
         width: int = 32,
         max_width: int = 128,
         n_stages: int = 4,
+        blocks: str = "standard",
     ) -> None:
         check_image_arguments(image_size, channels)
         check_number("latent_dim", latent_dim, 1, 4096)
         check_number("width", width, 1, 1024)
         check_number("max_width", max_width, 1, 1024)
         check_number("n_stages", n_stages, 1, 8)
+        if blocks not in BLOCKS:
+            raise CheckpointError(unknown_name("blocks", blocks, BLOCKS))
         if image_size % 2**n_stages:
             raise CheckpointError(
                 f"image_size = {image_size} is not divisible by 2**{n_stages}; "
@@ -60,20 +105,24 @@ class ConvolutionalModel(LatentModel):
         self.width = width
         self.max_width = max_width
         self.n_stages = n_stages
+        self.blocks = blocks
+        made_of = BLOCKS[blocks]
         widths = [min(width * 2**i, max_width) for i in range(n_stages)]
         side = image_size // 2**n_stages
         n_encoded = self.numbers_per_dimension * latent_dim
         self.encoder = nn.Sequential(
-            *(_down(a, b) for a, b in pairwise([channels, *widths])),  # (B, widths[-1], side, side)
+            *(
+                _down(a, b, made_of) for a, b in pairwise([channels, *widths])
+            ),  # (B, widths[-1], side, side)
             nn.Flatten(),
             nn.Linear(widths[-1] * side**2, n_encoded),
         )
         self.decoder = nn.Sequential(
             nn.Linear(latent_dim, widths[-1] * side**2),
             nn.Unflatten(1, (widths[-1], side, side)),
-            nn.LeakyReLU(0.2, inplace=True),
-            *(_up(a, b) for a, b in pairwise(widths[::-1])),  # (B, width, H/2, W/2)
-            nn.ConvTranspose2d(width, channels, 4, 2, 1),  # (B, C, H, W)
+            *([nn.LeakyReLU(made_of.slope, inplace=True)] if made_of.after_linear else []),
+            *(_up(a, b, made_of) for a, b in pairwise(widths[::-1])),  # (B, width, H/2, W/2)
+            *_last(width, channels, made_of),  # (B, C, H, W)
         )
 
     def encode(self, images: Tensor) -> Tensor:
@@ -131,19 +180,29 @@ class BetaTCVAE(VAE):
     architecture = "btcvae"
 
 
-# Kernels of four pixels, two apart: every pixel is touched equally often (no checkerboard),
-# and the grid has no preferred side, so mirror images can be read and drawn by mirrored kernels.
-def _down(n_in: int, n_out: int) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Conv2d(n_in, n_out, 4, 2, 1, bias=False),
-        nn.BatchNorm2d(n_out),
-        nn.LeakyReLU(0.2, inplace=True),
-    )
+def _down(n_in: int, n_out: int, blocks: Blocks) -> nn.Sequential:
+    bias = blocks.bias or not blocks.batch_norm
+    layer = nn.Conv2d(n_in, n_out, blocks.kernel_size, 2, 1, bias=bias)
+    return nn.Sequential(layer, *_after(n_out, blocks))
 
 
-def _up(n_in: int, n_out: int) -> nn.Sequential:
-    return nn.Sequential(
-        nn.ConvTranspose2d(n_in, n_out, 4, 2, 1, bias=False),
-        nn.BatchNorm2d(n_out),
-        nn.LeakyReLU(0.2, inplace=True),
-    )
+def _up(n_in: int, n_out: int, blocks: Blocks) -> nn.Sequential:
+    bias = blocks.bias or not blocks.batch_norm
+    layer = _doubling(n_in, n_out, blocks.kernel_size, bias)
+    return nn.Sequential(layer, *_after(n_out, blocks))
+
+
+def _after(n_out: int, blocks: Blocks) -> list[nn.Module]:
+    norm = [nn.BatchNorm2d(n_out)] if blocks.batch_norm else []
+    return [*norm, nn.LeakyReLU(blocks.slope, inplace=True)]
+
+
+def _last(width: int, channels: int, blocks: Blocks) -> list[nn.Module]:
+    output = [] if blocks.output is None else [blocks.output()]
+    if blocks.last_convolution:
+        return [_up(width, width, blocks), nn.Conv2d(width, channels, 3, 1, 1), *output]
+    return [_doubling(width, channels, blocks.kernel_size, True), *output]
+
+
+def _doubling(n_in: int, n_out: int, kernel_size: int, bias: bool) -> nn.ConvTranspose2d:
+    return nn.ConvTranspose2d(n_in, n_out, kernel_size, 2, 1, kernel_size % 2, bias=bias)

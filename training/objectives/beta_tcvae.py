@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from hublatent.errors import DataError, unknown_name
-from training.objectives.elbo import LOG_2PI
+from training.objectives.elbo import LOG_2PI, kl_divergence, sample_posterior
 from training.objectives.objective import Batch, Posterior, VariationalObjective
 
 ESTIMATORS = ("mss", "mws")
@@ -26,6 +27,29 @@ class BetaTCVAEObjective(VariationalObjective):
         return beta_tcvae(reconstruction, terms, recipe.beta, recipe.alpha, recipe.gamma)
 
 
+class PenalisedTCObjective(VariationalObjective):
+    """Reconstruction + KL + (beta - 1) * TC: KL in closed form, TC from a latent drawn anew.
+
+    Its expected value is that of BetaTCVAEObjective with alpha = gamma = 1; it is how the paper's
+    code computes it.
+    """
+
+    def combine(
+        self, reconstruction: Tensor, posterior: Posterior, batch: Batch
+    ) -> dict[str, Tensor]:
+        _, mean, log_variance = posterior
+        z = sample_posterior(mean, log_variance, batch.draws)
+        weights = importance_weights(len(z), self.n_examples, self.recipe.estimator, z.device)
+        kl = kl_divergence(mean, log_variance)
+        correlation = decompose_kl(z, mean, log_variance, weights).total_correlation
+        return {
+            "loss": reconstruction + kl + (self.recipe.beta - 1) * correlation,
+            "reconstruction": reconstruction,
+            "kl": kl,
+            "total_correlation": correlation,
+        }
+
+
 class KLTerms(NamedTuple):
     """The three parts of the KL divergence (Chen 2018, arXiv:1802.04942, eq. 2), scalars in nats.
 
@@ -40,6 +64,7 @@ class KLTerms(NamedTuple):
     dimension_wise_kl: Tensor
 
 
+@lru_cache(maxsize=8)  # the same ones in every step
 def importance_weights(
     batch_size: int, n_examples: int, estimator: str = "mss", device: torch.device | None = None
 ) -> Tensor:
@@ -89,6 +114,8 @@ def pairwise_log_density(z: Tensor, mean: Tensor, log_variance: Tensor) -> Tenso
     """
     # -0.5 * ((z - m)^2 / v + log v + log 2 pi), multiplied out into one product of matrices by
     # dimension: (z^2, z, 1) . (-0.5 / v, m / v, -0.5 * (m^2 / v + log v + log 2 pi)).
+    if z.device.type != "cpu":
+        return difference_log_density(z, mean, log_variance)
     precision = (-log_variance).exp()
     constant = mean.square() * precision + log_variance + LOG_2PI
     samples = torch.stack((z.square(), z, torch.ones_like(z)), dim=2)  # (B, D, 3)
@@ -96,6 +123,12 @@ def pairwise_log_density(z: Tensor, mean: Tensor, log_variance: Tensor) -> Tenso
     # Large terms nearly cancel here: an autocast to bf16 around this would leave noise.
     with torch.autocast(z.device.type, enabled=False):
         return samples.transpose(0, 1) @ posteriors.permute(2, 0, 1)  # (D, B, M)
+
+
+def difference_log_density(z: Tensor, mean: Tensor, log_variance: Tensor) -> Tensor:
+    """The same without a product of matrices, which a GPU may round to three digits."""
+    squares = (z[:, None] - mean).square() * (-log_variance).exp()  # (B, M, D)
+    return -0.5 * (squares + log_variance + LOG_2PI).permute(2, 0, 1)  # (D, B, M)
 
 
 def decompose_kl(z: Tensor, mean: Tensor, log_variance: Tensor, weights: Tensor) -> KLTerms:

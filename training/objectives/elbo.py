@@ -119,10 +119,11 @@ def sample_posterior(
     Args:
         mean: (B, D).
         log_variance: (B, D).
-        generator: a CPU generator, so that a seed gives the same noise on every device.
+        generator: on the CPU, where a seed gives every device the same noise, or on theirs.
 
     Returns:
         (B, D).
     """
-    noise = torch.randn(mean.shape, generator=generator, dtype=mean.dtype).to(mean.device)
-    return mean + (0.5 * log_variance).exp() * noise
+    device = mean.device if generator is None else generator.device
+    noise = torch.randn(mean.shape, generator=generator, dtype=mean.dtype, device=device)
+    return mean + (0.5 * log_variance).exp() * noise.to(mean.device)

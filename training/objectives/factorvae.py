@@ -39,12 +39,13 @@ def permute_dimensions(latents: Tensor, generator: torch.Generator) -> Tensor:
 
     Args:
         latents: (B, D).
-        generator: CPU generator.
+        generator: on the CPU or on the latents' device.
 
     Returns:
         (B, D); every column holds its own values in another order.
     """
-    order = torch.rand(latents.shape, generator=generator).argsort(dim=0)  # (B, D)
+    draws = torch.rand(latents.shape, generator=generator, device=generator.device)
+    order = draws.argsort(dim=0)  # (B, D)
     return latents.gather(0, order.to(latents.device))
 
 

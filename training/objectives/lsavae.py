@@ -99,8 +99,9 @@ class LSAVAEObjective(Objective):
     @staticmethod
     def _swapped(style: Tensor, labels: Tensor, draws: torch.Generator) -> tuple[Tensor, Tensor]:
         """Styles (B, D - K) with the attributes of others: latents (B, D), and labels (B, K)."""
-        wanted = labels[torch.randperm(len(labels), generator=draws).to(labels.device)]
-        noise = torch.randn(labels.shape, generator=draws).to(labels.device)
+        order = torch.randperm(len(labels), generator=draws, device=draws.device)
+        noise = torch.randn(labels.shape, generator=draws, device=draws.device).to(labels.device)
+        wanted = labels[order.to(labels.device)]
         return torch.cat([style, 2 * wanted - 1 + noise], dim=1), wanted
 
 

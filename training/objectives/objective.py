@@ -24,7 +24,7 @@ class Batch(NamedTuple):
     Attributes:
         images: (B, C, H, W), in [-1, 1].
         labels: (B, K), 1 where the attribute is present, else 0.
-        draws: a CPU generator of all that the step draws.
+        draws: generates all that the step draws.
         images_seen: how far the training is.
     """
 

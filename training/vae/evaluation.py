@@ -34,7 +34,7 @@ ACTIVE_VARIANCE = 0.01
 
 @dataclass(frozen=True)
 class Posteriors:
-    """The posteriors of some images, on the CPU.
+    """The posteriors of some images.
 
     Attributes:
         mean: (N, D), the latents.
@@ -108,17 +108,17 @@ def exact_decomposition(posterior: Posteriors, generator: torch.Generator) -> KL
     """
     mean, log_variance = posterior.mean, posterior.log_variance
     z = objectives.sample_posterior(mean, log_variance, generator)
-    n, d = mean.shape
-    weights = torch.full((1, n), 1 / n)
+    (n, d), device = mean.shape, mean.device
+    weights = torch.full((1, n), 1 / n, device=device)
     n_rows = max(1, DECOMPOSITION_ELEMENTS // (n * d))
-    totals = torch.zeros(3)
+    totals = torch.zeros(3, device=device)
     for start in range(0, n, n_rows):
         rows = z[start : start + n_rows]
         # The samples' own posteriors come first.
-        order = torch.arange(n).roll(-start)
+        order = torch.arange(n, device=device).roll(-start)
         terms = objectives.decompose_kl(rows, mean[order], log_variance[order], weights)
         totals += torch.stack(terms) * len(rows) / n
-    return KLTerms(*totals)
+    return KLTerms(*totals.cpu())
 
 
 def evaluate(
@@ -147,7 +147,10 @@ def evaluate(
     }
     if not isinstance(model, VAE) or isinstance(model, LSAVAE):  # LSA-VAE's prior knows the labels
         return results
-    some = Posteriors(found.mean[:MAX_DECOMPOSED], found.log_variance[:MAX_DECOMPOSED])
+    device = model.latent_mean.device  # which has D * N^2 densities to compute
+    some = Posteriors(
+        found.mean[:MAX_DECOMPOSED].to(device), found.log_variance[:MAX_DECOMPOSED].to(device)
+    )
     terms = exact_decomposition(some, torch.Generator().manual_seed(seed))
     return {
         **results,

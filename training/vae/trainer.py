@@ -48,7 +48,9 @@ class Trainer(loop.Trainer):
     ) -> None:
         super().__init__(recipe, dataset, accelerator)
         self.n_total_steps = math.ceil(recipe.epochs * len(self.indices) / recipe.batch_size)
-        self.labels = torch.from_numpy(dataset.labels[self.indices]).float()
+        self.labels = torch.from_numpy(dataset.labels[self.indices]).float().to(self.device)
+        # A stopwatch could choose other sums in a resumed run: one seed, one result per device.
+        torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic = False, True
         torch.manual_seed(recipe.seed)
         self.model: Any = recipe.build(dataset.attributes).to(self.device)
         self.objective = OBJECTIVES[recipe.objective](
@@ -80,24 +82,24 @@ class Trainer(loop.Trainer):
         """The model to publish: the averaged weights where the recipe averages them."""
         return self.model if self.average is None else self.average.module  # type: ignore[return-value]
 
-    def update(self) -> dict[str, float]:
+    def update(self) -> loop.StepValues:
         """Update the model once, then the objective's own network where it has one.
 
         Returns:
             The objective's terms, averaged over the processes.
         """
-        draws = self.draws()
+        draws = self.device_draws()
         self.model.train()
         with autocast(self.precision, self.device.type):
             terms = self.objective.terms(self.model, self.batch(draws))
-        values = self.mean_values(terms)
+        values = dict(self.step_values(terms))
         for group in self.optimizer.param_groups:
             group["lr"] = self.learning_rate()
         self.descend(self.optimizer, terms["loss"])
         if self.objective.optimizer is not None:
             with autocast(self.precision, self.device.type):
                 own = self.objective.own_terms(self.model, self.batch(draws, SECOND_ORDER))
-            values |= self.mean_values(own)
+            values |= self.step_values(own)
             self.descend(self.objective.optimizer, own["own_loss"])
         if self.average is not None:
             self.average.update_parameters(self.model)
@@ -107,11 +109,14 @@ class Trainer(loop.Trainer):
         """This process's images of the step; another order gives an independent second batch."""
         positions = self.positions(order)
         images = self.images_at(positions, self.recipe.flip)
-        return Batch(images, self.labels[positions].to(self.device), draws, self.images_seen)
+        return Batch(images, self.labels[self.on_device(positions)], draws, self.images_seen)
 
     def learning_rate(self) -> float:
         """The learning rate of the next step."""
-        return loop.cosine_rate(self.recipe, self.n_steps, self.n_total_steps)
+        n_steps = self.n_steps
+        if self.recipe.schedule == "constant":  # beyond the warm-up
+            n_steps = min(n_steps, round(self.recipe.warm_up * self.n_total_steps))
+        return loop.cosine_rate(self.recipe, n_steps, self.n_total_steps)
 
     def state(self) -> dict[str, Any]:
         return {**super().state(), "memory_format": self.memory_format}
@@ -120,7 +125,7 @@ class Trainer(loop.Trainer):
         """A forward and a backward pass of a copy of the model."""
         model.to(memory_format=MEMORY_FORMATS[memory_format])
         with autocast(precision, self.device.type):
-            terms = self.objective.terms(model, self.batch(torch.Generator().manual_seed(0)))
+            terms = self.objective.terms(model, self.batch(torch.Generator(self.device)))
         terms["loss"].backward(inputs=list(model.parameters()))
         model.zero_grad(set_to_none=True)
         if self.device.type == "cuda":
