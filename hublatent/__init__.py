@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from hublatent.discovery import discover
     from hublatent.editing import edit, traverse
     from hublatent.inversion.projection import project
+    from hublatent.mapping import LatentMap
     from hublatent.models import (
         LSAVAE,
         VAE,
@@ -42,6 +43,7 @@ _HOMES = {
     "Eigenfaces": "models",
     "FactorVAE": "models",
     "LSAVAE": "models",
+    "LatentMap": "mapping",
     "ProGAN": "models",
     "StyleGAN": "models",
     "StyleGAN2": "models",
@@ -66,6 +68,7 @@ __all__ = [
     "DirectionSet",
     "Eigenfaces",
     "FactorVAE",
+    "LatentMap",
     "ProGAN",
     "StyleGAN",
     "StyleGAN2",

@@ -23,6 +23,9 @@ class Publisher(Protocol):
     ) -> str:
         """Publish a direction set without its model; returns the commit's URL."""
 
+    def push_map(self, latent_map: Any, repo: str, **options: Any) -> str:
+        """Publish a map between two latent spaces; returns the commit's URL."""
+
     def converted_card(
         self,
         model: Any,

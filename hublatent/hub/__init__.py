@@ -3,6 +3,7 @@
 from hublatent.hub.download import (
     CARD_NAME,
     DIRECTIONS_NAME,
+    MAP_NAME,
     MODEL_FILES,
     PUBLISHED_FILES,
     SAMPLES_NAME,
@@ -14,6 +15,7 @@ from hublatent.hub.mixin import HubModel
 __all__ = [
     "CARD_NAME",
     "DIRECTIONS_NAME",
+    "MAP_NAME",
     "MODEL_FILES",
     "PUBLISHED_FILES",
     "SAMPLES_NAME",

@@ -20,6 +20,7 @@ from hublatent.hub.client import CONNECT_SECONDS, call_hub, check_repo_id, is_tr
 from hublatent.storage import write_text
 
 DIRECTIONS_NAME = "directions.safetensors"
+MAP_NAME = "latent_map.safetensors"
 CARD_NAME = "README.md"
 SAMPLES_NAME = "samples.png"
 MODEL_FILES = (CONFIG_NAME, WEIGHTS_NAME)

@@ -2,6 +2,7 @@
 
 from hublatent.publish.card import CardInput, render_card
 from hublatent.publish.commits import publish, repo_has_file
+from hublatent.publish.maps import map_card, push_map
 from hublatent.publish.push import (
     check_card,
     check_directions,
@@ -19,8 +20,10 @@ __all__ = [
     "check_folder",
     "converted_card",
     "load_published",
+    "map_card",
     "publish",
     "push_directions",
+    "push_map",
     "push_model",
     "render_card",
     "repo_has_file",

@@ -39,7 +39,16 @@ from hublatent.discovery.methods.stylespace import stylespace
 from hublatent.discovery.methods.supervised_pca import supervised_pca
 from hublatent.discovery.methods.svm import svm
 
-__all__ = ["FROM_LABELS", "METHODS", "Fits", "Method", "Population", "Problem", "without_each"]
+__all__ = [
+    "FILTERS",
+    "FROM_LABELS",
+    "METHODS",
+    "Fits",
+    "Method",
+    "Population",
+    "Problem",
+    "without_each",
+]
 
 Method = Callable[[Problem], Fits]
 
@@ -60,5 +69,7 @@ METHODS: dict[str, Method] = {
     "supervised-pca": supervised_pca,
     "stylespace": stylespace,
 }
+# Those that say how the attribute is read; the others say how the latent moves.
+FILTERS = ("svm", "logistic")
 # Those that need labelled latents of any model, and nothing else.
 FROM_LABELS = ("svm", "logistic", "mean-difference", "pattern", "joint")

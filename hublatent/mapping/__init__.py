@@ -1,0 +1,14 @@
+"""Linear maps between the latent spaces of two models, and directions carried across them.
+
+Asperti & Tonelli 2023, "Comparing the latent space of generative models" (arXiv:2207.06812).
+
+fitting.py     what several models read from the same images; the ridge, and what it is worth
+latent_map.py  LatentMap and its file
+bundled.py     the maps of a folder; carry_to()
+"""
+
+from hublatent.mapping.bundled import carry_to, load_maps
+from hublatent.mapping.fitting import SCORES, Fit, SharedImages
+from hublatent.mapping.latent_map import LatentMap, LatentSpace
+
+__all__ = ["SCORES", "Fit", "LatentMap", "LatentSpace", "SharedImages", "carry_to", "load_maps"]

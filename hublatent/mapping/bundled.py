@@ -1,0 +1,64 @@
+"""The maps of a folder, and directions carried by them: "use this direction in all models"."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hublatent.direction import Direction
+from hublatent.errors import DirectionError
+from hublatent.mapping.latent_map import Kind, LatentMap
+
+if TYPE_CHECKING:
+    from hublatent.model import LatentModel
+
+BUNDLED_FOLDER = "latent-maps"  # beside the models, in model_cards/
+
+
+def load_maps(folder: str | Path) -> tuple[LatentMap, ...]:
+    """The maps that lie in a folder, such as model_cards/latent-maps; none where it is missing."""
+    return tuple(LatentMap.load(path) for path in sorted(Path(folder).glob("*.safetensors")))
+
+
+def find_map(source: LatentModel, target: LatentModel, maps: Iterable[LatentMap]) -> LatentMap:
+    """The map from one model's latents to another's, among maps either way.
+
+    Raises:
+        DirectionError: there is none.
+    """
+    known = list(maps)
+    for found in (*known, *(m.reversed() for m in known)):
+        if source.matches(found.source.fingerprint) and target.matches(found.target.fingerprint):
+            return found
+    raise DirectionError(
+        f"There is no map from {source.architecture} {source.fingerprint()[:12]} to "
+        f"{target.architecture} {target.fingerprint()[:12]} among the {len(known)} given; fit one "
+        "with: python -m hublatent map SOURCE TARGET --out FOLDER"
+    )
+
+
+def carry_to(
+    direction: Direction,
+    source: LatentModel,
+    target: LatentModel,
+    maps: Iterable[LatentMap],
+    kind: Kind | None = None,
+) -> Direction:
+    """A direction of one model as one of another, with its sigma there.
+
+    Args:
+        direction: of the source model.
+        source, target: the models; the same one returns the direction as it is.
+        maps: where to look for theirs, such as `load_maps("model_cards/latent-maps")`.
+        kind: see `LatentMap.carry`.
+
+    Returns:
+        A direction of method "...-carried".
+
+    Raises:
+        DirectionError: no map joins the two models, or the direction cannot be carried.
+    """
+    if source.fingerprint() == target.fingerprint():
+        return direction
+    return find_map(source, target, maps).carry(direction, kind).with_sigma(target)
