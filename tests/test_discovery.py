@@ -16,7 +16,9 @@ from hublatent.discovery import (
     cross_validation,
     discover,
     discover_all,
+    read_over_draws,
 )
+from hublatent.discovery.methods import METHODS
 from hublatent.errors import DataError, HublatentError
 
 D = 5
@@ -211,3 +213,51 @@ def test_latents_that_do_not_fit_are_refused():
         LabelledLatents(latents * np.nan, labels, ("A", "B"), np.arange(4))
     with pytest.raises(DataError, match="mirror"):
         LabelledLatents(latents, labels, ("A", "B"), np.arange(4), mirrored=latents[:3])
+
+
+@pytest.mark.parametrize("method", ["svm", "logistic"])
+def test_normals_are_those_of_scikit_learn(factor, method):
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.svm import LinearSVC
+
+    theirs = {
+        "svm": LinearSVC(C=0.01, dual=False, tol=1e-8, max_iter=10_000),
+        "logistic": LogisticRegression(C=0.1, tol=1e-8, max_iter=10_000),
+    }[method]
+    data = two_classes(factor, np.array([1.0, -0.5, 0.0, 0.8, 0.2]), n=700)
+    data = replace(data, latents=40 * data.latents + 300)
+    (problem,) = cross_validation.pose(data, ["A"])
+    fits = METHODS[method](problem)
+    folds = problem.population.folds[problem.chosen]
+    for fold in range(problem.n_folds + 1):
+        kept = problem.chosen[folds != fold]
+        latents = data.latents[kept].astype(np.float64)
+        mean, spread = latents.mean(axis=0), np.sqrt(latents.var(axis=0).mean())
+        theirs.fit((latents - mean) / spread, data.label("A")[kept])
+        assert cosine(fits.rows[fold], theirs.coef_[0]) > 0.99999
+        margin = fits.rows[fold] @ mean + fits.intercepts[fold]
+        assert margin == pytest.approx(theirs.intercept_[0], abs=0.01)
+
+
+def test_scores_over_draws_cover_people_and_draws(factor):
+    data = two_classes(factor, np.array([1.0, -0.5, 0.0, 0.8, 0.2]), n=1500)
+    alone = cross_validate(data, "A", seed=3).scores(seed=3)
+    drawn = read_over_draws(data, "A", n_draws=1, seed=3).scores()
+    for name, estimate in alone.items():
+        assert drawn[name].value == pytest.approx(estimate.value, abs=1e-6), name
+        assert drawn[name].low == pytest.approx(estimate.low, abs=0.005), name
+        assert drawn[name].high == pytest.approx(estimate.high, abs=0.005), name
+    several = read_over_draws(data, "A", n_draws=4)
+    each = [cross_validate(data, "A", seed=s).correct.mean() for s in range(4)]
+    assert several.scores()["accuracy"].value == pytest.approx(np.mean(each), abs=1e-6)
+
+
+def test_differences_over_draws_are_paired(factor):
+    data = two_classes(factor, np.array([1.0, -0.5, 0.0, 0.8, 0.2]), n=1000)
+    one = read_over_draws(data, "A", n_draws=3)
+    assert all(d.low == d.value == d.high == 0 for d in one.difference(one).values())
+    noise = np.random.default_rng(1).normal(size=data.latents.shape)
+    worse = read_over_draws(replace(data, latents=data.latents + 2 * noise), "A", n_draws=3)
+    assert one.difference(worse)["auroc"].low > 0
+    with pytest.raises(DataError, match="same images"):
+        one.difference(read_over_draws(data, "A", n_draws=3, seed=1))

@@ -2,6 +2,7 @@
 
 labelled.py          LabelledLatents; encode(), which makes them
 cross_validation.py  balanced sets, folds of identities, readings of people never seen
+draws.py             the same over several draws, with intervals over people and draws
 methods/             one file per family of methods
 directions.py        discover(), discover_all()
 unlabelled.py        discover_unlabelled(): directions that a classifier names afterwards
@@ -10,6 +11,7 @@ quantities.py        measured quantities in the place of labels
 
 from hublatent.discovery.cross_validation import N_FOLDS, HeldOut, balanced_set, cross_validate
 from hublatent.discovery.directions import DEFAULT_METHOD, discover, discover_all, touched_layers
+from hublatent.discovery.draws import N_DRAWS, DrawnReadings, read_over_draws
 from hublatent.discovery.labelled import LabelledLatents, encode
 from hublatent.discovery.methods import FROM_LABELS, METHODS
 from hublatent.discovery.quantities import with_quantities
@@ -19,7 +21,9 @@ __all__ = [
     "DEFAULT_METHOD",
     "FROM_LABELS",
     "METHODS",
+    "N_DRAWS",
     "N_FOLDS",
+    "DrawnReadings",
     "HeldOut",
     "LabelledLatents",
     "balanced_set",
@@ -28,6 +32,7 @@ __all__ = [
     "discover_all",
     "discover_unlabelled",
     "encode",
+    "read_over_draws",
     "touched_layers",
     "with_quantities",
 ]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from hublatent.discovery.methods.linear import fit_linear, log_loss
 from hublatent.discovery.methods.problem import Fits, Problem
-from hublatent.discovery.methods.svm import linear
 
 # The logistic loss bends an eighth as much as the squared hinge, so C is about eight times larger.
 LOGISTIC_C = 0.1
@@ -11,6 +11,4 @@ LOGISTIC_C = 0.1
 
 def logistic(problem: Problem) -> Fits:
     """Normal of a logistic regression."""
-    from sklearn.linear_model import LogisticRegression
-
-    return linear(problem, LogisticRegression(C=LOGISTIC_C, max_iter=1000))
+    return fit_linear(problem, log_loss, LOGISTIC_C)
