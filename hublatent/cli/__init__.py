@@ -18,6 +18,7 @@ from hublatent.cli.editing import edit, project
 from hublatent.cli.evaluation import compare
 from hublatent.cli.info import info
 from hublatent.cli.interop import convert, import_directions
+from hublatent.cli.mapping import carry, map
 from hublatent.cli.publishing import pull, push, push_directions
 from hublatent.errors import HublatentError, unknown_name
 from hublatent.version import __version__
@@ -25,7 +26,8 @@ from hublatent.version import __version__
 COMMANDS = {
     function.__name__.replace("_", "-"): function
     for function in (
-        info, edit, project, compare, convert, import_directions, push, push_directions, pull,
+        info, edit, project, compare, map, carry, convert, import_directions, push, push_directions,
+        pull,
     )
 }  # fmt: skip
 

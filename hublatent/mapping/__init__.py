@@ -7,8 +7,18 @@ latent_map.py  LatentMap and its file
 bundled.py     the maps of a folder; carry_to()
 """
 
-from hublatent.mapping.bundled import carry_to, load_maps
+from hublatent.mapping.bundled import carry_to, find_map, fit_maps, load_maps
 from hublatent.mapping.fitting import SCORES, Fit, SharedImages
 from hublatent.mapping.latent_map import LatentMap, LatentSpace
 
-__all__ = ["SCORES", "Fit", "LatentMap", "LatentSpace", "SharedImages", "carry_to", "load_maps"]
+__all__ = [
+    "SCORES",
+    "Fit",
+    "LatentMap",
+    "LatentSpace",
+    "SharedImages",
+    "carry_to",
+    "find_map",
+    "fit_maps",
+    "load_maps",
+]

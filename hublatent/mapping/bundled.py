@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hublatent.direction import Direction
 from hublatent.errors import DirectionError
-from hublatent.mapping.latent_map import Kind, LatentMap
+from hublatent.mapping.fitting import Latents, SharedImages
+from hublatent.mapping.latent_map import Kind, LatentMap, LatentSpace
 
 if TYPE_CHECKING:
+    from hublatent.data import FaceDataset
     from hublatent.model import LatentModel
 
 BUNDLED_FOLDER = "latent-maps"  # beside the models, in model_cards/
@@ -36,6 +39,39 @@ def find_map(source: LatentModel, target: LatentModel, maps: Iterable[LatentMap]
         f"{target.architecture} {target.fingerprint()[:12]} among the {len(known)} given; fit one "
         "with: python -m hublatent map SOURCE TARGET --out FOLDER"
     )
+
+
+def fit_maps(
+    models: Mapping[str, LatentModel], images: FaceDataset | int, folder: str | Path, seed: int = 0
+) -> Iterator[tuple[tuple[str, str], LatentMap]]:
+    """Fit a map between every two of several models; one in the folder that fits them is kept.
+
+    Args:
+        models: name -> model.
+        images: a data set, which each model reads once, or how many samples of one of each two.
+        folder: for SOURCE--TARGET.safetensors.
+        seed: see `LatentMap.fit`.
+
+    Yields:
+        The two names, and their map.
+    """
+    read: dict[str, Latents] = {}
+    for names in combinations(models, 2):
+        source, target = (models[name] for name in names)
+        path = Path(folder) / f"{names[0]}--{names[1]}.safetensors"
+        known = LatentMap.load(path) if path.is_file() else None
+        if known is None or (known.source, known.target) != (
+            LatentSpace.of(source),
+            LatentSpace.of(target),
+        ):
+            shown = SharedImages.of(images, (source, target), seed=seed)
+            for name in names:
+                if name not in read or shown.sampler is not None:
+                    read[name] = shown.read(models[name])
+            x, y = (read[name] for name in names)
+            known = LatentMap.between(source, target, x, y, shown, seed=seed)
+            known.save(path)
+        yield names, known
 
 
 def carry_to(

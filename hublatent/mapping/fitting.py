@@ -134,16 +134,23 @@ class SharedImages:
     @torch.inference_mode()
     def shown_to(self, model: LatentModel, indices: Ints) -> Tensor:
         """Some of the images, in a model's size and channels, on its device."""
-        images = self.batch(indices).to(model.latent_mean)
-        if images.shape[-1] != model.image_size:
-            size = (model.image_size, model.image_size)
-            images = interpolate(images, size, mode="bilinear", antialias=True)
-        if images.shape[1] != model.channels:
-            rgb = as_rgb(images)
-            opaque = torch.ones_like(rgb[:, :1])
-            grey = rgb.mean(dim=1, keepdim=True)
-            images = {1: grey, 3: rgb, 4: torch.cat([rgb, opaque], dim=1)}[model.channels]
-        return images.clamp(-1, 1)
+        return as_images_of(model, self.batch(indices))
+
+
+def as_images_of(model: LatentModel, images: Tensor) -> Tensor:
+    """Images (B, C, H, W) in a model's size and channels, on its device."""
+    images = images.to(model.latent_mean)
+    if images.shape[-1] != model.image_size:
+        size = (model.image_size, model.image_size)
+        images = interpolate(images, size, mode="bilinear", antialias=True).clamp(-1, 1)
+    if images.shape[1] == model.channels:
+        return images
+    rgb = as_rgb(images)
+    if model.channels == 3:
+        return rgb
+    if model.channels == 1:
+        return rgb.mean(dim=1, keepdim=True)
+    return torch.cat([rgb, torch.ones_like(rgb[:, :1])], dim=1)
 
 
 def fit_way(

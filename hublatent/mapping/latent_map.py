@@ -206,11 +206,13 @@ class LatentMap:
         )
 
     def carry_all(self, directions: DirectionSet, kind: Kind | None = None) -> DirectionSet:
-        """Carry all directions of the source model; see `carry`.
+        """Carry all directions of one of the two models to the other; see `carry`.
 
         Raises:
-            DirectionError: they are of another model, or one cannot be carried.
+            DirectionError: they are of a third model, or one cannot be carried.
         """
+        if directions.fingerprint == self.target.fingerprint != self.source.fingerprint:
+            return self.reversed().carry_all(directions, kind)
         if directions.fingerprint != self.source.fingerprint:
             raise DirectionError(
                 f"These directions are of {directions.architecture} {directions.fingerprint[:12]}; "

@@ -2,7 +2,7 @@
 
 from hublatent.publish.card import CardInput, render_card
 from hublatent.publish.commits import publish, repo_has_file
-from hublatent.publish.maps import map_card, push_map
+from hublatent.publish.maps import map_card, push_map, write_maps_card
 from hublatent.publish.push import (
     check_card,
     check_directions,
@@ -27,4 +27,5 @@ __all__ = [
     "push_model",
     "render_card",
     "repo_has_file",
+    "write_maps_card",
 ]
