@@ -8,7 +8,6 @@ from which each face is broken.
 
 from __future__ import annotations
 
-import json
 import re
 import sys
 from dataclasses import dataclass
@@ -26,14 +25,12 @@ from torch import Tensor
 from hublatent.data import load_dataset
 from hublatent.errors import DataError
 from hublatent.faces import SAME_PERSON_DISTANCE, FaceDetector, FaceIdentity
-from hublatent.images import open_image, to_float
+from hublatent.images import to_float
 from hublatent.storage import write_text
+from training.paper_strips import ALPHAS, CROP_SIDE, read_labels, read_pictures
 from training.run import exit_on_user_error
 
 MARKS = ("<!-- scores -->\n", "<!-- end of scores -->\n")
-# The strips' faces are framed more widely than CelebA's: this square of a tile is its crop.
-TILE, CROP_TOP, CROP_LEFT, CROP_SIDE = 128, 0, 4, 120
-ALPHAS = (0, *range(1, 248, 6))
 
 
 @dataclass(frozen=True)
@@ -106,20 +103,12 @@ def read_strips(folder: Path) -> tuple[Tensor, NDArray[np.floating]]:
     """The strips' pictures (B, 3, 120, 120), and whether each is broken: 1, 0, or NaN, where
     readers disagree.
     """
-    files = sorted(folder.glob("labels_*.json"))
-    if not files:
-        raise DataError(f"{folder} holds no labels_*.json.")
     pictures, broken = [], []
-    for name, readings in json.loads(files[0].read_text()).items():
-        pixels = np.asarray(open_image(folder / f"{name}.jpg"))
-        onsets = [reading["broken_from"] for reading in readings.values()]
-        for i, alpha in enumerate(ALPHAS):
-            left = i * TILE + CROP_LEFT
-            tile = pixels[CROP_TOP : CROP_TOP + CROP_SIDE, left : left + CROP_SIDE]
-            pictures.append(tile)
-            votes = {onset is not None and alpha >= onset for onset in onsets}
-            broken.append(float(votes.pop()) if len(votes) == 1 else np.nan)
-    return to_float(torch.from_numpy(np.stack(pictures))), np.array(broken)
+    for name, onsets in read_labels(folder)[0].items():
+        pictures.append(read_pictures(folder / f"{name}.jpg", CROP_SIDE))
+        votes = (onsets.broken[:, None] <= ALPHAS).mean(axis=0)
+        broken.append(np.where((votes > 0) & (votes < 1), np.nan, votes))
+    return to_float(torch.from_numpy(np.concatenate(pictures))), np.concatenate(broken)
 
 
 def write_scores(folder: Path, text: str) -> None:

@@ -1,0 +1,321 @@
+"""The paper's 40 strips of StyleGAN2 edits: where glasses appear, and where the face breaks.
+
+python training/paper_strips.py --strips STRIPS --data DATA
+
+STRIPS holds rows of 43 pictures, an edit of growing strength, as the paper's authors published them
+(github.com/isaac-berlin/latent-space-manipulation, MIT), their latents and directions, and by-eye
+labels of some. Writes strips.csv, strips.md and strips.png.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import numpy as np
+import pandas as pd
+import torch
+import tyro
+from numpy.typing import NDArray
+from PIL import Image
+from safetensors.numpy import load_file
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import cohen_kappa_score, roc_auc_score
+from torch import Tensor
+
+from hublatent.classifier import AttributeClassifier
+from hublatent.data import load_dataset
+from hublatent.errors import DataError
+from hublatent.evaluation.coherence import (
+    BROKEN_BELOW,
+    MAX_FACES,
+    Condition,
+    ConditionJudge,
+    coherence,
+)
+from hublatent.faces import FaceIdentity
+from hublatent.figures import grid
+from hublatent.images import open_image, save_png, to_float
+from hublatent.storage import write_text
+from training.run import exit_on_user_error
+
+ALPHAS = np.array([0, *range(1, 248, 6)])
+# The strips' faces are framed more widely than CelebA's: this square of a tile is its crop.
+TILE, CROP_TOP, CROP_LEFT, CROP_SIDE = 128, 0, 4, 120
+# Glasses are there where logit + half its rise since α = 0 exceeds this: set on set 1, where
+# anything from -2.8 to -0.8 gives the same outcomes.
+GLASSES_ABOVE, RISE_WEIGHT = -1.8, 0.5
+ROW_NORM = 14**-0.5  # of each of the 14 rows of a direction of norm 1
+SHOWN = ("set1_07", "set1_08", "set1_06")
+SHOWN_STEP = 6
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Measure both onsets of each of the paper's strips.
+
+    Attributes:
+        strips: folder of the strips.
+        data: folder or Hub dataset of CelebA, to know how whole faces look.
+        out: the folder to write.
+        models: the folder that holds the judges.
+    """
+
+    strips: Path
+    data: str
+    out: Path = Path("model_cards/replication")
+    models: Path = Path("model_cards")
+
+
+class Onsets(NamedTuple):
+    """From which α on glasses are there and the face is broken; each (S,), infinite for never."""
+
+    glasses: NDArray[np.floating]
+    broken: NDArray[np.floating]
+
+    def outcomes(self) -> NDArray[np.str_]:
+        """Strong: there before it breaks; decohered: breaks without; no effect: neither."""
+        strong = np.isfinite(self.glasses) & (self.glasses < self.broken)
+        return np.where(
+            strong, "strong", np.where(np.isfinite(self.broken), "decohered", "no effect")
+        )
+
+
+class Readings(NamedTuple):
+    """What the judges see: glasses' logit, the faces' condition, identity's distance; (S, 43)."""
+
+    glasses: NDArray[np.floating]
+    condition: Condition
+    distance: Tensor
+
+    def coherence(self) -> NDArray[np.floating]:
+        """(S, 43), against α = 0."""
+        unedited = Condition(*(reading[:, :1] for reading in self.condition))
+        return coherence(self.condition, unedited, self.distance).numpy()
+
+    def onsets(self) -> Onsets:
+        """By the thresholds."""
+        rise = self.glasses - self.glasses[:, :1]
+        glasses = self.glasses + RISE_WEIGHT * rise > GLASSES_ABOVE
+        # A flicker of glasses is none, but a face does not mend.
+        lasting = glasses[:, :-1] & glasses[:, 1:]
+        return Onsets(first_alpha(lasting), first_alpha(self.coherence() < BROKEN_BELOW))
+
+
+def first_alpha(seen: NDArray[np.bool_]) -> NDArray[np.floating]:
+    """The first α at which something is seen, in each of the strips (S, at most 43)."""
+    return np.where(seen.any(axis=1), ALPHAS[seen.argmax(axis=1)], np.inf)
+
+
+def read_pictures(path: Path, size: int) -> NDArray[np.uint8]:
+    """A strip's pictures (43, size, size, 3), cut as CelebA's."""
+    picture = open_image(path)
+    if picture.size != (TILE * len(ALPHAS), TILE):
+        raise DataError(
+            f"{path} has {picture.width} x {picture.height} pixels; expected {len(ALPHAS)} "
+            f"pictures of {TILE} in a row."
+        )
+    tiles = []
+    for left in range(CROP_LEFT, picture.width, TILE):
+        tile = picture.crop((left, CROP_TOP, left + CROP_SIDE, CROP_TOP + CROP_SIDE))
+        tiles.append(np.asarray(tile.resize((size, size), Image.Resampling.LANCZOS)))
+    return np.stack(tiles)
+
+
+def read_labels(folder: Path) -> tuple[dict[str, Onsets], set[str]]:
+    """The readers' onsets by strip, and the strips that wear glasses from the start.
+
+    Raises:
+        DataError: there are no labels.
+    """
+    files = sorted(folder.glob("labels_*.json"))
+    if not files:
+        raise DataError(f"{folder} holds no labels_*.json.")
+    labels: dict[str, Onsets] = {}
+    wearers = set()
+    for name, readers in (item for file in files for item in json.loads(file.read_text()).items()):
+        found = [
+            [np.inf if reader[key] is None else reader[key] for reader in readers.values()]
+            for key in ("glasses_from", "broken_from")
+        ]
+        labels[name] = Onsets(*np.array(found, float))
+        if any(reader["already"] for reader in readers.values()):
+            wearers.add(name)
+    return labels, wearers
+
+
+@torch.inference_mode()
+def read(strips: list[NDArray[np.uint8]], models: Path, faces: Tensor) -> Readings:
+    """Have the judges look at strips."""
+    classifier = AttributeClassifier.from_pretrained(models / "judge-celeba")
+    identity = FaceIdentity.from_pretrained(models / "face-identity")
+    condition = ConditionJudge.from_pretrained(models, faces)
+    glasses, conditions, distances = [], [], []
+    for strip in strips:
+        images = to_float(torch.from_numpy(strip))
+        glasses.append(classifier(images)[:, classifier.index("Eyeglasses")])
+        conditions.append(condition.read(images))
+        embedded = identity.embed(images)
+        distances.append((embedded - embedded[:1]).norm(dim=1))
+    columns = zip(*conditions, strict=True)
+    return Readings(
+        torch.stack(glasses).numpy(),
+        Condition(*(torch.stack(column) for column in columns)),
+        torch.stack(distances),
+    )
+
+
+def agreement(found: Onsets, labels: Onsets, kept: NDArray[np.bool_]) -> str:
+    """Medians of the onsets' differences over all strips kept, and kappa, for each reader."""
+    parts = []
+    for reader in range(labels.glasses.shape[1]):
+        seen = Onsets(labels.glasses[:, reader], labels.broken[:, reader])
+        kappa = cohen_kappa_score(found.outcomes()[kept], seen.outcomes()[kept])
+        medians = []
+        for first, second, chosen in (
+            (found.glasses, seen.glasses, kept),
+            (found.broken, seen.broken, np.ones_like(kept)),
+        ):
+            both = chosen & np.isfinite(first) & np.isfinite(second)
+            medians.append(np.median(np.abs(first[both] - second[both])))
+        parts.append(f"| {'ABC'[reader]} | {kappa:.2f} | {medians[0]:.0f} | {medians[1]:.0f} |")
+    return "\n".join(parts)
+
+
+def held_out(readings: Readings, labels: Onsets) -> tuple[float, NDArray[np.floating]]:
+    """Weights and threshold of coherence fitted anew without each strip, and used on it.
+
+    Returns:
+        AUROC of the pictures' probabilities against most readers, and where each strip breaks.
+    """
+    confidence, damage = (reading.numpy() for reading in readings.condition)
+    terms = [confidence, confidence - confidence[:, :1], damage - damage[:, :1]]
+    inputs = np.stack(terms, axis=2)  # (S, 43, 3)
+    broken = np.median(labels.broken, axis=1)[:, None] <= ALPHAS  # (S, 43)
+    found = np.empty(broken.shape)
+    for i in range(len(broken)):
+        others = np.arange(len(broken)) != i
+        fit = LogisticRegression(C=10).fit(inputs[others].reshape(-1, 3), broken[others].ravel())
+        found[i] = fit.predict_proba(inputs[i])[:, 1]
+    return float(roc_auc_score(broken.ravel(), found.ravel())), first_alpha(found > 0.5)
+
+
+def directions_text(tensors: dict[str, NDArray]) -> str:
+    """The directions' cosine, and what α is in standard deviations."""
+    svm, means = (tensors[k] / np.linalg.norm(tensors[k]) for k in ("svm_row", "mean_difference"))
+    sigma = ROW_NORM / np.std(tensors["w"] @ svm)
+    return (
+        f"The cosine of the paper's SVM direction with its difference of class means is "
+        f"{svm @ means:.3f}. Of the {len(tensors['w'])} latents the coordinate along the SVM's row "
+        f"has a standard deviation of {ROW_NORM / sigma:.3f}, and α moves it by {ROW_NORM:.4f} α: "
+        f"α = 1 is {sigma:.2f}σ, and the sweep from 1 to 247 goes from {sigma:.2f}σ to "
+        f"{247 * sigma:.0f}σ, far outside what the generator was trained on."
+    )
+
+
+def report(names: list[str], readings: Readings, folder: Path) -> str:
+    """The page strips.md."""
+    onsets = readings.onsets()
+    labels, wearers = read_labels(folder)
+    rows = [names.index(name) for name in labels]
+    seen = Onsets(*(np.stack(column) for column in zip(*labels.values(), strict=True)))
+    labelled = Readings(
+        readings.glasses[rows],
+        Condition(*(reading[rows] for reading in readings.condition)),
+        readings.distance[rows],
+    )
+    fresh = np.array([name not in wearers for name in labels])
+    found = labelled.onsets()
+    auroc, broken = held_out(labelled, seen)
+    counts = {
+        set_: pd.Series(onsets.outcomes()[[name.startswith(set_) for name in names]]).value_counts()
+        for set_ in ("set1", "set2")
+    }
+    head = "| reader | kappa of outcomes | glasses, median difference in α | break, the same |\n"
+    head += "|---|---|---|---|\n"
+    return "\n\n".join(
+        [
+            "# The paper's strips, measured",
+            "Each strip edits one face along the paper's SVM direction with α = 0, 1, 7, ..., 247. "
+            f"Glasses are there where judge-celeba's logit plus {RISE_WEIGHT} of its rise exceeds "
+            f"{GLASSES_ABOVE}, there and at the next α; a face is broken where its coherence "
+            f"(detector and PaDiM against α = 0) is below {BROKEN_BELOW}. *Strong*: glasses "
+            "before the break; *decohered*: a break without; *no effect*: neither.",
+            *(
+                f"Set {set_[-1]}: " + ", ".join(f"{n} {name}" for name, n in count.items()) + "."
+                for set_, count in counts.items()
+            ),
+            f"Against {len(labels)} strips labelled by eye (kappa and glasses without the "
+            f"{len(wearers)} that wear them from the start), on which the thresholds were set:",
+            head + agreement(found, seen, fresh),
+            "The same, where coherence's weights and threshold were fitted without the strip "
+            f"(AUROC of broken pictures {auroc:.3f}):",
+            head + agreement(Onsets(found.glasses, broken), seen, fresh),
+            directions_text(load_file(folder / "codes_and_directions.safetensors")),
+            "![A strong, a decohered and an unchanged strip](strips.png)",
+            "Generated faces, by the paper's authors: github.com/isaac-berlin/"
+            "latent-space-manipulation (MIT).\n",
+        ]
+    )
+
+
+def picture(names: list[str], onsets: Onsets, folder: Path) -> Image.Image:
+    """Three of the strips, at every sixth α."""
+    rows, captions = [], []
+    for name in SHOWN:
+        i = names.index(name)
+        from_alpha = [
+            f"{what} from α = {value:.0f}" if np.isfinite(value) else f"{what} never"
+            for what, value in (("glasses", onsets.glasses[i]), ("broken", onsets.broken[i]))
+        ]
+        captions.append(f"{name}, {onsets.outcomes()[i]}: {', '.join(from_alpha)}")
+        tiles = read_pictures(folder / f"{name}.jpg", 96)
+        rows.append([Image.fromarray(tile) for tile in tiles[::SHOWN_STEP]])
+    return grid(rows, captions, [f"α = {alpha}" for alpha in ALPHAS[::SHOWN_STEP]])
+
+
+def table(names: list[str], onsets: Onsets) -> pd.DataFrame:
+    """One row a strip; what never happens is left empty."""
+    numbers = [name.removeprefix("set").split("_") for name in names]
+    alphas = [
+        pd.Series(np.where(np.isfinite(values), values, np.nan)).astype("Int64")
+        for values in onsets
+    ]
+    return pd.DataFrame(
+        {
+            "set": [int(number) for number, _ in numbers],
+            "sample": [int(sample) for _, sample in numbers],
+            "outcome": onsets.outcomes(),
+            "glasses_from": alphas[0],
+            "broken_from": alphas[1],
+        }
+    )
+
+
+def main() -> None:
+    """Measure the strips and write what was found."""
+    arguments = tyro.cli(Arguments)
+    files = sorted(arguments.strips.glob("set*_*.jpg"))
+    if not files:
+        raise DataError(f"{arguments.strips} holds no strips set*_*.jpg.")
+    names = [file.stem for file in files]
+    dataset = load_dataset(arguments.data, 64)
+    train = dataset.indices("train")
+    chosen = np.random.default_rng(0).permutation(train)[:MAX_FACES]
+    strips = [read_pictures(file, 64) for file in files]
+    readings = read(strips, arguments.models, dataset.batch(chosen))
+    onsets = readings.onsets()
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    write_text(arguments.out / "strips.csv", table(names, onsets).to_csv(index=False))
+    write_text(arguments.out / "strips.md", report(names, readings, arguments.strips))
+    save_png(picture(names, onsets, arguments.strips), arguments.out / "strips.png")
+    print(f"{arguments.out / 'strips.csv'}: {len(names)} strips")
+
+
+if __name__ == "__main__":
+    exit_on_user_error(main)
