@@ -6,21 +6,19 @@ Every model has the same balanced images and the same folds of identities.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from hublatent.discovery.labelled import BLOCK, LabelledLatents
 from hublatent.discovery.methods import METHODS, Fits, Population, Problem
+from hublatent.discovery.readings import DrawnReadings, HeldOut
 from hublatent.errors import DataError, HublatentError, unknown_name
 from hublatent.stats import (
-    Bools,
-    Estimate,
     Floats,
     Ints,
     balanced_indices,
-    classification_scores,
     identity_folds,
     midpoint,
 )
@@ -30,34 +28,7 @@ if TYPE_CHECKING:
     from hublatent.model import LatentModel
 
 N_FOLDS = 5
-
-
-@dataclass(frozen=True, eq=False)
-class HeldOut:
-    """Readings of the balanced images, each by a direction that never saw its identity.
-
-    Attributes:
-        labels: (n,), the truth.
-        identities: (n,).
-        decision: (n,), how far beyond the boundary; above 0 the attribute is read.
-        rows: (F, ...), each fold's direction, of norm 1.
-    """
-
-    labels: Bools
-    identities: Ints
-    decision: Floats
-    rows: Floats
-
-    @property
-    def correct(self) -> Bools:
-        """(n,)."""
-        return (self.decision > 0) == self.labels
-
-    def scores(self, seed: int = 0) -> dict[str, Estimate]:
-        """Accuracy, precision, recall, F1 and AUROC, with 95% intervals."""
-        return classification_scores(
-            self.labels, self.decision > 0, self.decision, self.identities, seed
-        )
+N_DRAWS = 20
 
 
 def pose(
@@ -147,20 +118,42 @@ def cross_validate(
     return read_held_out(problem, METHODS[method](learnt))
 
 
+def read_over_draws(
+    data: LabelledLatents,
+    attribute: str,
+    method: str = "svm",
+    *,
+    model: LatentModel | None = None,
+    n_draws: int = N_DRAWS,
+    seed: int = 0,
+) -> DrawnReadings:
+    """Cross-validate a method by identity, again for each draw of the negatives and the folds.
+
+    Args:
+        data, attribute, method, model: as for `cross_validate`.
+        n_draws: how many; draw k has the seed `seed` + k, which gives all models the same.
+        seed: of the first draw, and of the bootstrap.
+
+    Raises:
+        DataError: the attribute is unknown or has too few examples.
+        HublatentError: the method is unknown.
+    """
+    seeds = range(seed, seed + n_draws)
+    draws = (cross_validate(data, attribute, method, model=model, seed=s) for s in seeds)
+    return DrawnReadings(tuple(draws), seed)
+
+
 def read_held_out(problem: Problem, fits: Fits) -> HeldOut:
     """Read each balanced image with the direction that never saw its identity."""
     label = problem.label[problem.chosen]
     folds = problem.population.folds[problem.chosen]
     rows = unit_rows(problem, fits)
-    decision = np.zeros(len(label))
-    for fold in range(problem.n_folds):
-        out = folds == fold
-        readings = read(problem.data, problem.chosen, rows[fold])
-        if fits.intercepts is None:
-            decision[out] = readings[out] - midpoint(readings[~out], label[~out])
-        else:
-            norm = np.linalg.norm(fits.rows[fold])
-            decision[out] = readings[out] + fits.intercepts[fold] / norm
+    readings = read(problem.data, problem.chosen, rows[:-1])  # (n, F)
+    if fits.intercepts is None:
+        cut = [midpoint(r[folds != k], label[folds != k]) for k, r in enumerate(readings.T)]
+    else:
+        cut = -fits.intercepts[:-1] / np.linalg.norm(fits.rows[:-1], axis=1)
+    decision = (readings - np.array(cut))[range(len(label)), folds]
     identities = problem.data.identities[problem.chosen]
     return HeldOut(label, identities, decision, rows[:-1])
 
@@ -181,14 +174,12 @@ def unit_rows(problem: Problem, fits: Fits) -> Floats:
     return fits.rows / norms
 
 
-def read(data: LabelledLatents, indices: Ints, row: Floats) -> Floats:
-    """(n,): <z, row> of some images; a row (D,) reads latents averaged over their layers."""
-    latents = data.pooled_latents if row.ndim == 1 else data.latents
-    readings = np.empty(len(indices))
-    for start in range(0, len(indices), BLOCK):
-        part = latents[indices[start : start + BLOCK]]
-        readings[start : start + BLOCK] = part.reshape(len(part), -1).astype(float) @ row.ravel()
-    return readings
+def read(data: LabelledLatents, indices: Ints, rows: Floats) -> Floats:
+    """(n, R): <z, row> of some images; rows (R, D) read latents averaged over their layers."""
+    latents = data.pooled_latents if rows.ndim == 2 else data.latents
+    columns = rows.reshape(len(rows), -1).T.astype(float)
+    parts = (latents[indices[i : i + BLOCK]] for i in range(0, len(indices), BLOCK))
+    return np.concatenate([part.reshape(len(part), -1) @ columns for part in parts])
 
 
 def check_methods(methods: Sequence[str]) -> None:

@@ -109,13 +109,10 @@ def _direction(
     data, chosen = problem.data, problem.chosen
     label = problem.label[chosen]
     shape = data.latents.shape[1:]
-    vectors = [_vector(row, layers, shape) for row in unit_rows(problem, fits)]
-    coordinate = np.zeros(len(chosen))
-    for fold, vector in enumerate(vectors[:-1]):
-        out = problem.population.folds[chosen] == fold
-        coordinate[out] = (
-            read(data, chosen[out], vector) / np.square(vector, dtype=np.float64).sum()
-        )
+    vectors = np.stack([_vector(row, layers, shape) for row in unit_rows(problem, fits)])
+    held_out = vectors[:-1].reshape(problem.n_folds, -1).astype(np.float64)
+    readings = read(data, chosen, vectors[:-1]) / np.square(held_out).sum(axis=1)  # (n, F)
+    coordinate = readings[range(len(chosen)), problem.population.folds[chosen]]
     threshold, gain = logistic_curve(coordinate, label)
     used = problem.label if method == "joint" else label
     return Direction(
