@@ -15,7 +15,7 @@ import tyro
 from safetensors import SafetensorError
 
 from hublatent.cli.editing import edit, project
-from hublatent.cli.evaluation import compare
+from hublatent.cli.evaluation import compare, replicate
 from hublatent.cli.info import info
 from hublatent.cli.interop import convert, import_directions
 from hublatent.cli.mapping import carry, map
@@ -26,8 +26,8 @@ from hublatent.version import __version__
 COMMANDS = {
     function.__name__.replace("_", "-"): function
     for function in (
-        info, edit, project, compare, map, carry, convert, import_directions, push, push_directions,
-        pull,
+        info, edit, project, compare, replicate, map, carry, convert, import_directions, push,
+        push_directions, pull,
     )
 }  # fmt: skip
 
@@ -72,7 +72,7 @@ def _run(words: list[str]) -> None:
 
 
 def _overview() -> str:
-    width = max(map(len, COMMANDS))
+    width = max(len(name) for name in COMMANDS)
     lines = [
         f"  {name:{width}}  {(function.__doc__ or '').splitlines()[0]}"
         for name, function in COMMANDS.items()

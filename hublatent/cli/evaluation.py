@@ -10,6 +10,29 @@ from tyro.conf import Positional, arg
 from hublatent.cli.options import FolderOption
 
 
+def replicate(
+    runs: Annotated[Positional[Path], arg(metavar="RUNS")],
+    data: str,
+    out: FolderOption,
+    seed: int = 0,
+    cache: Path | None = None,
+) -> None:
+    """Walk from the scores of the paper's Table 1 to honest ones; writes report.md.
+
+    Args:
+        runs: a folder of trainings of the recipes paper-*, each in RECIPE-SEED.
+        data: folder or Hub dataset of labelled faces.
+        out: the folder to write to.
+        seed: of every draw.
+        cache: folder of the decoded pictures; by default ~/.cache/hublatent/datasets.
+    """
+    from hublatent.evaluation.replication import REPORT_NAME, replicate
+
+    print(f"seed {seed}")
+    replicate(runs, data, out, cache=cache, seed=seed)
+    print(out / REPORT_NAME)
+
+
 def compare(
     folders: Annotated[Positional[tuple[Path, ...]], arg(metavar="FOLDER...")],
     data: str,
