@@ -139,12 +139,14 @@ class LatentModel(nn.Module, HubModel):
         """
         noise = torch.randn(n, self.latent_mean.numel(), generator=generator, dtype=torch.float64)
         covariance = self.latent_covariance.double().cpu()
-        # The ridge keeps the factorisation possible when a latent dimension is unused.
-        ridge = (
-            1e-6 * covariance.diagonal().mean() * torch.eye(len(covariance), dtype=torch.float64)
-        )
-        factor, failure = torch.linalg.cholesky_ex(covariance + ridge)
-        if failure:
+        # A ridge keeps the factorisation possible when a latent dimension is unused. When hardly
+        # any is used, the covariance's float32 digits end above the others' variance.
+        variances, eye = covariance.diagonal(), torch.eye(len(covariance), dtype=torch.float64)
+        for ridge in (1e-6 * variances.mean(), 1e-6 * variances.sum()):
+            factor, failure = torch.linalg.cholesky_ex(covariance + ridge * eye)
+            if not failure:
+                break
+        else:
             raise HublatentError(
                 f"This {type(self).__name__}'s latent_covariance is no covariance (not positive "
                 "definite), so nothing can be drawn from it; the checkpoint is damaged."

@@ -170,6 +170,16 @@ def test_damaged_statistics_are_refused_when_sampled() -> None:
         model.sample_latents(2)
 
 
+def test_a_model_that_uses_one_of_many_dimensions_can_be_drawn_from() -> None:
+    model = hublatent.VAE(image_size=8, latent_dim=512, width=2, n_stages=1)
+    draws = torch.Generator().manual_seed(0)
+    latents = 1e-4 * torch.randn(256, 512, generator=draws)  # fewer images than dimensions
+    latents += torch.randn(256, 1, generator=draws) * torch.randn(512, generator=draws)
+    model.set_latent_statistics(latents)
+    drawn = model.sample_latents(2000, generator=draws)
+    torch.testing.assert_close(drawn.std(dim=0), latents.std(dim=0), rtol=0.15, atol=0.05)
+
+
 def test_a_folder_gives_the_model_back_bit_by_bit(model: LatentModel, tmp_path: Path) -> None:
     model.save_pretrained(tmp_path)
     for loaded in (hublatent.load(tmp_path), type(model).from_pretrained(tmp_path)):
