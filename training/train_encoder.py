@@ -8,6 +8,7 @@ that was killed. Several devices: accelerate launch.
 
 from __future__ import annotations
 
+import json
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,9 +24,10 @@ from hublatent.errors import DataError
 from hublatent.features import ImageFeatures
 from hublatent.images import save_png
 from hublatent.models import StyleGAN2
+from hublatent.storage import only_writer, write_text
 from training import loop
 from training.recipes import parse_command
-from training.run import Run, exit_on_user_error
+from training.run import RESULTS_NAME, Run, exit_on_user_error
 from training.stylegan2.encoder import EncoderRecipe, EncoderTrainer, reconstruction_error
 from training.vae.evaluation import contact_sheet
 
@@ -82,11 +84,13 @@ class Reporter(loop.Reporter):
     def finish(self) -> dict[str, Any]:
         """Write the generator with its encoder; returns the error on validation images."""
         model, dataset = self.trainer.model.eval(), self.trainer.dataset
-        model.save_pretrained(self.arguments.model)
+        with only_writer(self.arguments.model):
+            model.save_pretrained(self.arguments.model)
         results: dict[str, Any] = {"images_seen": self.trainer.images_seen}
         if len(dataset.indices("validation")):
             results["validation_mse"] = reconstruction_error(model, dataset, "validation")
-        self.log(**results)
+        # Not into the log: a run that is killed right here comes by once more.
+        write_text(self.run.folder / RESULTS_NAME, json.dumps(results, indent=2) + "\n")
         print(f"{self.arguments.model}: {results}")
         return results
 

@@ -28,8 +28,8 @@ from safetensors.torch import load_file
 from hublatent.classifier import AttributeClassifier
 from hublatent.data import load_dataset
 from hublatent.models import BetaTCVAE, StyleGAN2
-from tests.training_helpers import write_faces
-from training import find_directions, project_images, train_stylegan2, train_vae
+from tests.training_helpers import PROJECT, write_faces
+from training import find_directions, project_images, train_encoder, train_stylegan2, train_vae
 from training.run import exit_on_user_error
 
 SIZE = 16
@@ -53,6 +53,12 @@ COMMANDS: dict[str, tuple[Callable[[], object], str]] = {
     "train_stylegan2": (
         train_stylegan2.main,
         f"--recipe stylegan2-celeba --data {{data}}/faces --cache {{data}}/cache {STYLEGAN2}",
+    ),
+    "train_encoder": (
+        train_encoder.main,
+        "--recipe encoder-celeba --model {model} --data {data}/faces --cache {data}/cache --width 4"
+        f" --image-features {PROJECT}/model_cards/image-features --batch-size 4 --feature-size 32"
+        " --images 160 --log-every 32 --precision fp32 --state-seconds 0",
     ),
     "project_images": (
         project_images.main,
@@ -105,45 +111,54 @@ def prepare(data: Path) -> None:
 
 def trial(name: str, data: Path, n_kills: int, draws: random.Random) -> tuple[float, int, int]:
     """Seconds of the unbroken run, kills that met it running, and runs that ended like it."""
+    unbroken = place(data, f"{name}-unbroken")
     start = time.monotonic()
-    unbroken = data / f"{name}-unbroken"
     assert finished(lambda: run(name, data, unbroken)) == 0, f"{name} fails by itself"
     seconds = time.monotonic() - start
     expected, running, equal = contents(unbroken), 0, 0
     for _ in range(n_kills):
-        out = data / f"{name}-killed"
-        process = fork(lambda out=out: run(name, data, out))  # type: ignore[misc]
+        folder = place(data, f"{name}-killed")
+        process = fork(lambda folder=folder: run(name, data, folder))  # type: ignore[misc]
         time.sleep(draws.uniform(0, seconds))
         os.kill(process, signal.SIGKILL)
         running += os.WIFSIGNALED(os.waitpid(process, 0)[1])
-        code = finished(lambda out=out: run(name, data, out))  # type: ignore[misc]
-        found = contents(out)
+        code = finished(lambda folder=folder: run(name, data, folder))  # type: ignore[misc]
+        found = contents(folder)
         same = code == 0 and found == expected
         if not same:
             names = [n for n in expected.keys() | found.keys() if expected.get(n) != found.get(n)]
             print(f"{name}: exit code {code}, different: {sorted(names)}")
         equal += same
-        shutil.rmtree(out)
+        shutil.rmtree(folder)
     return seconds, running, equal
+
+
+def place(data: Path, name: str) -> Path:
+    """A folder for a run and, beside it, a generator that the run may add to."""
+    folder = data / name
+    shutil.copytree(data / "gan", folder / "gan")
+    return folder
 
 
 def second_is_refused(name: str, data: Path) -> bool:
     """Whether a command stops, with exit code 2, while another writes into its folder."""
-    out = data / f"{name}-twice"
-    first = fork(lambda: run(name, data, out))
-    while not (out / ".lock").exists():
+    folder = place(data, f"{name}-twice")
+    first = fork(lambda: run(name, data, folder))
+    while not (folder / "out" / ".lock").exists():
         time.sleep(0.001)
     os.kill(first, signal.SIGSTOP)  # however fast it is, it is still at it when the second comes
-    code = finished(lambda: run(name, data, out))
+    code = finished(lambda: run(name, data, folder))
     os.kill(first, signal.SIGCONT)
     return code == 2 and os.waitpid(first, 0)[1] == 0
 
 
-def run(name: str, data: Path, out: Path) -> None:
+def run(name: str, data: Path, folder: Path) -> None:
     """Run a command in this process."""
     script, options = COMMANDS[name]
+    out = folder / "out"
     where = out / "directions.safetensors" if name == "find_directions" else out
-    sys.argv = [name, *options.format(data=data).split(), "--out", str(where)]
+    words = options.format(data=data, model=folder / "gan").split()
+    sys.argv = [name, *words, "--out", str(where)]
     exit_on_user_error(script)
 
 
@@ -181,7 +196,7 @@ def contents(folder: Path) -> dict[str, object]:
                 {k: v for k, v in value.items() if k not in STOPWATCH | {"commands", "command"}}
                 for value in values
             ]
-        elif name == "state.safetensors":  # its header knows how long the run took
+        elif path.name == "state.safetensors":  # its header knows how long the run took
             found[name] = {k: v.numpy().tobytes() for k, v in load_file(path).items()}
         else:
             found[name] = path.read_bytes()
