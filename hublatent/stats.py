@@ -6,8 +6,9 @@ bootstrap draws persons, not photographs.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -100,7 +101,7 @@ def midpoint(coordinate: Floats, labels: Bools) -> float:
 
 
 def bootstrap_weights(
-    identities: Ints, n_resamples: int = N_BOOTSTRAP, seed: int = 0
+    identities: NDArray[Any], n_resamples: int = N_BOOTSTRAP, seed: int = 0
 ) -> Iterator[NDArray[np.float32]]:
     """How often each example is drawn when identities are drawn with replacement.
 
@@ -187,6 +188,136 @@ def weighted_auroc(weights: Floats, labels: Bools, ranking: Floats) -> Floats:
     below = np.cumsum(negative, axis=1) - negative / 2  # half of the ties count
     with np.errstate(invalid="ignore", divide="ignore"):
         return (positive * below).sum(axis=1) / (positive.sum(axis=1) * negative.sum(axis=1))
+
+
+# The smallest differences of interest, fixed before any comparison.
+MARGINS = {"accuracy": 0.02, "leakage": 0.01, "share": 0.10}
+MIN_TRAININGS = 3
+LEVEL = 0.95
+ONE_CHECKPOINT = "this checkpoint only"
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A difference with its 95% interval, and the p value of there being none.
+
+    Attributes:
+        estimate: the difference.
+        p: two-sided; adjusted by `holm` where it belongs to a family.
+        n_trainings: how many trainings of the rarer side it rests on.
+    """
+
+    estimate: Estimate
+    p: float
+    n_trainings: int = 1
+
+
+def weighted_means(weights: Floats, values: Floats) -> Floats:
+    """Means of values (N,) or columns (N, K) under each row of weights (R, N); NaN is left out."""
+    known = np.isfinite(values)
+    total = weights.astype(np.float32) @ np.where(known, values, 0.0).astype(np.float32)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return total / (weights.astype(np.float32) @ known.astype(np.float32))  # (R,) or (R, K)
+
+
+def paired_bootstrap(
+    differences: Floats, people: NDArray[Any], seed: int = 0, *, columns_vary: bool = False
+) -> Difference:
+    """Mean difference of two models on the same examples, by a bootstrap over people.
+
+    Args:
+        differences: (N,), or (N, K) whose columns' means are averaged: a column for each attribute,
+            or for each draw of folds and negatives. NaN where an example has no value.
+        people: (N,), who is on each example.
+        seed: of the bootstrap.
+        columns_vary: whether the columns are a sample too, which is then drawn anew as well.
+    """
+    columns = differences[:, None] if differences.ndim == 1 else differences
+    columns = columns[:, np.isfinite(columns).any(axis=0)]
+    if not columns.size:
+        raise DataError("There is nothing to compare: no example has a value in both models.")
+    point = float(weighted_means(np.ones((1, len(columns))), columns).mean())
+    drawn = np.concatenate([weighted_means(w, columns) for w in bootstrap_weights(people, seed=seed)])
+    if columns_vary:
+        n = columns.shape[1]
+        picked = np.random.default_rng(seed).integers(0, n, drawn.shape)
+        drawn = np.take_along_axis(drawn, picked, axis=1)
+    values = np.nanmean(drawn, axis=1)  # (R,)
+    below, above = ((1 + (values <= 0).sum()), (1 + (values >= 0).sum()))
+    return Difference(interval(values, point), min(1.0, 2 * min(below, above) / (1 + len(values))))
+
+
+def welch_difference(first: Floats, second: Floats) -> Difference:
+    """Mean of some trainings' estimates minus that of others', by Welch's t (Welch 1947).
+
+    A percentile bootstrap of three trainings would be far too narrow.
+
+    Args:
+        first: (n,), one estimate for each training; at least two.
+        second: (m,), at least two.
+    """
+    from scipy.stats import t
+
+    groups = [np.asarray(g, float) for g in (first, second)]
+    if min(map(len, groups)) < 2:
+        raise DataError("An interval between trainings needs at least two trainings of each model.")
+    parts = [g.var(ddof=1) / len(g) for g in groups]
+    error, point = np.sqrt(sum(parts)), float(groups[0].mean() - groups[1].mean())
+    n_trainings = min(map(len, groups))
+    if error == 0:
+        return Difference(Estimate(point, point, point), float(point == 0), n_trainings)
+    freedom = sum(parts) ** 2 / sum(
+        part**2 / (len(g) - 1) for part, g in zip(parts, groups, strict=True)
+    )
+    reach = float(t.ppf((1 + LEVEL) / 2, freedom) * error)
+    p = float(2 * t.sf(abs(point) / error, freedom))
+    return Difference(Estimate(point, point - reach, point + reach), p, n_trainings)
+
+
+def mean_difference(values: Floats) -> Difference:
+    """Mean of (n,) with Student's t interval: attributes or trainings as a random sample."""
+    from scipy.stats import t
+
+    values = np.asarray(values, float)
+    if len(values) < 2:
+        raise DataError("An interval of a mean needs at least two values.")
+    point, error = float(values.mean()), float(values.std(ddof=1) / np.sqrt(len(values)))
+    if error == 0:
+        return Difference(Estimate(point, point, point), float(point == 0), len(values))
+    reach = float(t.ppf((1 + LEVEL) / 2, len(values) - 1) * error)
+    p = float(2 * t.sf(abs(point) / error, len(values) - 1))
+    return Difference(Estimate(point, point - reach, point + reach), p, len(values))
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Adjust p values for the number of contrasts in their family (Holm 1979)."""
+    order = np.argsort(p_values)
+    n, largest, adjusted = len(order), 0.0, np.empty(len(order))
+    for rank, i in enumerate(order):
+        largest = max(largest, min(1.0, (n - rank) * p_values[i]))
+        adjusted[i] = largest
+    return [float(p) for p in adjusted]
+
+
+def verdict(difference: Difference, margin: float, larger_is_better: bool = True) -> str:
+    """What a difference says: "better", "worse", "equivalent" or "open".
+
+    An interval inside the margin is equivalent, even where it excludes zero. With fewer than three
+    trainings of a model it holds for "this checkpoint only", which is then said.
+
+    Args:
+        difference: first minus second model; its p adjusted for its family.
+        margin: the smallest difference of interest, one of MARGINS.
+        larger_is_better: whether the measured quantity is.
+    """
+    estimate = difference.estimate
+    if max(abs(estimate.low), abs(estimate.high)) < margin:
+        found = "equivalent"
+    elif difference.p < 1 - LEVEL and (estimate.low > 0 or estimate.high < 0):
+        found = "better" if (estimate.value > 0) == larger_is_better else "worse"
+    else:
+        found = "open"
+    return found if difference.n_trainings >= MIN_TRAININGS else f"{found}, {ONE_CHECKPOINT}"
 
 
 def paired_difference(

@@ -1,0 +1,312 @@
+"""Edits of the same faces in every model, ceilings and controls: pictures in, rows out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from hublatent.direction import Direction
+from hublatent.discovery import N_FOLDS, LabelledLatents, touched_layers
+from hublatent.discovery.labelled import Latents
+from hublatent.discovery.methods import METHODS, Population, Problem
+from hublatent.editing import edit, to_raw
+from hublatent.errors import DataError
+from hublatent.evaluation import table
+from hublatent.evaluation.judges import BATCH, Judges, Reading
+from hublatent.evaluation.subjects import Subject
+from hublatent.model import LatentModel
+from hublatent.stats import Bools, Floats, balanced_indices, identity_folds
+
+STRENGTHS = (0.0, 1.0, 2.0, 3.5, 5.0, 7.0, 10.0)
+MAX_IDENTIFIED = 40  # faces of which it is looked whose they are: it takes longest
+END = 0.95  # P(attribute | latent) at which the distance to the boundary is compared
+SAMPLES_PER_FACE = 6  # of a model without an encoder, some of which lack the attribute
+ABSENT = 0.5  # a sample whose P is below lacks the attribute
+UNEDITED, CEILING, NULL = "unedited", "ceiling", "null"  # methods that move nothing, or nowhere
+MAX_UNEDITED = 200
+MAX_NULL_DIRECTIONS, NULL_STRENGTHS, MAX_NULL_FACES = 20, (3.5, 7.0), 20
+Progress = Callable[[int], object]
+
+
+@dataclass(frozen=True, eq=False)
+class Faces:
+    """Faces to edit: latents (n, *latent_shape) and names PERSON/PICTURE."""
+
+    latents: Latents
+    names: Sequence[str]
+
+    def __len__(self) -> int:
+        return len(self.latents)
+
+    def first(self, n: int) -> Faces:
+        """The first n."""
+        return Faces(self.latents[:n], self.names[:n])
+
+
+def test_faces(subject: Subject, mask: Bools | None, n: int, seed: int) -> Faces:
+    """Faces of the test partition, the same in every model.
+
+    Args:
+        subject: encodes them.
+        mask: (N,), which of the data's pictures may be taken; None takes any.
+        n: at most so many.
+        seed: of the draw.
+    """
+    dataset = subject.dataset
+    indices = dataset.indices("test")
+    if mask is not None:
+        indices = indices[mask[indices]]
+    chosen = np.sort(np.random.default_rng(seed).permutation(indices)[:n])
+    names = [f"{dataset.identities[i]}/{dataset.names[i]}" for i in chosen]
+    return Faces(subject.encode(chosen), names)
+
+
+def sampled_faces(subject: Subject, judges: Judges, n: int, seed: int) -> tuple[Faces, Floats]:
+    """A model's own samples, and the judge's probabilities (n, K) of them."""
+    generator = torch.Generator().manual_seed(seed)
+    latents = subject.model.sample_latents(n, generator=generator)
+    reading = judges.read(_drawn(subject.model, latents))
+    names = [f"sample-{i}/{subject.training}" for i in range(n)]
+    return Faces(latents.cpu().numpy(), names), 1 / (1 + np.exp(-reading.logits))
+
+
+def faces_without(
+    subject: Subject, judges: Judges, attribute: str, n: int, seed: int
+) -> tuple[Faces, Faces]:
+    """Faces that lack an attribute, and others that have it.
+
+    Raises:
+        DataError: fewer than two lack it, or none has it.
+    """
+    if subject.model.has_encoder:
+        label = subject.dataset.label(attribute)
+        found = tuple(test_faces(subject, kind, n, seed) for kind in (~label, label))
+    else:
+        pool, probabilities = sampled_faces(subject, judges, SAMPLES_PER_FACE * n, seed)
+        has = probabilities[:, judges.classifier.index(attribute)] >= ABSENT
+        found = tuple(
+            Faces(pool.latents[kind][:n], list(np.asarray(pool.names)[kind][:n]))
+            for kind in (~has, has)
+        )
+    without, having = found
+    if len(without) < 2 or not len(having):
+        raise DataError(
+            f"{subject.training}, {attribute}: {len(without)} faces lack it and {len(having)} have "
+            "it; editing takes at least two and one."
+        )
+    return without, having
+
+
+def edit_rows(
+    subject: Subject,
+    judges: Judges,
+    attribute: str,
+    directions: Sequence[Direction],
+    faces: Faces,
+    having: Faces,
+    strengths: Sequence[float] = STRENGTHS,
+    progress: Progress = lambda _: None,
+) -> pd.DataFrame:
+    """What the judges see on faces edited along directions, and on unedited wearers.
+
+    Args:
+        subject: draws.
+        judges: judge.
+        attribute: to be added.
+        directions: along which; with sigma.
+        faces: that lack it.
+        having: that have it: what the model can draw at best.
+        strengths: in standard deviations, growing from 0.
+        progress: told of the pictures that were judged.
+    """
+    model, column = subject.model, judges.classifier.index(attribute)
+    unedited = read_faces(model, judges, faces)
+    best = judges.read(_drawn(model, having.latents))
+    progress(len(faces) + len(having))
+    parts = [table.rows({"target": best.logits[:, column]}, attribute=attribute, method=CEILING,
+                        face=having.names)]  # fmt: skip
+    for direction in directions:
+        about = {"attribute": attribute, "method": direction.method}
+        latents = _tensor(model, faces.latents)
+        for strength in strengths:
+            reading = unedited
+            if strength:
+                moved = edit(latents, direction, strength)
+                reading = read_faces(model, judges, Faces(moved.cpu().numpy(), faces.names))
+                progress(len(faces))
+            found = changes(reading, unedited, judges, column)
+            parts.append(table.rows(found, face=faces.names, strength=strength, **about))
+            shifts = (_probability(reading) - _probability(unedited)).mean(axis=0)  # (K,)
+            names = map("P({})".format, judges.classifier.attribute_names)
+            whole = dict(zip(names, shifts, strict=True))
+            parts.append(table.rows(whole, strength=strength, **about))
+        norm = (direction.sigma or np.nan) * direction.squared_norm**0.5
+        parts.append(table.rows({"step": norm}, **about))
+        if direction.method == "svm" and direction.gain is not None:
+            parts.append(_from_afar(subject, judges, direction, faces, column))
+            progress(len(faces))
+    return pd.concat(parts, ignore_index=True)
+
+
+def changes(
+    reading: Reading, unedited: Reading, judges: Judges, column: int
+) -> dict[str, Floats]:
+    """Each face's readings (n,) against its unedited picture; identity NaN where not looked at."""
+    others = np.delete(np.arange(reading.logits.shape[1]), column)
+    moved = np.abs(_probability(reading) - _probability(unedited))[:, others]
+    logits = np.abs(reading.logits - unedited.logits)[:, others] / judges.spread[others]
+    return {
+        "target": reading.logits[:, column],
+        "leakage": moved.mean(axis=1),
+        "logit leakage": logits.mean(axis=1),
+        "identity": np.linalg.norm(reading.embedding - unedited.embedding, axis=1),
+        "coherence": reading.coherence,
+    }
+
+
+def read_faces(model: LatentModel, judges: Judges, faces: Faces) -> Reading:
+    """Judge drawn faces; of the first ones also whose they are."""
+    n = min(len(faces), MAX_IDENTIFIED)
+    first = judges.read(_drawn(model, faces.latents[:n]), whose=True)
+    if n == len(faces):
+        return first
+    rest = judges.read(_drawn(model, faces.latents[n:]))
+    unknown = np.full((len(faces) - n, first.embedding.shape[1]), np.nan)
+    return Reading(
+        np.concatenate([first.logits, rest.logits]),
+        np.concatenate([first.coherence, rest.coherence]),
+        np.concatenate([first.embedding, unknown]),
+    )
+
+
+def _from_afar(
+    subject: Subject, judges: Judges, direction: Direction, faces: Faces, column: int
+) -> pd.DataFrame:
+    """All faces moved to one end coordinate, and how far from the boundary each began.
+
+    At a fixed step a farther start ends lower by construction.
+    """
+    latents = _tensor(subject.model, faces.latents)
+    way = to_raw(latents, direction, END, "probability").cpu().numpy() / (direction.sigma or 1)
+    moved = edit(latents, direction, END, "probability")
+    reading = judges.read(_drawn(subject.model, moved))
+    found = {"way": way, "end target": reading.logits[:, column]}
+    return table.rows(
+        found, attribute=direction.attribute, method=direction.method, face=faces.names
+    )
+
+
+def unedited_rows(
+    subject: Subject, judges: Judges, n_faces: int, seed: int, progress: Progress = lambda _: None
+) -> tuple[pd.DataFrame, Faces]:
+    """How sure the detector is of the model's own unedited faces, and those faces."""
+    n = min(MAX_UNEDITED, max(2 * n_faces, 40))
+    if subject.model.has_encoder:
+        faces = test_faces(subject, None, n, seed + 1)
+    else:
+        faces = sampled_faces(subject, judges, n, seed + 1)[0]
+    reading = judges.read(_drawn(subject.model, faces.latents))
+    progress(len(faces))
+    rows = table.rows({"coherence": reading.coherence}, method=UNEDITED, face=faces.names)
+    if float(np.median(reading.coherence)) < 0:
+        print(
+            f"{subject.training}: the detector finds no face on most of its unedited pictures; "
+            "what it says of its edits means little."
+        )
+    return rows, faces
+
+
+def null_rows(
+    subject: Subject,
+    judges: Judges,
+    faces: Faces,
+    attributes: Sequence[str],
+    n_faces: int,
+    seed: int,
+    progress: Progress = lambda _: None,
+) -> pd.DataFrame:
+    """Mean change of P along directions that mean nothing: random ones, and of shuffled labels.
+
+    Their number grows with the faces asked for, up to 20 of each kind.
+    """
+    n = min(MAX_NULL_DIRECTIONS, max(2, n_faces // 5))
+    some = faces.first(min(MAX_NULL_FACES, max(2, n_faces // 5)))
+    directions = list(_random_directions(subject.model, n, seed))
+    if subject.model.has_encoder:
+        directions += _shuffled_directions(subject.known, subject.model, n, seed)
+    latents = _tensor(subject.model, some.latents)
+    unedited = _probability(judges.read(_drawn(subject.model, latents)))
+    parts = []
+    for direction in directions:
+        for strength in NULL_STRENGTHS:
+            moved = edit(latents, direction, strength)
+            change = _probability(judges.read(_drawn(subject.model, moved))) - unedited
+            progress(len(some))
+            for attribute in attributes:
+                effect = float(change[:, judges.classifier.index(attribute)].mean())
+                parts.append(table.rows({"change": effect}, attribute=attribute, method=NULL,
+                                        face=direction.method, strength=strength))  # fmt: skip
+    return pd.concat(parts, ignore_index=True)
+
+
+def null_pictures(n_faces: int) -> int:
+    """How many pictures `null_rows` judges."""
+    n = min(MAX_NULL_DIRECTIONS, max(2, n_faces // 5))
+    return 2 * n * len(NULL_STRENGTHS) * min(MAX_NULL_FACES, max(2, n_faces // 5))
+
+
+def _random_directions(model: LatentModel, n: int, seed: int) -> Iterator[Direction]:
+    rng = np.random.default_rng(seed)
+    for i, row in enumerate(rng.standard_normal((n, model.latent_shape[-1]))):
+        yield _direction(row, model, f"random-{i}")
+
+
+def _shuffled_directions(
+    data: LabelledLatents, model: LatentModel, n: int, seed: int
+) -> list[Direction]:
+    """Half by the SVM, half by class means, of labels dealt out at random."""
+    rng = np.random.default_rng(seed)
+    directions = []
+    for i in range(n):
+        some = rng.permutation(len(data.latents))[:1000]
+        dealt = LabelledLatents(
+            data.latents[some], (rng.random((len(some), 1)) < 0.5), ("shuffled",),
+            data.identities[some],
+        )  # fmt: skip
+        folds = identity_folds(dealt.identities, N_FOLDS, seed)
+        chosen = balanced_indices(dealt.labels[:, 0], seed)
+        problem = Problem(Population(dealt, folds, N_FOLDS), "shuffled", chosen)
+        fits = METHODS[("svm", "mean-difference")[i % 2]](problem)
+        directions.append(_direction(fits.rows[-1], model, f"shuffled-{i}"))
+    return directions
+
+
+def _direction(row: Floats, model: LatentModel, name: str) -> Direction:
+    """A row at norm 1 in every layer that directions of this model move."""
+    layers = touched_layers(model, None)
+    vector = torch.zeros(model.latent_shape)
+    vector[... if layers is None else list(layers)] = torch.from_numpy(
+        row / np.linalg.norm(row)
+    ).float()
+    return Direction("nothing", name, vector).with_sigma(model)
+
+
+def _drawn(model: LatentModel, latents: Latents | Tensor) -> Iterator[Tensor]:
+    """Images of latents, some at a time."""
+    for part in _tensor(model, latents).split(BATCH):
+        with torch.inference_mode():
+            yield model.decode(part)
+
+
+def _tensor(model: LatentModel, latents: Latents | Tensor) -> Tensor:
+    """Latents on the model's device."""
+    return torch.as_tensor(latents).to(model.latent_mean)
+
+
+def _probability(reading: Reading) -> Floats:
+    return np.asarray(1 / (1 + np.exp(-reading.logits)))

@@ -1,0 +1,170 @@
+"""compare(): measure what is not measured yet, part by part, then write the report."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from tqdm import tqdm
+
+from hublatent.errors import DataError, HublatentError, unknown_name
+from hublatent.evaluation import table
+from hublatent.evaluation.edits import (
+    MAX_UNEDITED,
+    STRENGTHS,
+    edit_rows,
+    faces_without,
+    null_pictures,
+    null_rows,
+    unedited_rows,
+)
+from hublatent.evaluation.holes import hole_rows
+from hublatent.evaluation.judges import Judges
+from hublatent.evaluation.readings import read_attributes, readable
+from hublatent.evaluation.subjects import Subject, gather, measured_facts
+
+EDITED = ("Eyeglasses", "Smiling", "Male")
+PARTS_FOLDER = "parts"
+VERSION = 1  # raised when a part would hold other rows
+READING_COST = 150  # of an attribute, in pictures: what the bar counts
+
+
+@dataclass(frozen=True, eq=False)
+class Wishes:
+    """What is measured on every model.
+
+    Attributes:
+        read, edited: attributes.
+        methods: along which edits go; models with layers also go along class means, as the paper.
+        n_faces: that lack the attribute, in each edit.
+        seed: of every draw.
+    """
+
+    read: tuple[str, ...]
+    edited: tuple[str, ...]
+    methods: tuple[str, ...]
+    n_faces: int
+    seed: int
+
+    def methods_of(self, subject: Subject) -> tuple[str, ...]:
+        """The methods of a model."""
+        if not subject.model.has_encoder:
+            return self.methods
+        layered = len(subject.model.latent_shape) > 1
+        return tuple(dict.fromkeys((*self.methods, *["mean-difference"] * layered)))
+
+    def cost(self, subject: Subject) -> int:
+        """About how many pictures a model's parts take."""
+        per_method = self.n_faces * (len(STRENGTHS) + 1)
+        edits = len(self.edited) * len(self.methods_of(subject)) * per_method
+        rest = MAX_UNEDITED + null_pictures(self.n_faces) + 3 * self.n_faces
+        return len(self.read) * READING_COST + edits + rest
+
+
+def measure(
+    subjects: Sequence[Subject], judges: Judges, wishes: Wishes, folder: Path, judge_id: str
+) -> pd.DataFrame:
+    """Measure every model; a part that was finished before is read from its file.
+
+    Args:
+        subjects: the models.
+        judges: judge.
+        wishes: what to measure.
+        folder: of the finished parts.
+        judge_id: fingerprint of the judge.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    total = sum(map(wishes.cost, subjects))
+    found = []
+    with tqdm(total=total, unit="picture", smoothing=0.05) as bar:
+        for subject in subjects:
+            before = bar.n
+            for part in _parts(subject, judges, wishes, folder, judge_id, bar):
+                found.append(part.assign(model=subject.name, training=subject.training))
+            bar.update(before + wishes.cost(subject) - bar.n)
+            subject.__dict__.pop("known", None)  # its latents are needed no longer
+    return table.join(found)
+
+
+def _parts(
+    subject: Subject, judges: Judges, wishes: Wishes, folder: Path, judge_id: str, bar: tqdm
+) -> list[pd.DataFrame]:
+    key = [VERSION, *subject.key, judge_id, wishes.n_faces, wishes.seed]
+
+    def part(what: str, more: Sequence[Any], compute: Callable[[], pd.DataFrame]) -> pd.DataFrame:
+        digest = hashlib.sha256(json.dumps([*key, what, more]).encode()).hexdigest()[:16]
+        path = folder / f"{subject.training}-{digest}.csv.gz"
+        if not path.is_file():
+            bar.set_description(f"{subject.training}: {what}")
+            columns = {"model": subject.name, "training": subject.training}
+            table.save(compute().assign(**columns)[list(table.COLUMNS)], path)
+        return table.load(path)
+
+    def edits(attribute: str) -> pd.DataFrame:
+        without, having = faces_without(
+            subject, judges, attribute, wishes.n_faces, wishes.seed
+        )
+        directions = subject.directions(attribute, wishes.methods_of(subject), wishes.seed)
+        return edit_rows(
+            subject, judges, attribute, directions, without, having, progress=bar.update
+        )
+
+    def controls() -> pd.DataFrame:
+        rows, faces = unedited_rows(subject, judges, wishes.n_faces, wishes.seed, bar.update)
+        null = null_rows(
+            subject, judges, faces, wishes.edited, wishes.n_faces, wishes.seed, bar.update
+        )
+        holes = hole_rows(subject, judges, wishes.n_faces, wishes.seed, bar.update)
+        return pd.concat([rows, null, holes, table.rows(measured_facts(subject))])
+
+    found = [part("controls", wishes.edited, controls)]
+    if subject.model.has_encoder:
+        found.append(part("reading", wishes.read, lambda: _reading(subject, wishes, bar)))
+    for attribute in wishes.edited:
+        more = [attribute, *wishes.methods_of(subject)]
+        try:
+            found.append(part(f"editing {attribute}", more, lambda a=attribute: edits(a)))
+        except DataError as error:
+            bar.write(f"{subject.training}, {attribute}: {error}")
+    return found
+
+
+def _reading(subject: Subject, wishes: Wishes, bar: tqdm) -> pd.DataFrame:
+    dataset, data = subject.dataset, subject.known
+    indices = dataset.indices("train", "validation")
+    faces = [f"{dataset.identities[i]}/{dataset.names[i]}" for i in indices]
+    return read_attributes(
+        data, wishes.read, faces, seed=wishes.seed, done=lambda _: bar.update(READING_COST)
+    )
+
+
+def wishes_for(
+    subjects: Sequence[Subject], judges: Judges, attributes: Sequence[str], methods: Sequence[str],
+    n_faces: int, seed: int,
+) -> Wishes:  # fmt: skip
+    """What is to be measured; without attributes, all that enough pictures show.
+
+    Raises:
+        HublatentError: an attribute is unknown to the data or the judge.
+    """
+    dataset = subjects[0].dataset
+    for name in attributes:
+        for known in (dataset.attributes, judges.classifier.attribute_names):
+            if name not in known:
+                raise HublatentError(unknown_name("attribute", name, known))
+    if n_faces < 2:
+        raise HublatentError(f"{n_faces} faces were asked for; edits are compared on at least 2.")
+    if attributes:
+        return Wishes(tuple(attributes), tuple(attributes), tuple(methods), n_faces, seed)
+    known = dataset.indices("train", "validation")
+    read = readable(dataset.labels[known], dataset.attributes)
+    judged = judges.classifier.attribute_names
+    edited = tuple(name for name in EDITED if name in dataset.attributes and name in judged)
+    if not read or not edited:
+        raise DataError("Of these data nothing is compared by default; name --attributes.")
+    return Wishes(tuple(read), edited, tuple(methods), n_faces, seed)

@@ -1,0 +1,208 @@
+"""What takes part: each folder's model, what it was trained with, and its latents of the faces."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from hublatent.checkpoint import folder_name
+from hublatent.data import FaceDataset, load_dataset
+from hublatent.direction import Direction, Origin
+from hublatent.direction_set import DirectionSet
+from hublatent.discovery import FROM_LABELS, LabelledLatents, discover_all
+from hublatent.discovery.labelled import Latents, encode_images, labelled
+from hublatent.errors import DataError
+from hublatent.hub import CARD_NAME, DIRECTIONS_NAME
+from hublatent.model import LatentModel
+from hublatent.models import load, why_no_latent_model
+from hublatent.publish.card import RECIPE_KEY
+from hublatent.publish.results import read_card
+from hublatent.stats import Ints
+
+BATCH = 128
+RESULTS_NAME, MODEL_FOLDER = "results.json", "model"
+# Of a run's results.json, what stands beside the scores: rate, distortion and what the rate is.
+FACTS = ("kl", "mse", "mutual_information", "total_correlation", "active_dimensions")
+
+
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """One checkpoint, the faces it is measured on, and what is known of its training.
+
+    Attributes:
+        name: of the recipe; trainings that differ in their seed alone share it.
+        training: of the checkpoint.
+        model: the model, on the device that it is measured on.
+        dataset: labelled pictures of its size.
+        folder: where it lies.
+        recipe: what it was trained with; {} where that is unknown.
+        facts: FACTS of its run, as far as they are known.
+    """
+
+    name: str
+    training: str
+    model: LatentModel
+    dataset: FaceDataset
+    folder: Path
+    recipe: Mapping[str, Any] = field(default_factory=dict)
+    facts: Mapping[str, float] = field(default_factory=dict)
+
+    def encode(self, indices: Ints) -> Latents:
+        """Latents of some pictures: (n, *latent_shape)."""
+        parts = [np.zeros((0, *self.model.latent_shape), np.float32)]
+        for start in range(0, len(indices), BATCH):
+            parts.append(encode_images(self.model, self.dataset.batch(indices[start:][:BATCH])))
+        return np.concatenate(parts)
+
+    @cached_property
+    def known(self) -> LabelledLatents:
+        """Latents of all training and validation pictures: what directions are found on."""
+        indices = self.dataset.indices("train", "validation")
+        origin = Origin("encoded", self.dataset.name, self.dataset.digest, len(indices))
+        return labelled(self.dataset, indices, self.encode(indices), origin)
+
+    @cached_property
+    def stored(self) -> DirectionSet | None:
+        """The direction file beside the model, if there is one."""
+        path = self.folder / DIRECTIONS_NAME
+        return DirectionSet.load(path, self.model) if path.is_file() else None
+
+    def directions(self, attribute: str, methods: Sequence[str], seed: int) -> list[Direction]:
+        """Directions found on the same pictures for all models; without an encoder, stored ones.
+
+        Raises:
+            HublatentError: there is no such direction, and none can be found.
+        """
+        if self.model.has_encoder and set(methods) <= set(FROM_LABELS):
+            found = discover_all(self.known, (attribute,), methods, model=self.model, seed=seed)
+            return list(found)
+        if self.stored is None:
+            raise DataError(
+                f"{self.folder} holds a model without an encoder and no {DIRECTIONS_NAME}, so "
+                "there is nothing to edit along."
+            )
+        return [self.stored[attribute, method].with_sigma(self.model) for method in methods]
+
+    @property
+    def key(self) -> list[str]:
+        """What every measurement of it depends on."""
+        return [self.model.fingerprint(), self.dataset.digest]
+
+    def about(self) -> dict[str, Any]:
+        """What a table of models tells of it."""
+        shape = self.model.latent_shape
+        return {
+            "model": self.name,
+            "training": self.training,
+            "architecture": self.model.architecture,
+            "space": self.model.space,
+            "latent": " x ".join(map(str, shape)),
+            "layers": len(shape) > 1,
+            "parameters": sum(p.numel() for p in self.model.parameters()),
+            **{name: self.recipe.get(name) for name in ("objective", "likelihood", "beta", "gamma")},
+            "w_noise": self.recipe.get("w_noise"),
+            "seed": self.recipe.get("seed"),
+        }
+
+
+def gather(
+    folders: Sequence[Path], data: str | Path, device: str = "cpu", cache: Path | None = None
+) -> list[Subject]:
+    """Load every model of some folders; folders that hold other things are passed over.
+
+    Raises:
+        DataError: none of them holds a model, or two trainings have one name.
+    """
+    datasets: dict[int, FaceDataset] = {}
+    found: list[Subject] = []
+    for given in folders:
+        inner = given / MODEL_FOLDER
+        folder = inner if inner.is_dir() and why_no_latent_model(given) else given
+        if why_no_latent_model(folder):
+            continue
+        model = load(folder).to(device).eval()
+        if model.channels != 3:
+            raise DataError(f"{folder} draws {model.channels} channels; faces are compared in 3.")
+        if model.image_size not in datasets:
+            datasets[model.image_size] = load_dataset(data, model.image_size, cache=cache)
+        recipe, facts = _run_of(folder)
+        name = folder_name(folder)
+        dataset = datasets[model.image_size]
+        found.append(Subject(name, name, model, dataset, folder, recipe, facts))
+    if not found:
+        given = ", ".join(map(str, folders[:4])) or "none"
+        raise DataError(f"None of the folders holds a latent model; given: {given}.")
+    names = [subject.training for subject in found]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise DataError(f"Two folders are called {twice[0]}; each training needs its own name.")
+    return _named_by_recipe(found)
+
+
+def _run_of(folder: Path) -> tuple[dict[str, Any], dict[str, float]]:
+    """A model's recipe and facts, from its run's results.json or else from its card."""
+    for place in (folder, folder.parent):
+        path = place / RESULTS_NAME
+        if path.is_file() and (place == folder or folder_name(folder) == place.name):
+            try:
+                results = json.loads(path.read_text(encoding="utf-8"))
+                test = results.get("test") or {}
+                recipe = dict(results.get("recipe") or {})
+            except (ValueError, AttributeError, TypeError) as error:
+                raise DataError(f"{path} is not the results of a training: {error}.") from error
+            return recipe, {k: float(test[k]) for k in FACTS if test.get(k) is not None}
+    path = folder / CARD_NAME
+    return (dict(read_card(path).data.get(RECIPE_KEY) or {}) if path.is_file() else {}), {}
+
+
+def _named_by_recipe(subjects: Sequence[Subject]) -> list[Subject]:
+    """Give trainings that differ in their seed alone one name: what their own begin with."""
+    groups: dict[str, list[Subject]] = {}
+    for subject in subjects:
+        recipe = {k: v for k, v in subject.recipe.items() if k != "seed"}
+        config = subject.model.config if recipe else subject.training
+        key = json.dumps([recipe, config], sort_keys=True, default=str)
+        groups.setdefault(key, []).append(subject)
+    renamed = {}
+    for group in groups.values():
+        names = [subject.training for subject in group]
+        common = _common_start(names).rstrip("-_. ") if len(names) > 1 else names[0]
+        for subject in group:
+            renamed[subject.training] = replace(subject, name=common or names[0])
+    return [renamed[subject.training] for subject in subjects]
+
+
+def _common_start(names: Sequence[str]) -> str:
+    first, last = min(names), max(names)
+    n = next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), len(first))
+    return first[:n]
+
+
+@torch.inference_mode()
+def measured_facts(subject: Subject) -> dict[str, float]:
+    """Rate and distortion on test pictures, where the run did not tell.
+
+    Returns:
+        mse, of pixels in [0, 1]; kl, in nats, for a model whose encoder gives distributions.
+    """
+    indices = subject.dataset.indices("test")
+    if not subject.model.has_encoder or not len(indices):
+        return dict(subject.facts)
+    error, rate, spread = 0.0, 0.0, hasattr(subject.model, "encode_distribution")
+    for start in range(0, len(indices), BATCH):
+        images = subject.dataset.batch(indices[start:][:BATCH]).to(subject.model.latent_mean)
+        if spread:
+            mean, log_variance = subject.model.encode_distribution(images)
+            # Kingma and Welling 2014 (arXiv:1312.6114), appendix B.
+            rate += float((mean**2 + log_variance.exp() - 1 - log_variance).sum()) / 2
+        decoded = subject.model.decode(subject.model.encode(images))
+        error += float(((decoded - images) / 2).square().mean(dim=(1, 2, 3)).sum())
+    found = {"mse": error / len(indices)} | ({"kl": rate / len(indices)} if spread else {})
+    return {**found, **subject.facts}

@@ -1,0 +1,121 @@
+"""The long table: one row for each value that was read off a model; everything else follows.
+
+model      the recipe; trainings that differ in their seed alone are one model
+training   the checkpoint
+attribute  what was read or edited; "" for readings of the model itself
+method     how the direction was found, or the kind of control; ""
+face       "PERSON/PICTURE", so that bootstraps draw people; "" for readings of all together
+strength   of an edit, in standard deviations; NaN where nothing was edited
+reading    what was measured
+value      the number
+
+Readings of latents: `recall` of a face that shows the attribute and `specificity` of one that does
+not, the share of draws in which it was read rightly by a direction that never saw the person;
+`auroc`. Of pictures: `target` and `leakage` (logits of the judge, and the mean change of the other
+attributes' probabilities), `logit leakage` (the same in standard deviations of their logits),
+`identity` (distance to the unedited picture), `coherence` and `damage`. Of models: `kl`, `mse` etc.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from hublatent.errors import DataError
+from hublatent.storage import atomic_path
+
+KEYS = ("model", "training", "attribute", "method", "face", "strength", "reading")
+COLUMNS = (*KEYS, "value")
+TEXT = tuple(key for key in KEYS if key != "strength")
+TABLE_NAME = "table.csv.gz"
+DIGITS = 5
+
+
+def rows(
+    readings: Mapping[str, Any],
+    *,
+    attribute: str = "",
+    method: str = "",
+    face: Sequence[str] | str = "",
+    strength: Sequence[float] | float = np.nan,
+) -> pd.DataFrame:
+    """Rows of one model: each reading is a number or as long as the faces or strengths.
+
+    Args:
+        readings: name -> values, (n,) or one number; NaN is left out.
+        attribute, method: as in the table.
+        face, strength: one for all, or n of them.
+    """
+    parts = [
+        pd.DataFrame(
+            {
+                "attribute": attribute,
+                "method": method,
+                "face": face,
+                "strength": strength,
+                "reading": reading,
+                "value": np.atleast_1d(np.asarray(values, np.float64)),
+            }
+        )
+        for reading, values in readings.items()
+    ]
+    return pd.concat(parts, ignore_index=True).dropna(subset=["value"])
+
+
+def join(parts: Iterable[pd.DataFrame]) -> pd.DataFrame:
+    """One table of several, with texts as categories: most of them repeat."""
+    found = [part for part in parts if len(part)]
+    if not found:
+        return pd.DataFrame({c: pd.Series(dtype=float if c in ("strength", "value") else str)
+                             for c in COLUMNS})  # fmt: skip
+    table = pd.concat(found, ignore_index=True)[list(COLUMNS)]
+    return table.astype({name: "category" for name in TEXT})
+
+
+def save(table: pd.DataFrame, path: Path) -> None:
+    """Write a table as CSV, compressed, atomically."""
+    with atomic_path(path) as temporary:
+        table.to_csv(
+            temporary, index=False, float_format=f"%.{DIGITS}g",
+            compression={"method": "gzip", "compresslevel": 3, "mtime": 0},
+        )  # fmt: skip
+
+
+def load(path: Path) -> pd.DataFrame:
+    """Read a table.
+
+    Raises:
+        DataError: it is damaged, or of another version.
+    """
+    try:
+        table = pd.read_csv(
+            path, compression="gzip", keep_default_na=False, na_values={"strength": [""]},
+            dtype={name: "category" for name in TEXT} | {"strength": float, "value": float},
+        )  # fmt: skip
+    except (OSError, EOFError, ValueError) as error:
+        raise DataError(f"{path} cannot be read as a table of readings: {error}.") from error
+    if tuple(table.columns) != COLUMNS:
+        raise DataError(
+            f"{path} has the columns {', '.join(map(str, table.columns))}; expected "
+            f"{', '.join(COLUMNS)}. It comes from another version; compare again."
+        )
+    return table
+
+
+def select(table: pd.DataFrame, **wanted: Any) -> pd.DataFrame:
+    """The rows whose columns have the wanted values; a list allows any of its members."""
+    kept = np.ones(len(table), bool)
+    for name, value in wanted.items():
+        column = table[name]
+        kept &= column.isin(value if isinstance(value, list | tuple) else [value]).to_numpy()
+    return table[kept]
+
+
+def people(faces: Sequence[str] | pd.Index) -> NDArray[Any]:
+    """Who is on each face."""
+    return np.array([str(face).partition("/")[0] for face in faces])
