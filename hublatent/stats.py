@@ -237,7 +237,9 @@ def paired_bootstrap(
     if not columns.size:
         raise DataError("There is nothing to compare: no example has a value in both models.")
     point = float(weighted_means(np.ones((1, len(columns))), columns).mean())
-    drawn = np.concatenate([weighted_means(w, columns) for w in bootstrap_weights(people, seed=seed)])
+    drawn = np.concatenate(
+        [weighted_means(w, columns) for w in bootstrap_weights(people, seed=seed)]
+    )
     if columns_vary:
         n = columns.shape[1]
         picked = np.random.default_rng(seed).integers(0, n, drawn.shape)

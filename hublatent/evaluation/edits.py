@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,21 +15,21 @@ from hublatent.direction import Direction
 from hublatent.discovery import N_FOLDS, LabelledLatents, touched_layers
 from hublatent.discovery.labelled import Latents
 from hublatent.discovery.methods import METHODS, Population, Problem
-from hublatent.editing import edit, to_raw
+from hublatent.editing import edit, to_sigma
 from hublatent.errors import DataError
 from hublatent.evaluation import table
+from hublatent.evaluation.coherence import coherence
 from hublatent.evaluation.judges import BATCH, Judges, Reading
 from hublatent.evaluation.subjects import Subject
 from hublatent.model import LatentModel
 from hublatent.stats import Bools, Floats, balanced_indices, identity_folds
 
 STRENGTHS = (0.0, 1.0, 2.0, 3.5, 5.0, 7.0, 10.0)
-MAX_IDENTIFIED = 40  # faces of which it is looked whose they are: it takes longest
+MAX_CLOSELY = 40  # faces that the judges from outside look at: they take longest
 END = 0.95  # P(attribute | latent) at which the distance to the boundary is compared
 SAMPLES_PER_FACE = 6  # of a model without an encoder, some of which lack the attribute
 ABSENT = 0.5  # a sample whose P is below lacks the attribute
-UNEDITED, CEILING, NULL = "unedited", "ceiling", "null"  # methods that move nothing, or nowhere
-MAX_UNEDITED = 200
+CEILING, NULL = "ceiling", "null"  # "methods" that move nothing, and nothing in particular
 MAX_NULL_DIRECTIONS, NULL_STRENGTHS, MAX_NULL_FACES = 20, (3.5, 7.0), 20
 Progress = Callable[[int], object]
 
@@ -42,10 +43,6 @@ class Faces:
 
     def __len__(self) -> int:
         return len(self.latents)
-
-    def first(self, n: int) -> Faces:
-        """The first n."""
-        return Faces(self.latents[:n], self.names[:n])
 
 
 def test_faces(subject: Subject, mask: Bools | None, n: int, seed: int) -> Faces:
@@ -70,9 +67,9 @@ def sampled_faces(subject: Subject, judges: Judges, n: int, seed: int) -> tuple[
     """A model's own samples, and the judge's probabilities (n, K) of them."""
     generator = torch.Generator().manual_seed(seed)
     latents = subject.model.sample_latents(n, generator=generator)
-    reading = judges.read(_drawn(subject.model, latents))
+    reading = judges.read(drawn(subject.model, latents))
     names = [f"sample-{i}/{subject.training}" for i in range(n)]
-    return Faces(latents.cpu().numpy(), names), 1 / (1 + np.exp(-reading.logits))
+    return Faces(latents.cpu().numpy(), names), reading.probabilities
 
 
 def faces_without(
@@ -125,108 +122,62 @@ def edit_rows(
         progress: told of the pictures that were judged.
     """
     model, column = subject.model, judges.classifier.index(attribute)
-    unedited = read_faces(model, judges, faces)
-    best = judges.read(_drawn(model, having.latents))
-    progress(len(faces) + len(having))
-    parts = [table.rows({"target": best.logits[:, column]}, attribute=attribute, method=CEILING,
-                        face=having.names)]  # fmt: skip
+    latents = on_device(model, faces.latents)
+
+    def look(moved: Tensor, n_closely: int = MAX_CLOSELY) -> Reading:
+        progress(len(moved))
+        return judges.read(drawn(model, moved), n_closely)
+
+    unedited = look(latents)
+    best = look(on_device(model, having.latents), 0)
+    parts = [
+        table.rows({"target": best.logits[:, column]}, attribute=attribute, method=CEILING,
+                   face=having.names)
+    ]  # fmt: skip
+    names = list(map("P({})".format, judges.classifier.attribute_names))
     for direction in directions:
-        about = {"attribute": attribute, "method": direction.method}
-        latents = _tensor(model, faces.latents)
+        about: Any = {"attribute": attribute, "method": direction.method}
         for strength in strengths:
-            reading = unedited
-            if strength:
-                moved = edit(latents, direction, strength)
-                reading = read_faces(model, judges, Faces(moved.cpu().numpy(), faces.names))
-                progress(len(faces))
+            reading = look(edit(latents, direction, strength)) if strength else unedited
             found = changes(reading, unedited, judges, column)
             parts.append(table.rows(found, face=faces.names, strength=strength, **about))
-            shifts = (_probability(reading) - _probability(unedited)).mean(axis=0)  # (K,)
-            names = map("P({})".format, judges.classifier.attribute_names)
+            shifts = (reading.probabilities - unedited.probabilities).mean(axis=0)  # (K,)
             whole = dict(zip(names, shifts, strict=True))
             parts.append(table.rows(whole, strength=strength, **about))
         norm = (direction.sigma or np.nan) * direction.squared_norm**0.5
         parts.append(table.rows({"step": norm}, **about))
         if direction.method == "svm" and direction.gain is not None:
-            parts.append(_from_afar(subject, judges, direction, faces, column))
-            progress(len(faces))
+            # At a fixed step a farther start would end lower by construction.
+            way = to_sigma(latents, direction, END, "probability").cpu().numpy()
+            end = look(edit(latents, direction, END, "probability"), 0).logits[:, column]
+            parts.append(table.rows({"way": way, "end target": end}, face=faces.names, **about))
     return pd.concat(parts, ignore_index=True)
 
 
-def changes(
-    reading: Reading, unedited: Reading, judges: Judges, column: int
-) -> dict[str, Floats]:
-    """Each face's readings (n,) against its unedited picture; identity NaN where not looked at."""
+def changes(reading: Reading, unedited: Reading, judges: Judges, column: int) -> dict[str, Floats]:
+    """Each face's readings (n,) against its unedited picture; NaN where nobody looked closely."""
     others = np.delete(np.arange(reading.logits.shape[1]), column)
-    moved = np.abs(_probability(reading) - _probability(unedited))[:, others]
+    moved = np.abs(reading.probabilities - unedited.probabilities)[:, others]
     logits = np.abs(reading.logits - unedited.logits)[:, others] / judges.spread[others]
+    n = len(reading.logits)
+    close = {name: np.full(n, np.nan) for name in ("identity", "coherence")}
+    distance = torch.linalg.vector_norm(reading.embedding - unedited.embedding, dim=1)
+    left = coherence(reading.condition, unedited.condition, distance)
+    for name, values in (("identity", distance), ("coherence", left)):
+        close[name][: len(values)] = values.numpy()
     return {
         "target": reading.logits[:, column],
         "leakage": moved.mean(axis=1),
         "logit leakage": logits.mean(axis=1),
-        "identity": np.linalg.norm(reading.embedding - unedited.embedding, axis=1),
-        "coherence": reading.coherence,
+        **close,
     }
-
-
-def read_faces(model: LatentModel, judges: Judges, faces: Faces) -> Reading:
-    """Judge drawn faces; of the first ones also whose they are."""
-    n = min(len(faces), MAX_IDENTIFIED)
-    first = judges.read(_drawn(model, faces.latents[:n]), whose=True)
-    if n == len(faces):
-        return first
-    rest = judges.read(_drawn(model, faces.latents[n:]))
-    unknown = np.full((len(faces) - n, first.embedding.shape[1]), np.nan)
-    return Reading(
-        np.concatenate([first.logits, rest.logits]),
-        np.concatenate([first.coherence, rest.coherence]),
-        np.concatenate([first.embedding, unknown]),
-    )
-
-
-def _from_afar(
-    subject: Subject, judges: Judges, direction: Direction, faces: Faces, column: int
-) -> pd.DataFrame:
-    """All faces moved to one end coordinate, and how far from the boundary each began.
-
-    At a fixed step a farther start ends lower by construction.
-    """
-    latents = _tensor(subject.model, faces.latents)
-    way = to_raw(latents, direction, END, "probability").cpu().numpy() / (direction.sigma or 1)
-    moved = edit(latents, direction, END, "probability")
-    reading = judges.read(_drawn(subject.model, moved))
-    found = {"way": way, "end target": reading.logits[:, column]}
-    return table.rows(
-        found, attribute=direction.attribute, method=direction.method, face=faces.names
-    )
-
-
-def unedited_rows(
-    subject: Subject, judges: Judges, n_faces: int, seed: int, progress: Progress = lambda _: None
-) -> tuple[pd.DataFrame, Faces]:
-    """How sure the detector is of the model's own unedited faces, and those faces."""
-    n = min(MAX_UNEDITED, max(2 * n_faces, 40))
-    if subject.model.has_encoder:
-        faces = test_faces(subject, None, n, seed + 1)
-    else:
-        faces = sampled_faces(subject, judges, n, seed + 1)[0]
-    reading = judges.read(_drawn(subject.model, faces.latents))
-    progress(len(faces))
-    rows = table.rows({"coherence": reading.coherence}, method=UNEDITED, face=faces.names)
-    if float(np.median(reading.coherence)) < 0:
-        print(
-            f"{subject.training}: the detector finds no face on most of its unedited pictures; "
-            "what it says of its edits means little."
-        )
-    return rows, faces
 
 
 def null_rows(
     subject: Subject,
     judges: Judges,
-    faces: Faces,
     attributes: Sequence[str],
-    n_faces: int,
+    n: int,
     seed: int,
     progress: Progress = lambda _: None,
 ) -> pd.DataFrame:
@@ -234,18 +185,21 @@ def null_rows(
 
     Their number grows with the faces asked for, up to 20 of each kind.
     """
-    n = min(MAX_NULL_DIRECTIONS, max(2, n_faces // 5))
-    some = faces.first(min(MAX_NULL_FACES, max(2, n_faces // 5)))
-    directions = list(_random_directions(subject.model, n, seed))
+    n_directions, n_some = null_sizes(n)
     if subject.model.has_encoder:
-        directions += _shuffled_directions(subject.known, subject.model, n, seed)
-    latents = _tensor(subject.model, some.latents)
-    unedited = _probability(judges.read(_drawn(subject.model, latents)))
+        some = test_faces(subject, None, n_some, seed)
+    else:
+        some = sampled_faces(subject, judges, n_some, seed)[0]
+    directions = list(_random_directions(subject.model, n_directions, seed))
+    if subject.model.has_encoder:
+        directions += _shuffled_directions(subject.known, subject.model, n_directions, seed)
+    latents = on_device(subject.model, some.latents)
+    unedited = judges.read(drawn(subject.model, latents)).probabilities
     parts = []
     for direction in directions:
         for strength in NULL_STRENGTHS:
             moved = edit(latents, direction, strength)
-            change = _probability(judges.read(_drawn(subject.model, moved))) - unedited
+            change = judges.read(drawn(subject.model, moved)).probabilities - unedited
             progress(len(some))
             for attribute in attributes:
                 effect = float(change[:, judges.classifier.index(attribute)].mean())
@@ -254,10 +208,10 @@ def null_rows(
     return pd.concat(parts, ignore_index=True)
 
 
-def null_pictures(n_faces: int) -> int:
-    """How many pictures `null_rows` judges."""
-    n = min(MAX_NULL_DIRECTIONS, max(2, n_faces // 5))
-    return 2 * n * len(NULL_STRENGTHS) * min(MAX_NULL_FACES, max(2, n_faces // 5))
+def null_sizes(n_faces: int) -> tuple[int, int]:
+    """How many directions of each kind, and how many faces, the null band rests on."""
+    n = max(2, n_faces // 5)
+    return min(MAX_NULL_DIRECTIONS, n), min(MAX_NULL_FACES, n)
 
 
 def _random_directions(model: LatentModel, n: int, seed: int) -> Iterator[Direction]:
@@ -296,17 +250,13 @@ def _direction(row: Floats, model: LatentModel, name: str) -> Direction:
     return Direction("nothing", name, vector).with_sigma(model)
 
 
-def _drawn(model: LatentModel, latents: Latents | Tensor) -> Iterator[Tensor]:
+def drawn(model: LatentModel, latents: Latents | Tensor) -> Iterator[Tensor]:
     """Images of latents, some at a time."""
-    for part in _tensor(model, latents).split(BATCH):
+    for part in on_device(model, latents).split(BATCH):
         with torch.inference_mode():
             yield model.decode(part)
 
 
-def _tensor(model: LatentModel, latents: Latents | Tensor) -> Tensor:
+def on_device(model: LatentModel, latents: Latents | Tensor) -> Tensor:
     """Latents on the model's device."""
     return torch.as_tensor(latents).to(model.latent_mean)
-
-
-def _probability(reading: Reading) -> Floats:
-    return np.asarray(1 / (1 + np.exp(-reading.logits)))

@@ -7,13 +7,13 @@ those of Mahalanobis; and beyond the samples all models are looked at equally fa
 
 from __future__ import annotations
 
-import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
 
 from hublatent.evaluation import table
-from hublatent.evaluation.edits import Progress, _drawn
+from hublatent.evaluation.coherence import Condition, coherence
+from hublatent.evaluation.edits import Progress, drawn
 from hublatent.evaluation.judges import Judges
 from hublatent.evaluation.subjects import Subject
 
@@ -41,13 +41,26 @@ def hole_rows(
     middle = (first + second) / 2
     wanted = (distance(subject, first) + distance(subject, second)) / 2
     middle = middle * _stretch(wanted / distance(subject, middle), middle)
-    parts = []
-    for method, offsets in ((SAMPLES, first), (BETWEEN, middle), (BEYOND, FAR * first)):
-        reading = judges.read(_drawn(model, (centre + offsets).float()))
-        progress(n)
-        names = [f"pair-{i}/" for i in range(n)]
-        parts.append(table.rows({"coherence": reading.coherence}, method=method, face=names))
-    return pd.concat(parts, ignore_index=True)
+    seen = {}
+    for method, offsets in (
+        (SAMPLES, latents - centre), (BETWEEN, middle), (BEYOND, FAR * first)
+    ):  # fmt: skip
+        seen[method] = judges.read(drawn(model, (centre + offsets).float()), len(offsets)).condition
+        progress(len(offsets))
+    ends = seen[SAMPLES]
+    pairs = {
+        SAMPLES: coherence(ends, ends).reshape(2, n).mean(dim=0),
+        BETWEEN: coherence(seen[BETWEEN], Condition(*(c.reshape(2, n).mean(dim=0) for c in ends))),
+        BEYOND: coherence(seen[BEYOND], Condition(*(c[:n] for c in ends))),
+    }
+    names = [f"pair-{i}/" for i in range(n)]
+    return pd.concat(
+        [
+            table.rows({"coherence": values.numpy()}, method=method, face=names)
+            for method, values in pairs.items()
+        ],
+        ignore_index=True,
+    )
 
 
 def distance(subject: Subject, offsets: Tensor) -> Tensor:
@@ -61,8 +74,3 @@ def distance(subject: Subject, offsets: Tensor) -> Tensor:
 
 def _stretch(factors: Tensor, like: Tensor) -> Tensor:
     return factors.reshape(-1, *[1] * (like.ndim - 1))
-
-
-def whole(coherence: np.ndarray, threshold: float) -> np.ndarray:
-    """Which pictures are faces: as sure as all but 5% of the model's unedited ones."""
-    return np.asarray(coherence >= threshold, float)

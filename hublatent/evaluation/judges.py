@@ -16,12 +16,12 @@ from torch import Tensor
 
 from hublatent.classifier import AttributeClassifier
 from hublatent.data import FaceDataset
-from hublatent.faces import FaceDetector, FaceIdentity
-from hublatent.hub import HubModel
+from hublatent.errors import DataError
+from hublatent.evaluation.coherence import MIN_FACES, Condition, ConditionJudge
+from hublatent.faces import FaceIdentity
 from hublatent.stats import Floats
 
-BATCH = 128
-MAX_REAL = 300  # real pictures that the spread of the logits is taken over
+BATCH = 64
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,31 +30,34 @@ class Reading:
 
     Attributes:
         logits: (n, K), of the attributes.
-        coherence: (n,), logit that it is a face.
-        embedding: (n, 128), whose face; NaN where nobody asked.
+        condition: (m,) each, how the first m look as faces.
+        embedding: (m, 128), whose faces these are.
     """
 
     logits: Floats
-    coherence: Floats
-    embedding: Floats
+    condition: Condition
+    embedding: Tensor
 
-    def part(self, some: slice | Floats) -> Reading:
-        """Those of some pictures."""
-        return Reading(self.logits[some], self.coherence[some], self.embedding[some])
+    @property
+    def probabilities(self) -> Floats:
+        """(n, K)."""
+        return np.asarray(1 / (1 + np.exp(-self.logits)))
 
 
 @dataclass(frozen=True, eq=False)
 class Judges:
-    """The three judges.
+    """The judges, on one device.
 
     Attributes:
-        classifier, detector, identity: the networks, on one device.
+        classifier: says which attributes a picture shows.
+        condition: says whether it is a face.
+        identity: says whose.
         name: of the classifier.
         spread: (K,), standard deviation of its logits over real pictures.
     """
 
     classifier: AttributeClassifier
-    detector: FaceDetector
+    condition: ConditionJudge
     identity: FaceIdentity
     name: str
     spread: Floats
@@ -65,45 +68,48 @@ class Judges:
 
         Args:
             judge: folder or Hub id of the classifier.
-            dataset: real pictures.
+            dataset: with at least 200 real training faces, which show what whole faces look like.
             device: where all of them work.
 
         Raises:
-            HublatentError: one is missing.
+            HublatentError: a judge is missing, or there are too few faces.
         """
-        home = Path(judge).parent.as_posix()
-
-        def opened(model: type[HubModel], name: str) -> HubModel:
-            return model.from_pretrained(name).to(device).eval()  # type: ignore[attr-defined]
-
-        classifier = opened(AttributeClassifier, judge)
-        indices = dataset.indices("test")[:MAX_REAL]
+        indices = dataset.indices("train")[:MIN_FACES]
+        if len(indices) < MIN_FACES:
+            raise DataError(
+                f"The data have {len(indices)} training pictures; judging whether an edited face "
+                f"is still one takes {MIN_FACES} at least."
+            )
+        faces = dataset.batch(indices).to(device)
+        home = Path(judge).parent
+        classifier = AttributeClassifier.from_pretrained(judge).to(device).eval()
+        identity = FaceIdentity.from_pretrained((home / "face-identity").as_posix())
+        condition = ConditionJudge.from_pretrained(home, faces)
         with torch.inference_mode():
-            logits = [
-                classifier(dataset.batch(part).to(device))  # type: ignore[operator]
-                for part in np.array_split(indices, max(1, len(indices) // BATCH))
-            ]
-        return cls(
-            classifier,  # type: ignore[arg-type]
-            opened(FaceDetector, f"{home}/face-detector"),  # type: ignore[arg-type]
-            opened(FaceIdentity, f"{home}/face-identity"),  # type: ignore[arg-type]
-            Path(judge).name,
-            torch.cat(logits).std(dim=0).clamp_min(1e-6).cpu().numpy(),
-        )
+            logits = torch.cat([classifier(part) for part in faces.split(BATCH)])
+        spread = logits.std(dim=0).clamp_min(1e-6).cpu().numpy()
+        return cls(classifier, condition, identity.to(device).eval(), Path(judge).name, spread)
 
     @torch.inference_mode()
-    def read(self, batches: Iterable[Tensor], whose: bool = False) -> Reading:
+    def read(self, batches: Iterable[Tensor], n_closely: int = 0) -> Reading:
         """Look at images (B, 3, H, H) in [-1, 1].
 
         Args:
-            batches: of images; drawn one after another.
-            whose: whether to look whose faces they are, which takes longest.
+            batches: of n images; drawn one after another.
+            n_closely: of so many of the first images also the condition and whose faces they are,
+                which takes longest.
         """
-        logits, coherence, embedding = [], [], []
+        logits, conditions, embeddings, seen = [], [], [], 0
         for images in batches:
-            logits.append(self.classifier(images).cpu())
-            coherence.append(self.detector.confidence(images).cpu())
-            nobody = torch.full((len(images), 1), torch.nan)
-            embedding.append(self.identity.embed(images).cpu() if whose else nobody)
-        arrays = (torch.cat(parts).float().numpy() for parts in (logits, coherence, embedding))
-        return Reading(*arrays)
+            logits.append(self.classifier(images).float().cpu())
+            some = images[: max(0, n_closely - seen)]
+            seen += len(images)
+            if len(some):
+                conditions.append([part.cpu() for part in self.condition.read(some)])
+                embeddings.append(self.identity.embed(some).cpu())
+        joined = torch.cat(logits).numpy()
+        if not conditions:
+            nothing = torch.zeros(0)
+            return Reading(joined, Condition(nothing, nothing), nothing[:, None])
+        condition = Condition(*map(torch.cat, zip(*conditions, strict=True)))
+        return Reading(joined, condition, torch.cat(embeddings))

@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,18 +16,17 @@ from tqdm import tqdm
 from hublatent.errors import DataError, HublatentError, unknown_name
 from hublatent.evaluation import table
 from hublatent.evaluation.edits import (
-    MAX_UNEDITED,
+    NULL_STRENGTHS,
     STRENGTHS,
     edit_rows,
     faces_without,
-    null_pictures,
     null_rows,
-    unedited_rows,
+    null_sizes,
 )
 from hublatent.evaluation.holes import hole_rows
 from hublatent.evaluation.judges import Judges
 from hublatent.evaluation.readings import read_attributes, readable
-from hublatent.evaluation.subjects import Subject, gather, measured_facts
+from hublatent.evaluation.subjects import Subject, measured_facts
 
 EDITED = ("Eyeglasses", "Smiling", "Male")
 PARTS_FOLDER = "parts"
@@ -62,7 +62,8 @@ class Wishes:
         """About how many pictures a model's parts take."""
         per_method = self.n_faces * (len(STRENGTHS) + 1)
         edits = len(self.edited) * len(self.methods_of(subject)) * per_method
-        rest = MAX_UNEDITED + null_pictures(self.n_faces) + 3 * self.n_faces
+        n_null, n_some = null_sizes(self.n_faces)
+        rest = 2 * n_null * len(NULL_STRENGTHS) * n_some + 4 * self.n_faces
         return len(self.read) * READING_COST + edits + rest
 
 
@@ -106,21 +107,17 @@ def _parts(
         return table.load(path)
 
     def edits(attribute: str) -> pd.DataFrame:
-        without, having = faces_without(
-            subject, judges, attribute, wishes.n_faces, wishes.seed
-        )
+        without, having = faces_without(subject, judges, attribute, wishes.n_faces, wishes.seed)
         directions = subject.directions(attribute, wishes.methods_of(subject), wishes.seed)
         return edit_rows(
             subject, judges, attribute, directions, without, having, progress=bar.update
         )
 
     def controls() -> pd.DataFrame:
-        rows, faces = unedited_rows(subject, judges, wishes.n_faces, wishes.seed, bar.update)
-        null = null_rows(
-            subject, judges, faces, wishes.edited, wishes.n_faces, wishes.seed, bar.update
-        )
-        holes = hole_rows(subject, judges, wishes.n_faces, wishes.seed, bar.update)
-        return pd.concat([rows, null, holes, table.rows(measured_facts(subject))])
+        how: Any = {"n": wishes.n_faces, "seed": wishes.seed, "progress": bar.update}
+        null = null_rows(subject, judges, wishes.edited, **how)
+        holes = hole_rows(subject, judges, **how)
+        return pd.concat([null, holes, table.rows(measured_facts(subject))])
 
     found = [part("controls", wishes.edited, controls)]
     if subject.model.has_encoder:
@@ -128,7 +125,7 @@ def _parts(
     for attribute in wishes.edited:
         more = [attribute, *wishes.methods_of(subject)]
         try:
-            found.append(part(f"editing {attribute}", more, lambda a=attribute: edits(a)))
+            found.append(part(f"editing {attribute}", more, partial(edits, attribute)))
         except DataError as error:
             bar.write(f"{subject.training}, {attribute}: {error}")
     return found
@@ -161,8 +158,8 @@ def wishes_for(
         raise HublatentError(f"{n_faces} faces were asked for; edits are compared on at least 2.")
     if attributes:
         return Wishes(tuple(attributes), tuple(attributes), tuple(methods), n_faces, seed)
-    known = dataset.indices("train", "validation")
-    read = readable(dataset.labels[known], dataset.attributes)
+    learnt = dataset.indices("train", "validation")
+    read = readable(dataset.labels[learnt], dataset.attributes)
     judged = judges.classifier.attribute_names
     edited = tuple(name for name in EDITED if name in dataset.attributes and name in judged)
     if not read or not edited:

@@ -106,7 +106,9 @@ class Subject:
             "latent": " x ".join(map(str, shape)),
             "layers": len(shape) > 1,
             "parameters": sum(p.numel() for p in self.model.parameters()),
-            **{name: self.recipe.get(name) for name in ("objective", "likelihood", "beta", "gamma")},
+            **{
+                name: self.recipe.get(name) for name in ("objective", "likelihood", "beta", "gamma")
+            },
             "w_noise": self.recipe.get("w_noise"),
             "seed": self.recipe.get("seed"),
         }
@@ -122,9 +124,9 @@ def gather(
     """
     datasets: dict[int, FaceDataset] = {}
     found: list[Subject] = []
-    for given in folders:
-        inner = given / MODEL_FOLDER
-        folder = inner if inner.is_dir() and why_no_latent_model(given) else given
+    for place in folders:
+        inner = place / MODEL_FOLDER
+        folder = inner if inner.is_dir() and why_no_latent_model(place) else place
         if why_no_latent_model(folder):
             continue
         model = load(folder).to(device).eval()
@@ -195,14 +197,15 @@ def measured_facts(subject: Subject) -> dict[str, float]:
     indices = subject.dataset.indices("test")
     if not subject.model.has_encoder or not len(indices):
         return dict(subject.facts)
-    error, rate, spread = 0.0, 0.0, hasattr(subject.model, "encode_distribution")
+    error, rate = 0.0, 0.0
+    distribution: Any = getattr(subject.model, "encode_distribution", None)
     for start in range(0, len(indices), BATCH):
         images = subject.dataset.batch(indices[start:][:BATCH]).to(subject.model.latent_mean)
-        if spread:
-            mean, log_variance = subject.model.encode_distribution(images)
+        if distribution is not None:
+            mean, log_variance = distribution(images)
             # Kingma and Welling 2014 (arXiv:1312.6114), appendix B.
             rate += float((mean**2 + log_variance.exp() - 1 - log_variance).sum()) / 2
         decoded = subject.model.decode(subject.model.encode(images))
         error += float(((decoded - images) / 2).square().mean(dim=(1, 2, 3)).sum())
-    found = {"mse": error / len(indices)} | ({"kl": rate / len(indices)} if spread else {})
+    found = {"mse": error / len(indices)} | ({"kl": rate / len(indices)} if distribution else {})
     return {**found, **subject.facts}

@@ -41,15 +41,16 @@ def rows(
     *,
     attribute: str = "",
     method: str = "",
-    face: Sequence[str] | str = "",
-    strength: Sequence[float] | float = np.nan,
+    face: Sequence[str] | NDArray[np.str_] | str = "",
+    strength: float = np.nan,
 ) -> pd.DataFrame:
-    """Rows of one model: each reading is a number or as long as the faces or strengths.
+    """Rows of one model: each reading is a number or as long as the faces.
 
     Args:
         readings: name -> values, (n,) or one number; NaN is left out.
         attribute, method: as in the table.
-        face, strength: one for all, or n of them.
+        face: one for all, or n of them.
+        strength: in standard deviations.
     """
     parts = [
         pd.DataFrame(
@@ -74,7 +75,7 @@ def join(parts: Iterable[pd.DataFrame]) -> pd.DataFrame:
         return pd.DataFrame({c: pd.Series(dtype=float if c in ("strength", "value") else str)
                              for c in COLUMNS})  # fmt: skip
     table = pd.concat(found, ignore_index=True)[list(COLUMNS)]
-    return table.astype({name: "category" for name in TEXT})
+    return table.astype(dict.fromkeys(TEXT, "category"))
 
 
 def save(table: pd.DataFrame, path: Path) -> None:
@@ -95,7 +96,7 @@ def load(path: Path) -> pd.DataFrame:
     try:
         table = pd.read_csv(
             path, compression="gzip", keep_default_na=False, na_values={"strength": [""]},
-            dtype={name: "category" for name in TEXT} | {"strength": float, "value": float},
+            dtype=dict.fromkeys(TEXT, "category") | {"strength": float, "value": float},
         )  # fmt: skip
     except (OSError, EOFError, ValueError) as error:
         raise DataError(f"{path} cannot be read as a table of readings: {error}.") from error
