@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import difflib
+import io
 import re
 import reprlib
+import sys
 from collections.abc import Iterable
 
 MAX_OFFERED = 5  # names in a message
@@ -88,6 +90,13 @@ def shorten(value: object) -> str:
     short = reprlib.Repr()
     short.maxstring = short.maxother = short.maxlong = 60
     return short.repr(value)
+
+
+def escape_what_terminals_lack() -> None:
+    """Let a terminal that knows few letters show an escape for others, where it would end us."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _letters(name: str) -> str:

@@ -18,7 +18,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from hublatent.errors import DataError, HublatentError
+from hublatent.errors import DataError, HublatentError, escape_what_terminals_lack
 from hublatent.storage import atomic_path, only_writer, write_text
 
 STATE_NAME = "state.safetensors"
@@ -127,6 +127,7 @@ def exit_on_user_error(main: Callable[[], Result]) -> Result:
     Args:
         main: the script's body.
     """
+    escape_what_terminals_lack()
     try:
         return main()
     except HublatentError as error:

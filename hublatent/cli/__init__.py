@@ -20,7 +20,7 @@ from hublatent.cli.info import info
 from hublatent.cli.interop import convert, import_directions
 from hublatent.cli.mapping import carry, map
 from hublatent.cli.publishing import pull, push, push_directions
-from hublatent.errors import HublatentError, unknown_name
+from hublatent.errors import HublatentError, escape_what_terminals_lack, unknown_name
 from hublatent.version import __version__
 
 COMMANDS = {
@@ -39,6 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         arguments: the words after `hublatent`; None takes the process's own.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
+    escape_what_terminals_lack()
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     try:
         _run(words)
