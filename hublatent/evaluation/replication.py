@@ -84,7 +84,7 @@ STEPS = (
     "a random fifth held out, not scored on the images of the fit",
     "means, not samples, of the posterior",
     f"people held out: {N_FOLDS} folds, each image read once",
-    "this library's SVM (C = 0.01, standardised), not C = 1",
+    "this library's SVM (C = 0.01), not C = 1",
     f"{N_DRAWS} draws of images and folds, not one",
 )
 
