@@ -79,7 +79,8 @@ def simulated(n: int, width: int, n_attributes: int) -> LabelledLatents:
         part = slice(start, start + 10_000)
         shape = labels[part].shape[0], width
         latents[part] = rng.standard_normal(shape, np.float32) @ mixing
-        latents[part] += 2 * labels[part].astype(np.float32) @ effects
+        latents[part] += rng.standard_normal(shape, np.float32)
+        latents[part] += 3 * labels[part].astype(np.float32) @ effects
         mirrored[part] = latents[part] + 0.3 * rng.standard_normal(shape, np.float32)
     names = tuple(f"attribute {k}" for k in range(n_attributes))
     people = rng.integers(0, n // PHOTOGRAPHS, size=n)
