@@ -36,9 +36,11 @@ def edit(
         DirectionError: shapes differ, or the direction lacks what the unit needs.
     """
     direction.check_shape(latents)
-    shift = to_raw(latents, direction, strength, unit)  # (B,)
-    vector = direction.vector.to(latents)
-    return latents + shift.reshape(-1, *[1] * vector.ndim) * vector
+    # In half precision a long vector, or a coordinate on the way, would overflow.
+    exact = latents.to(torch.promote_types(latents.dtype, torch.float32))
+    shift = to_raw(exact, direction, strength, unit)  # (B,)
+    vector = direction.vector.to(exact)
+    return (exact + shift.reshape(-1, *[1] * vector.ndim) * vector).to(latents.dtype)
 
 
 def traverse(

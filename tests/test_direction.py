@@ -90,6 +90,20 @@ def test_edits_follow_the_latents_dtype(latents, direction):
     assert edit(latents.bfloat16(), direction, 1.0).dtype == torch.bfloat16
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_models_in_any_precision_are_edited(dtype):
+    torch.manual_seed(0)
+    model = VAE(image_size=16, latent_dim=4, width=4, max_width=4, n_stages=2).eval().to(dtype)
+    vector = torch.tensor([3e5, 0.0, 0.0, 0.0])  # beyond float16, and so would its coordinate be
+    direction = Direction("A", "svm", vector, threshold=0.0, gain=1e6).with_sigma(model)
+    latents = torch.zeros(2, 4, dtype=dtype)
+    for strength, unit in ((2.0, "sigma"), (0.75, "probability")):
+        edited = edit(latents, direction, strength, unit)
+        assert edited.dtype == dtype and torch.isfinite(edited).all()
+    assert float(edited[0, 0]) == pytest.approx(3e5 * math.log(3) / 1e6, rel=0.01)
+    assert torch.isfinite(model.decode(edited)).all()
+
+
 def test_traverse_is_edit_at_each_strength(latents, direction):
     strip = traverse(latents, direction, torch.tensor([-1.0, 0.0, 2.0]))
     assert strip.shape == (7, 3, 6)

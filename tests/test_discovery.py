@@ -261,3 +261,75 @@ def test_differences_over_draws_are_paired(factor):
     assert one.difference(worse)["auroc"].low > 0
     with pytest.raises(DataError, match="same images"):
         one.difference(read_over_draws(data, "A", n_draws=3, seed=1))
+
+
+# --- numbers at their edges -----------------------------------------------------------------------
+
+
+def simple(n: int, width: int = D, people: int | None = None, **changes) -> LabelledLatents:
+    rng = np.random.default_rng(5)
+    labels = (np.arange(n) % 2 == 0)[:, None]
+    latents = rng.normal(size=(n, width)).astype(np.float32)
+    latents[:, 0] += 4 * labels[:, 0]
+    given = {"latents": latents, "labels": labels, "identities": np.arange(n) % (people or n)}
+    return LabelledLatents(**{**given, "attributes": ("A",), **changes})
+
+
+def test_unknown_labels_are_refused():
+    labels = np.where(np.arange(40) < 1, np.nan, np.arange(40) % 2)[:, None]
+    with pytest.raises(DataError, match=r"other than 0 and 1 \(or NaN\)"):
+        simple(40, labels=labels)
+
+
+@pytest.mark.parametrize("method", FROM_LABELS)
+def test_latents_that_are_all_the_same_have_no_direction(model, method):
+    for constant in (0.0, 3.7):
+        data = simple(200, latents=np.full((200, D), constant, np.float32))
+        with pytest.raises(DataError, match="A: .*the same"):
+            discover(data, "A", method, model=model)
+
+
+def test_one_person_alone_is_refused(model):
+    with pytest.raises(DataError, match="need as many identities; the data have 1"):
+        discover(simple(200, people=1), "A", model=model)
+
+
+@pytest.mark.parametrize("method", FROM_LABELS)
+def test_one_dimension_is_its_own_direction(method):
+    narrow = VAE(image_size=16, latent_dim=1, width=4, max_width=4, n_stages=2)
+    found = discover(simple(200, 1), "A", method, model=narrow)
+    assert found.vector.tolist() == [1.0]
+    assert found.scores["accuracy"].value > 0.9
+
+
+@pytest.mark.parametrize("method", FROM_LABELS)
+def test_twenty_of_each_are_enough(model, method):
+    found = discover(simple(40), "A", method, model=model)
+    assert found.vector[0] > 0.7 and found.scores["auroc"].value > 0.9
+
+
+@pytest.mark.parametrize("method", FROM_LABELS)
+def test_faces_that_appear_twice_change_no_direction(model, method):
+    once = simple(400)
+    twice = replace(
+        once,
+        latents=np.repeat(once.latents, 2, axis=0),
+        labels=np.repeat(once.labels, 2, axis=0),
+        identities=np.repeat(once.identities, 2),
+    )
+    first, second = (discover(d, "A", method, model=model) for d in (once, twice))
+    assert cosine(first.vector.numpy(), second.vector.numpy()) > 0.999
+    for name, score in first.scores.items():  # two photographs of a person say no more than one
+        assert second.scores[name].low == pytest.approx(score.low, abs=0.02)
+
+
+@pytest.mark.parametrize("method", FROM_LABELS)
+@pytest.mark.parametrize("scale", [1e-12, 1e12])
+def test_the_unit_of_latents_does_not_matter(model, method, scale):
+    data = simple(200)
+    found = discover(
+        replace(data, latents=data.latents * np.float32(scale)), "A", method, model=model
+    )
+    plain = discover(data, "A", method, model=model)
+    assert cosine(found.vector.numpy(), plain.vector.numpy()) > 0.9999
+    assert found.gain * scale == pytest.approx(plain.gain, rel=1e-3)
