@@ -285,7 +285,7 @@ def test_unknown_labels_are_refused():
 def test_latents_that_are_all_the_same_have_no_direction(model, method):
     for constant in (0.0, 3.7):
         data = simple(200, latents=np.full((200, D), constant, np.float32))
-        with pytest.raises(DataError, match="A: .*the same"):
+        with pytest.raises(DataError, match=r"A: .*the same"):
             discover(data, "A", method, model=model)
 
 
