@@ -3,11 +3,10 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from hublatent.publisher import Publisher, register_publisher
-from hublatent.version import __version__
+__version__ = "0.1.0"
+
 
 if TYPE_CHECKING:
-    from hublatent.classifier import AttributeClassifier
     from hublatent.direction import Direction
     from hublatent.direction_set import DirectionSet
     from hublatent.discovery import discover
@@ -30,18 +29,24 @@ if TYPE_CHECKING:
         register,
     )
     from hublatent.models.wrapped import wrap
+    from hublatent.perception.classifier import AttributeClassifier
+    from hublatent.perception.faces import FaceDetector, FaceIdentity
+    from hublatent.perception.features import ImageFeatures
 
 # Where each public name lives; its module, and with it torch, is imported at the first use.
 _HOMES = {
     "VAE": "models",
-    "AttributeClassifier": "classifier",
+    "AttributeClassifier": "perception.classifier",
     "Autoencoder": "models",
     "BetaTCVAE": "models",
     "BetaVAE": "models",
     "Direction": "direction",
     "DirectionSet": "direction_set",
     "Eigenfaces": "models",
+    "FaceDetector": "perception.faces",
+    "FaceIdentity": "perception.faces",
     "FactorVAE": "models",
+    "ImageFeatures": "perception.features",
     "LSAVAE": "models",
     "LatentMap": "mapping",
     "ProGAN": "models",
@@ -67,7 +72,10 @@ __all__ = [
     "Direction",
     "DirectionSet",
     "Eigenfaces",
+    "FaceDetector",
+    "FaceIdentity",
     "FactorVAE",
+    "ImageFeatures",
     "LatentMap",
     "ProGAN",
     "StyleGAN",
@@ -94,12 +102,3 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return [*__all__, *globals()]
-
-
-def _publisher() -> Publisher:
-    from hublatent import publish
-
-    return publish
-
-
-register_publisher(_publisher)

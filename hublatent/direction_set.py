@@ -26,7 +26,7 @@ from hublatent.direction import (
 )
 from hublatent.errors import DirectionError, find_name, shorten, unknown_name
 from hublatent.hub import DIRECTIONS_NAME, snapshot
-from hublatent.publisher import publisher
+from hublatent.hub.publisher import publisher
 from hublatent.stats import Estimate
 from hublatent.storage import TensorFormat
 

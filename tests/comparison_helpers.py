@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-from hublatent.classifier import AttributeClassifier
 from hublatent.models import Eigenfaces
+from hublatent.perception.classifier import AttributeClassifier
 
 SIZE = 16
 N_PIXELS = 3 * SIZE**2

@@ -25,7 +25,7 @@ from hublatent.publish.licences import Licence
 from hublatent.publish.samples import draw_samples
 from hublatent.stats import Estimate
 from tests.tiny_models import random_directions, save_model, tiny_stylegan2, tiny_vae
-from training.make_card import Arguments, assemble, training_command
+from training.cards.make_card import Arguments, assemble, training_command
 from training.recipes import RECIPES
 
 SCORES = ("accuracy", "precision", "recall", "f1", "auroc")

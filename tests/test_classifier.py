@@ -23,26 +23,26 @@ from scipy.optimize import minimize_scalar
 from sklearn.metrics import log_loss, roc_auc_score
 from torch import Tensor, nn
 
-from hublatent.classifier import (
+from hublatent.data import FaceDataset, load_dataset
+from hublatent.errors import CheckpointError, DataError, HublatentError
+from hublatent.perception.classifier import (
     CELEBA_ATTRIBUTES,
     AttributeClassifier,
     join_names,
     split_names,
 )
-from hublatent.data import FaceDataset, load_dataset
-from hublatent.errors import CheckpointError, DataError, HublatentError
-from training.classifier.distort import Distortion, blur, distort, resampling
-from training.classifier.scores import (
+from training.recipes import parse_command
+from training.train_classifier import RECIPES, Arguments, train
+from training.trainers.classifier.distort import Distortion, blur, distort, resampling
+from training.trainers.classifier.scores import (
     calibration_error,
     fit_temperature,
     held_out_scores,
     mean_auroc,
 )
-from training.classifier.trainer import ClassifierRecipe, Trainer, mix
-from training.loop import parameter_count, start_accelerator
-from training.recipes import parse_command
-from training.run import Run
-from training.train_classifier import RECIPES, Arguments, train
+from training.trainers.classifier.trainer import ClassifierRecipe, Trainer, mix
+from training.trainers.loop import parameter_count, start_accelerator
+from training.trainers.run import Run
 
 PROJECT = Path(__file__).resolve().parent.parent
 N_TRAIN, N_VALIDATION, N_TEST = 24, 16, 16

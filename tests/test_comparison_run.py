@@ -12,7 +12,6 @@ import torch
 from huggingface_hub import ModelCard
 
 from hublatent import cli
-from hublatent.classifier import AttributeClassifier
 from hublatent.comparison import Comparison, compare, controls, run, spaces
 from hublatent.comparison.results import PROJECTED, SAMPLES, TEST, TRAINING
 from hublatent.data import load_dataset
@@ -20,6 +19,7 @@ from hublatent.direction import Direction
 from hublatent.direction_set import DirectionSet
 from hublatent.errors import DataError
 from hublatent.inversion.latents_file import describe, shard_path, write_projected
+from hublatent.perception.classifier import AttributeClassifier
 from tests.comparison_helpers import SIZE, known_judge, linear_model, write_known_faces
 from tests.tiny_models import random_directions, save_model, tiny_stylegan2, tiny_vae
 

@@ -13,12 +13,12 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from hublatent import VAE
-from hublatent.classifier import CELEBA_ATTRIBUTES
 from hublatent.direction import Direction, Origin
 from hublatent.direction_set import DirectionSet
 from hublatent.editing import edit, probability, to_raw, to_sigma, traverse
 from hublatent.errors import DirectionError, find_name, unknown_name
 from hublatent.model import weights_digest
+from hublatent.perception.classifier import CELEBA_ATTRIBUTES
 from hublatent.stats import Estimate
 
 

@@ -15,11 +15,11 @@ from hublatent.models import StyleGAN2
 from tests.conftest import PROJECT
 from tests.training_helpers import write_faces
 from training import train_encoder
-from training.loop import start_accelerator
 from training.recipes import parse_command
-from training.run import Run
-from training.stylegan2.discriminator import DISCRIMINATOR_NAME, save_discriminator
-from training.stylegan2.trainer import StyleGAN2Recipe, Trainer
+from training.trainers.loop import start_accelerator
+from training.trainers.run import Run
+from training.trainers.stylegan2.discriminator import DISCRIMINATOR_NAME, save_discriminator
+from training.trainers.stylegan2.trainer import StyleGAN2Recipe, Trainer
 
 FEATURES = PROJECT / "model_cards" / "image-features"
 

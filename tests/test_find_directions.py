@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,14 +11,16 @@ import torch
 from PIL import Image
 
 from hublatent import AttributeClassifier, DirectionSet, edit, hub, load
+from hublatent.cli import main
 from hublatent.data import FaceDataset, load_dataset
 from hublatent.direction import Origin
 from hublatent.discovery import LabelledLatents
 from hublatent.errors import DataError
 from hublatent.inversion import latents_file as projected
 from tests.tiny_models import tiny_eigenfaces, tiny_stylegan2
-from training import find_directions, find_unlabelled, fit_eigenfaces
-from training.run import exit_on_user_error
+from training import find_directions
+from training.trainers import eigenfaces
+from training.trainers.run import exit_on_user_error
 
 SIZE = 16
 N_KNOWN, N_TEST = 120, 24
@@ -65,8 +66,8 @@ def dataset(faces: Path, cache: Path) -> FaceDataset:
 
 
 def fit(faces: Path, cache: Path, out: Path, latent_dim: int = 6) -> Path:
-    arguments = fit_eigenfaces.Arguments(str(faces), out, latent_dim, SIZE, cache=cache)
-    fit_eigenfaces.run(arguments)
+    arguments = eigenfaces.Arguments(str(faces), out, latent_dim, SIZE, cache=cache)
+    eigenfaces.run(arguments)
     return out / "model"
 
 
@@ -319,12 +320,12 @@ def test_directions_of_styles_have_a_file_of_their_own() -> None:
 def test_components_are_added_to_the_file(model_folder: Path, tmp_path: Path) -> None:
     classifier = AttributeClassifier(16, width=8, attributes="Bright,Green").eval()
     classifier.save_pretrained(tmp_path / "classifier")
-    arguments = find_unlabelled.Arguments(
-        str(model_folder), n=3, samples=8, classifier=str(tmp_path / "classifier"),
-        out=tmp_path / "directions.safetensors",
-    )  # fmt: skip
     for method in ("components", "factorisation", "components"):
-        find_unlabelled.run(replace(arguments, method=method))
+        main(
+            ["find-unlabelled", str(model_folder), "--method", method, "--n", "3", "--samples", "8",
+             "--classifier", str(tmp_path / "classifier"),
+             "--out", str(tmp_path / "directions.safetensors")]
+        )  # fmt: skip
     found = DirectionSet.load(tmp_path / "directions.safetensors", load(model_folder))
     assert sorted(d.method for d in found) == [
         *(f"components-{i:02d}" for i in range(3)),

@@ -26,13 +26,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import hublatent
-from hublatent.classifier import AttributeClassifier
 from hublatent.direction import Direction, Origin
 from hublatent.direction_set import DIRECTIONS, DirectionSet
 from hublatent.errors import HublatentError
 from hublatent.interop.convert import read_generator
 from hublatent.interop.directions import export_npz, import_directions
 from hublatent.models import BetaVAE, Eigenfaces, StyleGAN2
+from hublatent.perception.classifier import AttributeClassifier
 from hublatent.publish import load_published
 from tests.foreign_writers import (
     nvidia_generator,

@@ -48,6 +48,16 @@ def test_no_circle_of_imports() -> None:
     TopologicalSorter(graph).prepare()
 
 
+def test_the_top_two_levels_fit_on_one_screen() -> None:
+    rooms = [
+        path.stem
+        for package in ("hublatent", "training")
+        for path in (ROOT / package).iterdir()
+        if (path.suffix == ".py" or (path / "__init__.py").is_file()) and path.stem[0] != "_"
+    ]
+    assert len(rooms) <= 36, sorted(rooms)
+
+
 def test_a_circle_is_seen_even_inside_a_function(tmp_path: Path) -> None:
     (tmp_path / "house").mkdir()
     (tmp_path / "house" / "a.py").write_text("from house import b\n")

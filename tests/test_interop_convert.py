@@ -19,7 +19,6 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from hublatent.classifier import AttributeClassifier
 from hublatent.errors import CheckpointError, HublatentError
 from hublatent.images import to_pil, to_tensor
 from hublatent.interop.convert import convert
@@ -29,6 +28,7 @@ from hublatent.inversion.projection import project
 from hublatent.model import LatentModel
 from hublatent.models import load
 from hublatent.models.stylegan2 import StyleGAN2
+from hublatent.perception.classifier import AttributeClassifier
 from tests.foreign_writers import (
     Call,
     Persistent,

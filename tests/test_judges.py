@@ -10,8 +10,8 @@ import torch
 from PIL import Image
 
 from hublatent.errors import HublatentError, ImageError
-from hublatent.faces import Face, FaceDetector, FaceIdentity
 from hublatent.images import prepare, to_float
+from hublatent.perception.faces import Face, FaceDetector, FaceIdentity
 from tests.conftest import PROJECT
 
 # From facenet-pytorch 2.6.0: the probability, the box's and the points' offsets on a ramp.
@@ -66,7 +66,7 @@ def test_a_turned_and_scaled_photograph_is_aligned_as_celeba_did(
 
 
 def test_a_face_given_by_hand_decides_the_crop(detector: FaceDetector) -> None:
-    from hublatent.faces import CELEBA_POINTS
+    from hublatent.perception.faces import CELEBA_POINTS
 
     ramp = np.broadcast_to(np.arange(200, dtype=np.uint8)[None, :, None], (200, 200, 3))
     face = Face((0, 0, 0, 0), CELEBA_POINTS * 100 + [60, 40], 1.0)
@@ -75,7 +75,7 @@ def test_a_face_given_by_hand_decides_the_crop(detector: FaceDetector) -> None:
 
 
 def test_what_lies_beyond_the_edge_repeats_it(detector: FaceDetector) -> None:
-    from hublatent.faces import CELEBA_POINTS
+    from hublatent.perception.faces import CELEBA_POINTS
 
     white = Image.new("RGB", (40, 40), "white")
     cut = detector.align(white, 32, Face((0, 0, 0, 0), CELEBA_POINTS * 80 - 20, 1.0))

@@ -8,10 +8,10 @@ import pytest
 import torch
 
 import hublatent
-from hublatent.classifier import CELEBA_ATTRIBUTES, split_names
 from hublatent.demo.session import EditRequest
 from hublatent.direction_set import DirectionSet
 from hublatent.hub import PUBLISHED_FILES
+from hublatent.perception.classifier import CELEBA_ATTRIBUTES, split_names
 from hublatent.publish import check_folder
 from tests.conftest import PROJECT
 from training.recipes import RECIPES

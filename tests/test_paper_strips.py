@@ -12,7 +12,7 @@ from sklearn.metrics import cohen_kappa_score
 
 from hublatent.errors import DataError
 from hublatent.evaluation.coherence import Condition
-from training.paper_strips import ALPHAS, Onsets, Readings, read_labels, read_pictures
+from training.judges.paper_strips import ALPHAS, Onsets, Readings, read_labels, read_pictures
 
 TABLE = Path(__file__).parent.parent / "model_cards" / "replication" / "strips.csv"
 

@@ -25,7 +25,7 @@ from tests.test_projection import SIZE, faint_stylegan2
 from tests.training_helpers import ENVIRONMENT, PROJECT, launch, write_faces
 from training import project_images
 from training.project_images import Arguments, choose_images
-from training.run import exit_on_user_error
+from training.trainers.run import exit_on_user_error
 
 SCRIPT = PROJECT / "training" / "project_images.py"
 N_TRAIN, N_VALIDATION = 20, 6

@@ -20,9 +20,9 @@ from hublatent.models.layers import channels_by_height
 from hublatent.models.style_space import StyleSpace
 from hublatent.models.stylegan2 import StyleGAN2, mix_styles
 from tests import stylegan2_reference as reference
-from training.loop import parameter_count
-from training.stylegan2.adversarial import path_lengths
-from training.stylegan2.discriminator import Discriminator
+from training.trainers.loop import parameter_count
+from training.trainers.stylegan2.adversarial import path_lengths
+from training.trainers.stylegan2.discriminator import Discriminator
 
 TINY = {
     "image_size": 16, "latent_dim": 8, "z_dim": 6, "mapping_layers": 2,

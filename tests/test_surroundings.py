@@ -19,17 +19,14 @@ import pytest
 import torch
 
 from hublatent import cli
-from hublatent.classifier import AttributeClassifier
 from hublatent.data import load_dataset
+from hublatent.perception.classifier import AttributeClassifier
 from tests.foreign_writers import nvidia_generator, nvidia_weights, write_nvidia
 from tests.hub_standin import HubStandIn, connected
 from tests.tiny_models import random_directions, save_model, tiny_stylegan2, tiny_vae
 from tests.training_helpers import PROJECT, write_faces
 from training import (
     find_directions,
-    find_unlabelled,
-    fit_eigenfaces,
-    make_card,
     paper_experiment,
     project_images,
     train_classifier,
@@ -37,7 +34,9 @@ from training import (
     train_stylegan2,
     train_vae,
 )
-from training.run import exit_on_user_error
+from training.cards import make_card
+from training.trainers import eigenfaces
+from training.trainers.run import exit_on_user_error
 
 SIZE = 16
 READ_ONLY = Path("/sys")  # not even root makes files there
@@ -68,17 +67,12 @@ SCRIPTS: dict[str, tuple[Script, str]] = {
         f"--recipe encoder-celeba --model {{base}}/gan {FACES} {FEATURES} --width 4 --batch-size 4"
         " --feature-size 32 --images 8 --log-every 8 --precision fp32 --out {out}",
     ),
-    "fit_eigenfaces": (
-        fit_eigenfaces.main, f"{FACES} --image-size 16 --latent-dim 4 --out {{out}}",
+    "eigenfaces": (
+        eigenfaces.main, f"{FACES} --image-size 16 --latent-dim 4 --out {{out}}",
     ),
     "find_directions": (
         find_directions.main,
         f"--model {{base}}/vae {FACES} --methods joint --out {{out}}/found.safetensors",
-    ),
-    "find_unlabelled": (
-        find_unlabelled.main,
-        "--model {base}/vae --n 2 --samples 16 --classifier {base}/attributes"
-        " --out {out}/found.safetensors",
     ),
     "project_images": (
         project_images.main,
@@ -96,6 +90,8 @@ COMMANDS = {
     "edit": "edit {base}/vae {base}/faces/000.png --direction Smiling=2 --out {out}/edited.png",
     "project": "project {base}/gan {base}/faces/000.png --steps 2 --perceptual features"
     " --classifier {base}/attributes --out {out}",
+    "find-unlabelled": "find-unlabelled {base}/vae --n 2 --samples 16"
+    " --classifier {base}/attributes --out {out}/found.safetensors",
     "convert": "convert {base}/net.pkl {out}",
     "import-directions": "import-directions {base}/age.npy --attribute Age --space z"
     " --out {out}/age.safetensors",

@@ -33,21 +33,21 @@ from tests.training_helpers import (
     read_log,
     write_faces,
 )
-from training import make_card
-from training.loop import parameters_of, start_accelerator, step_generator
+from training.cards import make_card
 from training.recipes import parse_command
-from training.run import Run
-from training.stylegan2 import adversarial
-from training.stylegan2.augment import (
+from training.train_stylegan2 import RECIPES, Arguments, KernelDistance, train
+from training.trainers.loop import parameters_of, start_accelerator, step_generator
+from training.trainers.run import Run
+from training.trainers.stylegan2 import adversarial
+from training.trainers.stylegan2.augment import (
     AdaptiveProbability,
     augment,
     random_colours,
     random_geometry,
     warp,
 )
-from training.stylegan2.kid import squared_mmd
-from training.stylegan2.trainer import StyleGAN2Recipe, Trainer
-from training.train_stylegan2 import RECIPES, Arguments, KernelDistance, train
+from training.trainers.stylegan2.kid import squared_mmd
+from training.trainers.stylegan2.trainer import StyleGAN2Recipe, Trainer
 
 N_TRAIN, N_VALIDATION = 20, 8
 TINY = StyleGAN2Recipe(

@@ -28,14 +28,14 @@ import hublatent
 from hublatent.data import FaceDataset, load_dataset
 from hublatent.errors import DataError, HublatentError
 from training import objectives
-from training.loop import parameter_count, start_accelerator, step_generator
 from training.objectives import OBJECTIVES, Batch
 from training.recipes import RECIPES, VAERecipe, parse_command
-from training.run import Run, exit_on_user_error
 from training.train_vae import Arguments, Reporter, train
-from training.vae import evaluation
-from training.vae.evaluation import Posteriors
-from training.vae.trainer import Trainer
+from training.trainers.loop import parameter_count, start_accelerator, step_generator
+from training.trainers.run import Run, exit_on_user_error
+from training.trainers.vae import evaluation
+from training.trainers.vae.evaluation import Posteriors
+from training.trainers.vae.trainer import Trainer
 
 PROJECT = Path(__file__).resolve().parent.parent
 N_TRAIN, N_VALIDATION, N_TEST = 24, 8, 8

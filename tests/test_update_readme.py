@@ -13,8 +13,8 @@ from hublatent.comparison.conclusion import answer_paragraphs
 from hublatent.errors import DataError
 from tests.test_comparison_report import made_up
 from tests.tiny_models import random_directions, save_model, tiny_stylegan2, tiny_vae
-from training import update_readme
-from training.update_readme import COMPARISON, MODELS, Arguments, markers
+from training.cards import update_readme
+from training.cards.update_readme import COMPARISON, MODELS, Arguments, markers
 
 START, END = markers(MODELS)
 COMPARED = "\n".join(markers(COMPARISON))

@@ -22,7 +22,6 @@ import tyro
 from tqdm import tqdm
 
 import hublatent
-from hublatent.classifier import AttributeClassifier
 from hublatent.data import FaceDataset, load_dataset
 from hublatent.direction import Direction
 from hublatent.direction_set import DirectionSet
@@ -30,12 +29,13 @@ from hublatent.discovery import METHODS, LabelledLatents, balanced_set, discover
 from hublatent.discovery.quantities import read_quantities, with_quantities
 from hublatent.errors import DataError, unknown_name
 from hublatent.hub import DIRECTIONS_NAME
+from hublatent.inversion.labelled_latents import projected, sampled
 from hublatent.model import LatentModel
 from hublatent.models.style_space import StyleSpace
 from hublatent.models.stylegan2 import StyleGAN2
+from hublatent.perception.classifier import AttributeClassifier
 from hublatent.storage import only_writer, portable, write_text
-from training.labelled_latents import projected, sampled
-from training.run import exit_on_user_error
+from training.trainers.run import exit_on_user_error
 
 ALL = "all"
 DEFAULT_METHODS = ("svm", "pattern", "joint")

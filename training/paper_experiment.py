@@ -24,7 +24,6 @@ from tqdm import tqdm
 
 import hublatent
 from hublatent.checkpoint import folder_name
-from hublatent.classifier import AttributeClassifier
 from hublatent.comparison.editability import EQUAL_EFFECT, Resamples, equal_effect, measure
 from hublatent.comparison.judge import read_in_batches
 from hublatent.comparison.latents import Pool, sampled_faces
@@ -36,10 +35,11 @@ from hublatent.errors import DataError
 from hublatent.figures import fit, grid
 from hublatent.images import save_png, to_pil
 from hublatent.model import LatentModel
+from hublatent.perception.classifier import AttributeClassifier
 from hublatent.publish import cells
 from hublatent.stats import Estimate
 from hublatent.storage import portable, write_text
-from training.run import exit_on_user_error
+from training.trainers.run import exit_on_user_error
 
 SIDE = 96
 BATCH = 128

@@ -21,7 +21,6 @@ import tyro
 from tqdm import tqdm
 
 import hublatent
-from hublatent.classifier import AttributeClassifier
 from hublatent.data import FaceDataset, load_dataset
 from hublatent.errors import DataError, HublatentError
 from hublatent.inversion.latents_file import (
@@ -35,9 +34,10 @@ from hublatent.inversion.optimiser import DescentSettings
 from hublatent.inversion.perceptual import DEFAULT_CLASSIFIER, Perceptual, load_classifier
 from hublatent.inversion.projection import DivergedError, project
 from hublatent.model import LatentModel, weights_digest
+from hublatent.perception.classifier import AttributeClassifier
 from hublatent.storage import only_writer
-from training.loop import start_accelerator
-from training.run import exit_on_user_error
+from training.trainers.loop import start_accelerator
+from training.trainers.run import exit_on_user_error
 
 BAR = "{desc}: {percentage:3.0f}%|{bar}| {n:.1f}/{total} [{elapsed}<{remaining}, {rate_fmt}]"
 

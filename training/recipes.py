@@ -11,10 +11,10 @@ from typing import Any, Literal, TypeVar
 import tyro
 
 from hublatent.checkpoint import init_parameters
-from hublatent.classifier import join_names
 from hublatent.errors import DataError, unknown_name
 from hublatent.models import ARCHITECTURES
 from hublatent.models.vae import ConvolutionalModel
+from hublatent.perception.classifier import join_names
 
 Arguments = TypeVar("Arguments")
 

@@ -25,7 +25,7 @@ import tyro
 from hublatent.errors import DataError, HublatentError, unknown_name
 from hublatent.storage import write_text
 from training.recipes import RECIPES
-from training.run import exit_on_user_error
+from training.trainers.run import exit_on_user_error
 
 METHODS = "svm pattern joint"
 ATTRIBUTES = "Eyeglasses Smiling Male"
@@ -91,7 +91,7 @@ def steps() -> Iterator[Step]:
         command = f"training/train_classifier.py --recipe {name} --data {{data}}"
         yield Step(name, f"{command} --out {{runs}}/{name} --export {{cards}}/{name}", minutes)
     out = "--data {data} --out {runs}"
-    yield Step("eigenfaces-celeba", f"training/fit_eigenfaces.py {out}/eigenfaces-celeba", 2)
+    yield Step("eigenfaces-celeba", f"training/trainers/eigenfaces.py {out}/eigenfaces-celeba", 2)
     yield from _finished("eigenfaces-celeba", baseline=False)
     for name, minutes in PUBLISHED.items():
         yield Step(name, f"training/train_vae.py --recipe {name} {out}/{name}", minutes)
@@ -112,7 +112,7 @@ def _finished(
     find = f"training/find_directions.py --model {model} --data {{data}} --methods {methods}"
     yield Step(f"{name}-directions", find, 4)
     against = " --baseline {runs}/eigenfaces-celeba/model" if baseline else ""
-    card = f"training/make_card.py --run {{runs}}/{name} --out {cards}/{name}{against}"
+    card = f"training/cards/make_card.py --run {{runs}}/{name} --out {cards}/{name}{against}"
     yield Step(f"{name}-card", card, 0.5)
 
 
@@ -147,7 +147,8 @@ def _stylegan2() -> Iterator[Step]:
     yield Step("projected-train", f"{project} --n 1000 --out {{runs}}/projected-train", 90)
     found = f"{find} --data {{data}} --projected {{runs}}/projected-train --add"
     yield Step(f"{name}-directions", found, 5)
-    card = f"training/make_card.py --run {run} --model best --out {{cards}}/{name} --sample-rows 6"
+    card = f"training/cards/make_card.py --run {run} --model best --sample-rows 6"
+    card += f" --out {{cards}}/{name}"
     yield Step(f"{name}-card", card, 1)
     test = f"{project} --partition test --n 118 --out {{runs}}/projected-test"
     yield Step("projected-test", test, 15)
@@ -168,7 +169,7 @@ def _tables() -> Iterator[Step]:
     experiment = "training/paper_experiment.py --model {cards}/stylegan2-celeba"
     judged = "--out {cards}/paper-experiment --judge {cards}/judge-celeba"
     yield Step("paper-experiment", f"{experiment} {judged}", 15)
-    yield Step("readme", "training/update_readme.py --cards {cards}", 3)
+    yield Step("readme", "training/cards/update_readme.py --cards {cards}", 3)
 
 
 def chosen(only: Iterable[str]) -> list[Step]:

@@ -21,15 +21,16 @@ import torch
 import tyro
 from torch import Tensor
 
-from hublatent.classifier import AttributeClassifier
 from hublatent.data import FaceDataset
 from hublatent.errors import DataError
 from hublatent.hub import CARD_NAME
+from hublatent.perception.classifier import AttributeClassifier
 from hublatent.publish import CardInput, render_card
 from hublatent.storage import write_text
-from training import loop
-from training.classifier.distort import Distortion, blur
-from training.classifier.scores import (
+from training.recipes import parse_command
+from training.trainers import loop
+from training.trainers.classifier.distort import Distortion, blur
+from training.trainers.classifier.scores import (
     BLURS,
     cross_entropy,
     fit_temperature,
@@ -37,9 +38,8 @@ from training.classifier.scores import (
     logits_of,
     mean_auroc,
 )
-from training.classifier.trainer import ClassifierRecipe, Trainer
-from training.recipes import parse_command
-from training.run import MODEL_FOLDER, RESULTS_NAME, Run, exit_on_user_error
+from training.trainers.classifier.trainer import ClassifierRecipe, Trainer
+from training.trainers.run import MODEL_FOLDER, RESULTS_NAME, Run, exit_on_user_error
 
 RECIPES: dict[str, ClassifierRecipe] = {
     "attributes-celeba": ClassifierRecipe(),

@@ -28,17 +28,17 @@ from tqdm import tqdm
 from hublatent.checkpoint import CONFIG_NAME, read_config
 from hublatent.data import FaceDataset
 from hublatent.errors import DataError
-from hublatent.features import ImageFeatures
 from hublatent.images import save_png
 from hublatent.models import StyleGAN2
+from hublatent.perception.features import ImageFeatures
 from hublatent.storage import portable, write_text
-from training import loop
 from training.recipes import changes, option_words, parse_command
-from training.run import RESULTS_NAME, Run, exit_on_user_error
-from training.stylegan2.discriminator import DISCRIMINATOR_NAME, save_discriminator
-from training.stylegan2.kid import FeatureNetwork, features_of, squared_mmd
-from training.stylegan2.trainer import StyleGAN2Recipe, Trainer
-from training.vae.evaluation import contact_sheet
+from training.trainers import loop
+from training.trainers.run import RESULTS_NAME, Run, exit_on_user_error
+from training.trainers.stylegan2.discriminator import DISCRIMINATOR_NAME, save_discriminator
+from training.trainers.stylegan2.kid import FeatureNetwork, features_of, squared_mmd
+from training.trainers.stylegan2.trainer import StyleGAN2Recipe, Trainer
+from training.trainers.vae.evaluation import contact_sheet
 
 # On two cores 32 channels at 64 pixels take 0.8 of the time of 48. Noise stays on: without any, one
 # shape served all codes after 67,000 images; without it from 80,000 on, samples at 96,000 were
@@ -319,7 +319,7 @@ def load_feature_network(folder: Path | None) -> FeatureNetwork | None:
     if folder is None:
         print("No --kid-classifier: no kernel distance is measured, and no best model is kept.")
         return None
-    from hublatent.classifier import AttributeClassifier
+    from hublatent.perception.classifier import AttributeClassifier
 
     return AttributeClassifier.from_pretrained(folder)
 

@@ -22,18 +22,18 @@ from hublatent.errors import DataError
 from hublatent.images import save_png
 from hublatent.models import LSAVAE
 from hublatent.storage import write_text
-from training import loop
 from training.objectives import kl_divergence
 from training.recipes import RECIPES, VAERecipe, parse_command
-from training.run import MODEL_FOLDER, RESULTS_NAME, Run, exit_on_user_error
-from training.vae.evaluation import (
+from training.trainers import loop
+from training.trainers.run import MODEL_FOLDER, RESULTS_NAME, Run, exit_on_user_error
+from training.trainers.vae.evaluation import (
     evaluate,
     posteriors,
     preview,
     reconstruction_error,
     style_reading,
 )
-from training.vae.trainer import Trainer
+from training.trainers.vae.trainer import Trainer
 
 # Held-out images of each epoch's log line and picture; the results use all.
 N_WATCHED = 256

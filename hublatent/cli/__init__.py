@@ -14,6 +14,8 @@ from collections.abc import Sequence
 import tyro
 from safetensors import SafetensorError
 
+from hublatent import __version__
+from hublatent.cli.discovery import find_unlabelled
 from hublatent.cli.editing import edit, project
 from hublatent.cli.evaluation import compare, replicate
 from hublatent.cli.info import info
@@ -21,13 +23,12 @@ from hublatent.cli.interop import convert, import_directions
 from hublatent.cli.mapping import carry, map
 from hublatent.cli.publishing import pull, push, push_directions
 from hublatent.errors import HublatentError, escape_what_terminals_lack, unknown_name
-from hublatent.version import __version__
 
 COMMANDS = {
     function.__name__.replace("_", "-"): function
     for function in (
-        info, edit, project, compare, replicate, map, carry, convert, import_directions, push,
-        push_directions, pull,
+        info, edit, project, find_unlabelled, compare, replicate, map, carry, convert,
+        import_directions, push, push_directions, pull,
     )
 }  # fmt: skip
 

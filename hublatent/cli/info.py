@@ -20,10 +20,10 @@ def info(model: Model, revision: Revision = None, all: bool = False) -> None:
         all: show every direction with its scores.
     """
     from hublatent.checkpoint import read_config
-    from hublatent.classifier import AttributeClassifier
     from hublatent.direction_set import DirectionSet
     from hublatent.hub import DIRECTIONS_NAME, MODEL_FILES, snapshot
     from hublatent.models import load
+    from hublatent.perception.classifier import AttributeClassifier
 
     where = snapshot(model, revision=revision, files=MODEL_FILES, optional=(DIRECTIONS_NAME,))
     if read_config(where.folder)["architecture"] == AttributeClassifier.architecture:

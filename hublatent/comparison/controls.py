@@ -7,7 +7,6 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from hublatent.classifier import AttributeClassifier
 from hublatent.comparison.latents import Faces, to_tensor
 from hublatent.comparison.results import NullBand
 from hublatent.direction import Direction
@@ -15,6 +14,7 @@ from hublatent.discovery import N_FOLDS, LabelledLatents, balanced_set, touched_
 from hublatent.discovery.methods import METHODS, Population, Problem
 from hublatent.editing import edit
 from hublatent.model import LatentModel
+from hublatent.perception.classifier import AttributeClassifier
 from hublatent.stats import Floats, identity_folds
 
 N_RANDOM = 20

@@ -13,7 +13,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from hublatent.classifier import AttributeClassifier
 from hublatent.comparison.judge import Reading, Support, distance, read
 from hublatent.comparison.latents import Faces, to_tensor
 from hublatent.comparison.outcomes import PRESENT, classify, count
@@ -21,6 +20,7 @@ from hublatent.comparison.results import Edits, EqualEffect, NullBand, OutcomeCo
 from hublatent.direction import Direction
 from hublatent.editing import traverse
 from hublatent.model import LatentModel
+from hublatent.perception.classifier import AttributeClassifier
 from hublatent.stats import Estimate, Floats, Ints, bootstrap_weights, interval
 
 STRENGTHS = (-8.0, -6.0, -4.0, -3.0, -2.0, -1.0, 0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0)

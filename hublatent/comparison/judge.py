@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from hublatent.classifier import AttributeClassifier
 from hublatent.comparison import results
 from hublatent.data import FaceDataset
+from hublatent.perception.classifier import AttributeClassifier
 from hublatent.stats import (
     Estimate,
     bootstrap_weights,

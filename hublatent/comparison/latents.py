@@ -13,7 +13,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hublatent.classifier import AttributeClassifier
 from hublatent.comparison.judge import BATCH, read_in_batches
 from hublatent.comparison.results import SAMPLES, TEST
 from hublatent.data import FaceDataset
@@ -21,6 +20,7 @@ from hublatent.direction import Origin
 from hublatent.direction_set import DirectionSet
 from hublatent.discovery import LabelledLatents
 from hublatent.model import LatentModel
+from hublatent.perception.classifier import AttributeClassifier
 from hublatent.stats import Bools, Ints
 from hublatent.storage import atomic_path
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from PIL import Image
 
+from hublatent import __version__
 from hublatent.comparison.claims import examine_claims
 from hublatent.comparison.conclusion import answer_paragraphs
 from hublatent.comparison.plots import draw_plots
@@ -30,7 +31,6 @@ from hublatent.comparison.tables import (
 from hublatent.comparison.words import interval, percent, sigmas
 from hublatent.figures import png_uri
 from hublatent.storage import atomic_folder_update
-from hublatent.version import __version__
 
 TEMPLATES = Path(__file__).parent / "templates"
 MARKDOWN_NAME = "report.md"

@@ -11,11 +11,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 
+from hublatent import __version__
 from hublatent.comparison.storage import csv_text, edit_rows, from_json, separability_rows, to_json
 from hublatent.errors import DataError
 from hublatent.stats import Estimate
 from hublatent.storage import write_text
-from hublatent.version import __version__
 
 FORMAT = "hublatent-comparison"
 FORMAT_VERSION = 1

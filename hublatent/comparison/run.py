@@ -7,7 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 
 from hublatent.checkpoint import folder_name
-from hublatent.classifier import AttributeClassifier
 from hublatent.comparison import controls, editability, outcomes, spaces
 from hublatent.comparison import judge as judging
 from hublatent.comparison import separability as separation
@@ -25,6 +24,7 @@ from hublatent.data import FaceDataset
 from hublatent.discovery.methods import FROM_LABELS, PROJECTED_SUFFIX
 from hublatent.errors import DataError, unknown_name
 from hublatent.model import weights_digest
+from hublatent.perception.classifier import AttributeClassifier
 from hublatent.storage import atomic_path, portable, write_text
 
 DEFAULT_ATTRIBUTES = ("Eyeglasses", "Smiling", "Male")

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from hublatent.classifier import AttributeClassifier
 from hublatent.comparison import controls, editability, spaces
 from hublatent.comparison.latents import Subject, face_kinds
 from hublatent.comparison.parts import Parts
 from hublatent.comparison.subjects import subject_key
+from hublatent.perception.classifier import AttributeClassifier
 
 SAMPLES_PER_FACE = 10  # samples drawn per face wanted: rare attributes are found among them
 

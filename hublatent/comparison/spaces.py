@@ -7,13 +7,13 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 import torch
 
-from hublatent.classifier import AttributeClassifier
 from hublatent.comparison.editability import Resamples, Strips, rank_correlations
 from hublatent.comparison.judge import BATCH, Support, read_in_batches
 from hublatent.comparison.latents import Faces, Pool, to_tensor
 from hublatent.comparison.results import Boundary, Cosines, Holes
 from hublatent.direction import Direction
 from hublatent.model import LatentModel
+from hublatent.perception.classifier import AttributeClassifier
 from hublatent.stats import bootstrap_weights, interval
 
 N_LINES = 100

@@ -17,10 +17,10 @@ from torch import Tensor
 from hublatent.demo.shelf import LOCAL, Limits, ModelShelf, OpenModel
 from hublatent.demo.stored_latents import write_stored_latents
 from hublatent.errors import HublatentError, ImageError
-from hublatent.faces import CELEBA_POINTS, FaceDetector
-from hublatent.faces import Face as FoundFace
 from hublatent.images import face_crop, open_image, to_pil, to_tensor
 from hublatent.model import LatentModel
+from hublatent.perception.faces import CELEBA_POINTS, FaceDetector
+from hublatent.perception.faces import Face as FoundFace
 
 _SQUARE = ((0, 0), (1, 0), (1, 1), (0, 1))
 MAX_SEED = 2**31 - 1

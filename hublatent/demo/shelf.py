@@ -18,7 +18,6 @@ from torch import Tensor, nn
 
 from hublatent import checkpoint, models
 from hublatent.checkpoint import CONFIG_NAME, MAX_CONFIG_BYTES
-from hublatent.classifier import AttributeClassifier
 from hublatent.demo.stored_latents import read_stored_latents
 from hublatent.demo.verdicts import Judges
 from hublatent.direction import Direction, LayerRange
@@ -31,11 +30,12 @@ from hublatent.errors import (
     find_name,
     unknown_name,
 )
-from hublatent.faces import FaceDetector, FaceIdentity
 from hublatent.hub import DIRECTIONS_NAME, MODEL_FILES, HubModel, Snapshot, snapshot
 from hublatent.hub.download import MAX_DOWNLOAD_BYTES
 from hublatent.images import MAX_BYTES, MAX_PIXELS
 from hublatent.model import LatentModel
+from hublatent.perception.classifier import AttributeClassifier
+from hublatent.perception.faces import FaceDetector, FaceIdentity
 
 CLASSIFIER, DETECTOR, IDENTITY = "attributes-celeba", "face-detector", "face-identity"
 FACE_KEY_DIGITS = 16

@@ -14,9 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hublatent.classifier import AttributeClassifier
 from hublatent.demo.names import human_name
-from hublatent.faces import SAME_PERSON_DISTANCE, FaceDetector, FaceIdentity
+from hublatent.perception.classifier import AttributeClassifier
+from hublatent.perception.faces import SAME_PERSON_DISTANCE, FaceDetector, FaceIdentity
 from hublatent.stats import Floats
 
 MAX_STRENGTH = 6.0

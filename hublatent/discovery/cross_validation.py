@@ -24,8 +24,8 @@ from hublatent.stats import (
 )
 
 if TYPE_CHECKING:
-    from hublatent.classifier import AttributeClassifier
     from hublatent.model import LatentModel
+    from hublatent.perception.classifier import AttributeClassifier
 
 N_FOLDS = 5
 N_DRAWS = 20

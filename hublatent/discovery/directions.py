@@ -16,8 +16,8 @@ from hublatent.errors import HublatentError
 from hublatent.stats import Floats, logistic_curve
 
 if TYPE_CHECKING:
-    from hublatent.classifier import AttributeClassifier
     from hublatent.model import LatentModel
+    from hublatent.perception.classifier import AttributeClassifier
 
 DEFAULT_METHOD = "joint"
 

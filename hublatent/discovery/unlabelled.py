@@ -17,8 +17,8 @@ from hublatent.errors import HublatentError, unknown_name
 from hublatent.stats import Estimate, Floats, bootstrap_weights, interval
 
 if TYPE_CHECKING:
-    from hublatent.classifier import AttributeClassifier
     from hublatent.model import LatentModel
+    from hublatent.perception.classifier import AttributeClassifier
 
 UNLABELLED: dict[str, Callable[[LatentModel], Tensor]] = {
     "components": principal_components,

@@ -12,10 +12,10 @@ from hublatent.evaluation.judged_edits import JudgedEdits
 from hublatent.mapping import LatentMap, carry_to
 
 if TYPE_CHECKING:
-    from hublatent.classifier import AttributeClassifier
     from hublatent.data import FaceDataset
     from hublatent.direction_set import DirectionSet
     from hublatent.model import LatentModel
+    from hublatent.perception.classifier import AttributeClassifier
 
 STRENGTH = 3.0
 

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from hublatent.errors import DataError
-from hublatent.faces import FaceDetector
-from hublatent.features import ImageFeatures, enlarged
+from hublatent.perception.faces import FaceDetector
+from hublatent.perception.features import ImageFeatures, enlarged
 
 # In units of the detector's logit: a logistic regression on 20 strips of StyleGAN2's faces that
 # three readers had labelled by eye, rounded. A face is broken where less is left than this.

@@ -14,11 +14,11 @@ from hublatent.discovery.methods.pairs import direction_of_pairs, same_person_pa
 from hublatent.evaluation.judged_edits import JudgedEdits
 
 if TYPE_CHECKING:
-    from hublatent.classifier import AttributeClassifier
     from hublatent.data import FaceDataset
     from hublatent.direction import Direction
     from hublatent.direction_set import DirectionSet
     from hublatent.model import LatentModel
+    from hublatent.perception.classifier import AttributeClassifier
 
 N_PAIRS = (1, 3, 5, 10, 20)
 STRENGTHS = (1.0, 2.0, 3.0, 4.5, 6.0)

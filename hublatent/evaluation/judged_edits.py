@@ -14,10 +14,10 @@ from hublatent.editing import edit
 from hublatent.mapping.fitting import as_images_of
 
 if TYPE_CHECKING:
-    from hublatent.classifier import AttributeClassifier
     from hublatent.data import FaceDataset
     from hublatent.direction import Direction
     from hublatent.model import LatentModel
+    from hublatent.perception.classifier import AttributeClassifier
 
 BATCH = 64
 CANDIDATES = 4  # samples drawn for each face that lacks the attribute

@@ -14,11 +14,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hublatent.classifier import AttributeClassifier
 from hublatent.data import FaceDataset
 from hublatent.errors import DataError
 from hublatent.evaluation.coherence import MIN_FACES, Condition, ConditionJudge
-from hublatent.faces import FaceIdentity
+from hublatent.perception.classifier import AttributeClassifier
+from hublatent.perception.faces import FaceIdentity
 from hublatent.stats import Floats
 
 BATCH = 64

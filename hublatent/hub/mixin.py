@@ -16,7 +16,7 @@ from hublatent import checkpoint
 from hublatent.checkpoint import CONFIG_NAME, FORMAT_VERSION, WEIGHTS_NAME
 from hublatent.errors import CheckpointError
 from hublatent.hub.download import Snapshot, snapshot
-from hublatent.publisher import publisher
+from hublatent.hub.publisher import publisher
 
 Model = TypeVar("Model", bound="HubModel")
 

@@ -10,6 +10,7 @@ import torch
 
 from hublatent.checkpoint import write_checkpoint
 from hublatent.errors import CheckpointError
+from hublatent.hub.publisher import publisher
 from hublatent.interop.genforce import TENSORFLOW, from_genforce, from_tensorflow
 from hublatent.interop.networks import ForeignGenerator, Weights
 from hublatent.interop.nvidia import NVIDIA, from_network, from_rosinality, from_state_dict
@@ -17,7 +18,6 @@ from hublatent.interop.untrusted import Module, UnreadableFileError, read_untrus
 from hublatent.model import LatentModel
 from hublatent.models.progan import ProGAN
 from hublatent.models.style_generator import StyleGenerator
-from hublatent.publisher import publisher
 
 MAX_FILE_BYTES = 4 << 30
 N_STATISTICS_SAMPLES = 10_000

@@ -21,8 +21,8 @@ from hublatent.errors import HublatentError, unknown_name
 from hublatent.images import as_rgb
 
 if TYPE_CHECKING:
-    from hublatent.classifier import AttributeClassifier
-    from hublatent.features import ImageFeatures
+    from hublatent.perception.classifier import AttributeClassifier
+    from hublatent.perception.features import ImageFeatures
 
 Perceptual = Literal["image-features", "features", "lpips"]
 Embedding = Callable[[Tensor], Tensor]
@@ -88,7 +88,7 @@ def load_classifier(
         HublatentError: the default one is not there.
         HubError, CheckpointError: another one cannot be had.
     """
-    from hublatent.classifier import AttributeClassifier
+    from hublatent.perception.classifier import AttributeClassifier
 
     if kind != "features":
         return None
@@ -104,7 +104,7 @@ def load_image_features(device: str) -> ImageFeatures:
     Raises:
         HublatentError: it is not there.
     """
-    from hublatent.features import ImageFeatures
+    from hublatent.perception.features import ImageFeatures
 
     source = _bundled(IMAGE_FEATURES, 'Copy it there, or choose perceptual="features" or "lpips"')
     with torch.inference_mode(False):  # gradients will flow through it

@@ -30,8 +30,8 @@ from hublatent.inversion.perceptual import (
 from hublatent.inversion.precision import Precision
 
 if TYPE_CHECKING:
-    from hublatent.classifier import AttributeClassifier
     from hublatent.model import LatentModel
+    from hublatent.perception.classifier import AttributeClassifier
 
 Progress = Callable[[int, int], object]
 

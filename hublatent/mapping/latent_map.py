@@ -16,8 +16,8 @@ from hublatent.direction_set import DirectionSet
 from hublatent.discovery.methods import FILTERS, METHODS
 from hublatent.errors import DataError, DirectionError, shorten
 from hublatent.hub import MAP_NAME, snapshot
+from hublatent.hub.publisher import publisher
 from hublatent.mapping.fitting import Fit, Latents, SharedImages, fit_way, on_layers
-from hublatent.publisher import publisher
 from hublatent.stats import Estimate, Ints
 from hublatent.storage import TensorFormat
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from hublatent.checkpoint import check_number
-from hublatent.classifier import CELEBA_ATTRIBUTES, split_names
 from hublatent.models.vae import VAE
+from hublatent.perception.classifier import CELEBA_ATTRIBUTES, split_names
 
 
 class LSAVAE(VAE):

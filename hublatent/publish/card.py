@@ -16,7 +16,7 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from hublatent.classifier import AttributeClassifier
+from hublatent import __version__
 from hublatent.direction import Direction
 from hublatent.direction_set import UNKNOWN, DirectionSet
 from hublatent.errors import HublatentError
@@ -24,10 +24,10 @@ from hublatent.hub import SAMPLES_NAME, HubModel
 from hublatent.hub.client import check_repo_id
 from hublatent.model import LatentModel
 from hublatent.models import ARCHITECTURES
+from hublatent.perception.classifier import AttributeClassifier
 from hublatent.publish.cells import check_number, code, interval_cell, number_cell, table, text
 from hublatent.publish.licences import Licence, face_data, licence_of
 from hublatent.stats import Estimate
-from hublatent.version import __version__
 
 HEADLINE_ATTRIBUTES = ("Eyeglasses", "Smiling", "Male")
 EXAMPLE_METHODS = ("joint", "pattern", "svm")  # the one that edits best first

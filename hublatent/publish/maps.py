@@ -10,13 +10,13 @@ from typing import Any
 import pandas as pd
 from huggingface_hub import ModelCard, ModelCardData
 
+from hublatent import __version__
 from hublatent.hub import CARD_NAME, MAP_NAME
 from hublatent.mapping import SCORES, LatentMap
 from hublatent.publish.cells import code, interval_cell, table, text
 from hublatent.publish.commits import publish
 from hublatent.publish.licences import licence_of
 from hublatent.storage import write_text
-from hublatent.version import __version__
 
 CURVE = "R2 of "
 _ONE_MAP = """```python

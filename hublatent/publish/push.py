@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from hublatent.checkpoint import CONFIG_NAME, read_config
-from hublatent.classifier import AttributeClassifier
 from hublatent.direction import Direction
 from hublatent.direction_set import DirectionSet
 from hublatent.errors import HubError
@@ -18,6 +17,7 @@ from hublatent.hub import CARD_NAME, DIRECTIONS_NAME, PUBLISHED_FILES, SAMPLES_N
 from hublatent.images import save_png
 from hublatent.model import LatentModel
 from hublatent.models import load
+from hublatent.perception.classifier import AttributeClassifier
 from hublatent.publish.card import CardInput, best_of_each, of_headline, render_card
 from hublatent.publish.commits import publish, repo_has_file
 from hublatent.publish.licences import Licence

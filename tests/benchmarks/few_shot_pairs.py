@@ -9,11 +9,11 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent.parent))
 
 import hublatent
-from hublatent.classifier import AttributeClassifier
 from hublatent.data import load_dataset
 from hublatent.direction_set import DirectionSet
 from hublatent.discovery import encode
 from hublatent.evaluation.few_shot import N_PAIRS, few_shot_curve
+from hublatent.perception.classifier import AttributeClassifier
 
 
 def main() -> None:

@@ -16,7 +16,6 @@ import numpy as np
 import torch
 
 import hublatent
-from hublatent.classifier import AttributeClassifier
 from hublatent.comparison.editability import (
     Resamples,
     equal_effect,
@@ -28,6 +27,7 @@ from hublatent.data import load_dataset
 from hublatent.direction import Direction
 from hublatent.direction_set import DirectionSet
 from hublatent.model import LatentModel
+from hublatent.perception.classifier import AttributeClassifier
 from hublatent.stats import Estimate
 
 ATTRIBUTES = ("Smiling", "Male", "Eyeglasses")

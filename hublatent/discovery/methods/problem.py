@@ -16,9 +16,9 @@ from hublatent.discovery.labelled import Latents
 from hublatent.stats import Bools, Floats, Ints
 
 if TYPE_CHECKING:
-    from hublatent.classifier import AttributeClassifier
     from hublatent.discovery.labelled import LabelledLatents
     from hublatent.model import LatentModel
+    from hublatent.perception.classifier import AttributeClassifier
 
 Result = TypeVar("Result")
 

@@ -15,11 +15,11 @@ from torch import Tensor
 
 from hublatent.data import FaceDataset
 from hublatent.errors import DataError
-from hublatent.features import ImageFeatures
 from hublatent.inversion.precision import autocast
 from hublatent.models import StyleGAN2
-from training import loop
-from training.stylegan2.adversarial import draw_latents
+from hublatent.perception.features import ImageFeatures
+from training.trainers import loop
+from training.trainers.stylegan2.adversarial import draw_latents
 
 
 @dataclass(frozen=True)

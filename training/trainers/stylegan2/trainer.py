@@ -17,13 +17,13 @@ from torch import Tensor
 from hublatent.checkpoint import load_weights
 from hublatent.data import FaceDataset
 from hublatent.errors import DataError
-from hublatent.features import ImageFeatures, enlarged
 from hublatent.inversion.precision import autocast
 from hublatent.models.style_generator import Noise
 from hublatent.models.stylegan2 import StyleGAN2
-from training import loop
-from training.loop import step_generator
-from training.stylegan2.adversarial import (
+from hublatent.perception.features import ImageFeatures, enlarged
+from training.trainers import loop
+from training.trainers.loop import step_generator
+from training.trainers.stylegan2.adversarial import (
     PATH_LENGTH_DECAY,
     average_keep,
     discriminator_loss,
@@ -35,9 +35,9 @@ from training.stylegan2.adversarial import (
     r1_penalty,
     update_average,
 )
-from training.stylegan2.augment import AdaptiveProbability, augment
-from training.stylegan2.discriminator import DISCRIMINATOR_NAME, Discriminator
-from training.stylegan2.feature_heads import (
+from training.trainers.stylegan2.augment import AdaptiveProbability, augment
+from training.trainers.stylegan2.discriminator import DISCRIMINATOR_NAME, Discriminator
+from training.trainers.stylegan2.feature_heads import (
     FeatureHeads,
     heads_discriminator_loss,
     heads_generator_loss,

@@ -1,4 +1,4 @@
-"""Fit the linear baseline: python training/fit_eigenfaces.py --data DATA --out runs/NAME
+"""Fit the linear baseline: python training/trainers/eigenfaces.py --data DATA --out runs/NAME
 
 Images are streamed, so that memory holds the covariance of the pixels and no more.
 """
@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import numpy as np
 import torch
@@ -24,9 +24,9 @@ from hublatent.data import FaceDataset, load_dataset
 from hublatent.errors import DataError
 from hublatent.models import Eigenfaces
 from hublatent.storage import write_text
-from training.loop import described
 from training.objectives import pixel_mse
-from training.run import MODEL_FOLDER, RESULTS_NAME, exit_on_user_error
+from training.trainers.loop import described
+from training.trainers.run import MODEL_FOLDER, RESULTS_NAME, exit_on_user_error
 
 BATCH = 512
 
@@ -145,7 +145,7 @@ def run(arguments: Arguments) -> None:
     model.save_pretrained(arguments.out / MODEL_FOLDER)
     results = {
         "command": (
-            f"python training/fit_eigenfaces.py --data DATA --out runs/{arguments.out.name} "
+            f"python training/trainers/eigenfaces.py --data DATA --out runs/{arguments.out.name} "
             f"--latent-dim {arguments.latent_dim} --image-size {arguments.image_size}"
         ),
         **described(model, dataset, model.mean.numel() + model.components.numel()),

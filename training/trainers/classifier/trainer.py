@@ -12,13 +12,13 @@ import torch
 import tyro
 from torch import Tensor
 
-from hublatent.classifier import AttributeClassifier, join_names
 from hublatent.data import FaceDataset
 from hublatent.errors import DataError
 from hublatent.inversion.precision import autocast
-from training import loop
-from training.classifier.distort import Distortion, distort
-from training.classifier.scores import cross_entropy
+from hublatent.perception.classifier import AttributeClassifier, join_names
+from training.trainers import loop
+from training.trainers.classifier.distort import Distortion, distort
+from training.trainers.classifier.scores import cross_entropy
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,9 @@ import torch
 from hublatent.data import FaceDataset
 from hublatent.inversion.precision import autocast
 from hublatent.models.vae import ConvolutionalModel
-from training import loop
 from training.objectives import OBJECTIVES, Batch
 from training.recipes import VAERecipe
+from training.trainers import loop
 
 MEMORY_FORMATS = {
     "contiguous": torch.contiguous_format,

@@ -1,6 +1,6 @@
 """The paper's 40 strips of StyleGAN2 edits: where glasses appear, and where the face breaks.
 
-python training/paper_strips.py --strips STRIPS --data DATA
+python training/judges/paper_strips.py --strips STRIPS --data DATA
 
 STRIPS holds rows of 43 pictures, an edit of growing strength, as the paper's authors published them
 (github.com/isaac-berlin/latent-space-manipulation, MIT), their latents and directions, and by-eye
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import numpy as np
 import pandas as pd
@@ -28,7 +28,6 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import cohen_kappa_score, roc_auc_score
 from torch import Tensor
 
-from hublatent.classifier import AttributeClassifier
 from hublatent.data import load_dataset
 from hublatent.errors import DataError
 from hublatent.evaluation.coherence import (
@@ -38,11 +37,12 @@ from hublatent.evaluation.coherence import (
     ConditionJudge,
     coherence,
 )
-from hublatent.faces import FaceIdentity
 from hublatent.figures import grid
 from hublatent.images import open_image, save_png, to_float
+from hublatent.perception.classifier import AttributeClassifier
+from hublatent.perception.faces import FaceIdentity
 from hublatent.storage import write_text
-from training.run import exit_on_user_error
+from training.trainers.run import exit_on_user_error
 
 ALPHAS = np.array([0, *range(1, 248, 6)])
 # The strips' faces are framed more widely than CelebA's: this square of a tile is its crop.

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from hublatent.classifier import AttributeClassifier
 from hublatent.data import FaceDataset
 from hublatent.errors import DataError
+from hublatent.perception.classifier import AttributeClassifier
 from hublatent.stats import bootstrap_weights, interval, weighted_auroc
 
 N_BINS = 15

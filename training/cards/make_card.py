@@ -1,4 +1,4 @@
-"""Assemble a folder for the Hub: python training/make_card.py --run runs/btcvae-celeba
+"""Assemble a folder for the Hub: python training/cards/make_card.py --run runs/btcvae-celeba
 
 Takes the run's model, its results and its directions, draws samples, and writes the card. Nothing
 of an existing folder is replaced before all is written.
@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import tyro
 
@@ -31,7 +31,7 @@ from hublatent.publish.card import best_of_each, of_headline
 from hublatent.publish.samples import draw_samples
 from hublatent.storage import atomic_folder_update, portable
 from training.recipes import RECIPES, changes, option_words
-from training.run import MODEL_FOLDER, RESULTS_NAME, exit_on_user_error
+from training.trainers.run import MODEL_FOLDER, RESULTS_NAME, exit_on_user_error
 
 CARDS = "model_cards"
 
@@ -109,7 +109,7 @@ def _commands(
         yield trained
     if found is not None:
         yield from found["commands"]
-    last = f"python training/make_card.py --run runs/{name} --seed {arguments.seed}"
+    last = f"python training/cards/make_card.py --run runs/{name} --seed {arguments.seed}"
     if arguments.model != Arguments.model:
         last += f" --model {shlex.quote(arguments.model)}"
     if arguments.sample_rows != Arguments.sample_rows:

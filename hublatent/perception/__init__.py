@@ -1,0 +1,1 @@
+"""Networks that see images: attributes, faces and who they are, label-free features."""

@@ -1,0 +1,1 @@
+"""Where the judges come from, and how far they can be trusted."""

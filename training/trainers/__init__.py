@@ -1,0 +1,1 @@
+"""One loop of steps for every training, and what each training does in it."""
