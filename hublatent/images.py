@@ -87,13 +87,14 @@ def open_image(
         ) from error
 
 
-def face_crop(image: Image.Image) -> Image.Image:
+def face_crop(image: Image.Image, crop: int = CELEBA_CROP) -> Image.Image:
     """Cut the square that the models see.
 
     Args:
         image: any picture. In CelebA's aligned shape, 178x218 or any size of that aspect within
             1%, the central square of side width * 148 / 178 is cut (148, or 74 at half size), as
             is usual for CelebA; of any other shape the largest centred square.
+        crop: side of the square in CelebA's own size, if not 148.
 
     Returns:
         A square picture.
@@ -101,18 +102,21 @@ def face_crop(image: Image.Image) -> Image.Image:
     width, height = image.size
     aspect = (width / height) / (CELEBA_WIDTH / CELEBA_HEIGHT)
     is_celeba = abs(aspect - 1) <= ASPECT_TOLERANCE
-    side = round(width * CELEBA_CROP / CELEBA_WIDTH) if is_celeba else min(width, height)
+    side = round(width * crop / CELEBA_WIDTH) if is_celeba else min(width, height)
     left, top = (width - side) // 2, (height - side) // 2
     return image.crop((left, top, left + side, top + side))
 
 
-def prepare(image: Image.Image, size: int, channels: int = 3) -> np.ndarray:
+def prepare(
+    image: Image.Image, size: int, channels: int = 3, crop: int = CELEBA_CROP
+) -> np.ndarray:
     """Crop and resize a picture to what the models see.
 
     Args:
         image: any picture; one that is not RGB is converted as `open_image` does.
         size: side of the result, in pixels.
         channels: 1 for grey, 3 for RGB, 4 for RGB and an opaque alpha.
+        crop: as for `face_crop`.
 
     Returns:
         uint8 array (size, size, channels), resized with Pillow's LANCZOS.
@@ -122,7 +126,7 @@ def prepare(image: Image.Image, size: int, channels: int = 3) -> np.ndarray:
     if channels not in _MODES:
         raise ImageError(f"images of {channels} channels; expected 1 (grey), 3 (RGB) or 4 (RGBA).")
     rgb = image if image.mode == "RGB" else open_image(image)
-    resized = face_crop(rgb).resize((size, size), Image.Resampling.LANCZOS)
+    resized = face_crop(rgb, crop).resize((size, size), Image.Resampling.LANCZOS)
     return np.asarray(resized.convert(_MODES[channels])).reshape(size, size, channels)
 
 

@@ -97,6 +97,17 @@ def test_celeba_pixels_are_plain_pillow(tmp_path: Path, cache: Path) -> None:
     assert data.preprocessing == "central 148x148 (74x74 at half size), LANCZOS to 32"
 
 
+def test_another_crop_of_celeba_is_another_cache(tmp_path: Path, cache: Path) -> None:
+    folder = make_celeba(tmp_path / "d")
+    usual = load_dataset(folder, 32, cache=cache, progress=False)
+    wide = load_dataset(folder, 32, cache=cache, crop=178, progress=False)
+    assert np.array_equal(wide.images[2], plain_pixels(draw(2), (0, 20, 178, 198), 32))
+    assert wide.preprocessing == "central 178x178 of 178x218, LANCZOS to 32"
+    assert wide.digest != usual.digest
+    with pytest.raises(DataError, match="crop 179 of celeba; expected 1 to 178"):
+        load_dataset(folder, 32, cache=cache, crop=179, progress=False)
+
+
 def test_indices_labels_and_batches(tmp_path: Path, cache: Path) -> None:
     data = load_dataset(make_celeba(tmp_path / "d"), 16, cache=cache, progress=False)
     assert data.indices("train").tolist() == [0, 1, 2, 3]

@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
@@ -25,9 +25,10 @@ from torch import Tensor
 from tqdm import tqdm
 
 from hublatent.data.layouts import read_listing
-from hublatent.data.listing import PARTITIONS, Listing
+from hublatent.data.listing import CELEBA_CROP, PARTITIONS, Listing
 from hublatent.errors import DataError, ImageError, unknown_name
-from hublatent.images import open_image, prepare, to_float
+from hublatent.images import CELEBA_CROP as CELEBA_SIDE
+from hublatent.images import CELEBA_WIDTH, open_image, prepare, to_float
 
 PIXELS_NAME = "pixels.u8"
 SUMMARY_NAME = "summary.json"
@@ -109,6 +110,7 @@ def load_dataset(
     cache: str | Path | None = None,
     split: str | None = None,
     identity_column: str | None = None,
+    crop: int = CELEBA_SIDE,
     progress: bool = True,
 ) -> FaceDataset:
     """Load labelled pictures; the first time they are decoded into a memory map in the cache.
@@ -122,6 +124,7 @@ def load_dataset(
         split: of a Hub dataset, the one split to take; None takes all.
         identity_column: the column that says who is on each picture; None takes identity,
             celeb_id, person_id and the like.
+        crop: of CelebA, the side of the central square that is seen, of 178 x 218.
         progress: whether to show a progress bar.
 
     Returns:
@@ -132,7 +135,7 @@ def load_dataset(
     """
     if image_size < 1:
         raise DataError(f"image size {image_size}; expected at least 1.")
-    listing = read_listing(source, split, identity_column)
+    listing = _cropped(read_listing(source, split, identity_column), crop)
     preprocessing = f"{listing.crop}, LANCZOS to {image_size}"
     folder = _cache_folder(source, cache)
     folder.mkdir(parents=True, exist_ok=True)
@@ -144,6 +147,18 @@ def load_dataset(
         if not (folder / key).is_dir():
             _decode_into(folder / key, listing, image_size, progress)
     return _assemble(folder / key, listing, image_size, preprocessing)
+
+
+def _cropped(listing: Listing, side: int) -> Listing:
+    """The same pictures, of which another central square is seen."""
+    if side == CELEBA_SIDE:
+        return listing
+    if listing.crop != CELEBA_CROP or not 1 <= side <= CELEBA_WIDTH:
+        raise DataError(
+            f"crop {side} of {listing.name}; expected 1 to {CELEBA_WIDTH}, and CelebA's aligned "
+            "pictures."
+        )
+    return replace(listing, crop=f"central {side}x{side} of 178x218", crop_side=side)
 
 
 def _cache_folder(source: str | Path, cache: str | Path | None) -> Path:
@@ -208,7 +223,7 @@ def _decoded(
 
 def _decode(listing: Listing, index: int, image_size: int) -> np.ndarray | str:
     try:
-        return prepare(open_image(listing.open(index)), image_size)
+        return prepare(open_image(listing.open(index)), image_size, crop=listing.crop_side)
     except ImageError as error:
         return str(error)
 

@@ -12,6 +12,7 @@ import pandas as pd
 
 from hublatent.data.tables import Table
 from hublatent.errors import DataError, shorten
+from hublatent.images import CELEBA_CROP as CELEBA_SIDE
 
 PARTITIONS = ("train", "validation", "test")
 # Columns that are no attributes, under the names that people give them.
@@ -41,6 +42,7 @@ class Listing:
         open: gives picture i's path or file content; raises ImageError where there is none.
         stamp: text that changes whenever the pictures change.
         crop: how `hublatent.images.face_crop` cuts these pictures, in words.
+        crop_side: side of that square in CelebA's own size.
     """
 
     name: str
@@ -52,6 +54,7 @@ class Listing:
     open: Callable[[int], Path | bytes]
     stamp: str
     crop: str
+    crop_side: int = CELEBA_SIDE
 
 
 def list_pictures(

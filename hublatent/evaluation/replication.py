@@ -7,12 +7,13 @@ step of a walk changes one of them, on the same images, with a paired interval.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from itertools import chain
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -25,6 +26,7 @@ from hublatent.discovery import LabelledLatents
 from hublatent.discovery.cross_validation import N_DRAWS, N_FOLDS, cross_validate
 from hublatent.discovery.labelled import BATCH, Latents
 from hublatent.errors import DataError
+from hublatent.images import CELEBA_CROP
 from hublatent.models import load
 from hublatent.models.vae import VAE
 from hublatent.publish import cells
@@ -273,7 +275,7 @@ class Training:
     Attributes:
         name: of its folder, RECIPE-SEED.
         recipe: of training/recipes.py.
-        measured: KL, total correlation and MSE of test images.
+        measured: KL, total correlation and MSE of test images, and the crop.
         accuracy: attribute -> accuracies as from `resampled`.
     """
 
@@ -307,18 +309,18 @@ def replicate(runs: Path, data: str, out: Path, *, cache: Path | None = None, se
             f"{', '.join(RECIPES)}; train them with training/train_vae.py."
         )
     size = load(folders[0]).image_size
-    dataset = load_dataset(data, size, cache=cache, progress=False)
+    opened = lru_cache(partial(load_dataset, data, size, cache=cache, progress=False))
     trainings: list[Training] = []
     walks: dict[PaperRow, list[Step]] = {}
     for folder in tqdm(folders, desc="read trainings", unit="training"):
-        found = read_posteriors(folder, dataset, seed)
+        found = read_posteriors(folder, opened(crop=_crop(folder)), seed)
         trainings.append(_training(folder, found, seed))
         for row in ROWS:
             if row.recipe == trainings[-1].recipe and row not in walks:
                 walks[row] = walk(row, found, seed)
     command = f"python -m hublatent replicate {portable(runs)} --data {portable(data)}"
     command += f" --out {portable(out)} --seed {seed}"
-    page = report(walks, trainings, dataset, command)
+    page = report(walks, trainings, found.dataset, command)
     write_text(out / REPORT_NAME, page)
     return page
 
@@ -340,13 +342,19 @@ def _training(model: Path, found: Posteriors, seed: int) -> Training:
     people = np.unique(found.dataset.identities)
     accuracy = {a: resampled(as_it_should_be(found, a, seed), people, seed) for a in ATTRIBUTES}
     name = model.parent.name
-    return Training(name, name.rpartition("-")[0], _measured(model), accuracy)
+    measured = {**(_results(model).get("test") or {}), "crop": _crop(model)}
+    return Training(name, name.rpartition("-")[0], measured, accuracy)
 
 
-def _measured(model: Path) -> dict[str, float]:
+def _results(model: Path) -> dict[str, Any]:
     path = model.parent / "results.json"
-    test = json.loads(path.read_text(encoding="utf-8")).get("test") if path.is_file() else None
-    return test or {}
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+
+
+def _crop(model: Path) -> int:
+    """Side of the square of CelebA's pictures that a training saw."""
+    found = re.match(r"central (\d+)x", _results(model).get("preprocessing", ""))
+    return int(found[1]) if found else CELEBA_CROP
 
 
 def report(
@@ -395,12 +403,12 @@ def _step_cell(step: Step) -> str:
 
 def _training_table(trainings: Sequence[Training]) -> Markup:
     base = next((t for t in trainings if t.recipe == BASELINE), None)
-    head = ["training", "KL", "total correlation", "MSE", *ATTRIBUTES, f"less {BASELINE}"]
+    head = ["training", "crop", "KL", "total correlation", "MSE", *ATTRIBUTES, f"less {BASELINE}"]
     rows = []
     for training in trainings:
         measured = [
             f"{training.measured[name]:.4g}" if name in training.measured else "-"
-            for name in ("kl", "total_correlation", "mse")
+            for name in ("crop", "kl", "total_correlation", "mse")
         ]
         values = training.accuracy
         scores = [cells.interval_cell(a, interval(values[a][1:], values[a][0])) for a in ATTRIBUTES]

@@ -28,7 +28,7 @@ from tqdm import tqdm
 
 from hublatent.data import FaceDataset, load_dataset
 from hublatent.errors import DataError, HublatentError
-from hublatent.images import to_float
+from hublatent.images import CELEBA_CROP, to_float
 from hublatent.model import LatentModel
 from training.trainers.run import Run
 
@@ -71,6 +71,7 @@ class TrainingArguments:
         split: of a Hub dataset, the one split to take.
         identity_column: of a table or Hub dataset, the column that says who is on each picture; by
             default one of the usual names.
+        crop: of CelebA, the side of the central square that is seen, of 178 x 218.
         cache: folder of the decoded images; by default ~/.cache/hublatent/datasets.
         precision: auto measures which is faster; a resumed run keeps it.
         state_seconds: time between two states on disk, and so what a kill can cost.
@@ -81,6 +82,7 @@ class TrainingArguments:
     recipe: str
     split: str | None = None
     identity_column: str | None = None
+    crop: int = CELEBA_CROP
     cache: Path | None = None
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     state_seconds: float = 60.0
@@ -381,6 +383,7 @@ def train(
         cache=arguments.cache,
         split=arguments.split,
         identity_column=arguments.identity_column,
+        crop=arguments.crop,
         progress=accelerator.is_main_process,
     )
     n_processes = accelerator.num_processes
