@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from hublatent.demo.faces import Face, latents_of
+from hublatent.demo.faces import Face, latents_of, time_limit
 from hublatent.demo.session import MAX_ROWS, SHOWN_SIDE
 from hublatent.demo.shelf import ModelShelf, OpenModel
 from hublatent.demo.verdicts import Judges, describe_change
@@ -77,8 +77,10 @@ def compose(
         One answer per model; one that cannot answer says why.
     """
     answers = []
-    for name in models[:MAX_ROWS]:
+    check = time_limit(shelf.limits.request_seconds)
+    for i, name in enumerate(models[:MAX_ROWS]):
         try:
+            check(i, len(models))
             opened = shelf.open(name)
             start, end = _ends(opened, face, other, what)
             pair = opened.model.decode(torch.cat([start, end]))
@@ -101,8 +103,10 @@ def animate(
     """
     columns = []
     error = HublatentError("No model is chosen.")
-    for name in models[:MAX_ROWS]:
+    check = time_limit(shelf.limits.request_seconds)
+    for i, name in enumerate(models[:MAX_ROWS]):
         try:
+            check(i, len(models))
             opened = shelf.open(name)
             start, end = _ends(opened, face, other, what)
         except HublatentError as caught:

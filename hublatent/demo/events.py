@@ -36,7 +36,7 @@ from hublatent.demo.session import (
     first_request,
     project_missing,
 )
-from hublatent.demo.shelf import ModelShelf
+from hublatent.demo.shelf import Cache, ModelShelf
 from hublatent.demo.webpage import (
     crop_html,
     download_of,
@@ -84,7 +84,7 @@ class Callbacks:
         self.shelf = shelf
         self.comparison = comparison
         self.folder = folder
-        self._stopped: set[str | None] = set()  # faces and sessions that are waited for no longer
+        self._stopped = Cache(1000)  # faces and sessions that are waited for no longer
 
     def warn(self, error: HublatentError) -> None:
         """Show an error on the page."""
@@ -320,10 +320,10 @@ class Callbacks:
         """Find the face in the models that wait for it; the answer asks for a redraw."""
         if face is None or not waiting:
             return gr.skip()  # type: ignore[no-any-return, unused-ignore]
-        self._stopped -= {face.key}
+        self._stopped.put(face.key, False)
 
         def say(done: int, total: int) -> None:
-            if self._stopped & {face.key, request.session_hash}:
+            if self._stopped.find(face.key) or self._stopped.find(request.session_hash):
                 raise StoppedError("The search was stopped.")
             progress((done, total), unit="steps")
 
@@ -337,12 +337,12 @@ class Callbacks:
 
     def stop(self, face: Face | None) -> str:
         """Look for the face no longer; picking it again begins anew."""
-        self._stopped |= {face.key if face else ""}
+        self._stopped.put(face.key if face else "", True)
         return ""
 
     def leave(self, request: gr.Request) -> None:
         """A visitor has left: nothing more is done for them."""
-        self._stopped |= {request.session_hash}
+        self._stopped.put(request.session_hash, True)
 
     # Other tabs, files and scripts
 

@@ -11,7 +11,7 @@ from typing import Any
 import gradio as gr
 
 from hublatent.demo.events import Callbacks, warn_user
-from hublatent.demo.faces import Face, Photo
+from hublatent.demo.faces import Face, Photo, time_limit
 from hublatent.demo.making import (
     MIN_FACES,
     PREVIEW_STRENGTH,
@@ -125,8 +125,12 @@ class Maker:
         if len(files or ()) > MAX_FILES:
             raise HublatentError(f"{len(files or ())} files in a heap; at most {MAX_FILES}.")
         limits, detector = self.shelf.limits, self.shelf.judges.detector
-        photos = [Photo.open(Path(f).read_bytes(), limits, detector) for f in files or ()]
-        return [photo.face(limits) for photo in photos]
+        check = time_limit(limits.request_seconds)
+        faces = []
+        for i, file in enumerate(files or ()):
+            check(i, MAX_FILES)
+            faces.append(Photo.open(Path(file).read_bytes(), limits, detector).face(limits))
+        return faces
 
 
 def sort_html(faces: Sequence[Face]) -> str:

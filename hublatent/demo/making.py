@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from PIL import Image
 
-from hublatent.demo.faces import SAMPLE_SEEDS, Face, drawn_face, latents_of
+from hublatent.demo.faces import SAMPLE_SEEDS, Face, drawn_face, latents_of, time_limit
 from hublatent.demo.shelf import ModelShelf, OpenModel
 from hublatent.direction import Direction
 from hublatent.direction_set import DirectionSet
@@ -67,8 +67,10 @@ def make_directions(
         if len(heap) < MIN_FACES:
             raise HublatentError(f"{len(heap)} faces {word} it; at least {MIN_FACES} are needed.")
     made = []
-    for model in models:
+    check = time_limit(shelf.limits.request_seconds)
+    for i, model in enumerate(models):
         try:
+            check(i, len(models))
             made.append(_make(shelf.open(model), name.strip(), with_it, without_it))
         except HublatentError as error:
             made.append(Made(model, shelf.tell(error)))

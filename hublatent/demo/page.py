@@ -19,6 +19,7 @@ from hublatent.demo.events import EDIT_TAB, SCORES_TAB, Callbacks
 from hublatent.demo.faces import MAX_SEED
 from hublatent.demo.session import AS_FOUND, MODES
 from hublatent.demo.shelf import ModelShelf
+from hublatent.demo.visitors import FairQueue
 from hublatent.demo.webpage import BACK_JS, CSS, DOWNLOAD_JS, LINK_JS, MOVE_JS, PAGE_JS, SAY_JS
 
 # Of events of one kind so many run at once, the others wait; more in all are turned away.
@@ -52,24 +53,10 @@ def build_app(do: Callbacks) -> gr.Blocks:
                 scores = _scores()
         _connect(app, do, c)
         _connect_scores(do, c, SimpleNamespace(**scores), edit_tab, scores_tab)
-    if not do.shelf.limits.addresses:
-        _take_uploads_only(app)
     app.queue(max_size=MAX_WAITING, default_concurrency_limit=N_AT_ONCE)
+    if not do.shelf.limits.local_paths:
+        FairQueue(app._queue)
     return app
-
-
-def _take_uploads_only(app: gr.Blocks) -> None:
-    """Gradio would fetch any address that is sent in the place of a file."""
-    blocks: list[Any] = list(app.blocks.values())
-    for block in blocks:
-        move = block.async_move_resource_to_block_cache
-
-        async def checked(path: Any, move: Any = move) -> str:
-            if str(path).lower().startswith(("http:", "https:")):
-                raise gr.Error("Addresses are not opened here: upload the file.")
-            return str(await move(path))
-
-        block.async_move_resource_to_block_cache = checked
 
 
 def _faces() -> dict[str, Any]:

@@ -26,6 +26,7 @@ from hublatent.demo.faces import (
     images_of,
     latents_of,
     project_face,
+    time_limit,
 )
 from hublatent.demo.shelf import ModelShelf, OpenModel
 from hublatent.demo.verdicts import (
@@ -319,8 +320,10 @@ def compare_edits(shelf: ModelShelf, face: Face, request: EditRequest) -> list[R
         A row per model; one that cannot answer says why, and does not stop the others.
     """
     rows = []
-    for name in request.models:
+    check = time_limit(shelf.limits.request_seconds)
+    for i, name in enumerate(request.models):
         try:
+            check(i, len(request.models))
             rows.append(_edited_row(shelf.open(name), shelf.judges, face, request))
         except HublatentError as error:
             pending = isinstance(error, NotProjectedError)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import tempfile
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Mapping, Sequence
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
+from huggingface_hub import scan_cache_dir
 from torch import Tensor, nn
 
 from hublatent import checkpoint, models
@@ -39,6 +41,7 @@ from hublatent.perception.faces import FaceDetector, FaceIdentity
 
 CLASSIFIER, DETECTOR, IDENTITY = "attributes-celeba", "face-detector", "face-identity"
 FACE_KEY_DIGITS = 16
+VISITORS_CACHE = Path(tempfile.gettempdir()) / "hublatent-visitors"
 HOLDING_METHOD = "svm"  # the filter, which reads an attribute
 # Owner and name, and nothing that could be a path of this machine.
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
@@ -56,28 +59,37 @@ class Limits:
     Attributes:
         local_paths: whether a typed model may be a folder of this machine.
         download_bytes: largest model that a typed Hub id may name.
-        open_bytes: memory for the weights of open models; the longest unused leave first.
+        open_bytes: memory for the weights of open models; the longest unused leave first, those
+            that visitors named before those of the app.
+        kept_bytes: disk for models that visitors named; the longest unused leave first.
         upload_bytes: largest picture file.
         upload_pixels: largest width x height of a picture.
         face_side: faces are kept no wider than this.
         photo_side: photos are kept no larger than this.
-        addresses: whether a file may be named by its address in the internet.
         request_seconds: longest time that one request may take.
     """
 
     local_paths: bool
     download_bytes: int
     open_bytes: int
+    kept_bytes: int
     upload_bytes: int
     upload_pixels: int
     face_side: int
     photo_side: int
-    addresses: bool
     request_seconds: float
 
 
-LOCAL = Limits(True, MAX_DOWNLOAD_BYTES, 4 << 30, MAX_BYTES, MAX_PIXELS, 1024, 2048, True, math.inf)
-PUBLIC = Limits(False, 200_000_000, 1 << 30, 16 << 20, 25_000_000, 512, 1024, False, 60)
+LOCAL = Limits(
+    local_paths=True, download_bytes=MAX_DOWNLOAD_BYTES, open_bytes=4 << 30, kept_bytes=1 << 50,
+    upload_bytes=MAX_BYTES, upload_pixels=MAX_PIXELS, face_side=1024, photo_side=2048,
+    request_seconds=math.inf,
+)  # fmt: skip
+PUBLIC = Limits(
+    local_paths=False, download_bytes=200_000_000, open_bytes=1 << 30, kept_bytes=2 << 30,
+    upload_bytes=16 << 20, upload_pixels=25_000_000, face_side=512, photo_side=1024,
+    request_seconds=20,
+)  # fmt: skip
 
 
 class Cache:
@@ -235,7 +247,8 @@ class ModelShelf:
                 with self._lock:
                     self._open[name] = opened
                     while len(self._open) > 1 and self.open_bytes > self.limits.open_bytes:
-                        self._open.popitem(last=False)
+                        others = (key for key in self._open if key != name)
+                        self._open.pop(min(others, key=lambda key: key in self.catalogue))
             finally:
                 with self._lock:
                     self._loading.pop(name, None)
@@ -294,9 +307,14 @@ class ModelShelf:
         ours = name in self.catalogue
         source = self.catalogue[name] if ours else self._checked(name)
         # A visitor's Hub id is read as a stranger would read it, without the host's token.
-        token = None if ours or self.limits.local_paths else False
-        limit = MAX_DOWNLOAD_BYTES if ours else self.limits.download_bytes
-        where = _fetch(source, token, limit)
+        stranger = not ours and not self.limits.local_paths
+        where = _fetch(
+            source, False if stranger else None,
+            MAX_DOWNLOAD_BYTES if ours else self.limits.download_bytes,
+            VISITORS_CACHE if stranger else None,
+        )  # fmt: skip
+        if stranger:
+            keep_within(VISITORS_CACHE, self.limits.kept_bytes, source)
         model = _architecture(where).from_snapshot(where, device=self.device)
         fingerprint = model.fingerprint()
         stored = read_stored_latents(where.folder, fingerprint, model.latent_shape)
@@ -323,18 +341,37 @@ class ModelShelf:
         return name
 
 
-def _fetch(source: str, token: bool | None, limit: int) -> Snapshot:
+def _fetch(source: str, token: bool | None, limit: int, cache_dir: Path | None = None) -> Snapshot:
     """A model's files, all of one commit; a large model is not downloaded to find it unknown."""
-    config = snapshot(source, token=token, files=(CONFIG_NAME,), max_bytes=MAX_CONFIG_BYTES)
+    common: dict[str, Any] = {"token": token, "cache_dir": cache_dir}
+    config = snapshot(source, files=(CONFIG_NAME,), max_bytes=MAX_CONFIG_BYTES, **common)
     _architecture(config)
     return snapshot(
         source,
         revision=config.commit,
-        token=token,
         files=MODEL_FILES,
         optional=(DIRECTIONS_NAME,),
         max_bytes=limit,
+        **common,
     )
+
+
+def keep_within(cache: Path, limit: int, newest: str) -> None:
+    """Delete the longest unused repositories of a Hub cache until the others fit a limit.
+
+    Args:
+        cache: the cache's folder.
+        limit: in bytes.
+        newest: the Hub id that stays whatever it takes.
+    """
+    if not cache.is_dir():
+        return
+    info = scan_cache_dir(cache)
+    excess = info.size_on_disk - limit
+    for repo in sorted(info.repos, key=lambda repo: repo.last_accessed):
+        if excess > 0 and repo.repo_id != newest:
+            info.delete_revisions(*(r.commit_hash for r in repo.revisions)).execute()
+            excess -= repo.size_on_disk
 
 
 def _architecture(where: Snapshot) -> type[LatentModel]:

@@ -2,7 +2,9 @@
 
 The app runs with --public in a process of its own. Each visitor speaks to it as a browser does,
 through Gradio's queue: opens the page, moves the slider, now and then picks another attribute or
-another face. Prints the errors, the 95th percentile of each kind of event, and the memory.
+another face. Prints the errors, the 95th percentile of each kind of event, and the memory. With
+--attacker the same again while one more asks for as much as possible without waiting for answers,
+and by how much the others' 95th percentiles grow.
 """
 
 from __future__ import annotations
@@ -46,12 +48,25 @@ def main() -> None:
     parser.add_argument("models", nargs="*", help="model folders beside those in model_cards/")
     parser.add_argument("--visitors", type=int, default=50)
     parser.add_argument("--seconds", type=float, default=60)
+    parser.add_argument("--attacker", action="store_true", help="again, with an attacker")
     arguments = parser.parse_args()
-    with served_app(*arguments.models, options=("--public",)) as app:
-        tally = Tally()
-        memory = _visit(app, arguments.visitors, arguments.seconds, tally)
-    _report(tally, memory, arguments.visitors, arguments.seconds)
-    raise SystemExit(1 if tally.errors else 0)
+    tallies = []
+    for attacked in (False, True)[: 1 + arguments.attacker]:
+        with served_app(*arguments.models, options=("--public",)) as app:
+            time.sleep(10)  # it warms up
+            tally, stop = Tally(), threading.Event()
+            attacker = Attacker(app.url, stop)
+            if attacked:
+                attacker.start()
+            memory = _visit(app, arguments.visitors, arguments.seconds, tally)
+            stop.set()
+            if attacked:
+                print(f"one attacker: {attacker.n_sent} requests, {attacker.n_refused} refused")
+        _report(tally, memory, arguments.visitors, arguments.seconds)
+        tallies.append(tally)
+    if arguments.attacker:
+        _report_growth(*tallies)
+    raise SystemExit(1 if any(tally.errors for tally in tallies) else 0)
 
 
 def _visit(app: RunningApp, n: int, seconds: float, tally: Tally) -> list[int]:
@@ -69,6 +84,52 @@ def _visit(app: RunningApp, n: int, seconds: float, tally: Tally) -> list[int]:
     return [*memory, app.memory(), app.memory("VmHWM")]
 
 
+def client_from(address: str) -> httpx.Client:
+    """A client with an address of its own: all of 127.0.0.0/8 is this machine (on Linux)."""
+    return httpx.Client(
+        timeout=PATIENCE, transport=httpx.HTTPTransport(local_address=address, retries=3)
+    )
+
+
+class Attacker:
+    """Asks for much, in many threads and under ever new names, and waits for no answer."""
+
+    def __init__(self, url: str, stop: threading.Event) -> None:
+        self.url = url
+        self.stop = stop
+        self.n_sent = self.n_refused = 0
+
+    def start(self) -> None:
+        """Begin in the background."""
+        config = httpx.get(f"{self.url}/config").json()
+        models = next(
+            [choice[1] for choice in part["props"]["choices"]]
+            for part in config["components"]
+            if part["props"].get("elem_id") == "models"
+        )
+        for i in range(8):
+            arguments = (random.Random(i), _functions(config), models[:8])
+            threading.Thread(target=self._attack, args=arguments, daemon=True).start()
+
+    def _attack(self, choose: random.Random, functions: dict[str, int], models: list[str]) -> None:
+        client = client_from("127.0.9.9")
+        while not self.stop.is_set():
+            held = choose.sample(ATTRIBUTES, 4)
+            attribute = next(name for name in ATTRIBUTES if name not in held)
+            chosen = [models, attribute, "joint", held, "effect", 80, "as found"]
+            event = {
+                "data": [models[0], choose.randrange(10**6), *chosen],
+                "fn_index": functions["change_face"], "session_hash": f"x{choose.random()}",
+            }  # fmt: skip
+            try:
+                answer = client.post(f"{self.url}/gradio_api/queue/join", json=event)
+                self.n_sent += 1
+                self.n_refused += answer.status_code == 503
+            except httpx.HTTPError:
+                pass
+            time.sleep(0.05)
+
+
 class Visitor:
     """One page in one browser."""
 
@@ -78,7 +139,7 @@ class Visitor:
         self.tally = tally
         self.random = random.Random(seed)
         self.session = f"visitor{seed}"
-        self.client = httpx.Client(timeout=PATIENCE)
+        self.client = client_from(f"127.0.{1 + seed // 200}.{1 + seed % 200}")
         self.functions: dict[str, int] = {}
 
     def stay(self, end: float) -> None:
@@ -89,7 +150,7 @@ class Visitor:
             self.functions = _functions(config)
             values = self.ask("load", [])
             models, attribute, method, source = (_value(values[i]) for i in (0, 2, 3, 5))
-            chosen = [models, attribute, method, [], "sigma", 3.0, "as found"]
+            chosen = [models, attribute, method, [], "effect", 80, "as found"]
             while time.monotonic() < end:
                 self.act(chosen, source)
                 time.sleep(self.random.uniform(*SECONDS_BETWEEN))
@@ -103,7 +164,7 @@ class Visitor:
         """Do one thing; None stands for the server's own state, the face."""
         (action,) = self.random.choices(list(ACTIONS), list(ACTIONS.values()))
         if action == "slide":
-            chosen[5] = round(self.random.uniform(-6, 6), 1)
+            chosen[5] = self.random.randrange(1, 100)
             self.ask(action, [None, *chosen])
         elif action == "redraw":
             chosen[1] = self.random.choice(ATTRIBUTES)
@@ -163,6 +224,12 @@ def _report(tally: Tally, memory: list[int], n: int, seconds: float) -> None:
     names = ("before", "half-way", "at the end", "at most")
     sizes = zip(names, memory, strict=True)
     print("memory (RSS): " + ", ".join(f"{name} {size / 2**20:.0f} MiB" for name, size in sizes))
+
+
+def _report_growth(alone: Tally, attacked: Tally) -> None:
+    for name in sorted(alone.seconds):
+        before, after = (np.percentile(t.seconds[name], 95) for t in (alone, attacked))
+        print(f"{name:12} p95 with an attacker is {after / before:.2f} times that without")
 
 
 if __name__ == "__main__":
