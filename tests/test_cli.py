@@ -201,7 +201,7 @@ def test_mistakes_of_edit(folder: Path, picture: Path, tmp_path: Path, refuse: R
     assert ".png" in refuse(
         "edit", folder, picture, "--direction", "Smiling=1", "--out", tmp_path / "edited.txt"
     )
-    assert "Did you mean edit?" in refuse("edti", folder)
+    assert "Did you mean edit" in refuse("edti", folder)
 
 
 def test_an_output_that_cannot_be_written(

@@ -21,14 +21,15 @@ from hublatent.cli.evaluation import compare, replicate
 from hublatent.cli.info import info
 from hublatent.cli.interop import convert, import_directions
 from hublatent.cli.mapping import carry, map
+from hublatent.cli.metrics import data, metrics
 from hublatent.cli.publishing import pull, push, push_directions
 from hublatent.errors import HublatentError, escape_what_terminals_lack, unknown_name
 
 COMMANDS = {
     function.__name__.replace("_", "-"): function
     for function in (
-        info, edit, project, find_unlabelled, compare, replicate, map, carry, convert,
-        import_directions, push, push_directions, pull,
+        info, edit, project, find_unlabelled, compare, replicate, data, metrics, map, carry,
+        convert, import_directions, push, push_directions, pull,
     )
 }  # fmt: skip
 

@@ -7,7 +7,7 @@ from numpy.typing import ArrayLike
 
 from hublatent.errors import DataError
 from hublatent.evaluation.metrics.arrays import checked
-from hublatent.stats import Bools, Ints
+from hublatent.stats import Bools, Floats, Ints
 
 KEPT = 0.5
 
@@ -34,7 +34,7 @@ def linear_separability(latents: ArrayLike, logits: ArrayLike) -> dict[str, floa
     z, _ = checked(latents, (sure > 0).astype(np.int64) if sure.ndim == 2 else sure)
     total = 0.0
     for k, column in enumerate(sure.T):
-        kept = np.argsort(-np.abs(column), kind="stable")[: max(2, round(len(column) * KEPT))]
+        kept = surest(column)
         labels = column[kept] > 0
         if labels.all() or not labels.any():
             raise DataError(
@@ -44,6 +44,11 @@ def linear_separability(latents: ArrayLike, logits: ArrayLike) -> dict[str, floa
         sides = LinearSVC().fit(z[kept], labels).predict(z[kept])
         total += conditional_entropy(labels, sides)
     return {"linear-separability": float(2**total)}
+
+
+def surest(logits: Floats) -> Ints:
+    """Which half of the samples a classifier is surest of, by its logits (N,)."""
+    return np.argsort(-np.abs(logits), kind="stable")[: max(2, round(len(logits) * KEPT))]
 
 
 def conditional_entropy(labels: Bools | Ints, given: Bools | Ints) -> float:
