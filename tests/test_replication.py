@@ -101,12 +101,13 @@ def test_the_command_writes_the_page(
     monkeypatch.setattr(replication, "N_DRAWS", 2)
     torch.manual_seed(0)
     sizes: dict[str, Any] = {"image_size": 8, "latent_dim": 4, "width": 4, "n_stages": 2}
-    for name in ("paper-vae-0", "paper-betavae-0", "paper-betavae-1", "other-0"):
+    for name in ("paper-vae-0", "paper-vae-1", "paper-betavae-0", "paper-betavae-1", "other-0"):
         BetaVAE(**sizes, blocks="plain").save_pretrained(tmp_path / "runs" / name / "model")
     words = [str(tmp_path / "runs"), "--data", str(data), "--out", str(tmp_path / "out")]
     main(["replicate", *words, "--cache", str(tmp_path / "cache")])
     page = (tmp_path / "out" / "report.md").read_text(encoding="utf-8")
     assert "| the paper | 0.7611 | 0.7500 | 0.7700 | 0.8387 |" in page.replace("β-", "")
+    assert "- paper-vae less paper-betavae, 2 and 2 trainings: Eyeglasses" in page
     assert page.count("paper-betavae-") >= 2 and "other-0" not in page
     assert "python -m hublatent replicate runs --data faces --out out --seed 0" in page
 

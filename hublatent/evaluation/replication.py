@@ -39,6 +39,7 @@ from hublatent.stats import (
     bootstrap_weights,
     identity_folds,
     interval,
+    welch_difference,
 )
 from hublatent.storage import portable, write_text
 
@@ -372,6 +373,7 @@ def report(
     return environment.get_template("replication.md.jinja").render(
         walk_table=_walk_table(walks),
         training_table=_training_table(trainings),
+        between=_between_trainings(trainings),
         n_train=f"{len(dataset.indices('train')):,}",
         n_images=f"{len(dataset):,}",
         n_glasses=f"{int(dataset.label('Eyeglasses').sum()):,}",
@@ -396,9 +398,30 @@ def _walk_table(walks: dict[PaperRow, list[Step]]) -> Markup:
 def _step_cell(step: Step) -> str:
     if step.change is None:
         return cells.interval_cell("accuracy", step.accuracy)
-    change = step.change
-    text = cells.interval_cell("accuracy", step.accuracy)
-    return f"{text}; {change.value:+.3f} ({change.low:+.3f} to {change.high:+.3f})"
+    return f"{cells.interval_cell('accuracy', step.accuracy)}; {_signed(step.change)}"
+
+
+def _between_trainings(trainings: Sequence[Training]) -> list[str]:
+    """What recipes trained several times differ by from the baseline, in words."""
+    found: dict[str, list[Training]] = {}
+    for training in trainings:
+        found.setdefault(training.recipe, []).append(training)
+    base = found.pop(BASELINE, [])
+    sentences = []
+    for recipe, mine in found.items():
+        if min(len(mine), len(base)) < 2:
+            continue
+        parts = []
+        for name in ATTRIBUTES:
+            values = [np.array([t.accuracy[name][0] for t in group]) for group in (mine, base)]
+            parts.append(f"{name} {_signed(welch_difference(*values).estimate)}")
+        counts = f"{len(mine)} and {len(base)} trainings"
+        sentences.append(f"{recipe} less {BASELINE}, {counts}: {', '.join(parts)}")
+    return sentences
+
+
+def _signed(found: Estimate) -> str:
+    return f"{found.value:+.3f} ({found.low:+.3f} to {found.high:+.3f})"
 
 
 def _training_table(trainings: Sequence[Training]) -> Markup:
@@ -415,7 +438,6 @@ def _training_table(trainings: Sequence[Training]) -> Markup:
         less = "-"
         if base is not None and training is not base:
             gap = values["Eyeglasses"] - base.accuracy["Eyeglasses"]
-            found = interval(gap[1:], gap[0])
-            less = f"{found.value:+.3f} ({found.low:+.3f} to {found.high:+.3f})"
+            less = _signed(interval(gap[1:], gap[0]))
         rows.append([training.name, *measured, *scores, less])
     return cells.table(head, rows)
