@@ -353,6 +353,22 @@ def test_several_changes_are_composed_and_saved(page: Any, address: str) -> None
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
 
 
+def test_a_model_of_the_hub_joins_the_others(
+    page: Any, address: str, model_cards: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from hublatent.demo import events
+    from hublatent.demo.hub_search import FoundModel
+
+    found = FoundModel(str(model_cards / "betavae-tiny"), ("hublatent",), 12, None)
+    monkeypatch.setattr(events, "search_hub", lambda *_: [found])
+    monkeypatch.setattr(ModelShelf, "_checked", lambda _, name: name)
+    open_page(page, f"{address}?models=vae-tiny&face=vae-tiny")
+    page.get_by_text("Find models on the Hub").click()
+    page.locator("#hub-search").click()
+    page.locator(".hl-found").click()
+    page.wait_for_function("document.querySelectorAll('.hl-row').length == 2")
+
+
 def test_a_sample_on_the_map_is_edited(page: Any, address: str) -> None:
     open_page(page, f"{address}?models=vae-tiny,eigenfaces-tiny&face=vae-tiny&seed=3")
     page.get_by_role("tab", name="Map").click()

@@ -12,9 +12,11 @@ from hublatent.demo.faces import Face, drawn_face
 from hublatent.demo.making import make_directions, open_directions, save_directions
 from hublatent.demo.session import EditRequest, compare_edits
 from hublatent.demo.shelf import ModelShelf
+from hublatent.direction import Direction
 from hublatent.direction_set import DirectionSet
 from hublatent.errors import HublatentError
 from hublatent.images import to_pil
+from hublatent.mapping import fit_maps
 
 MODELS = ("vae-tiny", "eigenfaces-tiny", "stylegan2-tiny")
 
@@ -60,6 +62,22 @@ def test_what_tells_the_heaps_apart_is_found_saved_and_used(
     assert not problems[1] and "Unknown attribute" in problems[0]
     with pytest.raises(HublatentError):
         open_directions(other, files[1], ("vae-tiny",))
+
+
+def test_a_direction_is_carried_to_models_that_a_map_leads_to(
+    shelf: ModelShelf, tmp_path: Path
+) -> None:
+    source, target = (shelf.open(name).model for name in ("vae-tiny", "eigenfaces-tiny"))
+    fitted = fit_maps({"a": source, "b": target}, 60, tmp_path / "maps")
+    shelf.maps = tuple(found for _, found in fitted)
+    vector = torch.zeros(source.latent_shape).index_fill(0, torch.tensor(2), 1.0)
+    made = Direction("Waves", "svm", vector).with_sigma(source)
+    DirectionSet.of(source, [made]).save(tmp_path / "waves.safetensors")
+    open_directions(shelf, tmp_path / "waves.safetensors", MODELS)
+    carried = shelf.open("eigenfaces-tiny").find("Waves", "svm")
+    assert torch.allclose(carried.vector, shelf.maps[0].carry(made).vector)
+    with pytest.raises(HublatentError, match="Unknown attribute"):
+        shelf.open("stylegan2-tiny").find("Waves", "svm")
 
 
 def test_too_few_faces_and_no_name_are_told(shelf: ModelShelf) -> None:

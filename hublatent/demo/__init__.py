@@ -8,6 +8,7 @@ atlas.py           a model's own samples in two dimensions
 faces.py           a face that somebody brought or that a model drew, and its latents in each model
 shelf.py           the models that are open, within a memory limit, and who may open which
 catalogue.py       the models that are offered
+hub_search.py      models of the Hub, found by words
 visitors.py        turns of those who share a public app
 scores.py          how well the models are read and edited: tables and figures
 stored_latents.py  latents of sample faces, found beforehand for models without an encoder

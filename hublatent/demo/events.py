@@ -17,6 +17,7 @@ import gradio as gr
 from hublatent.comparison.results import Comparison
 from hublatent.demo.catalogue import offered_attributes, offered_layers, offered_methods
 from hublatent.demo.faces import MAX_SEED, SAMPLE_SEEDS, Face, Photo, StoppedError, drawn_face
+from hublatent.demo.hub_search import found_html, search_hub
 from hublatent.demo.names import searchable_name
 from hublatent.demo.scores import (
     EDITING_COLUMNS,
@@ -28,8 +29,10 @@ from hublatent.demo.scores import (
 )
 from hublatent.demo.session import (
     AS_FOUND,
+    MAX_ROWS,
     MODES,
     EditRequest,
+    checked_names,
     checked_number,
     checked_text,
     compare_edits,
@@ -268,6 +271,24 @@ class Callbacks:
             shelf = self.faces(drawn_by, face)
         shown = replace(request, attribute=updates[1]["value"], method=updates[2]["value"])
         return (*updates, shelf, face, *self.view(face, shown))
+
+    @warn_user
+    def search(self, words: str) -> str:
+        """Models of the Hub, as a stranger sees them in public."""
+        return found_html(search_hub(words or "", None if self.shelf.limits.local_paths else False))
+
+    @warn_user
+    def add_model(
+        self, event: gr.EventData, face: Face | None, source: str, seed: float, names: Any,
+        *values: Any,
+    ) -> tuple[Any, ...]:  # fmt: skip
+        """A model of the Hub was picked: it is opened and joins the others."""
+        name = checked_text("model", event.model)
+        self.shelf.open(name)
+        models = list(dict.fromkeys([*checked_names("models", names, MAX_ROWS), name]))
+        changed = self.change_models(face, source, seed, models, *values)
+        # What is wrong with the request was told already.
+        return (gr.update(value=models), *changed) if isinstance(changed, tuple) else changed  # type: ignore[return-value, unused-ignore]
 
     # Faces
 

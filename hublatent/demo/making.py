@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,9 +16,10 @@ from hublatent.direction import Direction
 from hublatent.direction_set import DirectionSet
 from hublatent.discovery.few_images import FewImages, discover_from_few
 from hublatent.editing import edit
-from hublatent.errors import HublatentError
+from hublatent.errors import DirectionError, HublatentError
 from hublatent.figures import fit
 from hublatent.images import to_pil
+from hublatent.mapping import carry_to
 
 MIN_FACES = 5
 PREVIEW_STRENGTH, PREVIEW_SIDE = 3.0, 96
@@ -110,6 +112,8 @@ def save_directions(shelf: ModelShelf, made: Sequence[Made], folder: Path) -> li
 def open_directions(shelf: ModelShelf, path: Path, models: Sequence[str]) -> list[Direction]:
     """Add the directions of a file to the model that they belong to, for this run of the app.
 
+    Where a map leads to another of the models, they join that one too, carried across.
+
     Args:
         shelf: where the models come from.
         path: a direction file.
@@ -131,8 +135,17 @@ def open_directions(shelf: ModelShelf, path: Path, models: Sequence[str]) -> lis
             continue
         for direction in found:
             shelf.add(name, direction)
+            _carry(shelf, name, direction, models)
         return list(found)
     raise error or HublatentError("No model is open that directions could belong to.")
+
+
+def _carry(shelf: ModelShelf, source: str, direction: Direction, models: Sequence[str]) -> None:
+    for name in models:
+        if name != source:
+            with suppress(DirectionError):  # no map leads there: its row says what it lacks
+                ends = shelf.open(source).model, shelf.open(name).model
+                shelf.add(name, carry_to(direction, *ends, shelf.maps))
 
 
 def _plain(name: str) -> str:

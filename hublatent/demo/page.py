@@ -135,6 +135,14 @@ def _matrix(do: Callbacks) -> dict[str, Any]:
             c["waiting"] = gr.HTML(elem_id="waiting")
             c["stop"] = gr.Button("Stop looking", size="sm", elem_id="stop")
             c["results"] = _html("results", SAY_JS)
+    with gr.Accordion("Find models on the Hub", open=False, elem_id="hub"):
+        with gr.Row():
+            c["words"] = gr.Textbox(
+                show_label=False, label="Words of the name", placeholder="celeba", scale=4,
+                max_length=100, elem_id="hub-words",
+            )  # fmt: skip
+            c["search"] = gr.Button("Search", size="sm", scale=1, elem_id="hub-search")
+        c["found_models"] = _html("hub-found", SAY_JS)
     return c
 
 
@@ -204,6 +212,11 @@ def _connect(app: gr.Blocks, do: Callbacks, c: SimpleNamespace) -> None:
     c.models.input(
         do.change_models, [c.face, c.source, c.seed, *controls],
         [*offers, c.shelf, c.face, *views], **latest, **opening,
+    )  # fmt: skip
+    gr.on([c.search.click, c.words.submit], do.search, c.words, c.found_models, **opening)
+    c.found_models.select(
+        do.add_model, [c.face, c.source, c.seed, *controls],
+        [c.models, *offers, c.shelf, c.face, *views], **opening,
     )  # fmt: skip
     faces = [c.seed, c.shelf, c.face, *views]
     gr.on(

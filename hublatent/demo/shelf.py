@@ -35,6 +35,8 @@ from hublatent.errors import (
 from hublatent.hub import DIRECTIONS_NAME, MODEL_FILES, HubModel, Snapshot, snapshot
 from hublatent.hub.download import MAX_DOWNLOAD_BYTES
 from hublatent.images import MAX_BYTES, MAX_PIXELS
+from hublatent.mapping import LatentMap, load_maps
+from hublatent.mapping.bundled import BUNDLED_FOLDER
 from hublatent.model import LatentModel
 from hublatent.perception.classifier import AttributeClassifier
 from hublatent.perception.faces import FaceDetector, FaceIdentity
@@ -278,6 +280,11 @@ class ModelShelf:
             self._judge(FaceDetector, DETECTOR),
             self._judge(FaceIdentity, IDENTITY),
         )
+
+    @cached_property
+    def maps(self) -> tuple[LatentMap, ...]:
+        """The maps between the latent spaces of the models, beside which they lie."""
+        return () if self.cards is None else load_maps(self.cards / BUNDLED_FOLDER)
 
     def _judge(self, network: type[Network], name: str) -> Network | None:
         if self.cards is None or not (self.cards / name).is_dir():
