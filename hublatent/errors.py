@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import difflib
 import io
+import os
 import re
 import reprlib
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import NoReturn, TypeVar
+
+from safetensors import SafetensorError
 
 MAX_OFFERED = 5  # names in a message
 MIN_ENDING = 3  # letters that may stand for the name they end
+Result = TypeVar("Result")
 
 
 class HublatentError(ValueError):
@@ -92,11 +97,37 @@ def shorten(value: object) -> str:
     return short.repr(value)
 
 
-def escape_what_terminals_lack() -> None:
-    """Let a terminal that knows few letters show an escape for others, where it would end us."""
+def exit_on_user_error(main: Callable[[], Result], program: str = "error") -> Result:
+    """Run a command; the user's mistakes end it with one sentence on stderr and exit code 2.
+
+    Args:
+        main: the command's body.
+        program: the word before the sentence.
+    """
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
+        if isinstance(stream, io.TextIOWrapper):  # a terminal of few letters shows escapes
             stream.reconfigure(errors="backslashreplace")
+    try:
+        result = main()
+        sys.stdout.flush()
+        return result
+    except BrokenPipeError:  # such as `| head`: the reader has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(0) from None
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
+    except HublatentError as error:
+        _fail(program, f"{error}")
+    except OSError as error:  # a full disk, a folder that may not be written
+        name, reason = error.filename or "A file", error.strerror or error
+        _fail(program, f"{name} cannot be read or written: {reason}.")
+    except SafetensorError as error:  # how safetensors reports a full disk
+        _fail(program, f"A safetensors file could not be written or read: {error}.")
+
+
+def _fail(program: str, sentence: str) -> NoReturn:
+    print(f"{program}: {sentence}", file=sys.stderr)
+    raise SystemExit(2) from None
 
 
 def _letters(name: str) -> str:

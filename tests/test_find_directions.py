@@ -15,12 +15,11 @@ from hublatent.cli import main
 from hublatent.data import FaceDataset, load_dataset
 from hublatent.direction import Origin
 from hublatent.discovery import LabelledLatents
-from hublatent.errors import DataError
+from hublatent.errors import DataError, exit_on_user_error
 from hublatent.inversion import latents_file as projected
 from tests.tiny_models import tiny_eigenfaces, tiny_stylegan2
 from training import find_directions
 from training.trainers import eigenfaces
-from training.trainers.run import exit_on_user_error
 
 SIZE = 16
 N_KNOWN, N_TEST = 120, 24

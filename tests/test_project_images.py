@@ -17,7 +17,7 @@ from safetensors import safe_open
 
 from hublatent import AttributeClassifier, load
 from hublatent.data import FaceDataset, load_dataset
-from hublatent.errors import DataError, HublatentError
+from hublatent.errors import DataError, HublatentError, exit_on_user_error
 from hublatent.inversion.latents_file import read_projected
 from hublatent.inversion.optimiser import DescentSettings
 from hublatent.model import LatentModel
@@ -25,7 +25,6 @@ from tests.test_projection import SIZE, faint_stylegan2
 from tests.training_helpers import ENVIRONMENT, PROJECT, launch, write_faces
 from training import project_images
 from training.project_images import Arguments, choose_images
-from training.trainers.run import exit_on_user_error
 
 SCRIPT = PROJECT / "training" / "project_images.py"
 N_TRAIN, N_VALIDATION = 20, 6

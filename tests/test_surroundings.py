@@ -20,6 +20,7 @@ import torch
 
 from hublatent import cli
 from hublatent.data import load_dataset
+from hublatent.errors import exit_on_user_error
 from hublatent.perception.classifier import AttributeClassifier
 from tests.foreign_writers import nvidia_generator, nvidia_weights, write_nvidia
 from tests.hub_standin import HubStandIn, connected
@@ -36,7 +37,6 @@ from training import (
 )
 from training.cards import make_card
 from training.trainers import eigenfaces
-from training.trainers.run import exit_on_user_error
 
 SIZE = 16
 READ_ONLY = Path("/sys")  # not even root makes files there

@@ -26,13 +26,13 @@ from torch import Tensor
 
 import hublatent
 from hublatent.data import FaceDataset, load_dataset
-from hublatent.errors import DataError, HublatentError
+from hublatent.errors import DataError, HublatentError, exit_on_user_error
 from training import objectives
 from training.objectives import OBJECTIVES, Batch
 from training.recipes import RECIPES, VAERecipe, parse_command
 from training.train_vae import Arguments, Reporter, train
 from training.trainers.loop import parameter_count, start_accelerator, step_generator
-from training.trainers.run import Run, exit_on_user_error
+from training.trainers.run import Run
 from training.trainers.vae import evaluation
 from training.trainers.vae.evaluation import Posteriors
 from training.trainers.vae.trainer import Trainer

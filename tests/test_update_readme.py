@@ -47,6 +47,7 @@ def cards(tmp_path: Path) -> Path:
         projected = None if model.has_encoder else 0.7286
         write_card(folder / name, mse=0.00541, accuracy=0.8286, projected=projected)
     (folder / "comparison").mkdir()
+    Image.new("RGB", (32, 32), "peru").save(folder / "example.png")
     return folder
 
 
@@ -54,7 +55,7 @@ def test_the_readme_gets_what_the_cards_say(cards: Path, tmp_path: Path) -> None
     readme = tmp_path / "README.md"
     readme.write_text(f"# Title\n\n{START}\nold\n{END}\n\n{COMPARED}\n\nend\n", encoding="utf-8")
     for _ in range(2):  # the second time replaces what the first one wrote
-        update_readme.run(Arguments(cards, readme))
+        update_readme.run(Arguments(cards, readme, face=cards / "example.png"))
     text = readme.read_text(encoding="utf-8")
     assert text.startswith("# Title\n\n") and text.endswith(f"{markers(COMPARISON)[1]}\n\nend\n")
     assert "have not been compared yet" in text

@@ -27,7 +27,7 @@ from hublatent.direction import Direction
 from hublatent.direction_set import DirectionSet
 from hublatent.discovery import METHODS, LabelledLatents, balanced_set, discover_all, encode
 from hublatent.discovery.quantities import read_quantities, with_quantities
-from hublatent.errors import DataError, unknown_name
+from hublatent.errors import DataError, exit_on_user_error, unknown_name
 from hublatent.hub import DIRECTIONS_NAME
 from hublatent.inversion.labelled_latents import projected, sampled
 from hublatent.model import LatentModel
@@ -35,7 +35,6 @@ from hublatent.models.style_space import StyleSpace
 from hublatent.models.stylegan2 import StyleGAN2
 from hublatent.perception.classifier import AttributeClassifier
 from hublatent.storage import only_writer, portable, write_text
-from training.trainers.run import exit_on_user_error
 
 ALL = "all"
 DEFAULT_METHODS = ("svm", "pattern", "joint")

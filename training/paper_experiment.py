@@ -31,7 +31,7 @@ from hublatent.comparison.results import EqualEffect
 from hublatent.direction import Direction, LayerRange
 from hublatent.direction_set import DirectionSet
 from hublatent.editing import edit
-from hublatent.errors import DataError
+from hublatent.errors import DataError, exit_on_user_error
 from hublatent.figures import fit, grid
 from hublatent.images import save_png, to_pil
 from hublatent.model import LatentModel
@@ -39,7 +39,6 @@ from hublatent.perception.classifier import AttributeClassifier
 from hublatent.publish import cells
 from hublatent.stats import Estimate
 from hublatent.storage import portable, write_text
-from training.trainers.run import exit_on_user_error
 
 SIDE = 96
 BATCH = 128

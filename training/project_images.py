@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 import hublatent
 from hublatent.data import FaceDataset, load_dataset
-from hublatent.errors import DataError, HublatentError
+from hublatent.errors import DataError, HublatentError, exit_on_user_error
 from hublatent.inversion.latents_file import (
     check_same_run,
     describe,
@@ -37,7 +37,6 @@ from hublatent.model import LatentModel, weights_digest
 from hublatent.perception.classifier import AttributeClassifier
 from hublatent.storage import only_writer
 from training.trainers.loop import start_accelerator
-from training.trainers.run import exit_on_user_error
 
 BAR = "{desc}: {percentage:3.0f}%|{bar}| {n:.1f}/{total} [{elapsed}<{remaining}, {rate_fmt}]"
 

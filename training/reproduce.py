@@ -22,10 +22,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import tyro
 
-from hublatent.errors import DataError, HublatentError, unknown_name
+from hublatent.errors import DataError, HublatentError, exit_on_user_error, unknown_name
 from hublatent.storage import write_text
 from training.recipes import RECIPES
-from training.trainers.run import exit_on_user_error
 
 METHODS = "svm pattern joint"
 ATTRIBUTES = "Eyeglasses Smiling Male"

@@ -22,7 +22,7 @@ import tyro
 from torch import Tensor
 
 from hublatent.data import FaceDataset
-from hublatent.errors import DataError
+from hublatent.errors import DataError, exit_on_user_error
 from hublatent.hub import CARD_NAME
 from hublatent.perception.classifier import AttributeClassifier
 from hublatent.publish import CardInput, render_card
@@ -39,7 +39,7 @@ from training.trainers.classifier.scores import (
     mean_auroc,
 )
 from training.trainers.classifier.trainer import ClassifierRecipe, Trainer
-from training.trainers.run import MODEL_FOLDER, RESULTS_NAME, Run, exit_on_user_error
+from training.trainers.run import MODEL_FOLDER, RESULTS_NAME, Run
 
 RECIPES: dict[str, ClassifierRecipe] = {
     "attributes-celeba": ClassifierRecipe(),

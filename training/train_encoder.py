@@ -20,14 +20,14 @@ import torch
 import tyro
 
 from hublatent.data import FaceDataset
-from hublatent.errors import DataError
+from hublatent.errors import DataError, exit_on_user_error
 from hublatent.images import save_png
 from hublatent.models import StyleGAN2
 from hublatent.perception.features import ImageFeatures
 from hublatent.storage import only_writer, write_text
 from training.recipes import parse_command
 from training.trainers import loop
-from training.trainers.run import RESULTS_NAME, Run, exit_on_user_error
+from training.trainers.run import RESULTS_NAME, Run
 from training.trainers.stylegan2.encoder import EncoderRecipe, EncoderTrainer, reconstruction_error
 from training.trainers.vae.evaluation import contact_sheet
 

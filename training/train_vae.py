@@ -18,14 +18,14 @@ import numpy as np
 import tyro
 
 from hublatent.data import FaceDataset
-from hublatent.errors import DataError
+from hublatent.errors import DataError, exit_on_user_error
 from hublatent.images import save_png
 from hublatent.models import LSAVAE
 from hublatent.storage import write_text
 from training.objectives import kl_divergence
 from training.recipes import RECIPES, VAERecipe, parse_command
 from training.trainers import loop
-from training.trainers.run import MODEL_FOLDER, RESULTS_NAME, Run, exit_on_user_error
+from training.trainers.run import MODEL_FOLDER, RESULTS_NAME, Run
 from training.trainers.vae.evaluation import (
     evaluate,
     posteriors,

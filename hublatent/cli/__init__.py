@@ -7,12 +7,10 @@ inside the functions, so that help and usage errors answer without torch.
 from __future__ import annotations
 
 import logging
-import os
 import sys
 from collections.abc import Sequence
 
 import tyro
-from safetensors import SafetensorError
 
 from hublatent import __version__
 from hublatent.cli.discovery import find_unlabelled
@@ -23,7 +21,7 @@ from hublatent.cli.interop import convert, import_directions
 from hublatent.cli.mapping import carry, map
 from hublatent.cli.metrics import data, metrics
 from hublatent.cli.publishing import pull, push, push_directions
-from hublatent.errors import HublatentError, escape_what_terminals_lack, unknown_name
+from hublatent.errors import HublatentError, exit_on_user_error, unknown_name
 
 COMMANDS = {
     function.__name__.replace("_", "-"): function
@@ -41,21 +39,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         arguments: the words after `hublatent`; None takes the process's own.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
-    escape_what_terminals_lack()
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
-    try:
-        _run(words)
-        sys.stdout.flush()
-    except BrokenPipeError:  # such as `| head`: the reader has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except HublatentError as error:
-        sys.exit(_fail(str(error)))
-    except OSError as error:  # a full disk, a folder that may not be written
-        sys.exit(_fail(f"{error.filename or 'The output'}: {error.strerror or error}."))
-    except SafetensorError as error:  # how safetensors reports a full disk
-        sys.exit(_fail(f"The output could not be written: {error}."))
-    except KeyboardInterrupt:
-        sys.exit(130)
+    exit_on_user_error(lambda: _run(words), "hublatent")
 
 
 def _run(words: list[str]) -> None:
@@ -88,8 +73,3 @@ def _overview() -> str:
             "\nEach explains itself: hublatent COMMAND --help",
         ]
     )
-
-
-def _fail(sentence: str) -> int:
-    print(f"hublatent: {sentence}", file=sys.stderr)
-    return 2

@@ -1,4 +1,4 @@
-"""StyleEncoder: reads W+ codes from images, for a generator that was trained without an encoder."""
+"""StyleEncoder: reads W+ latents from images, for a generator trained without an encoder."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from torch import Tensor, nn
 
 from hublatent.models.layers import SLOPE
 
-HIDDEN_WIDTH = 256  # of the layer between the last feature map and the codes
+HIDDEN_WIDTH = 256  # of the layer between the last feature map and the latents
 LAST_SIDE = 4  # height and width of that feature map
 
 
 class StyleEncoder(nn.Module):
-    """Images (B, C, H, H) -> offsets (B, L, D) from the mean code, in units of the codes' spread.
+    """Images (B, C, H, H) -> offsets (B, L, D) from the mean latent, in units of its spread.
 
-    One network reads all codes at once, as in pSp (Richardson et al. 2021, arXiv:2008.00951) and
+    One network reads all latents at once, as in pSp (Richardson et al. 2021, arXiv:2008.00951) and
     e4e (Tov et al. 2021, arXiv:2102.02766), at a hundredth of their size. Each stage halves the
     image and has min(width * 2**i, 4 * width) channels.
 

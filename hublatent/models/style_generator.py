@@ -1,4 +1,4 @@
-"""What the StyleGANs share: W+ codes, the mapping network that draws them, and noise maps."""
+"""What the StyleGANs share: W+ latents, the mapping network that draws them, and noise maps."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ Generator = TypeVar("Generator", bound="StyleGenerator")
 
 
 class StyleGenerator(LatentModel):
-    """A generator whose latents are W+ codes (L, D), one style code for each layer.
+    """A generator whose latents (L, D), in W+, hold one row for each layer.
 
     Args:
         image_size: height and width in pixels.
         channels: image channels.
-        n_layers: L, how many style codes the synthesis takes.
+        n_layers: L, number of rows that the synthesis takes.
         largest_map: numbers in the largest feature map of one image.
-        latent_dim: D, width of a style code.
+        latent_dim: D, width of a layer's latent.
         z_dim: width of the mapping network's input.
         mapping_layers: depth of the mapping network.
         mapping_lr_multiplier: learning rate of the mapping network relative to the rest.
@@ -107,14 +107,14 @@ class StyleGenerator(LatentModel):
             self.encoder = StyleEncoder(self.image_size, self.channels, self.latent_shape, width)
 
     def encode(self, images: Tensor) -> Tensor:
-        """Read W+ codes (B, L, D) of images (B, C, H, W) in [-1, 1], where there is an encoder."""
+        """Read W+ latents (B, L, D) of images (B, C, H, W) in [-1, 1], with an encoder."""
         if self.encoder is None:
             return super().encode(images)
         self.check_images(images)
         return self.latent_mean + self.latent_spread() * self.encoder(images)
 
     def latent_spread(self) -> Tensor:
-        """The root mean variance of the codes, a scalar: the unit of lengths in W."""
+        """The root mean variance of the latents, a scalar: the unit of lengths in W."""
         return self.latent_covariance.diagonal().mean().sqrt()
 
     def mapping(self, z: Tensor, truncation: float = 1.0, cutoff: int | None = None) -> Tensor:
@@ -126,7 +126,7 @@ class StyleGenerator(LatentModel):
             cutoff: truncate only the first so many layers; None truncates all.
 
         Returns:
-            W+ codes (B, L, D).
+            W+ latents (B, L, D).
 
         Raises:
             HublatentError: z has another shape.
@@ -145,7 +145,7 @@ class StyleGenerator(LatentModel):
         return truncated if cutoff is None else torch.cat([truncated, w[:, cutoff:]], dim=1)
 
     def sample_latents(self, n: int, *, generator: torch.Generator | None = None) -> Tensor:
-        """Draw n W+ codes (n, L, D) through the mapping network, z on the CPU from `generator`."""
+        """Draw n latents (n, L, D) through the mapping network, z on the CPU from `generator`."""
         z = torch.randn(n, self.z_dim, generator=generator)
         with torch.no_grad():
             return self.mapping(z.to(self.latent_mean.device))
@@ -208,7 +208,7 @@ class StyleGenerator(LatentModel):
         return torch.cat(parts)  # (B, C, H, W)
 
     def decode(self, latents: Tensor) -> Tensor:
-        """Draw the images (B, C, H, W) in [-1, 1] of W+ codes (B, L, D), with constant noise."""
+        """Draw the images (B, C, H, W) in [-1, 1] of W+ latents (B, L, D), with constant noise."""
         return self.synthesize(latents).clamp(-1, 1)
 
     def first_affine(self, layers: Sequence[int] | None = None) -> Tensor:
@@ -218,7 +218,7 @@ class StyleGenerator(LatentModel):
         return torch.cat([affines[layer].weight for layer in chosen])  # (N, D)
 
     def _affines(self) -> list[EqualLinear]:
-        """The affine layer that reads each row of a code; of several, the first."""
+        """The affine layer that reads each row of a latent; of several, the first."""
         raise NotImplementedError
 
     def _noise_maps_for(

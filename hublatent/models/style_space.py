@@ -42,7 +42,7 @@ class StyleSpace(LatentModel):
             self.latent_covariance.copy_(matrix @ model.latent_covariance.double() @ matrix.T)
 
     def to_styles(self, latents: Tensor) -> Tensor:
-        """The styles (B, S) of the model's W+ codes (B, L, D)."""
+        """The styles (B, S) of the model's W+ latents (B, L, D)."""
         return self.model.to_styles(latents)
 
     def sample_latents(self, n: int, *, generator: torch.Generator | None = None) -> Tensor:

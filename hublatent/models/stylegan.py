@@ -23,7 +23,7 @@ from hublatent.models.style_generator import StyleGenerator
 
 
 class StyleGAN(StyleGenerator):
-    """StyleGAN's generator with adaptive instance normalisation; its latents are W+ codes (L, D).
+    """StyleGAN's generator with adaptive instance normalisation; its latents (L, D) lie in W+.
 
     Feature maps of height r have min(channel_base // r, channel_max) channels. Every up-sampling
     repeats pixels and then convolves; a checkpoint that was trained with NVIDIA's fused
@@ -33,7 +33,7 @@ class StyleGAN(StyleGenerator):
     Args:
         image_size: height and width in pixels, a power of two from 16 to 1024.
         channels: image channels.
-        latent_dim: D, width of a style code.
+        latent_dim: D, width of a layer's latent.
         z_dim: width of the mapping network's input.
         mapping_layers: depth of the mapping network.
         mapping_lr_multiplier: learning rate of the mapping network relative to the rest.
@@ -100,7 +100,7 @@ class StyledLayer(nn.Module):
         n_in: channels of the input; 0 for the first layer, which has no convolution.
         n_out: channels of the output.
         height: of the output.
-        latent_dim: width of a style code.
+        latent_dim: width of a layer's latent.
         up: whether the input's height is half of that.
     """
 

@@ -15,7 +15,7 @@ from hublatent.models.stylegan2_layers import SynthesisBlock
 
 
 class StyleGAN2(StyleGenerator):
-    """StyleGAN2's generator with skip-RGB synthesis; its latents are W+ codes (L, D).
+    """StyleGAN2's generator with skip-RGB synthesis; its latents (L, D) lie in W+.
 
     Feature maps of height r have max(channel_min, min(channel_base // r, channel_max)) channels;
     with channel_min = 1 this is NVIDIA's rule.
@@ -23,7 +23,7 @@ class StyleGAN2(StyleGenerator):
     Args:
         image_size: height and width in pixels, a power of two from 16 to 1024.
         channels: image channels.
-        latent_dim: D, width of a style code.
+        latent_dim: D, width of a layer's latent.
         z_dim: width of the mapping network's input.
         mapping_layers: depth of the mapping network.
         mapping_lr_multiplier: learning rate of the mapping network relative to the rest.
@@ -76,7 +76,7 @@ class StyleGAN2(StyleGenerator):
         self.add_encoder(encoder_width, encoder_of)
 
     def to_styles(self, latents: Tensor) -> Tensor:
-        """The styles of codes: what the layers make of them (StyleSpace, Wu et al. 2021).
+        """The styles of latents: what the layers make of them (StyleSpace, Wu et al. 2021).
 
         Args:
             latents: (B, L, D).
@@ -104,7 +104,7 @@ class StyleGAN2(StyleGenerator):
         return images.clamp(-1, 1)
 
     def style_layers(self) -> list[tuple[EqualLinear, int]]:
-        """Each style's affine layer, and the row of the code that it reads.
+        """Each style's affine layer, and the row of the latent that it reads.
 
         A ToRGB shares its row with the first layer of the next block.
         """
@@ -138,7 +138,7 @@ class StyleGAN2(StyleGenerator):
         return image  # (B, C, H, W)
 
     def noise_maps(self) -> list[Tensor]:
-        """The constant noise maps, (H, W) each; the last L-th code has none."""
+        """The constant noise maps, (H, W) each; the last, L-th, row has none."""
         return [conv.noise_const for block in self._blocks() for conv in block.convs()]
 
     def _blocks(self) -> list[SynthesisBlock]:
@@ -146,12 +146,12 @@ class StyleGAN2(StyleGenerator):
 
 
 def mix_styles(first: Tensor, second: Tensor, crossover: int | Tensor) -> Tensor:
-    """Take the coarse layers of one code and the fine layers of another (Karras et al. 2019, 3.1).
+    """Take coarse layers of one latent and fine layers of another (Karras et al. 2019, 3.1).
 
     Args:
         first: (B, L, D), for the layers before the crossover.
         second: (B, L, D), for the layers from the crossover on.
-        crossover: layer number, or one for each code (B,).
+        crossover: layer number, or one for each latent (B,).
 
     Returns:
         Codes (B, L, D).

@@ -42,7 +42,7 @@ class SynthesisBlock(nn.Module):
         return [self.conv1] if self.conv0 is None else [self.conv0, self.conv1]
 
     def affines(self) -> list[EqualLinear]:
-        """The affine layers that make each layer's style of a code."""
+        """The affine layers that make each layer's style of a latent."""
         return [*(conv.affine for conv in self.convs()), self.to_rgb.affine]
 
     def forward(

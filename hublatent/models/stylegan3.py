@@ -18,16 +18,16 @@ OUTPUT_SCALE = 0.25  # the network draws images in [-4, 4]
 
 
 class StyleGAN3(StyleGenerator):
-    """The alias-free generator; its latents are W+ codes (L, D), L = synthesis_layers + 2.
+    """The alias-free generator; its latents (L, D) lie in W+, L = synthesis_layers + 2.
 
-    The first code turns and shifts the whole image, the last one colours it. The defaults are those
+    The first row turns and shifts the whole image, the last one colours it. The defaults are those
     of configuration T; R has kernel_size 1, radial filters, and twice the channels (channel_base
     65536, channel_max 1024). Weights have NVIDIA's names.
 
     Args:
         image_size: height and width in pixels, a power of two from 16 to 1024.
         channels: image channels.
-        latent_dim: D, width of a style code.
+        latent_dim: D, width of a layer's latent.
         z_dim: width of the mapping network's input.
         mapping_layers: depth of the mapping network.
         mapping_lr_multiplier: learning rate of the mapping network relative to the rest.

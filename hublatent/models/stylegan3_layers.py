@@ -46,7 +46,7 @@ class SynthesisInput(nn.Module):
 
     Args:
         band: of the map.
-        latent_dim: width of a style code.
+        latent_dim: width of a layer's latent.
     """
 
     freqs: Tensor
@@ -109,7 +109,7 @@ class SynthesisLayer(nn.Module):
     Args:
         before: the band of the input.
         after: the band of the output.
-        latent_dim: width of a style code.
+        latent_dim: width of a layer's latent.
         kernel_size: of the convolution.
         radial: whether the filter after the nonlinearity is the same in all directions, as it has
             to be for equivariance to rotation.
@@ -141,7 +141,7 @@ class SynthesisLayer(nn.Module):
         self.crop = FILTER_SIZE * self.up - 1 - pad
 
     def forward(self, x: Tensor, w: Tensor) -> Tensor:
-        """Maps (B, n_in, H, H) and codes (B, D) -> (B, n_out, H', H')."""
+        """Maps (B, n_in, H, H) and latents (B, D) -> (B, n_out, H', H')."""
         style = self.affine(w)  # (B, n_in)
         # Demodulation as in StyleGAN2; no scale of weights or styles is left in the output.
         energy = self.weight.square().sum(dim=(2, 3))  # (n_out, n_in)
@@ -172,7 +172,7 @@ class ToRGB(nn.Module):
     Args:
         n_in: channels of the input.
         channels: image channels.
-        latent_dim: width of a style code.
+        latent_dim: width of a layer's latent.
     """
 
     magnitude_ema: Tensor
@@ -185,7 +185,7 @@ class ToRGB(nn.Module):
         self.register_buffer("magnitude_ema", torch.ones(()))
 
     def forward(self, x: Tensor, w: Tensor) -> Tensor:
-        """Maps (B, n_in, H, W) and codes (B, D) -> images (B, channels, H, W), float32."""
+        """Maps (B, n_in, H, W) and latents (B, D) -> images (B, channels, H, W), float32."""
         style = self.affine(w) * self.magnitude_ema.rsqrt() / math.sqrt(x.shape[1])  # (B, n_in)
         x = F.conv2d(x * per_channel(style, x), self.weight, self.bias)
         return x.float().clamp(-CLAMP, CLAMP)

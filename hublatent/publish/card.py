@@ -35,6 +35,7 @@ SCORES = ("accuracy", "precision", "recall", "f1", "auroc")
 BASELINE_METHOD = "svm"
 RECIPE_KEY = "hublatent_recipe"
 TASK = "unconditional-image-generation"
+CLASSIFIER_TASK = "image-classification"
 UNMEASURED = dict.fromkeys(
     ("n_parameters", "preprocessing", "torch", "data", "test", "recipe", "validation")
 )
@@ -246,7 +247,7 @@ def _metadata(given: CardInput) -> ModelCardData:
     if given.results.get("recipe"):  # for programs, such as an evaluation that groups by beta
         more[RECIPE_KEY] = dict(given.results["recipe"])
     if given.kind != "directions":
-        more["pipeline_tag"] = "image-classification" if given.kind == "classifier" else TASK
+        more["pipeline_tag"] = CLASSIFIER_TASK if given.kind == "classifier" else TASK
     papers = re.findall(r"arXiv:(\d{4}\.\d{4,5})", describe(given.architecture))
     tags = ["hublatent", *["latent-space"] * (given.kind != "classifier"), given.architecture]
     tags += ["latent-directions"] * (given.directions is not None)
@@ -296,7 +297,7 @@ def eval_result(
     """
     known, name = face_data(dataset), f"{of} {measure}".strip()
     return EvalResult(
-        task_type=TASK,
+        task_type=CLASSIFIER_TASK if task == "Attributes" else TASK,
         task_name=task,
         dataset_type=known.name if known else dataset.lower(),
         dataset_name=known.title if known else dataset,

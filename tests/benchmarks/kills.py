@@ -26,11 +26,11 @@ import torch
 from safetensors.torch import load_file
 
 from hublatent.data import load_dataset
+from hublatent.errors import exit_on_user_error
 from hublatent.models import BetaTCVAE, StyleGAN2
 from hublatent.perception.classifier import AttributeClassifier
 from tests.training_helpers import PROJECT, write_faces
 from training import find_directions, project_images, train_encoder, train_stylegan2, train_vae
-from training.trainers.run import exit_on_user_error
 
 SIZE = 16
 STOPWATCH = {"seconds", "images_per_second"}

@@ -22,7 +22,7 @@ import tyro
 import hublatent
 from hublatent.checkpoint import CONFIG_NAME, WEIGHTS_NAME
 from hublatent.direction_set import DirectionSet
-from hublatent.errors import DataError
+from hublatent.errors import DataError, exit_on_user_error
 from hublatent.hub import CARD_NAME, DIRECTIONS_NAME, PUBLISHED_FILES, SAMPLES_NAME
 from hublatent.images import save_png
 from hublatent.model import LatentModel
@@ -31,7 +31,7 @@ from hublatent.publish.card import best_of_each, of_headline
 from hublatent.publish.samples import draw_samples
 from hublatent.storage import atomic_folder_update, portable
 from training.recipes import RECIPES, changes, option_words
-from training.trainers.run import MODEL_FOLDER, RESULTS_NAME, exit_on_user_error
+from training.trainers.run import MODEL_FOLDER, RESULTS_NAME
 
 CARDS = "model_cards"
 

@@ -23,7 +23,6 @@ from huggingface_hub import ModelCard
 from markupsafe import Markup
 from PIL import Image
 from torch import Tensor
-from torch.nn import functional
 from tqdm import tqdm
 
 import hublatent
@@ -34,15 +33,14 @@ from hublatent.comparison.tables import scores_table
 from hublatent.direction_set import DirectionSet
 from hublatent.discovery.methods import PROJECTED_SUFFIX
 from hublatent.editing import edit
-from hublatent.errors import DataError
+from hublatent.errors import DataError, exit_on_user_error
 from hublatent.figures import fit, grid
 from hublatent.hub import CARD_NAME, DIRECTIONS_NAME
-from hublatent.images import save_png, to_pil
+from hublatent.images import open_image, save_png, to_pil, to_tensor
 from hublatent.model import LatentModel
 from hublatent.models import why_no_latent_model
 from hublatent.publish import cells
 from hublatent.storage import write_text
-from training.trainers.run import exit_on_user_error
 
 MODELS, COMPARISON = "models", "comparison"  # the blocks between markers
 SIDE = 112
@@ -60,7 +58,7 @@ class Arguments:
         attribute: what the picture changes.
         method: along which direction.
         strengths: in standard deviations.
-        seed: of the face, which the first model draws.
+        face: the picture that is edited; drawn by a model, so that it shows nobody.
     """
 
     cards: Path = Path("model_cards")
@@ -68,7 +66,7 @@ class Arguments:
     attribute: str = "Eyeglasses"
     method: str = "joint"
     strengths: tuple[float, ...] = (-3.0, 0.0, 2.0, 3.0, 4.0, 5.0)
-    seed: int = 1
+    face: Path = Path("model_cards/example.png")
 
 
 def model_folders(cards: Path) -> list[Path]:
@@ -86,35 +84,17 @@ def model_folders(cards: Path) -> list[Path]:
 
 def draw_picture(models: Mapping[str, LatentModel], arguments: Arguments) -> Image.Image:
     """One face per row, a model each, edited further from column to column."""
-    artist = next(iter(models.values()))
-    with torch.inference_mode():
-        own = artist.sample_latents(1, generator=torch.Generator().manual_seed(arguments.seed))
-        face = artist.decode(own)
+    face = open_image(arguments.face)
     rows = []
     for name, model in tqdm(models.items(), desc="picture", unit="model"):
-        latents = own if model is artist else find_latents(model, face)
+        image = to_tensor([face], model.image_size, model.channels)
+        with torch.inference_mode():
+            encoded = model.encode(image) if model.has_encoder else None
+        latents = hublatent.project(model, image).latents if encoded is None else encoded
         rows.append(_strip(model, arguments.cards / name, latents, arguments))
     columns = ["unedited" if not s else f"{s:+g}" for s in arguments.strengths]
     title = f"{arguments.attribute}, in standard deviations"
     return grid(rows, list(models), columns, title)
-
-
-def find_latents(model: LatentModel, face: Tensor) -> Tensor:
-    """What a model draws a face from: encoded, or else projected.
-
-    Args:
-        model: any model.
-        face: (1, C, H, H), in [-1, 1], of any size H.
-
-    Returns:
-        Latents (1, *latent_shape).
-    """
-    if face.shape[-1] != model.image_size:
-        face = functional.interpolate(face, size=model.image_size, mode="bilinear", antialias=True)
-    if not model.has_encoder:
-        return hublatent.project(model, face).latents
-    with torch.inference_mode():
-        return model.encode(face)
 
 
 @torch.inference_mode()
@@ -202,7 +182,7 @@ def run(arguments: Arguments) -> None:
     picture = arguments.cards / PICTURE_NAME
     save_png(draw_picture(models, arguments), picture)
     caption = (
-        f"One face that {next(iter(models))} drew, with `{arguments.attribute}` added by the "
+        f"One face that a model drew, with `{arguments.attribute}` added by the "
         f"`{arguments.method}` direction of each model. Nobody here exists."
     )
     all_encode = all(model.has_encoder for model in models.values())

@@ -21,9 +21,8 @@ import torch
 import tyro
 from torch import Tensor
 
-from hublatent.errors import CheckpointError
+from hublatent.errors import CheckpointError, exit_on_user_error
 from hublatent.perception.features import Block, ImageFeatures, SameConv
-from training.trainers.run import exit_on_user_error
 
 BATCH_NORM_EPSILON = 1e-3
 

@@ -24,9 +24,8 @@ import torch
 import tyro
 from torch import Tensor
 
-from hublatent.errors import CheckpointError
+from hublatent.errors import CheckpointError, exit_on_user_error
 from hublatent.perception.faces import FaceDetector, FaceIdentity
-from training.trainers.run import exit_on_user_error
 
 NETWORKS = {"proposal": "pnet", "refinement": "rnet", "output": "onet"}
 # Heads are joined: the logit is the difference of MTCNN's two class scores.

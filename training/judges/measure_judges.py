@@ -23,12 +23,11 @@ from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
 from hublatent.data import load_dataset
-from hublatent.errors import DataError
+from hublatent.errors import DataError, exit_on_user_error
 from hublatent.images import to_float
 from hublatent.perception.faces import SAME_PERSON_DISTANCE, FaceDetector, FaceIdentity
 from hublatent.storage import write_text
 from training.judges.paper_strips import ALPHAS, CROP_SIDE, read_labels, read_pictures
-from training.trainers.run import exit_on_user_error
 
 MARKS = ("<!-- scores -->\n", "<!-- end of scores -->\n")
 

@@ -29,7 +29,7 @@ from sklearn.metrics import cohen_kappa_score, roc_auc_score
 from torch import Tensor
 
 from hublatent.data import load_dataset
-from hublatent.errors import DataError
+from hublatent.errors import DataError, exit_on_user_error
 from hublatent.evaluation.coherence import (
     BROKEN_BELOW,
     MAX_FACES,
@@ -42,7 +42,6 @@ from hublatent.images import open_image, save_png, to_float
 from hublatent.perception.classifier import AttributeClassifier
 from hublatent.perception.faces import FaceIdentity
 from hublatent.storage import write_text
-from training.trainers.run import exit_on_user_error
 
 ALPHAS = np.array([0, *range(1, 248, 6)])
 # The strips' faces are framed more widely than CelebA's: this square of a tile is its crop.

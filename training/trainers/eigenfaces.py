@@ -21,12 +21,12 @@ from torch import Tensor
 from tqdm import tqdm
 
 from hublatent.data import FaceDataset, load_dataset
-from hublatent.errors import DataError
+from hublatent.errors import DataError, exit_on_user_error
 from hublatent.models import Eigenfaces
 from hublatent.storage import write_text
 from training.objectives import pixel_mse
 from training.trainers.loop import described
-from training.trainers.run import MODEL_FOLDER, RESULTS_NAME, exit_on_user_error
+from training.trainers.run import MODEL_FOLDER, RESULTS_NAME
 
 BATCH = 512
 

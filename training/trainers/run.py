@@ -7,18 +7,17 @@ ends with the weights of an unbroken one. States are safetensors with a JSON hea
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any
 
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from hublatent.errors import DataError, HublatentError, escape_what_terminals_lack
+from hublatent.errors import DataError
 from hublatent.storage import atomic_path, only_writer, write_text
 
 STATE_NAME = "state.safetensors"
@@ -26,7 +25,6 @@ SETTINGS_NAME = "settings.json"
 LOG_NAME = "log.jsonl"
 RESULTS_NAME = "results.json"  # what make_card.py reads
 MODEL_FOLDER = "model"  # of a finished run, and make_card.py's default
-Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -119,28 +117,6 @@ def _keep_settings(path: Path, given: dict[str, Any]) -> None:
             f"{path.parent} holds a run with other settings ({changes}). "
             "Give the same ones to resume it, or another --out."
         )
-
-
-def exit_on_user_error(main: Callable[[], Result]) -> Result:
-    """Run a script; the user's mistakes end it with one sentence and exit code 2.
-
-    Args:
-        main: the script's body.
-    """
-    escape_what_terminals_lack()
-    try:
-        return main()
-    except HublatentError as error:
-        _fail(str(error))
-    except OSError as error:
-        _fail(f"{error.filename or 'A file'} cannot be read or written: {error.strerror or error}.")
-    except SafetensorError as error:  # how safetensors reports a full disk
-        _fail(f"A safetensors file could not be written or read: {error}.")
-
-
-def _fail(sentence: str) -> NoReturn:
-    print(f"error: {sentence}", file=sys.stderr)
-    raise SystemExit(2)
 
 
 def _take_tensors(value: Any, path: str, tensors: dict[str, Tensor]) -> Any:
