@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import math
 import os
+import re
 import struct
 import zlib
 from collections.abc import Iterable
@@ -30,7 +31,9 @@ CELEBA_WIDTH, CELEBA_HEIGHT, CELEBA_CROP = 178, 218, 148
 ASPECT_TOLERANCE = 0.01
 
 # Raster formats only: Pillow would hand EPS to Ghostscript and so run a stranger's program.
-_FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF")
+_FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF")
+# Pillow reads other headers of PPM, and pixels in decimal digits, one byte at a time.
+_PPM_HEADER = re.compile(rb"P[56]\s+(#[^\n]{0,200}\n\s*)?\d{1,5}\s+\d{1,5}\s+\d{1,5}\s")
 _MODES = {1: "L", 3: "RGB", 4: "RGBA"}  # by the number of channels
 _REDUCIBLE = ("L", "RGB", "RGBA", "LA", "La", "RGBa", "CMYK", "YCbCr")
 _SAVED_FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
@@ -280,7 +283,8 @@ def _open_header(
         name, content = str(source), _read_file(Path(source), max_bytes)
     Image.init()
     try:
-        known = [kind for kind in _FORMATS if kind in Image.OPEN]
+        is_ppm = bool(_PPM_HEADER.match(content[:512]))
+        known = [kind for kind in _FORMATS if kind in Image.OPEN and (is_ppm or kind != "PPM")]
         return name, Image.open(io.BytesIO(content), formats=known)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ImageError(f"{name} has too many pixels to be opened ({error}).") from error

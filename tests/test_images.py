@@ -432,3 +432,19 @@ def test_a_failed_save_leaves_the_old_file(tmp_path: Path, monkeypatch: Any) -> 
         save_png(drawing(), path)
     assert path.read_bytes() == b"old"
     assert [p.name for p in tmp_path.iterdir()] == ["a.png"]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"P6\n" + b"#" * (8 << 20),
+        b"P6\n" + b"#a\n" * (3 << 20),
+        b"P3 9 9 255\n" + b"1 " * (4 << 20),
+    ],
+)
+def test_ppm_that_is_read_a_byte_at_a_time_is_refused_at_once(content: bytes) -> None:
+    start = time.monotonic()
+    with pytest.raises(ImageError, match="not a picture that can be read"):
+        open_image(content)
+    assert time.monotonic() - start < 1
+    assert open_image(b"P5 # grey\n1 1 255\n\x07").getpixel((0, 0)) == (7, 7, 7)
