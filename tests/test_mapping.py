@@ -102,6 +102,15 @@ def test_patterns_go_forward_and_filters_backward():
     torch.testing.assert_close(as_pattern, pushed)
 
 
+def test_a_set_is_carried_either_way(pair, fitted):
+    source, target, _ = pair
+    there = fitted.carry_all(DirectionSet.of(source, [Direction("Age", "joint", torch.ones(6))]))
+    there.check_fits(target)
+    back = fitted.carry_all(there)  # of the target: carried back
+    back.check_fits(source)
+    assert cosine_similarity(back["Age", "joint-carried"].vector, torch.ones(6), dim=0) > 0.999
+
+
 def test_a_direction_of_unknown_kind_is_refused_until_it_is_said(fitted):
     direction = Direction("Age", "interfacegan", torch.ones(6))
     with pytest.raises(DirectionError, match='kind="filter"'):
@@ -119,7 +128,7 @@ def test_wrong_shapes_and_models_are_named(pair, fitted):
     with pytest.raises(DataError, match="latents have"):
         fitted.apply(torch.zeros(2, 7))
     with pytest.raises(DirectionError, match="this map is from"):
-        fitted.carry_all(DirectionSet.of(target, [Direction("Age", "joint", torch.ones(6))]))
+        fitted.carry_all(random_directions(tiny_eigenfaces(SIZE)))
     with pytest.raises(DirectionError, match="There is no map"):
         carry_to(Direction("Age", "joint", torch.ones(6)), source, tiny_vae(), [fitted])
     with pytest.raises(DataError, match="at least 50 images"):

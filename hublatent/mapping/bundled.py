@@ -7,13 +7,13 @@ from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from hublatent.data import FaceDataset
 from hublatent.direction import Direction
 from hublatent.errors import DirectionError
-from hublatent.mapping.fitting import Latents, SharedImages
-from hublatent.mapping.latent_map import Kind, LatentMap, LatentSpace
+from hublatent.mapping.fitting import Latents, SharedImages, is_sampled
+from hublatent.mapping.latent_map import N_SAMPLES, Kind, LatentMap, LatentSpace
 
 if TYPE_CHECKING:
-    from hublatent.data import FaceDataset
     from hublatent.model import LatentModel
 
 BUNDLED_FOLDER = "latent-maps"  # beside the models, in model_cards/
@@ -49,27 +49,33 @@ def fit_maps(
     Args:
         models: name -> model.
         images: a data set, which each model reads once, or how many samples of one of each two.
+            Generators are mapped by samples of their own in any case; see `is_sampled`.
         folder: for SOURCE--TARGET.safetensors.
         seed: see `LatentMap.fit`.
 
     Yields:
         The two names, and their map.
     """
-    read: dict[str, Latents] = {}
+    n_samples = images if isinstance(images, int) else N_SAMPLES
+    shared: dict[str, SharedImages] = {}
+    read: dict[tuple[str, str], Latents] = {}
     for names in combinations(models, 2):
         source, target = (models[name] for name in names)
         path = Path(folder) / f"{names[0]}--{names[1]}.safetensors"
         known = LatentMap.load(path) if path.is_file() else None
-        if known is None or (known.source, known.target) != (
-            LatentSpace.of(source),
-            LatentSpace.of(target),
-        ):
-            shown = SharedImages.of(images, (source, target), seed=seed)
+        spaces = (LatentSpace.of(source), LatentSpace.of(target))
+        if known is None or (known.source, known.target) != spaces:
+            sampler = next((n for n in names if is_sampled(models[n])), names[0])
+            of_data = isinstance(images, FaceDataset) and not is_sampled(models[sampler])
+            key = "" if of_data else sampler
+            if key not in shared:
+                given = images if of_data else n_samples
+                shared[key] = SharedImages.of(given, (models[sampler],), seed=seed)
             for name in names:
-                if name not in read or shown.sampler is not None:
-                    read[name] = shown.read(models[name])
-            x, y = (read[name] for name in names)
-            known = LatentMap.between(source, target, x, y, shown, seed=seed)
+                if (key, name) not in read:
+                    read[key, name] = shared[key].read(models[name])
+            x, y = (read[key, name] for name in names)
+            known = LatentMap.between(source, target, x, y, shared[key], seed=seed)
             known.save(path)
         yield names, known
 

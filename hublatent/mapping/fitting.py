@@ -90,7 +90,7 @@ class SharedImages:
         identities: Ints | None = None,
         seed: int = 0,
     ) -> SharedImages:
-        """Images as `LatentMap.fit` takes them; samples are drawn by a model without an encoder.
+        """Images as `LatentMap.fit` takes them; samples are of the model that is best sampled.
 
         Raises:
             DataError: there are fewer than 50, or not an identity for each.
@@ -112,10 +112,12 @@ class SharedImages:
             return cls(images.batch, who, held_out, origin)
         if isinstance(images, Tensor):
             return cls(lambda i: images[i], who, held_out, Origin("encoded", "given images", n=n))
-        sampler = next((model for model in models if not model.has_encoder), models[0])
+        sampler = next(filter(is_sampled, models), models[0])
         latents = sampler.sample_latents(n, generator=torch.Generator().manual_seed(seed))
+        with torch.inference_mode():
+            drawn = torch.cat([sampler.decode(part).cpu() for part in latents.split(BATCH)])
         origin = Origin("sampled", sampler.architecture, sampler.fingerprint(), n)
-        return cls(lambda i: sampler.decode(latents[i]), who, held_out, origin, sampler, latents)
+        return cls(lambda i: drawn[i], who, held_out, origin, sampler, latents)
 
     def __len__(self) -> int:
         return len(self.identities)
@@ -135,6 +137,15 @@ class SharedImages:
     def shown_to(self, model: LatentModel, indices: Ints) -> Tensor:
         """Some of the images, in a model's size and channels, on its device."""
         return as_images_of(model, self.batch(indices))
+
+
+def is_sampled(model: LatentModel) -> bool:
+    """Whether a model's latents are known best of its own samples, as W of a mapping network.
+
+    An encoder beside such a generator reads latents that lie elsewhere than W: a map fitted to
+    those loses the directions that were found in samples.
+    """
+    return model.space != "z" or not model.has_encoder
 
 
 def as_images_of(model: LatentModel, images: Tensor) -> Tensor:

@@ -94,7 +94,7 @@ def write_maps_card(
     pictures = measured.groupby("target", sort=False)[drawn].mean()
     sections = [
         "Linear maps between the latents of every two of several models, both ways, fitted by "
-        f"ridge regression to {text('; '.join(origins))} (Asperti & Tonelli 2023, "
+        f"ridge regression to {text('; or to '.join(origins))} (Asperti & Tonelli 2023, "
         "arXiv:2207.06812). Held-out people chose the penalties; all figures are of people that no "
         "map was fitted to.",
         "## Use",
