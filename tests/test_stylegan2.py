@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from safetensors import safe_open
 from torch import Tensor
 
@@ -19,10 +20,11 @@ from hublatent.interop.nvidia import from_state_dict
 from hublatent.models.layers import channels_by_height
 from hublatent.models.style_space import StyleSpace
 from hublatent.models.stylegan2 import StyleGAN2, mix_styles
+from hublatent.models.stylegan2_layers import blurred, upsampling_conv
 from tests import stylegan2_reference as reference
 from training.trainers.loop import parameter_count
 from training.trainers.stylegan2.adversarial import path_lengths
-from training.trainers.stylegan2.discriminator import Discriminator
+from training.trainers.stylegan2.discriminator import Discriminator, blur, halve
 
 TINY = {
     "image_size": 16, "latent_dim": 8, "z_dim": 6, "mapping_layers": 2,
@@ -144,6 +146,21 @@ def test_pictures_equal_those_of_the_usual_formulation(values: dict[str, Any], n
         expected = reference.synthesize(model, latents, noise)
         torch.testing.assert_close(model.synthesize(latents, noise), expected, rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(model.synthesize(latents, noise), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_a_blur_folded_into_the_kernel_is_the_blur_and_the_convolution() -> None:
+    # What a GPU computes, on the CPU.
+    draws = torch.Generator().manual_seed(0)
+    x = torch.randn(2, 5, 8, 8, generator=draws)
+    weight = torch.randn(7, 5, 3, 3, generator=draws)
+    up = F.conv_transpose2d(x, blurred(weight.transpose(0, 1), 4), stride=2, padding=2)
+    torch.testing.assert_close(up, upsampling_conv(x, weight), atol=1e-5, rtol=1e-5)
+    down = F.conv2d(x, blurred(weight), stride=2, padding=2)
+    usual = F.conv2d(blur(x, padding=2), weight, stride=2)
+    torch.testing.assert_close(down, usual, atol=1e-5, rtol=1e-5)
+    short = F.conv2d(x, blurred(weight[:, :, :1, :1]), stride=2, padding=1)
+    usual = F.conv2d(halve(x), weight[:, :, :1, :1])
+    torch.testing.assert_close(short, usual, atol=1e-5, rtol=1e-5)
 
 
 def test_clamping_matters_in_that_comparison() -> None:

@@ -45,6 +45,9 @@ from training.trainers.vae.evaluation import contact_sheet
 # further from the faces (KID 1.08) than with it (0.74). Heads on image features (heads_weight 0.3,
 # learning rates 0.0005, 0.002 and 0.0003) did not help from 480,000 images on with a discriminator
 # that had learned alone for 12,000: KID 0.098, then 0.109 after 3,200 and 0.122 after 19,200.
+# On a GPU, in batches of 128 (r1_gamma 0.1, learning rate 0.002), a discriminator that had learned
+# alone for 780 steps was not enough either: KID 0.098, then 0.147 after 34,000 images of both and
+# 0.29 after 85,000.
 RECIPES: dict[str, StyleGAN2Recipe] = {"stylegan2-celeba": StyleGAN2Recipe(channel_min=32)}
 LATEST_FOLDER = "latest"
 BEST_FOLDER = "best"
@@ -145,7 +148,7 @@ class Reporter(loop.Reporter):
         self.arguments = arguments
         self.progress.setdefault("best_kid", float("inf"))
         self.distance: KernelDistance | None = None
-        network = load_feature_network(arguments.kid_classifier)
+        network = load_feature_network(arguments.kid_classifier, trainer.device)
         if network is not None:
             self.distance = KernelDistance(network, trainer, arguments.kid_samples)
             if self.distance.floor != self.progress.get("floor"):  # distances of another network
@@ -314,14 +317,14 @@ def check_same_network(folder: Path, recipe: StyleGAN2Recipe) -> None:
         raise DataError(f"--start-from {folder} is another network: {wanted}.")
 
 
-def load_feature_network(folder: Path | None) -> FeatureNetwork | None:
+def load_feature_network(folder: Path | None, device: torch.device) -> FeatureNetwork | None:
     """The classifier whose features measure the kernel distance; None, and one line, without it."""
     if folder is None:
         print("No --kid-classifier: no kernel distance is measured, and no best model is kept.")
         return None
     from hublatent.perception.classifier import AttributeClassifier
 
-    return AttributeClassifier.from_pretrained(folder)
+    return AttributeClassifier.from_pretrained(folder).to(device)
 
 
 def main() -> None:

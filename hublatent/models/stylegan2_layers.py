@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
@@ -122,9 +123,11 @@ class ToRGB(nn.Module):
 def upsampling_conv(x: Tensor, weight: Tensor) -> Tensor:
     """Double the size, convolve and blur with [1, 3, 3, 1]: (B, I, H, W) -> (B, O, 2H, 2W).
 
-    The blur stays a depthwise convolution of its own: folded into the weight it would cost four
-    times the multiplications.
+    On a CPU the blur stays a depthwise convolution of its own: folded into the weight it costs four
+    times the multiplications. On a GPU those are cheaper than another pass over the maps.
     """
+    if x.is_cuda:
+        return F.conv_transpose2d(x, blurred(weight.transpose(0, 1), 4), stride=2, padding=2)
     x = F.conv_transpose2d(x, weight.transpose(0, 1), stride=2)  # (B, O, 2H + 1, 2W + 1)
     return F.conv2d(x, blur_kernel(x, gain=4), padding=1, groups=x.shape[1])  # (B, O, 2H, 2W)
 
@@ -138,6 +141,21 @@ def upsample(x: Tensor) -> Tensor:
 
 def blur_kernel(x: Tensor, gain: float = 1.0) -> Tensor:
     """The depthwise kernel (C, 1, 4, 4) of the filter [1, 3, 3, 1] for the channels of x."""
-    taps = torch.tensor([1.0, 3.0, 3.0, 1.0], dtype=x.dtype, device=x.device)
-    kernel = torch.outer(taps, taps) * (gain / 64)
-    return kernel.expand(x.shape[1], 1, 4, 4)
+    return _blur_taps(x.dtype, x.device, gain).expand(x.shape[1], 1, 4, 4)
+
+
+def blurred(weight: Tensor, gain: float = 1.0) -> Tensor:
+    """A convolution's kernels with the blur in them: (A, B, K, K) -> (A, B, K + 3, K + 3)."""
+    # In float32: the sums of a bfloat16 kernel would be rounded once more.
+    with torch.autocast(weight.device.type, enabled=False):
+        planes = weight.float().flatten(0, 1).unsqueeze(1)  # (A * B, 1, K, K)
+        wide = F.conv2d(planes, _blur_taps(planes.dtype, planes.device, gain), padding=3)
+    return wide.squeeze(1).unflatten(0, weight.shape[:2])
+
+
+@lru_cache(maxsize=32)
+def _blur_taps(dtype: torch.dtype, device: torch.device, gain: float) -> Tensor:
+    """The filter's kernel (1, 1, 4, 4); kept, since a GPU waits for each small copy."""
+    with torch.inference_mode(False):  # gradients may flow past it later
+        taps = torch.tensor([1.0, 3.0, 3.0, 1.0], dtype=dtype, device=device)
+        return (torch.outer(taps, taps) * (gain / 64)).reshape(1, 1, 4, 4)

@@ -157,6 +157,12 @@ class Trainer(ABC):
         """The same on the training's device, so that no number has to travel there."""
         return torch.Generator(self.device).manual_seed(self.draws(stream).initial_seed())
 
+    def noise_draws(self, draws: torch.Generator) -> torch.Generator:
+        """A generator for millions of numbers, which a GPU draws itself from the same seed."""
+        if self.device.type == "cpu":
+            return draws
+        return torch.Generator(self.device).manual_seed(draws.initial_seed())
+
     def positions(self, order: int = 0) -> np.ndarray:
         """This process's images of the step; every epoch is in a random order of its own.
 
@@ -558,6 +564,9 @@ def described(model: LatentModel, dataset: FaceDataset, n_parameters: int) -> di
 def start_accelerator() -> accelerate.Accelerator:
     """Accelerate for this process, on the GPU where there is one."""
     keep_freed_memory()
+    # All steps have the same shapes: cuDNN tries its algorithms once, and keeps the fastest.
+    torch.backends.cudnn.benchmark = True
+    torch.backends.cuda.matmul.allow_tf32 = True
     device = getattr(torch, "accelerator", torch.cuda)  # torch.accelerator is new in 2.6
     # Without this, processes launched on a machine without a GPU would each train on their own.
     on_cpu = int(os.environ.get("WORLD_SIZE", "1")) > 1 and not device.is_available()

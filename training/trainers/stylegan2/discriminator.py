@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hublatent.models.layers import GAIN, SLOPE, EqualLinear, channels_by_height
-from hublatent.models.stylegan2_layers import blur_kernel
+from hublatent.models.stylegan2_layers import blur_kernel, blurred
 from hublatent.storage import atomic_path, save_safetensors
 
 DISCRIMINATOR_NAME = "discriminator.safetensors"  # beside a generator, for whoever trains it on
@@ -73,9 +73,9 @@ class ResidualBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         # Gains go into weights and biases: leaky ReLU is positively homogeneous. The sum of the
         # two branches is divided by sqrt(2), which for conv1 cancels the activation's gain.
-        short = self.skip(halve(x), math.sqrt(0.5))  # (B, n_out, H/2, W/2)
+        short = self.skip.halving(x, math.sqrt(0.5))  # (B, n_out, H/2, W/2)
         x = F.leaky_relu_(self.conv0(x, GAIN), SLOPE)  # (B, n_in, H, W)
-        x = self.conv1(blur(x, padding=2), 1.0, stride=2)  # (B, n_out, H/2, W/2)
+        x = self.conv1.halving(x, 1.0)  # (B, n_out, H/2, W/2)
         return F.leaky_relu_(x, SLOPE) + short
 
 
@@ -87,12 +87,22 @@ class EqualConv(nn.Module):
         self.weight = nn.Parameter(torch.randn(n_out, n_in, kernel, kernel))
         self.bias = nn.Parameter(torch.zeros(n_out)) if bias else None
 
-    def forward(self, x: Tensor, gain: float, stride: int = 1) -> Tensor:
-        kernel = self.weight.shape[2]
+    def forward(self, x: Tensor, gain: float) -> Tensor:
+        return F.conv2d(x, *self._scaled(gain), padding=self.weight.shape[2] // 2)
+
+    def halving(self, x: Tensor, gain: float) -> Tensor:
+        """Blur with [1, 3, 3, 1], then convolve and halve: (B, n_out, H / 2, W / 2)."""
+        weight, bias = self._scaled(gain)
+        kernel = weight.shape[2]
+        if x.is_cuda:  # one convolution for both, as in the generator
+            return F.conv2d(x, blurred(weight), bias, stride=2, padding=kernel // 2 + 1)
+        if kernel == 1:
+            return F.conv2d(halve(x), weight, bias)
+        return F.conv2d(blur(x, padding=2), weight, bias, stride=2)
+
+    def _scaled(self, gain: float) -> tuple[Tensor, Tensor | None]:
         weight = self.weight * (gain / math.sqrt(self.weight[0].numel()))
-        bias = None if self.bias is None else self.bias * gain
-        padding = kernel // 2 if stride == 1 else 0  # a strided one follows a padded blur
-        return F.conv2d(x, weight, bias, stride=stride, padding=padding)
+        return weight, None if self.bias is None else self.bias * gain
 
 
 def save_discriminator(discriminator: Discriminator, path: Path) -> None:

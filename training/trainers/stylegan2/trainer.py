@@ -233,12 +233,13 @@ class Trainer(loop.Trainer):
         recipe, p, draws = self.recipe, self.probability.p, self.draws()
         generator_learns = self.images_seen >= recipe.generator_from
         real = augment(self.next_batch(), p, draws)
+        with autocast(self.precision, self.device.type), torch.set_grad_enabled(generator_learns):
+            latents = draw_latents(self.generator, len(real), recipe.style_mixing, draws)
+            latents = perturbed(latents, recipe.w_noise, draws)
+            fake = self._synthesize(latents, draws)
+        # Outside of autocast: colours in bfloat16 would tell generated images from real ones.
+        fake = augment(fake, p, draws)
         with autocast(self.precision, self.device.type):
-            with torch.set_grad_enabled(generator_learns):
-                latents = draw_latents(self.generator, len(real), recipe.style_mixing, draws)
-                latents = perturbed(latents, recipe.w_noise, draws)
-                fake = self._synthesize(latents, draws)
-            fake = augment(fake, p, draws)
             fake_logits = self.discriminator(fake)
             real_logits = self.discriminator(real)
         g_loss = generator_loss(fake_logits)
@@ -279,7 +280,7 @@ class Trainer(loop.Trainer):
 
     def _synthesize(self, latents: Tensor, draws: torch.Generator) -> Tensor:
         noise: Noise = "random" if self.recipe.noise else "none"
-        return self.generator.synthesize(latents, noise, draws)
+        return self.generator.synthesize(latents, noise, self.noise_draws(draws))
 
     def _heads_losses(
         self, features: ImageFeatures, fake: Tensor, real: Tensor
@@ -309,7 +310,7 @@ class Trainer(loop.Trainer):
         with autocast(self.precision, self.device.type):
             latents = draw_latents(self.generator, n, self.recipe.style_mixing, draws)
             images = self._synthesize(latents, draws)
-        noise = torch.randn(images.shape, generator=draws).to(self.device)
+        noise = torch.randn(images.shape, generator=self.noise_draws(draws), device=self.device)
         lengths = path_lengths(images, latents, noise)  # (n,)
         mean = float(self.mean(lengths.detach().mean()))
         # The running mean starts at the first value: from 0 the first steps would flatten W.
