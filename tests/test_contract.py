@@ -170,6 +170,20 @@ def test_damaged_statistics_are_refused_when_sampled() -> None:
         model.sample_latents(2)
 
 
+def test_the_plain_network_reads_and_draws_pixels() -> None:
+    model = hublatent.VAE(image_size=8, latent_dim=2, width=2, n_stages=1, blocks="plain")
+    images = torch.rand(3, 3, 8, 8, generator=seeded()) * 2 - 1
+    read: list[torch.Tensor] = []
+    model.encoder[1].register_forward_pre_hook(lambda _, inputs: read.append(inputs[0]))
+    drawn = model.decode_unclamped(model.encode(images))
+    torch.testing.assert_close(read[0], (images + 1) / 2)
+    with torch.no_grad():
+        logits = model.decoder[:-1](model.encode(images))
+    torch.testing.assert_close(drawn, 2 * logits.sigmoid() - 1)
+    with pytest.raises(HublatentError, match="blocks"):
+        hublatent.VAE(blocks="plan")
+
+
 def test_a_model_that_uses_one_of_many_dimensions_can_be_drawn_from() -> None:
     model = hublatent.VAE(image_size=8, latent_dim=512, width=2, n_stages=1)
     draws = torch.Generator().manual_seed(0)

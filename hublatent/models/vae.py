@@ -32,6 +32,7 @@ class Blocks:
         after_linear: whether the decoder's first layer is followed by it too.
         last_convolution: whether doubling the sides leaves the image to one more convolution.
         output: what brings the image into its range, if anything.
+        reads_pixels: whether the encoder is given pixels in [0, 1], not images in [-1, 1].
     """
 
     kernel_size: int = 4
@@ -41,6 +42,14 @@ class Blocks:
     after_linear: bool = True
     last_convolution: bool = False
     output: type[nn.Module] | None = None
+    reads_pixels: bool = False
+
+
+class ToPixels(nn.Module):
+    """Images in [-1, 1] as pixels in [0, 1]."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return (images + 1) / 2
 
 
 class PixelSigmoid(nn.Sigmoid):
@@ -55,7 +64,7 @@ class PixelSigmoid(nn.Sigmoid):
 # "plain" and "vanilla" are the networks of the paper's code, see training/recipes.py.
 BLOCKS = {
     "standard": Blocks(),
-    "plain": Blocks(batch_norm=False, slope=0.0, output=PixelSigmoid),
+    "plain": Blocks(batch_norm=False, slope=0.0, output=PixelSigmoid, reads_pixels=True),
     "vanilla": Blocks(3, True, True, 0.01, False, last_convolution=True, output=nn.Tanh),
 }
 
@@ -111,9 +120,8 @@ class ConvolutionalModel(LatentModel):
         side = image_size // 2**n_stages
         n_encoded = self.numbers_per_dimension * latent_dim
         self.encoder = nn.Sequential(
-            *(
-                _down(a, b, made_of) for a, b in pairwise([channels, *widths])
-            ),  # (B, widths[-1], side, side)
+            *([ToPixels()] if made_of.reads_pixels else []),
+            *(_down(a, b, made_of) for a, b in pairwise([channels, *widths])),  # (B, ., side, side)
             nn.Flatten(),
             nn.Linear(widths[-1] * side**2, n_encoded),
         )
