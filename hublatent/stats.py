@@ -236,17 +236,27 @@ def paired_bootstrap(
     columns = columns[:, np.isfinite(columns).any(axis=0)]
     if not columns.size:
         raise DataError("There is nothing to compare: no example has a value in both models.")
-    point = float(weighted_means(np.ones((1, len(columns))), columns).mean())
-    drawn = np.concatenate(
-        [weighted_means(w, columns) for w in bootstrap_weights(people, seed=seed)]
-    )
+    return from_draws(*bootstrap_means(columns, people, seed), seed, columns_vary=columns_vary)
+
+
+def bootstrap_means(values: Floats, people: NDArray[Any], seed: int = 0) -> tuple[Floats, Floats]:
+    """Means (K,) of columns (N, K), and the same (R, K) with people drawn anew; NaN is left out."""
+    once = weighted_means(np.ones((1, len(values))), values)[0]
+    drawn = [weighted_means(weights, values) for weights in bootstrap_weights(people, seed=seed)]
+    return once, np.concatenate(drawn)
+
+
+def from_draws(
+    point: Floats, drawn: Floats, seed: int = 0, *, columns_vary: bool = False
+) -> Difference:
+    """The mean over columns (K,) of a difference, from its bootstrap draws (R, K)."""
     if columns_vary:
-        n = columns.shape[1]
-        picked = np.random.default_rng(seed).integers(0, n, drawn.shape)
+        picked = np.random.default_rng(seed).integers(0, drawn.shape[1], drawn.shape)
         drawn = np.take_along_axis(drawn, picked, axis=1)
     values = np.nanmean(drawn, axis=1)  # (R,)
-    below, above = ((1 + (values <= 0).sum()), (1 + (values >= 0).sum()))
-    return Difference(interval(values, point), min(1.0, 2 * min(below, above) / (1 + len(values))))
+    beyond = 1 + min((values <= 0).sum(), (values >= 0).sum())
+    p = min(1.0, 2 * float(beyond) / (1 + len(values)))
+    return Difference(interval(values, float(np.nanmean(point))), p)
 
 
 def welch_difference(first: Floats, second: Floats) -> Difference:

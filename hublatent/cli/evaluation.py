@@ -34,46 +34,39 @@ def replicate(
 
 
 def compare(
-    folders: Annotated[Positional[tuple[Path, ...]], arg(metavar="FOLDER...")],
+    models: Annotated[Positional[tuple[Path, ...]], arg(metavar="MODEL...")],
     data: str,
     out: FolderOption,
-    attributes: tuple[str, ...] = ("Eyeglasses", "Smiling", "Male"),
+    attributes: tuple[str, ...] = (),
+    faces: int = 100,
     judge: str = "model_cards/judge-celeba",
-    methods: tuple[str, ...] | None = None,
-    faces: int = 200,
-    projected: tuple[Path, ...] = (),
-    hand_labels: Path | None = None,
+    methods: tuple[str, ...] = ("svm", "joint"),
+    device: str = "cpu",
     seed: int = 0,
     cache: Path | None = None,
 ) -> None:
     """Measure how well attributes are read and edited in models' latents; goes on where it stopped.
 
     Args:
-        folders: of models; others are passed over.
+        models: folders of models; others are passed over. Checkpoints whose recipes differ in the
+            seed alone are trainings of one model.
         data: folder or Hub dataset of labelled faces.
-        out: the folder to write the report, results.json and the tables to.
-        attributes: what to compare.
-        judge: folder or Hub id of the classifier that judges edits, and does nothing else.
-        methods: how directions are found; by default every way that needs labels
-            alone. In projected pictures "svm" is called "svm-projected"; name both to compare
-            both.
+        out: the folder to write the report, its summary and the long table to.
+        attributes: what to read and edit; by default all that enough pictures show are read, and
+            Eyeglasses, Smiling and Male edited.
         faces: how many faces without the attribute are edited.
-        projected: folders that training/project_images.py wrote, for models without an encoder.
-        hand_labels: the sheet out/real-faces/strips-to-label.csv, filled in by eye with strong, no
-            effect or decohered.
+        judge: folder or Hub id of the classifier that judges edits, and does nothing else;
+            face-detector, face-identity and image-features lie beside it.
+        methods: how directions are found.
+        device: where models and judges work, such as cuda.
         seed: of every draw.
         cache: folder of the decoded pictures; by default ~/.cache/hublatent/datasets.
     """
-    from hublatent import comparison
-    from hublatent.discovery.methods import FROM_LABELS
+    from hublatent.evaluation.report import PAGE_NAME
+    from hublatent.evaluation.run import compare as run
 
-    print(f"seed {seed}")
-    found = comparison.compare(
-        folders, data, out, attributes=attributes, judge=judge,
-        methods=FROM_LABELS if methods is None else methods, n_faces=faces,
-        projected=projected, seed=seed, cache=cache, hand_labels=hand_labels,
-        report=True,
+    found = run(
+        models, data, out, judge=judge, attributes=attributes, methods=methods, n_faces=faces,
+        seed=seed, device=device, cache=cache,
     )  # fmt: skip
-    for problem in found.problems:
-        print(f"{problem.model}, {problem.attribute}: {problem.text}")
-    print(f"{out}: {len(found.separability)} rows of scores, {len(found.edits)} of edits")
+    print(f"{' '.join(found.answer)} {out / PAGE_NAME}")

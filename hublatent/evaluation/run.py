@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from hublatent.errors import DataError, HublatentError, unknown_name
 from hublatent.evaluation import table
+from hublatent.evaluation.claims import BEST_METHOD, PAPER_METHOD, Evidence
 from hublatent.evaluation.edits import (
     NULL_STRENGTHS,
     STRENGTHS,
@@ -26,10 +27,14 @@ from hublatent.evaluation.edits import (
 from hublatent.evaluation.holes import hole_rows
 from hublatent.evaluation.judges import Judges
 from hublatent.evaluation.readings import read_attributes, readable
-from hublatent.evaluation.subjects import Subject, measured_facts
+from hublatent.evaluation.report import Summary, write_report
+from hublatent.evaluation.subjects import Subject, gather, measured_facts
+from hublatent.model import weights_digest
+from hublatent.storage import only_writer, portable
 
 EDITED = ("Eyeglasses", "Smiling", "Male")
-PARTS_FOLDER = "parts"
+METHODS = (PAPER_METHOD, BEST_METHOD)
+PARTS_FOLDER, MODELS_NAME = "parts", "models.csv"
 VERSION = 1  # raised when a part would hold other rows
 READING_COST = 150  # of an attribute, in pictures: what the bar counts
 
@@ -165,3 +170,50 @@ def wishes_for(
     if not read or not edited:
         raise DataError("Of these data nothing is compared by default; name --attributes.")
     return Wishes(tuple(read), edited, tuple(methods), n_faces, seed)
+
+
+def compare(
+    folders: Sequence[Path],
+    data: str | Path,
+    out: Path,
+    *,
+    judge: str,
+    attributes: Sequence[str] = (),
+    methods: Sequence[str] = METHODS,
+    n_faces: int = 100,
+    seed: int = 0,
+    device: str = "cpu",
+    cache: Path | None = None,
+) -> Summary:
+    """Compare models: measure, write the long table and the report; goes on where it stopped.
+
+    Args:
+        folders: of models; checkpoints whose recipes differ in the seed alone are trainings of one.
+        data: folder or Hub dataset of labelled faces.
+        out: folder of the report, the long table and the finished parts.
+        judge: folder or Hub id of the classifier that judges; the other judges lie beside it.
+        attributes: what is read and edited; by default all that enough pictures show are read, and
+            three edited.
+        methods: how directions are found.
+        n_faces: that lack the attribute, in each edit.
+        seed: of every draw.
+        device: where models and judges work.
+        cache: folder of the decoded pictures.
+
+    Raises:
+        HublatentError: there is nothing to compare, or a judge is missing.
+    """
+    subjects = gather(folders, data, device, cache)
+    judges = Judges.load(judge, subjects[0].dataset, device)
+    wishes = wishes_for(subjects, judges, attributes, methods, n_faces, seed)
+    with only_writer(out):
+        judge_id = weights_digest(judges.classifier)
+        found = measure(subjects, judges, wishes, out / PARTS_FOLDER, judge_id)
+        table.save(found, out / table.TABLE_NAME)
+        models = pd.DataFrame([subject.about() for subject in subjects])
+        models.to_csv(out / MODELS_NAME, index=False)
+        names = " ".join(portable(folder) for folder in folders)
+        command = f"python -m hublatent compare {names} --data {portable(data)}"
+        command += f" --out {portable(out)} --faces {n_faces}"
+        command += f" --attributes {' '.join(attributes)}" if attributes else ""
+        return write_report(Evidence(found, models, seed), out, command, judges.name)

@@ -1,0 +1,83 @@
+"""The report's two plots: editing against its price, and reading against rate."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from hublatent.evaluation import outcomes
+from hublatent.evaluation.claims import PAPER_METHOD, Evidence
+
+COLOURS = ("#4c5fd5", "#d1495b", "#2e8b57", "#e0a030", "#7b4fa3", "#3a9fbf", "#8c6d4f", "#555b66",
+           "#c05fa0", "#9aa63a")  # fmt: skip
+MARKERS = "osD^vPX*<>"
+DPI = 110
+
+
+def editing_plot(evidence: Evidence) -> bytes:
+    """Each model's direction: share of strong edits against identity kept and leakage."""
+
+    def draw(axes: Any) -> None:
+        strips = evidence.strips
+        for i, model in enumerate(evidence.editors):
+            rows = strips[strips["model"] == model]
+            for method, part in rows.groupby("method", observed=True):
+                found = outcomes.summary(part)
+                look = _look(i, filled=method != PAPER_METHOD)
+                label = f"{model}, {method}"
+                for axis, price in zip(axes, ("identity", "leakage"), strict=True):
+                    axis.scatter(found[price], found["strong"], label=label, **look)
+        axes[0].set(xlabel="share still the same person, at the onset", ylabel="share strong")
+        axes[1].set(xlabel="leakage at the onset, mean |change of P|")
+        axes[0].set_xlim(-0.02, 1.02)
+
+    return _png(draw)
+
+
+def reading_plot(evidence: Evidence) -> bytes:
+    """Each training's accuracy against its rate and its distortion."""
+
+    def draw(axes: Any) -> None:
+        for i, model in enumerate(evidence.readers):
+            trainings = [t for t in evidence.trainings(model) if t in evidence.accuracy]
+            scores = [evidence.score(t) for t in trainings]
+            for axis, fact in zip(axes, ("kl", "mse"), strict=True):
+                known = [evidence.value(t, fact) for t in trainings]
+                axis.scatter(known, scores, label=model, **_look(i, filled=True))
+        axes[0].set(xlabel="rate: KL, nats", ylabel="accuracy, mean of the attributes")
+        axes[0].set_xscale("log")
+        axes[1].set(xlabel="distortion: mean squared error, pixels in [0, 1]")
+
+    return _png(draw)
+
+
+def _look(i: int, filled: bool) -> dict[str, Any]:
+    colour = COLOURS[i % len(COLOURS)]
+    return {
+        "marker": MARKERS[(i // len(COLOURS) + i) % len(MARKERS)],
+        "s": 42,
+        "edgecolors": colour,
+        "facecolors": colour if filled else "none",
+        "linewidths": 1.4,
+    }
+
+
+def _png(draw: Callable[[Any], None]) -> bytes:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9.6, 4.2), layout="constrained")
+    axes = np.asarray(figure.subplots(1, 2, sharey=True))
+    draw(axes)
+    for axis in axes:
+        axis.spines[["top", "right"]].set_visible(False)
+        axis.grid(alpha=0.25)
+    handles, labels = axes[0].get_legend_handles_labels()
+    if handles:
+        figure.legend(handles, labels, loc="outside right center", fontsize=7, frameon=False)
+    picture = io.BytesIO()
+    FigureCanvasAgg(figure).print_figure(picture, format="png", dpi=DPI)
+    return picture.getvalue()

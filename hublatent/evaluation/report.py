@@ -1,0 +1,286 @@
+"""The report of a comparison: one page of two screens, and summary.json, which others read."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from hublatent.errors import DataError
+from hublatent.evaluation import outcomes
+from hublatent.evaluation.claims import (
+    BEST_METHOD,
+    PAPER_METHOD,
+    Contrast,
+    Evidence,
+    Finding,
+    examine,
+    letters,
+)
+from hublatent.evaluation.figures import editing_plot, reading_plot
+from hublatent.evaluation.subjects import FACTS
+from hublatent.figures import png_uri
+from hublatent.stats import LEVEL, MARGINS, MIN_TRAININGS, Estimate, holm
+from hublatent.storage import atomic_folder_update, parse_json
+from hublatent.version import __version__
+
+PAGE_NAME, SUMMARY_NAME = "index.html", "summary.json"
+FIGURES = {"editing": "Editing and its price", "reading": "Reading against rate and distortion"}
+TEMPLATES = Path(__file__).parent / "templates"
+VERSION = 1
+NONE = "–"
+EDITING_COLUMNS = ("model", "method", "strong", "onset", "leakage", "same person")
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a comparison found, for those who show it elsewhere.
+
+    Attributes:
+        answer: at most five sentences.
+        claims: of the paper: statement, verdict, and the contrasts it rests on, in words.
+        models: names of the compared models.
+        reading: rows (model, accuracy, letters, rate, distortion ...), first the column names.
+        editing: attribute -> rows, first the column names.
+        command: that made it.
+        judge: who judged the edits.
+    """
+
+    answer: tuple[str, ...]
+    claims: tuple[tuple[str, str, str], ...]
+    models: tuple[str, ...]
+    reading: tuple[tuple[str, ...], ...]
+    editing: Mapping[str, tuple[tuple[str, ...], ...]]
+    command: str
+    judge: str
+
+
+def read_summary(folder: Path) -> Summary | None:
+    """The summary of the comparison that a folder holds; None where none was made.
+
+    Raises:
+        DataError: it is damaged, or of another version.
+    """
+    path = folder / SUMMARY_NAME
+    if not path.is_file():
+        return None
+    try:
+        given = parse_json(path.read_text(encoding="utf-8"))
+        version = given.pop("version", None)
+        if version != VERSION:
+            raise DataError(
+                f"{path} has version {version!r}; expected {VERSION}. Compare again, by the "
+                "command that stands in README."
+            )
+        for name in ("answer", "models"):
+            given[name] = tuple(given[name])
+        for name in ("claims", "reading"):
+            given[name] = tuple(map(tuple, given[name]))
+        given["editing"] = {k: tuple(map(tuple, v)) for k, v in given["editing"].items()}
+        return Summary(**given)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        if isinstance(error, DataError):
+            raise
+        raise DataError(f"{path} is damaged (not JSON as it was written): {error}.") from error
+
+
+def figure_of(folder: Path, name: str) -> bytes | None:
+    """One of FIGURES as PNG; None where the comparison drew none."""
+    path = folder / f"{name}.png"
+    return path.read_bytes() if path.is_file() else None
+
+
+def summarise(evidence: Evidence, command: str, judge: str) -> Summary:
+    """Answer, verdicts and tables, from the evidence alone."""
+    findings = examine(evidence)
+    attributes = sorted(set(evidence.strips["attribute"])) if evidence.editors else []
+    return Summary(
+        answer=tuple(answer(evidence, findings, judge)),
+        claims=tuple((f.statement, f.verdict, "; ".join(map(told, f.contrasts))) for f in findings),
+        models=tuple(dict.fromkeys(evidence.models["model"])),
+        reading=tuple(reading_rows(evidence)),
+        editing={a: tuple(editing_rows(evidence, a)) for a in attributes},
+        command=command,
+        judge=judge,
+    )
+
+
+def write_report(evidence: Evidence, folder: Path, command: str, judge: str) -> Summary:
+    """Write index.html, summary.json and the two plots; all of them or none."""
+    found = summarise(evidence, command, judge)
+    plots = {"editing": editing_plot(evidence), "reading": reading_plot(evidence)}
+    document = json.dumps({"version": VERSION, **asdict(found)}, ensure_ascii=False, indent=1)
+    files = {f"{name}.png": png for name, png in plots.items()}
+    files[SUMMARY_NAME] = (document + "\n").encode()
+    files[PAGE_NAME] = page(
+        "comparison.html.jinja", summary=found, evidence=evidence,
+        figures=[(FIGURES[name], png_uri(png)) for name, png in plots.items()],
+        details=details(evidence), margins=MARGINS, level=LEVEL, min_trainings=MIN_TRAININGS,
+    ).encode()  # fmt: skip
+    with atomic_folder_update(folder, tuple(files)) as paths:
+        for name, content in files.items():
+            paths[name].write_bytes(content)
+    return found
+
+
+def page(template: str, **context: Any) -> str:
+    """One page of a template, on which names are text and no markup."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES), undefined=StrictUndefined, autoescape=True,
+        trim_blocks=True, lstrip_blocks=True,
+    )  # fmt: skip
+    return str(environment.get_template(template).render(version=__version__, **context))
+
+
+def answer(evidence: Evidence, findings: Sequence[Finding], judge: str) -> list[str]:
+    """At most five sentences: reading, editing, claims, rates, and how sure it is."""
+    sentences = []
+    if evidence.readers:
+        rows = reading_rows(evidence)[1:]
+        best = [row[0] for row in rows if "a" in row[2]]
+        n = evidence.accuracy.columns.get_level_values("attribute").nunique()
+        sentences.append(
+            f"{rows[0][0]} is read best, at an accuracy of {rows[0][1]} over {counted(n)}"
+            + (f"; {listed(best[1:])} cannot be told apart from it." if best[1:] else ".")
+        )
+    if evidence.editors:
+        shares = {
+            m: outcomes.summary(_along(evidence, m, BEST_METHOD))["strong"]
+            for m in evidence.editors
+        }
+        known = {m: s for m, s in shares.items() if np.isfinite(s)}
+        if known:
+            first = max(known, key=lambda m: known[m])
+            last = min(known, key=lambda m: known[m])
+            sentences.append(
+                f"Along the {BEST_METHOD} directions {first} edits most strongly: "
+                f"{known[first]:.0%} of the faces show the attribute before they break"
+                + (f", {known[last]:.0%} of {last}'s." if last != first else ".")
+            )
+    kinds: dict[str, list[str]] = {}
+    for finding in findings:
+        kinds.setdefault(finding.verdict.partition(",")[0], []).append(finding.statement)
+    told_apart = [f"{kind}: {len(kinds[kind])}" for kind in sorted(kinds)]
+    sentences.append(f"Of {len(findings)} claims, {', '.join(told_apart)}.")
+    rates = [evidence.value(t, "kl") for t in evidence.models["training"]]
+    finite = [r for r in rates if np.isfinite(r)]
+    if len(finite) > 1:
+        sentences.append(
+            f"The rates lie between {min(finite):.0f} and {max(finite):.0f} nats"
+            + (", so the objectives hardly differ." if max(finite) < 1.5 * min(finite) else ".")
+        )
+    repeated = evidence.models["model"].value_counts() >= MIN_TRAININGS
+    sentences.append(
+        f"Edits were judged by {judge} and by networks from outside; {int(repeated.sum())} of "
+        f"{len(repeated)} models were trained at least {MIN_TRAININGS} times, and what is said of "
+        "the others holds for their one checkpoint."
+    )
+    return sentences
+
+
+def reading_rows(evidence: Evidence) -> list[tuple[str, ...]]:
+    """Models, best first, with letters, rate and distortion; the first row names the columns."""
+    estimates = {m: evidence.reading_estimate(m) for m in evidence.readers}
+    names = sorted(estimates, key=lambda m: -estimates[m].value)
+    pairs = [(a, b) for i, a in enumerate(names) for b in names[i + 1 :]]
+    p_values = holm([evidence.reading_difference(a, b).p for a, b in pairs])
+    apart = {pair for pair, p in zip(pairs, p_values, strict=True) if p < 1 - LEVEL}
+    shown = letters(names, lambda a, b: (a, b) in apart)
+    head = ("model", "accuracy", "group", "trainings", *(f.replace("_", " ") for f in FACTS))
+    rows = [head]
+    for name in names:
+        trainings = evidence.trainings(name)
+        facts = []
+        for fact in FACTS:
+            known = [v for t in trainings if np.isfinite(v := evidence.value(t, fact))]
+            facts.append(f"{np.mean(known):.4g}" if known else NONE)
+        score = interval(estimates[name])
+        rows.append((name, score, shown[name], str(len(trainings)), *facts))
+    return rows
+
+
+def editing_rows(evidence: Evidence, attribute: str) -> list[tuple[str, ...]]:
+    """Rows of EDITING_COLUMNS of one attribute, strongest first; the first row names them."""
+    rows = []
+    for model in evidence.editors:
+        strips = evidence.strips[
+            (evidence.strips["model"] == model) & (evidence.strips["attribute"] == attribute)
+        ]
+        for method, part in strips.groupby("method", observed=True):
+            found = outcomes.summary(part)
+            onset = f"{found['onset']:.1f}σ" if np.isfinite(found["onset"]) else "not reached"
+            price = (number(found["leakage"]), share(found["identity"]))
+            cells = (model, str(method), share(found["strong"]), onset, *price)
+            rows.append((np.nan_to_num(found["strong"], nan=-1), cells))
+    rows.sort(key=lambda row: -row[0])
+    return [EDITING_COLUMNS, *(cells for _, cells in rows)]
+
+
+def details(evidence: Evidence) -> list[tuple[str, list[tuple[str, ...]]]]:
+    """Folded tables: accuracy by attribute, null bands and ceilings."""
+    found = []
+    if evidence.readers:
+        score = evidence.accuracy.mean()
+        trainings = dict(zip(evidence.models["training"], evidence.models["model"], strict=True))
+        frame = score.rename("value").reset_index()
+        frame["model"] = frame["training"].map(trainings).astype(str)
+        grid = frame.pivot_table("value", "attribute", "model", observed=True)
+        rows = [
+            (str(name), *(f"{v:.3f}" for v in row))
+            for name, row in zip(grid.index, grid.to_numpy(), strict=True)
+        ]
+        found.append(("Accuracy by attribute", [("attribute", *map(str, grid.columns)), *rows]))
+    rows = []
+    for training in evidence.models["training"]:
+        for attribute in sorted(set(evidence.strips["attribute"])) if evidence.editors else ():
+            band = outcomes.null_band(evidence.table, training, attribute)
+            there = outcomes.presence(evidence.table, training, attribute)
+            rows.append((training, attribute, f"{there:.2f}", number(band)))
+    head = ("training", "attribute", "counts as drawn from P", "null band, change of P")
+    found.append(("Each model's own measure", [head, *rows]))
+    return found
+
+
+def told(contrast: Contrast) -> str:
+    """A contrast in words."""
+    numbers = interval(contrast.difference.estimate, signed=True)
+    return f"{contrast.text}: {numbers}, {contrast.verdict}"
+
+
+def interval(estimate: Estimate, signed: bool = False) -> str:
+    """Such as "0.841 (0.829 to 0.853)"."""
+    sign = "+" if signed else ""
+    value, low, high = (f"{x:{sign}.3f}" for x in (estimate.value, estimate.low, estimate.high))
+    return f"{value} ({low} to {high})"
+
+
+def share(value: float) -> str:
+    return f"{value:.0%}" if np.isfinite(value) else NONE
+
+
+def number(value: float) -> str:
+    return f"{value:.3f}" if np.isfinite(value) else NONE
+
+
+def counted(n: int) -> str:
+    return f"{n} attribute{'s' * (n != 1)}"
+
+
+def listed(names: Sequence[str]) -> str:
+    """Up to four names; more are counted."""
+    if len(names) > 4:
+        return f"{len(names)} others"
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
+
+
+def _along(evidence: Evidence, model: str, method: str) -> pd.DataFrame:
+    strips = evidence.strips[evidence.strips["model"] == model]
+    found = strips[strips["method"] == method]
+    return found if len(found) else strips[strips["method"] == PAPER_METHOD]
