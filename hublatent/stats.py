@@ -6,7 +6,7 @@ bootstrap draws persons, not photographs.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -330,21 +330,3 @@ def verdict(difference: Difference, margin: float, larger_is_better: bool = True
     else:
         found = "open"
     return found if difference.n_trainings >= MIN_TRAININGS else f"{found}, {ONE_CHECKPOINT}"
-
-
-def paired_difference(
-    statistic: Callable[[NDArray[np.float32]], Floats], identities: Ints, seed: int = 0
-) -> Estimate:
-    """A difference between two models on the same images, with its paired bootstrap interval.
-
-    Args:
-        statistic: weights (R, N) -> differences (R,).
-        identities: (N,).
-        seed: of the bootstrap.
-
-    Returns:
-        The difference; the interval excludes 0 where the two models differ.
-    """
-    point = float(statistic(np.ones((1, len(identities)), np.float32))[0])
-    drawn = [statistic(weights) for weights in bootstrap_weights(identities, seed=seed)]
-    return interval(np.concatenate(drawn), point)

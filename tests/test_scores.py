@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from PIL import Image
 
-from hublatent.comparison.results import RESULTS_NAME
 from hublatent.demo.catalogue import find_models
 from hublatent.demo.events import EDIT_TAB, SCORES_TAB, Callbacks
 from hublatent.demo.scores import (
-    EDITING_COLUMNS,
     READING_COLUMNS,
+    claim_rows,
     editing_rows,
     figures,
     find_comparison,
@@ -22,9 +19,9 @@ from hublatent.demo.scores import (
 )
 from hublatent.demo.shelf import LOCAL, ModelShelf
 from hublatent.demo.webpage import plot_html, table_html
-from hublatent.errors import DataError
-from hublatent.images import save_png
-from tests.test_comparison_report import made_up
+from hublatent.evaluation.claims import CLAIMS
+from hublatent.evaluation.report import EDITING_COLUMNS, write_report
+from tests.made_up_evidence import simulate
 
 
 @pytest.fixture(scope="module")
@@ -43,31 +40,24 @@ def test_reading_comes_from_direction_files(shelf: ModelShelf) -> None:
 
 def test_editing_comes_from_a_comparison(tmp_path: Path) -> None:
     assert find_comparison(tmp_path / "none") is None
-    results = replace(made_up(), thresholds={"equal effect": 0.8})
-    results.save(tmp_path)
+    write_report(simulate({"btcvae": {}, "vae": {}}), tmp_path, "compare", "the judge")
     found = find_comparison(tmp_path)
     assert found is not None
-    attribute = found.attributes[0]
-    rows = editing_rows(found, attribute)
-    assert {row[0].split(" ")[0] for row in rows} >= {m.name for m in found.models if m.has_encoder}
+    rows = editing_rows(found, "Smiling")
+    assert {row[0] for row in rows} == set(found.models)
     assert all(len(row) == len(EDITING_COLUMNS) for row in rows)
-    save_png(Image.new("RGB", (8, 8)), tmp_path / f"effect-{attribute}.png")
-    ((title, png),) = figures(tmp_path, attribute)
-    assert "data:image/png;base64,iVBOR" in plot_html(f"<{title}>", png)
-    assert "<E" not in plot_html(f"<{title}>", png)
-    assert found.judge.name in note(found, attribute)
+    assert len(claim_rows(found)) == len(CLAIMS)
+    shown = figures(tmp_path)
+    assert len(shown) == 2 and all(png.startswith(b"\x89PNG") for _, png in shown)
+    assert "data:image/png;base64,iVBOR" in plot_html("<E", shown[0][1])
+    assert "<E" not in plot_html("<E", shown[0][1])
+    assert "the judge" in note(found, "Smiling")
     assert "not compared" in note(found, "Unheard_Of") and editing_rows(found, "Unheard_Of") == []
 
 
 def test_without_a_comparison_it_says_how_one_is_made() -> None:
     assert "hublatent compare" in note(None, "Smiling")
-    assert editing_rows(None, "Smiling") == [] and figures(None, "Smiling") == []
-
-
-def test_a_damaged_comparison_is_not_passed_over(tmp_path: Path) -> None:
-    (tmp_path / RESULTS_NAME).write_text("{", encoding="utf-8")
-    with pytest.raises(DataError, match="not JSON"):
-        find_comparison(tmp_path)
+    assert editing_rows(None, "Smiling") == claim_rows(None) == figures(None) == []
 
 
 def test_nothing_is_computed_for_a_tab_that_is_not_seen(shelf: ModelShelf) -> None:

@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.stats import ttest_ind
 from sklearn.metrics import accuracy_score, f1_score, precision_score, recall_score, roc_auc_score
 
 from hublatent.errors import DataError
 from hublatent.stats import (
+    Difference,
+    Estimate,
     balanced_indices,
     bootstrap_weights,
     classification_scores,
+    holm,
     identity_folds,
     logistic_curve,
     midpoint,
-    paired_difference,
+    paired_bootstrap,
+    verdict,
     weighted_auroc,
+    welch_difference,
 )
 
 
@@ -94,15 +100,74 @@ def test_a_paired_difference_cancels_what_the_models_share():
     first = rng.random(1000) < 0.7
     second = first | (rng.random(1000) < 0.03)
     gains = second.astype(float) - first
-
-    def difference(weights: np.ndarray) -> np.ndarray:
-        return weights @ gains / weights.sum(axis=1)
-
-    score = paired_difference(difference, np.arange(1000))
-    assert score.value == pytest.approx(gains.mean())
+    found = paired_bootstrap(gains, np.arange(1000))
+    assert found.estimate.value == pytest.approx(gains.mean())
     standard_error = gains.std() / np.sqrt(1000)
-    assert score.high - score.low == pytest.approx(2 * 1.96 * standard_error, rel=0.1)
-    assert score.low > 0
+    width = found.estimate.high - found.estimate.low
+    assert width == pytest.approx(2 * 1.96 * standard_error, rel=0.1)
+    assert found.estimate.low > 0 and found.p < 0.01
+
+
+def test_columns_that_are_a_sample_widen_the_interval():
+    """Attributes that differ from one another: their spread over the root of their number."""
+    rng = np.random.default_rng(3)
+    effects = rng.normal(0, 0.05, 30)
+    values = effects + rng.normal(0, 0.05, (400, 30))
+    fixed = paired_bootstrap(values, np.arange(400)).estimate
+    sampled = paired_bootstrap(values, np.arange(400), columns_vary=True).estimate
+    assert sampled.high - sampled.low > 3 * (fixed.high - fixed.low)
+    expected = 2 * 1.96 * effects.std() / np.sqrt(30)
+    assert sampled.high - sampled.low == pytest.approx(expected, rel=0.25)
+
+
+def test_missing_values_are_left_out():
+    values = np.array([[1.0, np.nan], [3.0, 5.0], [np.nan, 7.0]])
+    assert paired_bootstrap(values, np.arange(3)).estimate.value == pytest.approx((2 + 6) / 2)
+    with pytest.raises(DataError, match="nothing to compare"):
+        paired_bootstrap(np.full(4, np.nan), np.arange(4))
+
+
+def test_welch_is_scipys():
+    first, second = np.array([0.81, 0.84, 0.83]), np.array([0.78, 0.80, 0.79, 0.805])
+    expected = ttest_ind(first, second, equal_var=False)
+    found = welch_difference(first, second)
+    assert found.p == pytest.approx(expected.pvalue)
+    interval = expected.confidence_interval()
+    assert (found.estimate.low, found.estimate.high) == pytest.approx((interval.low, interval.high))
+    assert found.n_trainings == 3
+    with pytest.raises(DataError, match="at least two trainings"):
+        welch_difference(first, second[:1])
+
+
+def test_false_positives_of_few_trainings():
+    """No difference between the models: at most 6% of the verdicts may name one."""
+    rng = np.random.default_rng(5)
+    for n in (3, 5):
+        found = [welch_difference(*rng.normal(0.8, 0.01, (2, n))) for _ in range(2000)]
+        wrong = [verdict(d, 0.02).partition(",")[0] in ("better", "worse") for d in found]
+        assert np.mean(wrong) <= 0.06
+        assert np.mean([d.p < 0.05 for d in found]) <= 0.06
+
+
+def test_holm_multiplies_the_smallest_by_their_number():
+    assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+    assert holm([]) == [] and holm([0.9, 0.8]) == [1.0, 1.0]
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "p", "n", "expected"),
+    [
+        (0.025, 0.05, 0.001, 3, "better"),
+        (-0.05, -0.01, 0.001, 5, "worse"),
+        (0.001, 0.015, 0.01, 3, "equivalent"),  # even where it excludes zero
+        (-0.01, 0.03, 0.3, 3, "open"),
+        (0.01, 0.05, 0.2, 3, "open"),  # clear alone, not among its family
+        (0.025, 0.05, 0.001, 2, "better, this checkpoint only"),
+    ],
+)
+def test_verdicts(low, high, p, n, expected):
+    difference = Difference(Estimate((low + high) / 2, low, high), p, n)
+    assert verdict(difference, 0.02) == expected
 
 
 def test_folds_never_split_an_identity():

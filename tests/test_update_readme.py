@@ -9,9 +9,9 @@ import torch
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from PIL import Image
 
-from hublatent.comparison.conclusion import answer_paragraphs
 from hublatent.errors import DataError
-from tests.test_comparison_report import made_up
+from hublatent.evaluation.report import write_report
+from tests.made_up_evidence import simulate
 from tests.tiny_models import random_directions, save_model, tiny_stylegan2, tiny_vae
 from training.cards import update_readme
 from training.cards.update_readme import COMPARISON, MODELS, Arguments, markers
@@ -66,12 +66,12 @@ def test_the_readme_gets_what_the_cards_say(cards: Path, tmp_path: Path) -> None
         assert picture.width > 6 * update_readme.SIDE and picture.height > 2 * update_readme.SIDE
 
 
-def test_the_comparison_is_quoted_from_its_results(tmp_path: Path) -> None:
-    results = made_up()
-    results.save(tmp_path)
+def test_the_comparison_is_quoted_from_its_summary(tmp_path: Path) -> None:
+    found = write_report(simulate({"btcvae": {}, "vae": {}}), tmp_path, "compare", "judge")
     block = update_readme.comparison_block(tmp_path, "Eyeglasses")
-    assert all(f"> {paragraph}\n" in block for paragraph in answer_paragraphs(results))
-    assert all(model.name in block for model in results.models)
+    assert f"> {' '.join(found.answer)}\n" in block
+    assert all(claim[0] in block for claim in found.claims)
+    assert "Not bundled, trained for the comparison alone: btcvae, vae." in block
 
 
 def test_a_readme_without_markers_stays_as_it_is(cards: Path, tmp_path: Path) -> None:

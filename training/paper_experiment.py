@@ -11,12 +11,13 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+import numpy as np
 import torch
 import tyro
 from torch import Tensor
@@ -24,24 +25,22 @@ from tqdm import tqdm
 
 import hublatent
 from hublatent.checkpoint import folder_name
-from hublatent.comparison.editability import EQUAL_EFFECT, Resamples, equal_effect, measure
-from hublatent.comparison.judge import read_in_batches
-from hublatent.comparison.latents import Pool, sampled_faces
-from hublatent.comparison.results import EqualEffect
 from hublatent.direction import Direction, LayerRange
 from hublatent.direction_set import DirectionSet
 from hublatent.editing import edit
 from hublatent.errors import DataError, exit_on_user_error
+from hublatent.evaluation.edits import STRENGTHS
+from hublatent.evaluation.outcomes import onset
 from hublatent.figures import fit, grid
 from hublatent.images import save_png, to_pil
 from hublatent.model import LatentModel
 from hublatent.perception.classifier import AttributeClassifier
 from hublatent.publish import cells
-from hublatent.stats import Estimate
 from hublatent.storage import portable, write_text
 
 SIDE = 96
 BATCH = 128
+PRESENT = 0.5  # P above which the attribute counts as drawn
 
 
 @dataclass(frozen=True)
@@ -109,6 +108,20 @@ def layer_ranges(n_layers: int, width: int) -> Iterator[LayerRange]:
     yield LayerRange(0, n_layers - 1)
 
 
+class Effect(NamedTuple):
+    """What a range of layers does to the faces: medians and means over those that show it.
+
+    Attributes:
+        reached: share of the faces that come to show the attribute.
+        onset: median strength at which it appears, in standard deviations.
+        leakage: mean change of the other attributes' probabilities there.
+    """
+
+    reached: float
+    onset: float
+    leakage: float
+
+
 @torch.inference_mode()
 def judged_ranges(
     model: LatentModel,
@@ -117,8 +130,8 @@ def judged_ranges(
     width: int,
     n_faces: int,
     seed: int,
-) -> dict[str, EqualEffect]:
-    """What editing each range of layers costs where the attribute is there on most faces.
+) -> dict[str, Effect]:
+    """What editing each range of layers does and costs.
 
     Args:
         model: draws faces, and edits those that lack the attribute for the judge.
@@ -126,50 +139,62 @@ def judged_ranges(
         judge: judges, and does nothing else.
         width: layers in a range.
         n_faces: faces edited.
-        seed: of the faces and the bootstrap.
-
-    Returns:
-        Range -> strength and costs at equal effect.
+        seed: of the faces.
 
     Raises:
         DataError: hardly any sample lacks the attribute.
     """
     n_drawn = 4 * n_faces
     latents = model.sample_latents(n_drawn, generator=torch.Generator().manual_seed(seed))
-    batches = (model.decode(part) for part in latents.split(BATCH))
-    pool = Pool(latents.numpy(), *read_in_batches(judge, batches))
     column = judge.index(direction.attribute)
-    faces = sampled_faces(pool, column, n_faces)
-    if len(faces) < 2:
+
+    def read(moved: Tensor) -> Tensor:
+        return torch.cat([judge.probabilities(model.decode(part)) for part in moved.split(BATCH)])
+
+    before = read(latents)
+    lacking = (before[:, column] < PRESENT).nonzero().flatten()[:n_faces]
+    if len(lacking) < 2:
         raise DataError(
-            f"{len(faces)} of {n_drawn} samples lack {direction.attribute}, says the judge; at "
+            f"{len(lacking)} of {n_drawn} samples lack {direction.attribute}, says the judge; at "
             "least 2 are needed."
         )
-    resamples = Resamples(faces.identities, seed)
     found = {}
     ranges = list(layer_ranges(model.latent_shape[0], width))
     for layers in tqdm(ranges, desc="layer ranges", unit="range"):
         moved = layers.of(direction).with_sigma(model)
-        strips = measure(model, judge, faces, moved, column, None)
-        found[str(layers)] = equal_effect(strips, column, resamples)
+        steps = [read(edit(latents[lacking], moved, s)) for s in STRENGTHS[1:]]
+        seen = torch.stack([before[lacking], *steps], dim=1).numpy()  # (n, S, K)
+        found[str(layers)] = _effect(seen, column)
     return found
 
 
-def table(ranges: dict[str, EqualEffect]) -> str:
+def _effect(seen: np.ndarray, column: int) -> Effect:
+    """Of probabilities (n, S, K)."""
+    strengths, target = np.array(STRENGTHS), seen[:, :, column]
+    onsets = np.array([onset(strengths, row >= PRESENT, row, PRESENT) for row in target])
+    others = np.delete(np.abs(seen - seen[:, :1]), column, axis=2)
+    costs = others.mean(axis=2) if others.shape[2] else np.zeros(target.shape)
+    reached = np.isfinite(onsets)
+    there = [np.interp(at, strengths, c) for at, c in zip(onsets, costs, strict=True)]
+    if not reached.any():
+        return Effect(0.0, float("inf"), float("nan"))
+    leakage = float(np.array(there)[reached].mean())
+    return Effect(float(reached.mean()), float(np.median(onsets[reached])), leakage)
+
+
+def table(ranges: Mapping[str, Effect]) -> str:
     """The layer ranges as a Markdown table."""
-    head = ["layers", "strength at equal effect (σ)", "leakage", "perceptual distance"]
-    rows = []
-    for name, effect in ranges.items():
-        values = (effect.strength, effect.leakage, effect.distance, effect.similarity)
-        rows.append([name, *(_interval(value) for value in values)])
-    return cells.table([*head, "similarity"], rows).strip()
+    head = ["layers", "faces that come to show it", "strength there (σ)", "leakage"]
+    rows = [
+        [name, f"{effect.reached:.0%}", *(
+            (f"{effect.onset:.2f}", f"{effect.leakage:.3f}") if effect.reached else ("–", "–")
+        )]
+        for name, effect in ranges.items()
+    ]  # fmt: skip
+    return cells.table(head, rows).strip()
 
 
-def _interval(value: Estimate | None) -> str:
-    return f"{value.value:.3g} [{value.low:.3g}, {value.high:.3g}]" if value else "not reached"
-
-
-def page(arguments: Arguments, direction: Direction, ranges: dict[str, EqualEffect]) -> str:
+def page(arguments: Arguments, direction: Direction, ranges: dict[str, Effect]) -> str:
     """What was done, the command that does it again, and the table of layer ranges."""
     assert direction.sigma is not None, "measured before"
     name = folder_name(Path(arguments.model))
@@ -183,10 +208,9 @@ def page(arguments: Arguments, direction: Direction, ranges: dict[str, EqualEffe
         "`sigma/` the same faces at multiples of σ.\n\n"
         "## Which layers edit best\n\n"
         f"The same direction put on each range of layers, on {arguments.n_judged} samples that "
-        f"lack the attribute: the strength at which {EQUAL_EFFECT:.0%} of them show it, as "
-        f"{folder_name(Path(arguments.judge))} judges, and what that costs there, with 95% "
-        "intervals. Leakage: mean change of the other attributes' probabilities. Similarity: of "
-        f"the face before and after.\n\n{table(ranges)}\n\n```sh\n{command} "
+        f"lack the attribute for {folder_name(Path(arguments.judge))}: how many come to show it, "
+        "the median strength at which it appears, and the mean change of the other attributes' "
+        f"probabilities there.\n\n{table(ranges)}\n\n```sh\n{command} "
         f"--seed {arguments.seed}\n```\n"
     )
 
@@ -218,7 +242,7 @@ def run(arguments: Arguments) -> None:
         "sigmas_of_alpha_1": 1 / direction.sigma,
         "n_judged": arguments.n_judged,
         "seed": arguments.seed,
-        "layer_ranges": {name: asdict(effect) for name, effect in ranges.items()},
+        "layer_ranges": {name: effect._asdict() for name, effect in ranges.items()},
     }
     write_text(arguments.out / "results.json", json.dumps(results, indent=2) + "\n")
     write_text(arguments.out / "layers.md", page(arguments, direction, ranges))

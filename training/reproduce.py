@@ -27,7 +27,6 @@ from hublatent.storage import write_text
 from training.recipes import RECIPES
 
 METHODS = "svm pattern joint"
-ATTRIBUTES = "Eyeglasses Smiling Male"
 CLASSIFIER = "{cards}/attributes-celeba"
 # Trained for the comparison alone: other weights of the KL divergence, over one network.
 UNPUBLISHED = {
@@ -149,8 +148,6 @@ def _stylegan2() -> Iterator[Step]:
     card = f"training/cards/make_card.py --run {run} --model best --sample-rows 6"
     card += f" --out {{cards}}/{name}"
     yield Step(f"{name}-card", card, 1)
-    test = f"{project} --partition test --n 118 --out {{runs}}/projected-test"
-    yield Step("projected-test", test, 15)
 
 
 def _tables() -> Iterator[Step]:
@@ -160,10 +157,9 @@ def _tables() -> Iterator[Step]:
     folders += [f"{{runs}}/cards/{name}" for name in UNPUBLISHED]
     yield Step(
         "comparison",
-        f"-m hublatent compare {' '.join(folders)} --data {{data}} --attributes {ATTRIBUTES} "
-        "--out {cards}/comparison --judge {cards}/judge-celeba "
-        "--projected {runs}/projected-train {runs}/projected-test",
-        90,
+        f"-m hublatent compare {' '.join(folders)} --data {{data}} "
+        "--out {cards}/comparison --judge {cards}/judge-celeba",
+        60,
     )
     experiment = "training/paper_experiment.py --model {cards}/stylegan2-celeba"
     judged = "--out {cards}/paper-experiment --judge {cards}/judge-celeba"

@@ -14,14 +14,13 @@ from urllib.parse import parse_qsl
 
 import gradio as gr
 
-from hublatent.comparison.results import Comparison
 from hublatent.demo.catalogue import offered_attributes, offered_layers, offered_methods
 from hublatent.demo.faces import MAX_SEED, SAMPLE_SEEDS, Face, Photo, StoppedError, drawn_face
 from hublatent.demo.hub_search import found_html, search_hub
 from hublatent.demo.names import searchable_name
 from hublatent.demo.scores import (
-    EDITING_COLUMNS,
     READING_COLUMNS,
+    claim_rows,
     editing_rows,
     figures,
     note,
@@ -54,6 +53,7 @@ from hublatent.demo.webpage import (
     waiting_html,
 )
 from hublatent.errors import HublatentError, find_name
+from hublatent.evaluation.report import EDITING_COLUMNS, Summary
 
 N_SHOWN_AT_FIRST = 5
 EDIT_TAB, SCORES_TAB = "Edit", "Scores"
@@ -82,7 +82,7 @@ class Callbacks:
     """
 
     def __init__(
-        self, shelf: ModelShelf, comparison: Comparison | None = None, folder: Path | None = None
+        self, shelf: ModelShelf, comparison: Summary | None = None, folder: Path | None = None
     ) -> None:
         self.shelf = shelf
         self.comparison = comparison
@@ -96,7 +96,7 @@ class Callbacks:
     @cached_property
     def first(self) -> EditRequest:
         """What the page shows without a link."""
-        compared = [model.name for model in self.comparison.models] if self.comparison else []
+        compared = list(self.comparison.models) if self.comparison else []
         return first_request(self.shelf, N_SHOWN_AT_FIRST, compared)
 
     def warm_up(self) -> None:
@@ -377,8 +377,9 @@ class Callbacks:
         return (
             note(self.comparison, attribute),
             table_html("Reading, from the direction files", READING_COLUMNS, reading)
-            + table_html("Editing, from the comparison", EDITING_COLUMNS, editing),
-            "".join(plot_html(*figure) for figure in figures(self.folder, attribute)),
+            + table_html("Editing, from the comparison", EDITING_COLUMNS, editing)
+            + table_html("Claims", ("claim", "verdict"), claim_rows(self.comparison)),
+            "".join(plot_html(*figure) for figure in figures(self.folder)),
         )
 
     @warn_user

@@ -12,7 +12,6 @@ from typing import Any
 
 import gradio as gr
 
-from hublatent.comparison.results import Comparison
 from hublatent.demo import compose_tab, make_tab, map_tab
 from hublatent.demo.api import Api
 from hublatent.demo.events import EDIT_TAB, SCORES_TAB, Callbacks
@@ -21,6 +20,7 @@ from hublatent.demo.session import AS_FOUND, MODES
 from hublatent.demo.shelf import ModelShelf
 from hublatent.demo.visitors import FairQueue
 from hublatent.demo.webpage import BACK_JS, CSS, DOWNLOAD_JS, LINK_JS, MOVE_JS, PAGE_JS, SAY_JS
+from hublatent.evaluation.report import Summary
 
 # Of events of one kind so many run at once, the others wait; more in all are turned away.
 N_AT_ONCE, MAX_WAITING = 2, 200
@@ -263,7 +263,7 @@ def _connect_scores(
 
 
 def launch(
-    shelf: ModelShelf, comparison: Comparison | None = None, folder: Path | None = None,
+    shelf: ModelShelf, comparison: Summary | None = None, folder: Path | None = None,
     **options: Any,
 ) -> gr.Blocks:  # fmt: skip
     """Serve the app.

@@ -8,31 +8,28 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from hublatent.comparison.conclusion import answer_paragraphs
-from hublatent.comparison.results import RESULTS_NAME, Comparison
-from hublatent.comparison.tables import NONE, scores_table
-from hublatent.comparison.words import interval
 from hublatent.demo.shelf import OpenModel
+from hublatent.evaluation.report import (
+    FIGURES,
+    NONE,
+    Summary,
+    figure_of,
+    interval,
+    read_summary,
+)
 from hublatent.stats import Estimate
 
 READING_COLUMNS = ("model", "direction", "accuracy", "AUROC", "examples")
-EDITING_COLUMNS = ("model", "best direction", "strength", "leakage", "strong edits")
-# Files of a comparison's folder, and what they show.
-_FIGURES = (
-    ("effect-leakage", "Effect and its price"),
-    ("effect", "Effect"),
-    ("outcomes", "Outcomes"),
-)
 COMMAND = "python -m hublatent compare MODEL... --data DATA --out model_cards/comparison"
 
 
-def find_comparison(folder: Path) -> Comparison | None:
+def find_comparison(folder: Path) -> Summary | None:
     """The comparison that a folder holds; None where none was made.
 
     Raises:
         DataError: it is damaged, or of another version.
     """
-    return Comparison.load(folder) if (folder / RESULTS_NAME).is_file() else None
+    return read_summary(folder)
 
 
 def reading_rows(opened: Sequence[OpenModel], attribute: str) -> list[list[str]]:
@@ -60,39 +57,35 @@ def reading_rows(opened: Sequence[OpenModel], attribute: str) -> list[list[str]]
     ]
 
 
-def editing_rows(comparison: Comparison | None, attribute: str) -> list[list[str]]:
-    """Rows of EDITING_COLUMNS, of models that were edited; none of an attribute not compared."""
-    if comparison is None or attribute not in comparison.attributes:
-        return []
-    table = scores_table(comparison, attribute)
-    kept = [table.columns.index(name) for name in EDITING_COLUMNS]
-    rows = [[row[i] for i in kept] for row in table.plain()]
-    return [row for row in rows if row[1] != NONE]
+def editing_rows(comparison: Summary | None, attribute: str) -> list[list[str]]:
+    """Rows of EDITING_COLUMNS, strongest first; none of an attribute not compared."""
+    rows = comparison.editing.get(attribute, ()) if comparison else ()
+    return [list(row) for row in rows[1:]]
 
 
-def figures(folder: Path | None, attribute: str) -> list[tuple[str, bytes]]:
-    """The figures (title, PNG) that the comparison drew of an attribute, as it wrote them."""
-    if folder is None or Path(attribute).name != attribute:
-        return []
-    titles = {
-        f"{title} of {attribute}": folder / f"{kind}-{attribute}.png" for kind, title in _FIGURES
-    }
-    return [(title, path.read_bytes()) for title, path in titles.items() if path.is_file()]
+def claim_rows(comparison: Summary | None) -> list[list[str]]:
+    """The paper's claims and their verdicts."""
+    return [list(claim[:2]) for claim in comparison.claims] if comparison else []
 
 
-def note(comparison: Comparison | None, attribute: str) -> str:
+def figures(folder: Path | None) -> list[tuple[str, bytes]]:
+    """The figures (title, PNG) of the comparison, as it wrote them."""
+    found = {FIGURES[name]: figure_of(folder, name) for name in FIGURES} if folder else {}
+    return [(title, png) for title, png in found.items() if png is not None]
+
+
+def note(comparison: Summary | None, attribute: str) -> str:
     """What a reader of the tables has to know, as Markdown."""
     if comparison is None:
         return f"No comparison of edits is here. It is made by `{COMMAND}`."
-    if attribute not in comparison.attributes:
-        compared = ", ".join(comparison.attributes)
-        return f"Edits of {attribute} were not compared; of {compared} they were."
-    verdict = "\n\n".join(answer_paragraphs(comparison)[1:3])
+    told = " ".join(comparison.answer)
+    if attribute not in comparison.editing:
+        compared = ", ".join(comparison.editing)
+        return f"{told}\n\nEdits of {attribute} were not compared; of {compared} they were."
     return (
-        f"{verdict}\n\n"
-        f"Edits were judged by {comparison.judge.name}, which does nothing else. Strength (σ) and "
-        f"leakage where {comparison.thresholds['equal effect']:.0%} of the faces show the "
-        "attribute. Models that are not listed were not compared."
+        f"{told}\n\nStrong: the face shows the attribute before it breaks; onset: the strength "
+        "where it appears; leakage: what else changes there. Models that are not listed were not "
+        "compared."
     )
 
 

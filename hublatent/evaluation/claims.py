@@ -42,6 +42,8 @@ from hublatent.stats import (
 PAPER_METHOD, BEST_METHOD = "svm", "joint"
 TC_OBJECTIVES, KL_OBJECTIVES = ("beta-tcvae", "factorvae"), ("beta-vae",)
 LOWER_IS_BETTER = ("leakage",)
+MIN_FACES = 10  # that two models share, for an interval
+MIN_PAIRS = 30  # of samples: if none of n is a hole, 3 / n of all may still be (95%)
 
 
 @dataclass(frozen=True)
@@ -187,6 +189,10 @@ class Evidence:
         one, two = (v.T.groupby(level="attribute", observed=True).mean().T for v in values)
         faces = one.index.intersection(two.index)
         shared = [a for a in one.columns if a in two.columns]
+        if len(faces) < MIN_FACES:
+            raise DataError(
+                f"{first} and {second} share {len(faces)} faces; an interval takes more."
+            )
         gaps = one.loc[faces, shared].to_numpy() - two.loc[faces, shared].to_numpy()
         return paired_bootstrap(gaps, people(faces), self.seed)
 
@@ -322,6 +328,8 @@ def _gap(evidence: Evidence, first: str, second: str, where: str) -> Difference 
         for model in (first, second)
     ]
     if not all(len(f) for group in falls for f in group):
+        return None
+    if min(sum(map(len, group)) for group in falls) < MIN_PAIRS:
         return None
     n = min(map(len, falls))
     if n >= MIN_TRAININGS:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from hublatent import __version__
 from hublatent.errors import DataError
 from hublatent.evaluation import outcomes
 from hublatent.evaluation.claims import (
@@ -27,7 +28,6 @@ from hublatent.evaluation.subjects import FACTS
 from hublatent.figures import png_uri
 from hublatent.stats import LEVEL, MARGINS, MIN_TRAININGS, Estimate, holm
 from hublatent.storage import atomic_folder_update, parse_json
-from hublatent.version import __version__
 
 PAGE_NAME, SUMMARY_NAME = "index.html", "summary.json"
 FIGURES = {"editing": "Editing and its price", "reading": "Reading against rate and distortion"}

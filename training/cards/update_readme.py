@@ -26,14 +26,11 @@ from torch import Tensor
 from tqdm import tqdm
 
 import hublatent
-from hublatent.comparison.conclusion import answer_paragraphs
-from hublatent.comparison.report import markdown_table
-from hublatent.comparison.results import RESULTS_NAME, Comparison
-from hublatent.comparison.tables import scores_table
 from hublatent.direction_set import DirectionSet
 from hublatent.discovery.methods import PROJECTED_SUFFIX
 from hublatent.editing import edit
 from hublatent.errors import DataError, exit_on_user_error
+from hublatent.evaluation.report import PAGE_NAME, read_summary
 from hublatent.figures import fit, grid
 from hublatent.hub import CARD_NAME, DIRECTIONS_NAME
 from hublatent.images import open_image, save_png, to_pil, to_tensor
@@ -132,26 +129,25 @@ def _cell(value: float | None, n_digits: int) -> str:
 
 
 def comparison_block(folder: Path, attribute: str) -> str:
-    """What the comparison answers, and its scores of one attribute; says so where there is none."""
-    if not (folder / RESULTS_NAME).is_file():
+    """What the comparison answers, and its tables; says so where there is none."""
+    found = read_summary(folder)
+    if found is None:
         return "The bundled models have not been compared yet."
-    results = Comparison.load(folder)
-    report = (folder / "report.md").as_posix()
-    scores = markdown_table(scores_table(results, attribute))
-    quoted = "\n>\n".join(f"> {paragraph}" for paragraph in answer_paragraphs(results))
-    return (
-        f"The [report]({report}) on the bundled models answers:\n\n{quoted}\n\n"
-        f"{attribute}, read (accuracy, AUROC) for people that the direction was not fitted on, and "
-        f"edited on test faces:\n\n{scores}{_outsiders(results, folder.parent)}"
-    )
-
-
-def _outsiders(results: Comparison, cards: Path) -> str:
-    """A sentence on the models that took part and are not bundled."""
-    names = [m.name for m in results.models if not m.baseline and not (cards / m.name).is_dir()]
-    if not names:
-        return ""
-    return f"\n\nNot bundled, trained for the comparison alone: {', '.join(names)}."
+    report = (folder / PAGE_NAME).as_posix()
+    parts = [f"The [report]({report}) answers:\n\n> {' '.join(found.answer)}"]
+    claims = [(statement, verdict) for statement, verdict, _ in found.claims]
+    titled = {
+        "Claims of the paper:": [("claim", "verdict"), *claims],
+        "Reading, over people that the direction was not fitted on:": found.reading,
+        f"{attribute}, edited on test faces:": found.editing.get(attribute, ()),
+    }
+    for title, rows in titled.items():
+        if len(rows) > 1:
+            parts.append(f"{title}\n\n{cells.table(rows[0], rows[1:]).strip()}")
+    outsiders = [name for name in found.models if not (folder.parent / name).is_dir()]
+    if outsiders:
+        parts.append(f"Not bundled, trained for the comparison alone: {', '.join(outsiders)}.")
+    return "\n\n".join(parts)
 
 
 def markers(name: str) -> tuple[str, str]:
