@@ -21,13 +21,14 @@ from hublatent.demo.catalogue import (
 from hublatent.demo.faces import Face, Photo, drawn_face
 from hublatent.demo.session import FRAMES, EditRequest, compare_edits
 from hublatent.demo.shelf import ModelShelf
-from hublatent.demo.verdicts import SWEEP
+from hublatent.demo.verdicts import SWEEP, Sweep
 from hublatent.demo.webpage import download_of, moves_of, results_html
 from hublatent.direction import LayerRange
 from hublatent.editing import edit, probability
 from hublatent.errors import DirectionError, HublatentError, ImageError
 from hublatent.figures import data_uri, difference_map, fit, grid, strip
 from hublatent.images import to_pil, to_tensor
+from hublatent.perception.faces import SAME_PERSON_DISTANCE
 from tests.tiny_models import save_model, tiny_eigenfaces, tiny_vae
 
 
@@ -313,3 +314,12 @@ def test_models_named_at_launch_join_those_found(model_cards: Path, tmp_path: Pa
     found = collect_models((str(twin), "user/repo"), model_cards)
     assert set(found) == {*find_models(model_cards), "vae-tiny (2)", "user/repo"}
     assert found["vae-tiny (2)"] == str(twin)
+
+
+def test_an_effect_that_is_out_of_reach_stops_where_the_person_changes() -> None:
+    distances = np.abs(np.linspace(-1, 1, len(SWEEP))) * 2 * SAME_PERSON_DISTANCE  # at 3σ
+    sweep = Sweep(target=SWEEP * 0.5, distances=distances)
+    strength, reached = sweep.strength_for(0.99)  # a logit of 4.6 would take 9.2σ
+    assert not reached and strength == pytest.approx(3, abs=0.1)
+    assert sweep.strength_for(0.9) == (pytest.approx(4.39, abs=0.06), True)
+    assert Sweep(target=SWEEP * 0.5).strength_for(0.99) == (6.0, False)

@@ -1,4 +1,4 @@
-"""The endpoints for scripts, with gradio_client, and for assistants, with an MCP client."""
+"""The endpoints, with gradio_client and with an MCP client."""
 
 from __future__ import annotations
 

@@ -19,6 +19,6 @@ Only these need gradio:
 
 page.py            what stands where, and which event calls what
 events.py          what the events do
-api.py             the endpoints for scripts and assistants
+api.py             the endpoints for scripts and MCP clients
 compose_tab.py, make_tab.py, map_tab.py: the tabs of these names
 """

@@ -1,4 +1,4 @@
-"""What scripts and assistants may call: the app's named endpoints, which are also its MCP tools."""
+"""What scripts and MCP clients call: the named endpoints of the app, which are also its tools."""
 
 from __future__ import annotations
 

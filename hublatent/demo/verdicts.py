@@ -110,7 +110,8 @@ class Sweep:
             share: the probability, inside (0, 1).
 
         Returns:
-            The strength nearest to 0 that reaches it, or gets nearest to it, and whether it does.
+            The strength nearest to 0 that reaches it, and True; or the one that gets nearest to it
+            while the person stays the same, and False.
         """
         assert self.target is not None
         goal = float(np.log(share / (1 - share)))
@@ -119,8 +120,12 @@ class Sweep:
         way = side * np.linspace(0, end, 121)
         missing = side * (goal - np.interp(way, SWEEP, self.target))
         reached = np.flatnonzero(missing <= 0)
-        at = int(reached[0]) if len(reached) else int(missing.argmin())
-        return float(way[at]), bool(len(reached))
+        if len(reached):
+            return float(way[reached[0]]), True
+        if self.distances is not None:  # what falls short should at least not spoil the face
+            another = np.interp(way, SWEEP, self.distances) > SAME_PERSON_DISTANCE
+            missing = missing[: max(1, int(another.argmax()))] if another.any() else missing
+        return float(way[int(missing.argmin())]), False
 
 
 @dataclass(frozen=True)
