@@ -300,7 +300,7 @@ class Colours:
 def test_the_best_model_is_the_one_of_the_smallest_distance(
     faces: Path, dataset: FaceDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(script, "load_feature_network", lambda folder: Colours())
+    monkeypatch.setattr(script, "load_feature_network", lambda folder, device: Colours())
     distances = iter([0.5, 0.2, 0.3, 0.1])
     monkeypatch.setattr(KernelDistance, "measure", lambda self: next(distances))
     train(arguments(faces, tmp_path / "run", "--kid-every", "40"))

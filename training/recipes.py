@@ -191,7 +191,7 @@ RECIPES: dict[str, VAERecipe] = {
     ),
     "paper-btcvae": replace(PAPER, architecture="btcvae", objective="penalised-tc", beta=6.0),
     **{
-        f"{name}-{weight:g}": replace(GRID, **values, **{field: float(weight)})
+        f"{name}-{weight:g}": replace(GRID, **{**values, field: float(weight)})
         for name, (values, field, weights) in GRID_OBJECTIVES.items()
         for weight in weights
     },
