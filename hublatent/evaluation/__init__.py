@@ -1,4 +1,8 @@
 """How well a latent space is read and edited, and how sure that is.
 
-metrics/  scores of disentanglement, each as its paper defines it
+subjects.py  the checkpoints, and which are trainings of one model
+readings.py  attributes read in latents; edits.py, holes.py: pictures, read by judges.py
+table.py     the one long table of all readings; run.py fills it, part by part
+outcomes.py  onsets and outcomes; claims.py: contrasts and verdicts; report.py: the page
+metrics/     scores of disentanglement, each as its paper defines it
 """
