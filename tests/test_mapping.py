@@ -138,7 +138,7 @@ def test_wrong_shapes_and_models_are_named(pair, fitted):
 def test_samples_serve_where_there_are_no_images_and_no_encoder():
     vae, stylegan = tiny_vae(), tiny_stylegan2()
     found = LatentMap.fit(vae, stylegan, 120)
-    assert found.origin.kind == "sampled" and found.origin.dataset == "stylegan2"
+    assert found.origin.kind == "sampled" and "120 samples of stylegan2 (" in repr(found)
     carried = found.carry(random_directions(vae)["Smiling", "joint"]).with_sigma(stylegan)
     assert carried.layers == stylegan.default_layers and carried.sigma > 0
     torch.testing.assert_close(carried.vector[0].norm(), torch.tensor(1.0))

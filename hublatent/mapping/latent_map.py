@@ -301,10 +301,15 @@ class LatentMap:
                     "finite."
                 )
 
+    @property
+    def images(self) -> str:
+        """What both models read, such as "4,000 samples of stylegan2 (57307d909241)"."""
+        return str(self.origin).replace("samples of the model, labelled by", "samples of")
+
     def __repr__(self) -> str:
         r2 = self.forward.scores.get("r2")
         share = "" if r2 is None else f", R2 {r2.value:.3f}"
-        return f"LatentMap from {self.source} to {self.target}, of {self.origin}{share}"
+        return f"LatentMap from {self.source} to {self.target}, of {self.images}{share}"
 
 
 def kind_of(direction: Direction) -> Kind:

@@ -19,6 +19,7 @@ from hublatent.publish.licences import licence_of
 from hublatent.storage import write_text
 
 CURVE = "R2 of "
+DRAWN = ("target reconstruction", "mapped", "procrustes", "mean face")
 _ONE_MAP = """```python
 import hublatent
 
@@ -65,7 +66,7 @@ def map_card(latent_map: LatentMap, repo: str) -> str:
     ]
     sections = (
         f"A linear map between the latents of two models, fitted both ways to "
-        f"{text(latent_map.origin)} (Asperti & Tonelli 2023, arXiv:2207.06812).",
+        f"{text(latent_map.images)} (Asperti & Tonelli 2023, arXiv:2207.06812).",
         table(("", "source", "target"), facts),
         "## Use",
         _ONE_MAP.replace("REPO", f'"{repo}"'),
@@ -88,30 +89,17 @@ def write_maps_card(
         effects: of directions carried by them, as `carried_effects` measures them.
     """
     measured = maps_table(maps)
-    origins = dict.fromkeys(str(latent_map.origin) for latent_map in maps.values())
-    curve = measured.filter(like=CURVE).mean().items()
-    drawn = ["target reconstruction", "mapped", "procrustes", "mean face"]
-    pictures = measured.groupby("target", sort=False)[drawn].mean()
+    by_images = dict(tuple(measured.groupby("images", sort=False)))
     sections = [
         "Linear maps between the latents of every two of several models, both ways, fitted by "
-        f"ridge regression to {text('; or to '.join(origins))} (Asperti & Tonelli 2023, "
+        f"ridge regression to {text('; or to '.join(by_images))} (Asperti & Tonelli 2023, "
         "arXiv:2207.06812). Held-out people chose the penalties; all figures are of people that no "
         "map was fitted to.",
         "## Use",
         _MAPS,
         "## Variance of the target's latents that a map explains (R2)",
         _matrix("source \\ target", measured, lambda row: f"{row['r2']:.3f}"),
-        "By the number of images, mean over the maps: "
-        + ", ".join(f"{r2:.3f} of {name.removeprefix(CURVE)}" for name, r2 in curve)
-        + f". With the best rotation and scale instead: {measured['procrustes r2'].mean():.3f}.",
-        "## Mean squared error of pictures, in [0, 1], mean over the sources",
-        table(
-            ("target", *(SCORES[name] for name in drawn)),
-            (
-                (name, *(f"{error:.4f}" for error in errors))
-                for name, *errors in pictures.itertuples()
-            ),
-        ),
+        *(part for images, rows in by_images.items() for part in _images_section(images, rows)),
     ]
     write_text(Path(folder) / "maps.csv", measured.to_csv(index=False, float_format="%.6g"))
     if effects is not None:
@@ -121,15 +109,31 @@ def write_maps_card(
 
 
 def maps_table(maps: Mapping[tuple[str, str], LatentMap]) -> pd.DataFrame:
-    """One row for each way of a map: source, target, penalty, SCORES, R2 by number of images."""
+    """One row for each way of a map: names, images, penalty, SCORES, R2 by number of images."""
     rows = []
     for names, latent_map in maps.items():
         ways = (names, latent_map.forward), (names[::-1], latent_map.backward)
         for (source, target), way in ways:
-            row = {"source": source, "target": target, "penalty": way.penalty}
+            row = {"source": source, "target": target, "images": latent_map.images}
+            row["penalty"] = way.penalty
             row |= {name: estimate.value for name, estimate in way.scores.items()}
             rows.append(row | {f"{CURVE}{n}": r2 for n, r2 in way.curve.items()})
     return pd.DataFrame(rows)
+
+
+def _images_section(images: str, rows: pd.DataFrame) -> Iterator[str]:
+    """What the maps that were fitted to the same images have in common."""
+    curve = rows.filter(like=CURVE).mean().dropna()
+    errors = rows.groupby("target", sort=False)[list(DRAWN)].mean()
+    yield f"## Of the maps fitted to {text(images)}"
+    yield (
+        "R2 by the number of images, mean over the maps: "
+        + ", ".join(f"{r2:.3f} of {name.removeprefix(CURVE)}" for name, r2 in curve.items())
+        + f". With the best rotation and scale instead: {rows['procrustes r2'].mean():.3f}."
+    )
+    yield "Mean squared error of pictures, in [0, 1], mean over the sources:"
+    cells = ((name, *(f"{error:.4f}" for error in row)) for name, *row in errors.itertuples())
+    yield table(("target", *(SCORES[name] for name in DRAWN)), cells)
 
 
 def _effect_sections(effects: pd.DataFrame) -> Iterator[str]:
@@ -154,7 +158,8 @@ def _matrix(corner: str, rows: pd.DataFrame, cell: Callable[[pd.Series], str]) -
 
 def _card(name: str, maps: Iterable[LatentMap], sections: Iterable[str]) -> str:
     maps = list(maps)
-    licence = licence_of([latent_map.origin.dataset for latent_map in maps])
+    origins = (latent_map.origin for latent_map in maps)
+    licence = licence_of(origin.dataset for origin in origins if origin.kind != "sampled")
     more: dict[str, Any] = {}
     if licence.hub_id == "other":
         more = {"license_name": licence.name, "license_link": licence.link or None}
