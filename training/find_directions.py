@@ -2,7 +2,7 @@
 
 Uses training and validation images only; the test partition stays unseen. A model without an
 encoder takes images that training/project_images.py projected (--projected FOLDER), or its own
-samples, labelled by a classifier (--samples 10000).
+samples, labelled by a classifier (--samples 10000). Several devices encode: accelerate launch.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import json
 import shlex
 import sys
 from collections.abc import Iterable, Mapping
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import torch
 import tyro
+from accelerate import Accelerator
 from tqdm import tqdm
 
 import hublatent
@@ -35,6 +37,7 @@ from hublatent.models.style_space import StyleSpace
 from hublatent.models.stylegan2 import StyleGAN2
 from hublatent.perception.classifier import AttributeClassifier
 from hublatent.storage import only_writer, portable, write_text
+from training.trainers.loop import start_accelerator
 
 ALL = "all"
 DEFAULT_METHODS = ("svm", "pattern", "joint")
@@ -143,22 +146,28 @@ def choose_attributes(
 def run(arguments: Arguments) -> None:
     """Find, print and save."""
     arguments.check()
-    with only_writer(arguments.path.parent):
-        _find(arguments)
+    accelerator = start_accelerator()
+    with only_writer(arguments.path.parent) if accelerator.is_main_process else nullcontext():
+        _find(arguments, accelerator)
 
 
-def _find(arguments: Arguments) -> None:
+def _find(arguments: Arguments, accelerator: Accelerator) -> None:
     model = hublatent.load(arguments.model)
     dataset = None
     if arguments.data is not None:
-        dataset = load_dataset(
-            arguments.data,
-            model.image_size,
-            cache=arguments.cache,
-            split=arguments.split,
-            identity_column=arguments.identity_column,
-        )
-    data = gather_latents(model, dataset, arguments)
+        with accelerator.main_process_first():
+            dataset = load_dataset(
+                arguments.data,
+                model.image_size,
+                cache=arguments.cache,
+                split=arguments.split,
+                identity_column=arguments.identity_column,
+            )
+    data = gather_latents(model, dataset, arguments, accelerator.device)
+    accelerator.wait_for_everyone()
+    accelerator.end_training()  # a process that ends with its group alive may abort
+    if not accelerator.is_main_process:  # it has encoded its share
+        return
     if arguments.styles:
         model, data = _in_styles(model, data)
     earlier: tuple[Direction, ...] = ()
@@ -190,7 +199,10 @@ def _find(arguments: Arguments) -> None:
 
 
 def gather_latents(
-    model: LatentModel, dataset: FaceDataset | None, arguments: Arguments
+    model: LatentModel,
+    dataset: FaceDataset | None,
+    arguments: Arguments,
+    device: torch.device | str = "cpu",
 ) -> LabelledLatents:
     """What the directions are found in.
 
@@ -212,7 +224,8 @@ def gather_latents(
             "training/project_images.py projected (--projected FOLDER), or let it draw its own "
             "(--samples 10000)."
         )
-    data = encode(model, dataset, name=name, progress=True)
+    data = encode(model.to(device), dataset, name=name, progress=True)
+    model.cpu()
     if arguments.quantities is None:
         return data
     names = [dataset.names[i] for i in dataset.indices("train", "validation")]

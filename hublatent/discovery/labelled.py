@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import distributed as dist
 from tqdm import tqdm
 
 from hublatent.direction import Origin
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 Latents = NDArray[np.float32]
 
-BATCH = 256
+BATCH = 64
 BLOCK = 8192  # examples that a pass over the latents holds at once
 
 
@@ -131,6 +132,9 @@ def encode(
 ) -> LabelledLatents:
     """Encode a data set's images and, where asked, their mirror images.
 
+    Processes of one torch.distributed group (`accelerate launch`) share the work; all get all of
+    it, and the same as one process alone.
+
     Args:
         model: a model with an encoder.
         dataset: the images and their labels.
@@ -146,16 +150,21 @@ def encode(
     if not len(indices):
         raise DataError(f"{name} has no {' or '.join(partitions)} images; directions need some.")
     shape = (len(indices), *model.latent_shape)
-    latents = np.empty(shape, np.float32)
-    mirrored = np.empty(shape, np.float32) if mirror else None
-    with tqdm(total=len(indices), desc="encode", unit="image", disable=not progress) as bar:
-        for start in range(0, len(indices), BATCH):
-            part = slice(start, start + BATCH)
-            images = dataset.batch(indices[part])
-            latents[part] = encode_images(model, images)
-            if mirrored is not None:
-                mirrored[part] = encode_images(model, images.flip(3))
-            bar.update(len(images))
+    latents = np.zeros(shape, np.float32)
+    mirrored = np.zeros(shape, np.float32) if mirror else None
+    shared = dist.is_available() and dist.is_initialized()
+    rank, n_processes = (dist.get_rank(), dist.get_world_size()) if shared else (0, 1)
+    mine = range(0, len(indices), BATCH)[rank::n_processes]
+    for start in tqdm(mine, desc="encode", unit="batch", disable=not progress or rank > 0):
+        part = slice(start, start + BATCH)
+        images = dataset.batch(indices[part])
+        latents[part] = encode_images(model, images)
+        if mirrored is not None:
+            mirrored[part] = encode_images(model, images.flip(3))
+    if shared:
+        for array in (latents, mirrored):
+            if array is not None:
+                _add_up(array, model.latent_mean.device)
     origin = Origin("encoded", name, dataset.digest, len(indices))
     return labelled(dataset, indices, latents, origin, mirrored)
 
@@ -183,6 +192,14 @@ def labelled(
         preprocessing=dataset.preprocessing,
         mirrored=mirrored,
     )
+
+
+def _add_up(latents: Latents, device: torch.device) -> None:
+    """Sum over processes, in place: each one's share is zero in all others."""
+    for start in range(0, len(latents), BLOCK):
+        part = torch.from_numpy(latents[start : start + BLOCK]).to(device)
+        dist.all_reduce(part)
+        latents[start : start + BLOCK] = part.cpu().numpy()
 
 
 def _pooled(latents: Latents) -> Latents:
