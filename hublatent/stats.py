@@ -6,7 +6,7 @@ bootstrap draws persons, not photographs.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -126,48 +126,6 @@ def interval(values: Floats, point: float, level: float = 0.95) -> Estimate:
     tail = 100 * (1 - level) / 2
     low, high = np.nanpercentile(values, [tail, 100 - tail])
     return Estimate(float(point), float(low), float(high))
-
-
-def classification_scores(
-    labels: Bools, predicted: Bools, ranking: Floats, identities: Ints, seed: int = 0
-) -> dict[str, Estimate]:
-    """Accuracy, precision, recall, F1 (the paper's Table 1) and AUROC, with 95% intervals.
-
-    Args:
-        labels: (N,), the truth.
-        predicted: (N,), the decisions.
-        ranking: (N,), larger where the attribute is more likely.
-        identities: (N,); the bootstrap draws these.
-        seed: of the bootstrap.
-
-    Returns:
-        Name -> Estimate.
-    """
-    once = np.ones((1, len(labels)), np.float32)
-    point = _all_scores(once, labels, predicted, ranking)
-    drawn: dict[str, list[Floats]] = {name: [] for name in point}
-    for weights in bootstrap_weights(identities, seed=seed):
-        for name, values in _all_scores(weights, labels, predicted, ranking).items():
-            drawn[name].append(values)
-    return {n: interval(np.concatenate(v), float(point[n][0])) for n, v in drawn.items()}
-
-
-def _all_scores(
-    weights: NDArray[np.float32], labels: Bools, predicted: Bools, ranking: Floats
-) -> Mapping[str, Floats]:
-    """Each score under each row of weights (R, N): name -> (R,)."""
-    hits = weights @ np.stack(
-        [labels & predicted, ~labels & predicted, labels & ~predicted, ~labels & ~predicted], axis=1
-    ).astype(np.float32)  # (R, 4)
-    true_positive, false_positive, false_negative, true_negative = hits.astype(np.float64).T
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return {
-            "accuracy": (true_positive + true_negative) / hits.sum(axis=1),
-            "precision": true_positive / (true_positive + false_positive),
-            "recall": true_positive / (true_positive + false_negative),
-            "f1": 2 * true_positive / (2 * true_positive + false_positive + false_negative),
-            "auroc": weighted_auroc(weights, labels, ranking),
-        }
 
 
 def weighted_auroc(weights: Floats, labels: Bools, ranking: Floats) -> Floats:

@@ -7,13 +7,13 @@ import pytest
 from scipy.stats import ttest_ind
 from sklearn.metrics import accuracy_score, f1_score, precision_score, recall_score, roc_auc_score
 
+from hublatent.discovery.readings import HeldOut
 from hublatent.errors import DataError
 from hublatent.stats import (
     Difference,
     Estimate,
     balanced_indices,
     bootstrap_weights,
-    classification_scores,
     holm,
     identity_folds,
     logistic_curve,
@@ -23,6 +23,8 @@ from hublatent.stats import (
     weighted_auroc,
     welch_difference,
 )
+
+NO_ROWS = np.zeros((0, 1))
 
 
 @pytest.fixture
@@ -36,7 +38,7 @@ def readings() -> tuple[np.ndarray, np.ndarray]:
 def test_scores_are_scikit_learns(readings):
     labels, ranking = readings
     predicted = ranking > 0.5
-    scores = classification_scores(labels, predicted, ranking, np.arange(300) // 3)
+    scores = HeldOut(labels, np.arange(300) // 3, ranking - 0.5, NO_ROWS).scores()
     expected = {
         "accuracy": accuracy_score(labels, predicted),
         "precision": precision_score(labels, predicted),
@@ -71,15 +73,14 @@ def test_the_interval_has_the_width_that_theory_gives():
     rng = np.random.default_rng(1)
     labels = np.arange(2000) % 2 == 0
     predicted = np.where(rng.random(2000) < 0.8, labels, ~labels)
-    score = classification_scores(labels, predicted, predicted.astype(float), np.arange(2000))
-    accuracy = score["accuracy"]
+    decision = predicted - 0.5
+    accuracy = HeldOut(labels, np.arange(2000), decision, NO_ROWS).scores()["accuracy"]
     half_width = 1.96 * np.sqrt(accuracy.value * (1 - accuracy.value) / 2000)
     assert (accuracy.high - accuracy.low) / 2 == pytest.approx(half_width, rel=0.1)
     # Ten photographs of each person that are right or wrong together say no more than one.
     people = np.repeat(np.arange(2000), 10)
-    repeated = classification_scores(
-        np.repeat(labels, 10), np.repeat(predicted, 10), np.repeat(predicted, 10) * 1.0, people
-    )["accuracy"]
+    tenfold = HeldOut(np.repeat(labels, 10), people, np.repeat(decision, 10), NO_ROWS)
+    repeated = tenfold.scores()["accuracy"]
     assert (repeated.high - repeated.low) / 2 == pytest.approx(half_width, rel=0.1)
 
 

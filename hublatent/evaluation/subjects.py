@@ -22,8 +22,7 @@ from hublatent.errors import DataError
 from hublatent.hub import CARD_NAME, DIRECTIONS_NAME
 from hublatent.model import LatentModel
 from hublatent.models import load, why_no_latent_model
-from hublatent.publish.card import RECIPE_KEY
-from hublatent.publish.results import read_card
+from hublatent.publish.card import RECIPE_KEY, read_card
 from hublatent.stats import Ints
 
 BATCH = 128

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import yaml  # type: ignore[import-untyped, unused-ignore]
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
@@ -19,7 +20,7 @@ from markupsafe import Markup
 from hublatent import __version__
 from hublatent.direction import Direction
 from hublatent.direction_set import UNKNOWN, DirectionSet
-from hublatent.errors import HublatentError
+from hublatent.errors import HubError, HublatentError
 from hublatent.hub import SAMPLES_NAME, HubModel
 from hublatent.hub.client import check_repo_id
 from hublatent.model import LatentModel
@@ -267,10 +268,10 @@ def _eval_results(given: CardInput) -> Iterator[EvalResult]:
     """For the head: the reconstruction error, and how well attributes are read."""
     test, dataset = given.results.get("test") or {}, (given.datasets or ["unknown"])[0]
     if "mse" in test:
-        yield eval_result("Reconstruction", dataset, "test", "MSE, pixels in [0, 1]", test["mse"])
+        yield _eval_result("Reconstruction", dataset, "test", "MSE, pixels in [0, 1]", test["mse"])
     if given.kind == "classifier" and test.get("mean", {}).get("auroc"):
         value = test["mean"]["auroc"]["value"]
-        yield eval_result("Attributes", dataset, "test", "mean AUROC", value)
+        yield _eval_result("Attributes", dataset, "test", "mean AUROC", value)
     directions = given.directions
     for direction in of_headline(directions):
         if directions is not None and "accuracy" in direction.scores:
@@ -278,11 +279,11 @@ def _eval_results(given: CardInput) -> Iterator[EvalResult]:
             name = f"{direction.attribute}.{directions.method_of(direction)}"
             data = "unknown" if direction.origin is None else direction.origin.dataset
             split = f"{_examples(direction)}, balanced, 5 folds by identity"
-            yield eval_result("Separability", data, split, "accuracy", value, name)
+            yield _eval_result("Separability", data, split, "accuracy", value, name)
 
 
-def eval_result(
-    task: str, dataset: str, split: str, measure: str, value: Any, of: str = "", writer: str = ""
+def _eval_result(
+    task: str, dataset: str, split: str, measure: str, value: Any, of: str = ""
 ) -> EvalResult:
     """One figure for a card's head; the number is checked.
 
@@ -293,7 +294,6 @@ def eval_result(
         measure: its name, such as "MSE, pixels in [0, 1]"; its type is what stands before a comma.
         value: the figure.
         of: the attribute or direction that it is of.
-        writer: who wrote it, where the entry is to be found again.
     """
     known, name = face_data(dataset), f"{of} {measure}".strip()
     return EvalResult(
@@ -305,7 +305,6 @@ def eval_result(
         metric_type=re.sub(r"[^a-z0-9]+", "_", measure.partition(",")[0].lower()).strip("_"),
         metric_name=name,
         metric_value=check_number(name, value),
-        metric_config=writer or None,
     )
 
 
@@ -405,3 +404,18 @@ def _balance(shares: Mapping[str, float]) -> str:
     """Which share of the training images has the attributes that divide people into groups."""
     told = [name for name in ("Male", "Young", "Pale_Skin", "Eyeglasses", "Bald") if name in shares]
     return ", ".join(f"{shares[name]:.1%} {name}" for name in told)
+
+
+def read_card(path: Path) -> ModelCard:
+    """Read a card as the Hub does.
+
+    Raises:
+        HubError: there is none, or it does not parse.
+    """
+    if not path.is_file():
+        raise HubError(f"{path.parent} holds no {path.name}; a published model needs a card.")
+    try:
+        return ModelCard(path.read_text(encoding="utf-8"))
+    except (ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError) as error:
+        first_line = f"{error}".splitlines()[0]
+        raise HubError(f"{path} does not parse as a model card: {first_line}.") from error

@@ -114,10 +114,10 @@ def maps_table(maps: Mapping[tuple[str, str], LatentMap]) -> pd.DataFrame:
     for names, latent_map in maps.items():
         ways = (names, latent_map.forward), (names[::-1], latent_map.backward)
         for (source, target), way in ways:
-            row = {"source": source, "target": target, "images": latent_map.images}
-            row["penalty"] = way.penalty
-            row |= {name: estimate.value for name, estimate in way.scores.items()}
-            rows.append(row | {f"{CURVE}{n}": r2 for n, r2 in way.curve.items()})
+            fitted = {"source": source, "target": target, "images": latent_map.images}
+            scores = {name: estimate.value for name, estimate in way.scores.items()}
+            curve = {f"{CURVE}{n}": r2 for n, r2 in way.curve.items()}
+            rows.append({**fitted, "penalty": way.penalty, **scores, **curve})
     return pd.DataFrame(rows)
 
 

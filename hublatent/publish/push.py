@@ -18,10 +18,9 @@ from hublatent.images import save_png
 from hublatent.model import LatentModel
 from hublatent.models import load
 from hublatent.perception.classifier import AttributeClassifier
-from hublatent.publish.card import CardInput, best_of_each, of_headline, render_card
+from hublatent.publish.card import CardInput, best_of_each, of_headline, read_card, render_card
 from hublatent.publish.commits import publish, repo_has_file
 from hublatent.publish.licences import Licence
-from hublatent.publish.results import read_card
 from hublatent.publish.samples import draw_samples
 from hublatent.storage import write_text
 
