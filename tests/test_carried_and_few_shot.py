@@ -56,6 +56,8 @@ def test_few_pairs_are_put_beside_joint(dataset: FaceDataset) -> None:
     model, judge = linear_model(), known_judge()
     data = encode(model, dataset, mirror=False)
     joint = discover(data, "Bright", model=model)
+    assert joint.origin is not None
+    assert joint.origin.dataset == dataset.name  # whose licence goes with the direction
     table = few_shot_curve(
         model, judge, DirectionSet.of(model, [joint]), dataset, data, ["Bright"],
         n_pairs=(1, 3), n_draws=2, n_faces=10,

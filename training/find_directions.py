@@ -215,16 +215,15 @@ def gather_latents(
         name = Path(arguments.classifier).name
         return sampled(model, classifier, arguments.samples, name, arguments.seed)
     assert dataset is not None and arguments.data is not None, "checked before"
-    name = dataset.name
     if arguments.projected:
-        return projected(model, dataset, arguments.projected, name)
+        return projected(model, dataset, arguments.projected)
     if not model.has_encoder:
         raise DataError(
             f"{arguments.model} is a {model.architecture}, which has no encoder. Give images that "
             "training/project_images.py projected (--projected FOLDER), or let it draw its own "
             "(--samples 10000)."
         )
-    data = encode(model.to(device), dataset, name=name, progress=True)
+    data = encode(model.to(device), dataset, progress=True)
     model.cpu()
     if arguments.quantities is None:
         return data

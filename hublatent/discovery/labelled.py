@@ -126,7 +126,6 @@ def encode(
     dataset: FaceDataset,
     partitions: Sequence[str] = ("train", "validation"),
     *,
-    name: str = "data",
     mirror: bool = True,
     progress: bool = False,
 ) -> LabelledLatents:
@@ -139,7 +138,6 @@ def encode(
         model: a model with an encoder.
         dataset: the images and their labels.
         partitions: which images.
-        name: of the data, for the direction file.
         mirror: whether to encode the mirror images too.
         progress: whether to show a progress bar.
 
@@ -148,7 +146,9 @@ def encode(
     """
     indices = dataset.indices(*partitions)
     if not len(indices):
-        raise DataError(f"{name} has no {' or '.join(partitions)} images; directions need some.")
+        raise DataError(
+            f"{dataset.name} has no {' or '.join(partitions)} images; directions need some."
+        )
     shape = (len(indices), *model.latent_shape)
     latents = np.zeros(shape, np.float32)
     mirrored = np.zeros(shape, np.float32) if mirror else None
@@ -165,7 +165,7 @@ def encode(
         for array in (latents, mirrored):
             if array is not None:
                 _add_up(array, model.latent_mean.device)
-    origin = Origin("encoded", name, dataset.digest, len(indices))
+    origin = Origin("encoded", dataset.name, dataset.digest, len(indices))
     return labelled(dataset, indices, latents, origin, mirrored)
 
 

@@ -23,14 +23,13 @@ BATCH = 256
 PARTITIONS = ("train", "validation")
 
 
-def projected(model: LatentModel, dataset: FaceDataset, folder: Path, name: str) -> LabelledLatents:
+def projected(model: LatentModel, dataset: FaceDataset, folder: Path) -> LabelledLatents:
     """Read the training and validation images among those that were projected.
 
     Args:
         model: the model that they were projected into.
         dataset: the images and their labels.
         folder: what training/project_images.py wrote.
-        name: of the data, for the direction file.
 
     Raises:
         DataError: the folder is of another model or of other data, or has no such images.
@@ -38,14 +37,14 @@ def projected(model: LatentModel, dataset: FaceDataset, folder: Path, name: str)
     found = read_projected(folder, model)
     if found.dataset != dataset.digest:
         raise DataError(
-            f"{folder} holds images of the data {found.dataset[:12]}; {name} is "
+            f"{folder} holds images of the data {found.dataset[:12]}; {dataset.name} is "
             f"{dataset.digest[:12]}. Give the --data that were projected."
         )
     keep = np.isin(found.indices.numpy(), dataset.indices(*PARTITIONS))
     if not keep.any():
         raise DataError(f"{folder} holds no training or validation images; directions need some.")
     latents = found.latents.numpy()[keep]
-    origin = Origin("projected", name, dataset.digest, len(latents))
+    origin = Origin("projected", dataset.name, dataset.digest, len(latents))
     return labelled(dataset, found.indices.numpy()[keep], latents, origin)
 
 
