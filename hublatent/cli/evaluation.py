@@ -1,4 +1,4 @@
-"""hublatent compare: how well attributes are read and edited, in several models."""
+"""hublatent audit, compare and replicate: how well attributes are read and edited."""
 
 from __future__ import annotations
 
@@ -70,3 +70,39 @@ def compare(
         seed=seed, device=device, cache=cache,
     )  # fmt: skip
     print(f"{' '.join(found.answer)} {out / PAGE_NAME}")
+
+
+def audit(
+    direction: Annotated[Positional[str], arg(metavar="DIRECTION")],
+    model: Annotated[str, arg(metavar="MODEL")],
+    data: str,
+    out: FolderOption,
+    attribute: str | None = None,
+    method: str | None = None,
+    faces: int = 60,
+    judge: str = "model_cards/judge-celeba",
+    seed: int = 0,
+    cache: Path | None = None,
+) -> None:
+    """Measure what one direction does to a model's faces, what it costs and how far it holds.
+
+    Args:
+        direction: a directions.safetensors, a folder or a Hub id.
+        model: folder or Hub id of the model it belongs to.
+        data: folder or Hub dataset of labelled faces.
+        out: the folder to write the page to.
+        attribute: which, where there are several.
+        method: how it was found; by default joint, or the only one there is.
+        faces: how many faces without the attribute are edited.
+        judge: folder or Hub id of the classifier that judges, as for compare.
+        seed: of every draw.
+        cache: folder of the decoded pictures; by default ~/.cache/hublatent/datasets.
+    """
+    from hublatent.evaluation.audit import audit as run
+    from hublatent.evaluation.report import PAGE_NAME
+
+    found = run(
+        direction, model, data, out, judge=judge, attribute=attribute, method=method,
+        n_faces=faces, seed=seed, cache=cache,
+    )  # fmt: skip
+    print(f"{found.answer()} {out / PAGE_NAME}")

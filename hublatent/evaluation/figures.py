@@ -1,4 +1,4 @@
-"""The report's two plots: editing against its price, and reading against rate."""
+"""Plots: editing against its price, reading against rate, and an audited direction."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from hublatent.evaluation import outcomes
 from hublatent.evaluation.claims import PAPER_METHOD, Evidence
@@ -50,6 +51,22 @@ def reading_plot(evidence: Evidence) -> bytes:
         axes[0].set(xlabel="rate: KL, nats", ylabel="accuracy, mean of the attributes")
         axes[0].set_xscale("log")
         axes[1].set(xlabel="distortion: mean squared error, pixels in [0, 1]")
+
+    return _png(draw)
+
+
+def audit_plot(curve: pd.DataFrame) -> bytes:
+    """One direction: P with its null band, and the shares still whole and the same person."""
+
+    def draw(axes: Any) -> None:
+        strength, start, band = curve["strength"], curve["P"].iloc[0], curve["null band"]
+        axes[0].plot(strength, curve["P"], color=COLOURS[0], marker="o", label="P")
+        axes[0].fill_between(strength, start - band, start + band, alpha=0.3, label="null band")
+        for i, name in enumerate(("same person", "whole"), start=1):
+            axes[1].plot(strength, curve[name], color=COLOURS[i], marker="o", label=name)
+        axes[1].legend(frameon=False)
+        axes[0].set(xlabel="strength, standard deviations", ylabel="P(attribute); share of faces")
+        axes[1].set(xlabel="strength, standard deviations")
 
     return _png(draw)
 

@@ -1,0 +1,69 @@
+"""The audit of a direction whose effect is known: brightness in a linear model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from hublatent.data import load_dataset
+from hublatent.direction import Direction
+from hublatent.direction_set import DirectionSet
+from hublatent.errors import HublatentError
+from hublatent.evaluation.audit import choose, measure, write_page
+from hublatent.evaluation.coherence import Condition
+from hublatent.evaluation.judges import Judges
+from hublatent.evaluation.subjects import Subject
+from tests.comparison_helpers import SIZE, known_judge, linear_model, write_known_faces
+
+
+class AllWhole:
+    """Finds every picture whole, and of one person."""
+
+    def read(self, images: torch.Tensor) -> Condition:
+        return Condition(torch.full((len(images),), 9.0), torch.zeros(len(images)))
+
+    def embed(self, images: torch.Tensor) -> torch.Tensor:
+        return torch.zeros(len(images), 128)
+
+
+@pytest.fixture
+def judges() -> Judges:
+    return Judges(known_judge(), AllWhole(), AllWhole(), "judge", np.ones(2))  # type: ignore[arg-type]
+
+
+def planted(attribute: str = "Bright", method: str = "svm") -> Direction:
+    return Direction(attribute, method, torch.eye(4)[0]).with_sigma(linear_model())
+
+
+def test_a_planted_direction_is_seen_and_leaks_nothing(tmp_path: Path, judges: Judges) -> None:
+    data = load_dataset(write_known_faces(tmp_path / "d"), SIZE, cache=tmp_path / "c")
+    subject = Subject("linear", "linear", linear_model(), data, tmp_path)
+    found = measure(subject, judges, planted(), n_faces=10)
+    curve = found.curve
+    assert curve["P"].is_monotonic_increasing and curve["P"].iloc[-1] > 0.9
+    assert (curve["leakage, P"] < 0.01).all() and (curve["same person"] == 1).all()
+    assert found.safe_up_to == 10 and "cosines" in found.stability
+    assert curve["null band"].iloc[0] == 0
+    html = write_page(found, tmp_path / "out", "judge").read_text(encoding="utf-8")
+    assert "Bright" in html and "data:image/png" in html
+    other = measure(subject, judges, planted(method="found-by-hand"), n_faces=4)
+    assert "cannot be refitted" in other.stability
+    with pytest.raises(HublatentError, match="judge cannot see"):
+        measure(subject, judges, planted("Hat"), n_faces=4)
+
+
+def test_the_direction_is_chosen_or_refused_in_a_sentence(tmp_path: Path) -> None:
+    path = str(tmp_path / "directions.safetensors")
+    model = linear_model()
+    DirectionSet.of(model, [planted(), planted("Green")]).save(path)
+    assert choose(path, model, "bright", None).attribute == "Bright"
+    with pytest.raises(HublatentError, match="name one, with --attribute"):
+        choose(path, model, None, None)
+    with pytest.raises(HublatentError, match="Did you mean Bright"):
+        choose(path, model, "Brigt", None)
+    model.components.neg_()
+    with pytest.raises(HublatentError, match="fingerprint"):
+        choose(path, model, "Bright", None)
