@@ -49,7 +49,9 @@ def reading_plot(evidence: Evidence) -> bytes:
                 known = [evidence.value(t, fact) for t in trainings]
                 axis.scatter(known, scores, label=model, **_look(i, filled=True))
         axes[0].set(xlabel="rate: KL, nats", ylabel="accuracy, mean of the attributes")
-        axes[0].set_xscale("log")
+        rates = [evidence.value(t, "kl") for t in evidence.models["training"]]
+        if np.isfinite(rates).any():  # a logarithmic axis cannot be empty
+            axes[0].set_xscale("log")
         axes[1].set(xlabel="distortion: mean squared error, pixels in [0, 1]")
 
     return _png(draw)
