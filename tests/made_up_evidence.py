@@ -50,7 +50,7 @@ def simulate(
                     "model": name, "training": training, "architecture": architecture,
                     "latent": "8", "layers": layers, "parameters": 10, "likelihood": "gaussian",
                     "objective": truth.get("objective", "beta-vae"),
-                    "beta": truth.get("beta"), "w_noise": None,
+                    "beta": truth.get("beta"), "w_noise": None, "baseline": False,
                 }
             )  # fmt: skip
     return Evidence(table.join(parts), pd.DataFrame(about))

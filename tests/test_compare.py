@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import gzip
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from hublatent.data import load_dataset
 from hublatent.evaluation import outcomes, run, table
 from hublatent.evaluation.judges import Judges
+from hublatent.evaluation.subjects import Subject, untrained
 from tests.comparison_helpers import known_judge, linear_model, write_known_faces
 from tests.test_audit import AllWhole
-from tests.tiny_models import save_model
+from tests.tiny_models import save_model, tiny_vae
 
 
 def test_compare_finds_and_edits_what_was_planted_and_reuses_its_parts(
@@ -29,8 +31,7 @@ def test_compare_finds_and_edits_what_was_planted_and_reuses_its_parts(
             n_faces=10, cache=tmp_path / "cache",
         )  # fmt: skip
         names = ("index.html", "summary.json")
-        content = {name: (out / name).read_bytes() for name in names}
-        return {**content, "table": gzip.decompress((out / table.TABLE_NAME).read_bytes())}
+        return {name: (out / name).read_bytes() for name in (*names, table.TABLE_NAME)}
 
     first = compare()
     rows = table.load(out / table.TABLE_NAME)
@@ -40,3 +41,12 @@ def test_compare_finds_and_edits_what_was_planted_and_reuses_its_parts(
     monkeypatch.setattr(run, "null_rows", None)
     monkeypatch.setattr(run, "read_attributes", None)
     assert compare() == first
+
+
+def test_a_network_with_random_weights_is_the_baseline(tmp_path: Path) -> None:
+    data = load_dataset(write_known_faces(tmp_path / "data"), 32, cache=tmp_path / "cache")
+    trained = Subject("vae", "vae-0", tiny_vae(), data, tmp_path, {"objective": "beta-vae"})
+    (first,), (again,) = (untrained([trained], seed=3) for _ in range(2))
+    assert first.baseline and first.model.config == trained.model.config
+    assert first.model.fingerprint() == again.model.fingerprint() != trained.model.fingerprint()
+    assert untrained([replace(trained, recipe={})], seed=3) == []

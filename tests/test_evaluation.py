@@ -9,7 +9,7 @@ import pytest
 
 from hublatent.errors import DataError
 from hublatent.evaluation import outcomes, table
-from hublatent.evaluation.claims import CLAIMS, examine, letters, overall
+from hublatent.evaluation.claims import CLAIMS, examine, examine_claim, letters, overall
 from hublatent.evaluation.report import read_summary, write_report
 from tests.made_up_evidence import N_FACES, simulate
 
@@ -17,7 +17,7 @@ TIE = {"btcvae": {"accuracy": 0.8}, "vae": {"accuracy": 0.8}}
 
 
 def verdict_of(key: str, evidence) -> str:
-    return next(f.verdict for f in examine(evidence) if f.key == key)
+    return examine_claim(evidence, key).verdict
 
 
 def test_the_table_comes_back_as_it_was_written(tmp_path: Path) -> None:
@@ -25,7 +25,7 @@ def test_the_table_comes_back_as_it_was_written(tmp_path: Path) -> None:
     table.save(written, tmp_path / "table.csv.gz")
     read = table.load(tmp_path / "table.csv.gz")
     assert len(read) == len(written) and list(read.columns) == list(table.COLUMNS)
-    assert np.allclose(read["value"], written["value"], rtol=1e-4)
+    assert np.allclose(read["value"], written["value"], rtol=1e-3)
     assert read["strength"].isna().sum() == written["strength"].isna().sum()
     (tmp_path / "table.csv.gz").write_bytes(b"torn")
     with pytest.raises(DataError, match="cannot be read"):
@@ -60,22 +60,22 @@ def test_a_model_that_breaks_early_decoheres() -> None:
 def test_a_tie_is_equivalent_and_a_difference_is_seen() -> None:
     assert verdict_of("1a", simulate(TIE)) == "equivalent, this checkpoint only"
     better = simulate({"btcvae": {"accuracy": 0.85}, "vae": {"accuracy": 0.8}})
-    assert verdict_of("1a", better) == "better, this checkpoint only"
+    assert verdict_of("1a", better) == "supported, this checkpoint only"
     trained = simulate({"btcvae": {"accuracy": 0.85, "spread": 0.003},
                         "vae": {"accuracy": 0.8, "spread": 0.003}}, n_trainings=3)  # fmt: skip
-    assert verdict_of("1a", trained) == "better"
+    assert verdict_of("1a", trained) == "supported"
 
 
 def test_a_leak_is_seen() -> None:
     leaking = simulate({"btcvae": {"leak": 0.06}, "vae": {"leak": 0.02}})
-    assert verdict_of("1b", leaking) == "worse, this checkpoint only"
+    assert verdict_of("1b", leaking) == "contradicted, this checkpoint only"
 
 
 def test_a_hole_is_seen() -> None:
     models = {"stylegan2": {"hole": 0.5}, "vae": {}}
-    assert verdict_of("3a", simulate(models)) == "worse, this checkpoint only"
+    assert verdict_of("3a", simulate(models)) == "supported, this checkpoint only"
     assert verdict_of("3a", simulate({"stylegan2": {}, "vae": {}})).startswith("equivalent")
-    assert verdict_of("3a", simulate(models, n_trainings=3)) == "worse"
+    assert verdict_of("3a", simulate(models, n_trainings=3)) == "supported"
 
 
 def test_total_correlation_is_compared_at_equal_rate() -> None:
@@ -89,7 +89,24 @@ def test_what_was_not_measured_is_said() -> None:
     found = {f.key: f.verdict for f in examine(simulate({"vae": {}}))}
     assert set(found) == set(CLAIMS)
     assert found["1a"] == found["3a"] == "not measured"
-    assert overall(["better", "worse"]) == "worse" and overall(["better", "open"]) == "open"
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "expected", "claim"),
+    [
+        (["better", "better"], "better", "supported"),
+        (["better", "better"], "worse", "contradicted"),
+        (["better", "worse"], "better", "contradicted"),
+        (["worse", "open"], "worse", "open"),
+        (["better", "equivalent"], "better", "open"),
+        (["equivalent", "equivalent, this checkpoint only"], "better",
+         "equivalent, this checkpoint only"),
+    ],
+)  # fmt: skip
+def test_a_claim_is_contradicted_by_one_contrast_and_supported_by_all(
+    verdicts: list[str], expected: str, claim: str
+) -> None:
+    assert overall(verdicts, expected) == claim
 
 
 def test_letters_join_what_is_not_told_apart() -> None:

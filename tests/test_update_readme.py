@@ -71,7 +71,11 @@ def test_the_comparison_is_quoted_from_its_summary(tmp_path: Path) -> None:
     block = update_readme.comparison_block(tmp_path, "Eyeglasses")
     assert f"> {' '.join(found.answer)}\n" in block
     assert all(claim[0] in block for claim in found.claims)
-    assert "Not bundled, trained for the comparison alone: btcvae, vae." in block
+    assert "| btcvae |" not in block
+    (tmp_path.parent / "vae").mkdir()
+    block = update_readme.comparison_block(tmp_path, "Eyeglasses")
+    assert "| vae |" in block and "| btcvae |" not in block
+    assert "In the report alone, since they are not bundled: btcvae." in block
 
 
 def test_a_readme_without_markers_stays_as_it_is(cards: Path, tmp_path: Path) -> None:

@@ -1,8 +1,8 @@
 """The paper's claims, each a small function: evidence in, contrasts with intervals out.
 
 Each test was fixed before any result was seen. The contrasts of a claim are a family: their p
-values are adjusted together (Holm). A claim holds if each of its contrasts is better, and fails by
-a single one that is worse.
+values are adjusted together (Holm). A claim is supported if each of its contrasts goes its way, and
+contradicted by a single one that goes the other.
 """
 
 from __future__ import annotations
@@ -32,7 +32,6 @@ from hublatent.stats import (
     bootstrap_weights,
     from_draws,
     holm,
-    interval,
     mean_difference,
     paired_bootstrap,
     verdict,
@@ -40,6 +39,8 @@ from hublatent.stats import (
 )
 
 PAPER_METHOD, BEST_METHOD = "svm", "joint"
+SUPPORTED, CONTRADICTED, EQUIVALENT, OPEN = "supported", "contradicted", "equivalent", "open"
+UNMEASURED = "not measured"
 TC_OBJECTIVES, KL_OBJECTIVES = ("beta-tcvae", "factorvae"), ("beta-vae",)
 LOWER_IS_BETTER = ("leakage",)
 MIN_FACES = 10  # that two models share, for an interval
@@ -73,7 +74,7 @@ class Finding:
 
     Attributes:
         key, statement: of the claim.
-        verdict: over all contrasts; "not measured" without any.
+        verdict: over all contrasts, as `overall` says it.
         contrasts: what it rests on.
     """
 
@@ -204,6 +205,8 @@ class Evidence:
         """Architecture -> its model that reads best, so that each has the same choice."""
         groups: dict[str, list[str]] = {}
         for model in self.readers:
+            if self.fact(model, "baseline"):
+                continue
             groups.setdefault(str(self.fact(model, "architecture")), []).append(model)
         return {architecture: self.champion(group) for architecture, group in groups.items()}
 
@@ -379,8 +382,7 @@ def _correlation(evidence: Evidence, training: str) -> Difference | None:
     who = people(grid.index.get_level_values("face"))
     drawn = np.concatenate([correlation(w) for w in bootstrap_weights(who, seed=evidence.seed)])
     point = float(correlation(np.ones((1, len(x))))[0])
-    beyond = 1 + min((drawn <= 0).sum(), (drawn >= 0).sum())
-    return Difference(interval(drawn, point), min(1.0, 2 * beyond / (1 + len(drawn))))
+    return from_draws(np.array([point]), drawn[:, None])
 
 
 def class_means(evidence: Evidence) -> Iterator[Contrast]:
@@ -418,49 +420,75 @@ def _gap_at_equal_distance(first: Any, second: Any) -> pd.Series:
     return p[0] - p[1]
 
 
-Test = Callable[[Evidence], Iterator[Contrast]]
-CLAIMS: Mapping[str, tuple[str, Test]] = {
-    "1a": ("β-TCVAE's latents are read best", reads_best),
-    "1b": ("β-TCVAE edits best along SVM normals", edits_best_svm),
-    "1c": ("β-TCVAE edits best along the joint directions", edits_best),
-    "2": ("A larger weight of the KL is read better", kl_weight),
-    "2b": ("Weighting total correlation is read better than the KL, at equal rate",
-           total_correlation),
-    "3a": ("Between its samples StyleGAN2 draws fewer whole faces (worse), at equal distance",
-           holes_between),
-    "3b": ("Beyond its samples StyleGAN2 draws fewer whole faces (worse), equally far out",
-           holes_beyond),
-    "3c": ("Noise in W during training closes holes", w_noise),
-    "4": ("Edits from farther before the boundary end worse, at one end coordinate", boundary),
-    "5": ("In W+ the SVM's normal edits better than class means, equally far", class_means),
+@dataclass(frozen=True)
+class Claim:
+    """A sentence of the paper, or of its code, that numbers can decide.
+
+    Attributes:
+        statement: what is claimed.
+        test: the contrasts that it rests on.
+        expected: what each of them is if the claim holds, "better" or "worse".
+    """
+
+    statement: str
+    test: Callable[[Evidence], Iterator[Contrast]]
+    expected: str = "better"
+
+
+CLAIMS: Mapping[str, Claim] = {
+    "1a": Claim("β-TCVAE's latents are read best", reads_best),
+    "1b": Claim("β-TCVAE edits best along SVM normals", edits_best_svm),
+    "1c": Claim("β-TCVAE edits best along the joint directions", edits_best),
+    "2": Claim("A larger weight of the KL is read better", kl_weight),
+    "2b": Claim("Weighting total correlation is read better than the KL, at equal rate",
+                total_correlation),
+    "3a": Claim("Between its samples StyleGAN2 draws fewer whole faces than at them",
+                holes_between, "worse"),
+    "3b": Claim("Beyond its samples StyleGAN2 draws fewer whole faces, equally far out",
+                holes_beyond, "worse"),
+    "3c": Claim("Noise in W during training closes holes", w_noise),
+    "4": Claim("Edits from farther before the boundary end worse, at one end coordinate",
+               boundary, "worse"),
+    "5": Claim("In W+ the SVM's normal edits better than class means, equally far", class_means),
 }  # fmt: skip
 
 
 def examine(evidence: Evidence) -> list[Finding]:
     """Test every claim; those that could not be measured included."""
-    found = []
-    for key, (statement, test) in CLAIMS.items():
-        contrasts = list(test(evidence))
-        adjusted = holm([c.difference.p for c in contrasts])
-        family = tuple(
-            replace(c, difference=replace(c.difference, p=p))
-            for c, p in zip(contrasts, adjusted, strict=True)
-        )
-        found.append(Finding(key, statement, overall([c.verdict for c in family]), family))
-    return found
+    return [examine_claim(evidence, key) for key in CLAIMS]
 
 
-def overall(verdicts: list[str]) -> str:
-    """One verdict of several: worse if any is, better or equivalent if all are, else open."""
+def examine_claim(evidence: Evidence, key: str) -> Finding:
+    """Test one claim, with the p values of its contrasts adjusted."""
+    claim = CLAIMS[key]
+    contrasts = list(claim.test(evidence))
+    adjusted = holm([c.difference.p for c in contrasts])
+    family = tuple(
+        replace(c, difference=replace(c.difference, p=p))
+        for c, p in zip(contrasts, adjusted, strict=True)
+    )
+    verdict = overall([c.verdict for c in family], claim.expected)
+    return Finding(key, claim.statement, verdict, family)
+
+
+def overall(verdicts: list[str], expected: str = "better") -> str:
+    """What the verdicts of a claim's contrasts say of the claim.
+
+    Returns:
+        "supported" if all are as expected, "contradicted" if one is the opposite, "equivalent" if
+        all are, "not measured" without any, else "open"; and if so, "this checkpoint only".
+    """
     if not verdicts:
-        return "not measured"
-    kinds = [text.partition(",")[0] for text in verdicts]
+        return UNMEASURED
+    kinds = {text.partition(",")[0] for text in verdicts}
+    found = OPEN
+    if kinds & ({"better", "worse"} - {expected}):
+        found = CONTRADICTED
+    elif kinds == {expected}:
+        found = SUPPORTED
+    elif kinds == {EQUIVALENT}:
+        found = EQUIVALENT
     alone = any(ONE_CHECKPOINT in text for text in verdicts)
-    found = "open"
-    if "worse" in kinds:
-        found = "worse"
-    elif set(kinds) in ({"better"}, {"equivalent"}):
-        found = kinds[0]
     return f"{found}, {ONE_CHECKPOINT}" if alone else found
 
 

@@ -19,21 +19,22 @@ DPI = 110
 
 
 def editing_plot(evidence: Evidence) -> bytes:
-    """Each model's direction: share of strong edits against identity kept and leakage."""
+    """Each model's directions: share of strong edits against identity kept and leakage."""
 
     def draw(axes: Any) -> None:
         strips = evidence.strips
         for i, model in enumerate(evidence.editors):
             rows = strips[strips["model"] == model]
-            for method, part in rows.groupby("method", observed=True):
+            for j, (method, part) in enumerate(rows.groupby("method", observed=True)):
                 found = outcomes.summary(part)
                 look = _look(i, filled=method != PAPER_METHOD)
-                label = f"{model}, {method}"
+                label = "_" if j else model  # the legend names each model once
                 for axis, price in zip(axes, ("identity", "leakage"), strict=True):
                     axis.scatter(found[price], found["strong"], label=label, **look)
         axes[0].set(xlabel="share still the same person, at the onset", ylabel="share strong")
         axes[1].set(xlabel="leakage at the onset, mean |change of P|")
         axes[0].set_xlim(-0.02, 1.02)
+        axes[0].set_title(f"hollow: along {PAPER_METHOD}", fontsize=8, loc="left")
 
     return _png(draw)
 

@@ -16,7 +16,12 @@ from hublatent.errors import DataError
 from hublatent.evaluation import outcomes
 from hublatent.evaluation.claims import (
     BEST_METHOD,
+    CONTRADICTED,
+    EQUIVALENT,
+    OPEN,
     PAPER_METHOD,
+    SUPPORTED,
+    UNMEASURED,
     Contrast,
     Evidence,
     Finding,
@@ -34,6 +39,7 @@ FIGURES = {"editing": "Editing and its price", "reading": "Reading against rate 
 TEMPLATES = Path(__file__).parent / "templates"
 VERSION = 1
 NONE = "–"
+KINDS = (SUPPORTED, CONTRADICTED, EQUIVALENT, OPEN, UNMEASURED)  # in the order of the sentence
 EDITING_COLUMNS = ("model", "method", "strong", "onset", "leakage", "same person")
 
 
@@ -164,11 +170,7 @@ def answer(evidence: Evidence, findings: Sequence[Finding], judge: str) -> list[
                 f"{known[first]:.0%} of the faces show the attribute before they break"
                 + (f", {known[last]:.0%} of {last}'s." if last != first else ".")
             )
-    kinds: dict[str, list[str]] = {}
-    for finding in findings:
-        kinds.setdefault(finding.verdict.partition(",")[0], []).append(finding.statement)
-    told_apart = [f"{kind}: {len(kinds[kind])}" for kind in sorted(kinds)]
-    sentences.append(f"Of {len(findings)} claims, {', '.join(told_apart)}.")
+    sentences.append(_verdicts(findings))
     rates = [evidence.value(t, "kl") for t in evidence.models["training"]]
     finite = [r for r in rates if np.isfinite(r)]
     if len(finite) > 1:
@@ -183,6 +185,17 @@ def answer(evidence: Evidence, findings: Sequence[Finding], judge: str) -> list[
         "the others holds for their one checkpoint."
     )
     return sentences
+
+
+def _verdicts(findings: Sequence[Finding]) -> str:
+    """How many claims hold, and which."""
+    kinds: dict[str, list[str]] = {}
+    for finding in findings:
+        kinds.setdefault(finding.verdict.partition(",")[0], []).append(finding.statement)
+    counts = [f"{len(kinds[kind])} {kind}" for kind in KINDS if kind in kinds]
+    text = f"Of {len(findings)} claims {', '.join(counts)}"
+    held = kinds.get(SUPPORTED, ())
+    return f"{text}; what is supported: {'; '.join(held)}." if held else f"{text}."
 
 
 def reading_rows(evidence: Evidence) -> list[tuple[str, ...]]:

@@ -28,7 +28,7 @@ from hublatent.evaluation.holes import hole_rows
 from hublatent.evaluation.judges import Judges
 from hublatent.evaluation.readings import read_attributes, readable
 from hublatent.evaluation.report import Summary, write_report
-from hublatent.evaluation.subjects import Subject, gather, measured_facts
+from hublatent.evaluation.subjects import Subject, gather, measured_facts, untrained
 from hublatent.model import weights_digest
 from hublatent.storage import only_writer, portable
 
@@ -65,11 +65,14 @@ class Wishes:
 
     def cost(self, subject: Subject) -> int:
         """About how many pictures a model's parts take."""
+        reading = len(self.read) * READING_COST
+        if subject.baseline:
+            return reading
         per_method = self.n_faces * (len(STRENGTHS) + 1)
         edits = len(self.edited) * len(self.methods_of(subject)) * per_method
         n_null, n_some = null_sizes(self.n_faces)
         rest = 2 * n_null * len(NULL_STRENGTHS) * n_some + 4 * self.n_faces
-        return len(self.read) * READING_COST + edits + rest
+        return reading + edits + rest
 
 
 def measure(
@@ -124,6 +127,8 @@ def _parts(
         holes = hole_rows(subject, judges, **how)
         return pd.concat([null, holes, table.rows(measured_facts(subject))])
 
+    if subject.baseline:
+        return [part("reading", wishes.read, lambda: _reading(subject, wishes, bar))]
     found = [part("controls", wishes.edited, controls)]
     if subject.model.has_encoder:
         found.append(part("reading", wishes.read, lambda: _reading(subject, wishes, bar)))
@@ -204,6 +209,7 @@ def compare(
         HublatentError: there is nothing to compare, or a judge is missing.
     """
     subjects = gather(folders, data, device, cache)
+    subjects += untrained(subjects, seed)
     judges = Judges.load(judge, subjects[0].dataset, device)
     wishes = wishes_for(subjects, judges, attributes, methods, n_faces, seed)
     with only_writer(out):

@@ -26,6 +26,7 @@ from hublatent.publish.card import RECIPE_KEY, read_card
 from hublatent.stats import Ints
 
 BATCH = 128
+UNTRAINED = "random weights"
 RESULTS_NAME, MODEL_FOLDER = "results.json", "model"
 # Of a run's results.json, what stands beside the scores: rate, distortion and what the rate is.
 FACTS = ("kl", "mse", "mutual_information", "total_correlation", "active_dimensions")
@@ -43,6 +44,7 @@ class Subject:
         folder: where it lies.
         recipe: what it was trained with; {} where that is unknown.
         facts: FACTS of its run, as far as they are known.
+        baseline: whether it is only read, to say what its network gives before any training.
     """
 
     name: str
@@ -52,6 +54,7 @@ class Subject:
     folder: Path
     recipe: Mapping[str, Any] = field(default_factory=dict)
     facts: Mapping[str, float] = field(default_factory=dict)
+    baseline: bool = False
 
     def encode(self, indices: Ints) -> Latents:
         """Latents of some pictures: (n, *latent_shape)."""
@@ -110,6 +113,7 @@ class Subject:
             },
             "w_noise": self.recipe.get("w_noise"),
             "seed": self.recipe.get("seed"),
+            "baseline": self.baseline,
         }
 
 
@@ -145,6 +149,20 @@ def gather(
     if twice:
         raise DataError(f"Two folders are called {twice[0]}; each training needs its own name.")
     return _named_by_recipe(found)
+
+
+def untrained(subjects: Sequence[Subject], seed: int) -> list[Subject]:
+    """A baseline: the first trained network, with its weights as drawn at random."""
+    trained = [s for s in subjects if s.recipe.get("objective") and s.model.has_encoder]
+    if not trained:
+        return []
+    first = trained[0]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = type(first.model)(**first.model.config)
+    model = model.to(first.model.latent_mean.device).eval()
+    where = first.dataset, first.folder
+    return [Subject(UNTRAINED, UNTRAINED, model, *where, baseline=True)]
 
 
 def _run_of(folder: Path) -> tuple[dict[str, Any], dict[str, float]]:

@@ -18,6 +18,7 @@ attributes' probabilities), `logit leakage` (the same in standard deviations of 
 
 from __future__ import annotations
 
+import gzip
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,7 @@ KEYS = ("model", "training", "attribute", "method", "face", "strength", "reading
 COLUMNS = (*KEYS, "value")
 TEXT = tuple(key for key in KEYS if key != "strength")
 TABLE_NAME = "table.csv.gz"
-DIGITS = 5
+DIGITS = 4
 
 
 def rows(
@@ -79,12 +80,13 @@ def join(parts: Iterable[pd.DataFrame]) -> pd.DataFrame:
 
 
 def save(table: pd.DataFrame, path: Path) -> None:
-    """Write a table as CSV, compressed, atomically."""
-    with atomic_path(path) as temporary:
-        table.to_csv(
-            temporary, index=False, float_format=f"%.{DIGITS}g",
-            compression={"method": "gzip", "compresslevel": 3, "mtime": 0},
-        )  # fmt: skip
+    """Write a table as CSV, compressed, atomically; the same table gives the same bytes."""
+    with (
+        atomic_path(path) as temporary,
+        temporary.open("wb") as stream,
+        gzip.GzipFile("", "wb", compresslevel=6, fileobj=stream, mtime=0) as packed,
+    ):
+        table.to_csv(packed, index=False, float_format=f"%.{DIGITS}g")
 
 
 def load(path: Path) -> pd.DataFrame:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent.parent))
 
-from hublatent.evaluation.claims import CLAIMS, Evidence, overall
+from hublatent.evaluation.claims import CONTRADICTED, SUPPORTED, Evidence, examine_claim
 from tests.made_up_evidence import simulate
 
 # Claim -> what the second simulated model does worse, by twice the margin.
@@ -20,8 +20,8 @@ CASES = {
 
 
 def names_one(key: str, evidence: Evidence) -> bool:
-    found = overall([contrast.verdict for contrast in CLAIMS[key][1](evidence)])
-    return found.partition(",")[0] in ("better", "worse")
+    found = examine_claim(evidence, key).verdict
+    return found.partition(",")[0] in (SUPPORTED, CONTRADICTED)
 
 
 def main() -> None:

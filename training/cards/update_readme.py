@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -136,18 +136,24 @@ def comparison_block(folder: Path, attribute: str) -> str:
     report = (folder / PAGE_NAME).as_posix()
     parts = [f"The [report]({report}) answers:\n\n> {' '.join(found.answer)}"]
     claims = [(statement, verdict) for statement, verdict, _ in found.claims]
+    bundled = {name for name in found.models if (folder.parent / name).is_dir()}
     titled = {
         "Claims of the paper:": [("claim", "verdict"), *claims],
-        "Reading, over people that the direction was not fitted on:": found.reading,
-        f"{attribute}, edited on test faces:": found.editing.get(attribute, ()),
+        "Reading, over people that the direction was not fitted on:": _of(bundled, found.reading),
+        f"{attribute}, edited on test faces:": _of(bundled, found.editing.get(attribute, ())),
     }
     for title, rows in titled.items():
         if len(rows) > 1:
             parts.append(f"{title}\n\n{cells.table(rows[0], rows[1:]).strip()}")
-    outsiders = [name for name in found.models if not (folder.parent / name).is_dir()]
-    if outsiders:
-        parts.append(f"Not bundled, trained for the comparison alone: {', '.join(outsiders)}.")
+    others = [name for name in found.models if name not in bundled]
+    if others:
+        parts.append(f"In the report alone, since they are not bundled: {', '.join(others)}.")
     return "\n\n".join(parts)
+
+
+def _of(models: Set[str], rows: Sequence[Sequence[str]]) -> list[Sequence[str]]:
+    """The head of a table, and the rows of some models."""
+    return [row for i, row in enumerate(rows) if i == 0 or row[0] in models]
 
 
 def markers(name: str) -> tuple[str, str]:
