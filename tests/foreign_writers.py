@@ -182,6 +182,22 @@ def nvidia_generator(
     return root
 
 
+def conditional_generator(n_classes: int = 3, width: int = 8) -> Persistent:
+    """NVIDIA's Generator of some classes, whose label's embedding goes in beside z."""
+    weights = nvidia_weights(32, width=width)
+    generator = torch.Generator().manual_seed(1)
+    fc0 = 100 * torch.randn(width, 2 * width, generator=generator)
+    weights |= {
+        "mapping.fc0.weight": fc0,
+        "mapping.embed.weight": torch.randn(width, n_classes, generator=generator),
+        "mapping.embed.bias": torch.randn(width, generator=generator),
+    }
+    network = nvidia_generator(weights)
+    embed = network.child("mapping.embed")
+    embed.state |= {"activation": "linear", "weight_gain": 1 / np.sqrt(n_classes), "bias_gain": 1}
+    return network
+
+
 def _write_settings(root: Persistent, multiplier: float, conv_clamp: float | None) -> None:
     mapping, synthesis = root.child("mapping"), root.child("synthesis")
     root.state |= {"c_dim": 0, "_init_args": (), "_init_kwargs": EasyDict(c_dim=0)}

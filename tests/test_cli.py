@@ -22,7 +22,12 @@ from hublatent.inversion.latents_file import describe, write_projected
 from hublatent.model import LatentModel
 from hublatent.models import StyleGAN2
 from tests.conftest import PROJECT
-from tests.foreign_writers import nvidia_generator, nvidia_weights, write_nvidia
+from tests.foreign_writers import (
+    conditional_generator,
+    nvidia_generator,
+    nvidia_weights,
+    write_nvidia,
+)
 from tests.hub_standin import ClientState, HubStandIn
 from tests.tiny_models import random_directions, save_model, tiny_stylegan2, tiny_vae
 
@@ -221,6 +226,33 @@ def test_convert(tmp_path: Path, run: Run, refuse: Refuse) -> None:
     (tmp_path / "bad.pkl").write_bytes(b"cos\nsystem\n(S'true'\ntR.")
     refuse("convert", tmp_path / "bad.pkl", tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_convert_one_class(tmp_path: Path, run: Run, refuse: Refuse) -> None:
+    path = write_nvidia(tmp_path / "net.pkl", conditional_generator())
+    assert "3 classes; choose one with --class 0 to 2" in refuse("convert", path, tmp_path / "gan")
+    run("convert", path, tmp_path / "gan", "--class", 2)
+    assert "number 2" in (tmp_path / "gan" / "README.md").read_text()
+    first = StyleGAN2.from_pretrained(tmp_path / "gan")
+    run("convert", path, tmp_path / "gan", "--class", 0)
+    second = StyleGAN2.from_pretrained(tmp_path / "gan")
+    assert not first.matches(second.fingerprint())
+
+
+def test_edit_takes_what_nvidias_projector_wrote(tmp_path: Path, run: Run, refuse: Refuse) -> None:
+    torch.manual_seed(0)
+    gan = tiny_stylegan2()
+    folder = save_model(gan, tmp_path / "gan", random_directions(gan))
+    codes = gan.sample_latents(1)
+    words = ("--direction", "Smiling=2", "--out", tmp_path / "edited.png")
+    np.savez(tmp_path / "projected_w.npz", w=codes.numpy())
+    run("edit", folder, tmp_path / "projected_w.npz", *words)
+    edited = gan.decode(hublatent.edit(codes, random_directions(gan)["Smiling", "joint"], 2.0))
+    found = to_tensor([open_image(tmp_path / "edited.png")], gan.image_size)
+    assert (found - edited).abs().max() <= 1 / 127.5
+    np.savez(tmp_path / "projected_w.npz", w=np.ones((1, 18, 512)))
+    sentence = refuse("edit", folder, tmp_path / "projected_w.npz", *words)
+    assert "(1, 18, 512)" in sentence and str(gan.latent_shape) in sentence
 
 
 def test_import_directions(tmp_path: Path, run: Run, refuse: Refuse) -> None:

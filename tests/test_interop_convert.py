@@ -33,6 +33,7 @@ from tests.foreign_writers import (
     Call,
     Persistent,
     array_claiming,
+    conditional_generator,
     genforce_stylegan2,
     nvidia_generator,
     nvidia_modules,
@@ -227,7 +228,7 @@ UNSUPPORTED = {
         lambda: _without_activation("relu"),
         "'relu'",
     ),
-    "class-conditional": (lambda: conditional(n_classes=10), "10 classes"),
+    "class-conditional": (lambda: conditional_generator(n_classes=10), "10 classes"),
     "another activation": (lambda: _with("synthesis.b8.conv0", activation="swish"), "'swish'"),
     "another mapping": (lambda: _with("mapping.fc0", activation="relu"), "'relu'"),
     "mixed clamps": (lambda: _with("synthesis.b8.conv0", conv_clamp=9), "different conv_clamp"),
@@ -399,6 +400,35 @@ def test_other_checkpoints_are_named_for_what_they_are(tmp_path):
     assert "NumPy" in refusal(tmp_path / "w.npz", tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("rosinality.pt", ("stylegan2-pytorch", "lacks the weight to_rgb1.conv.weight")),
+        ("genforce.pth", ("stylegan2-pytorch", "lacks the weight to_rgb1.conv.weight")),
+        ("e4e_encoder.pt", ("stylegan2-pytorch", "lacks the weight to_rgb1.conv.weight")),
+        ("stylegan1.pkl", ("TensorFlow", "not all of it")),
+        ("google_drive_quota.pkl", ("HTML page",)),
+        ("lfs_pointer.pkl", ("git lfs pull",)),
+        ("projected_w.npz", ("NumPy",)),
+        ("z_boundary_cast.pt", ("expected a generator",)),
+    ],
+)
+def test_files_of_the_wild_are_named_for_what_they_are(name, words, shared, tmp_path):
+    with pytest.raises(CheckpointError) as caught:
+        convert(shared / "wild" / name, tmp_path / "out")
+    assert all(word in str(caught.value) for word in words)
+
+
+def test_what_lacks_weights_is_not_taken_for_another_architecture(tmp_path):
+    weights = nvidia_weights(32)
+    del weights["synthesis.b16.torgb.weight"]
+    message = refusal(torch_file(tmp_path / "net.pt", weights), tmp_path)
+    assert "NVIDIA's PyTorch format" in message and "blocks.16.to_rgb.weight" in message
+    for height in (4, 8):
+        del weights[f"synthesis.b{height}.torgb.weight"]
+    assert "architecture 'orig'" in refusal(torch_file(tmp_path / "net.pt", weights), tmp_path)
+
+
 # Other layouts: each draws the golden images.
 
 
@@ -447,6 +477,14 @@ def test_stylegan2_in_other_layouts(layout, golden, tmp_path):
     model = convert(path, tmp_path / "out", n_samples=50)
     assert_golden(model, golden)
     assert_golden(load(tmp_path / "out"), golden)
+
+
+def test_of_a_pickled_tuple_the_averaged_generator_is_taken(golden, tmp_path):
+    networks = (nvidia_generator(nvidia_weights(32)), Persistent("Discriminator", ""))
+    with nvidia_modules():
+        content = pickle.dumps((*networks, nvidia_generator(generator_of(golden))))
+    (tmp_path / "net.pkl").write_bytes(content)
+    assert_golden(convert(tmp_path / "net.pkl", tmp_path / "out", n_samples=50), golden)
 
 
 def test_stylegan2_of_tensorflow(golden, tmp_path):
@@ -602,23 +640,8 @@ def test_half_grown_generators_are_refused(shared, tmp_path):
 # Classes and channels.
 
 
-def conditional(n_classes: int = 3, width: int = 8) -> Persistent:
-    weights = nvidia_weights(32, width=width)
-    generator = torch.Generator().manual_seed(1)
-    fc0 = 100 * torch.randn(width, 2 * width, generator=generator)
-    weights |= {
-        "mapping.fc0.weight": fc0,
-        "mapping.embed.weight": torch.randn(width, n_classes, generator=generator),
-        "mapping.embed.bias": torch.randn(width, generator=generator),
-    }
-    network = nvidia_generator(weights)
-    embed = network.child("mapping.embed")
-    embed.state |= {"activation": "linear", "weight_gain": 1 / np.sqrt(n_classes), "bias_gain": 1}
-    return network
-
-
 def test_a_class_is_fixed(tmp_path):
-    network = conditional()
+    network = conditional_generator()
     path = write_nvidia(tmp_path / "net.pkl", network)
     message = refusal(path, tmp_path)
     assert "3 classes" in message and "--class 0 to 2" in message

@@ -30,7 +30,7 @@ from hublatent.evaluation.readings import read_attributes, readable
 from hublatent.evaluation.report import Summary, write_report
 from hublatent.evaluation.subjects import Subject, gather, measured_facts, untrained
 from hublatent.model import weights_digest
-from hublatent.storage import only_writer, portable
+from hublatent.storage import only_writer, portable, write_text
 
 EDITED = ("Eyeglasses", "Smiling", "Male")
 METHODS = (PAPER_METHOD, BEST_METHOD)
@@ -217,7 +217,7 @@ def compare(
         found = measure(subjects, judges, wishes, out / PARTS_FOLDER, judge_id)
         table.save(found, out / table.TABLE_NAME)
         models = pd.DataFrame([subject.about() for subject in subjects])
-        models.to_csv(out / MODELS_NAME, index=False)
+        write_text(out / MODELS_NAME, models.to_csv(index=False))
         names = " ".join(portable(folder) for folder in folders)
         command = f"python -m hublatent compare {names} --data {portable(data)}"
         command += f" --out {portable(out)} --faces {n_faces}"

@@ -11,9 +11,15 @@ import torch
 from hublatent.checkpoint import write_checkpoint
 from hublatent.errors import CheckpointError
 from hublatent.hub.publisher import publisher
-from hublatent.interop.genforce import TENSORFLOW, from_genforce, from_tensorflow
-from hublatent.interop.networks import ForeignGenerator, Weights
-from hublatent.interop.nvidia import NVIDIA, from_network, from_rosinality, from_state_dict
+from hublatent.interop.genforce import GENFORCE, TENSORFLOW, from_genforce, from_tensorflow
+from hublatent.interop.networks import ForeignGenerator, Weights, known_as
+from hublatent.interop.nvidia import (
+    NVIDIA,
+    ROSINALITY,
+    from_network,
+    from_rosinality,
+    from_state_dict,
+)
 from hublatent.interop.untrusted import Module, UnreadableFileError, read_untrusted
 from hublatent.model import LatentModel
 from hublatent.models.progan import ProGAN
@@ -23,6 +29,20 @@ MAX_FILE_BYTES = 4 << 30
 N_STATISTICS_SAMPLES = 10_000
 # The part of a training's checkpoint that is the averaged generator, and what belongs to it.
 AVERAGED = ("G_ema", "g_ema", "Gs", "generator_smooth", "ema", "state_dict", "GAN")
+DECODER = "decoder."  # how e4e and pSp call the generator beside their encoder
+# What no model here draws like, by how their weights' names begin.
+_REFUSED = (
+    (
+        ("S.net.", "SE.net.", "GE.", "G.initial_block"),
+        "lucidrains' stylegan2-pytorch, whose network is another one (other layers, no equalised "
+        "learning rate)",
+    ),
+    (
+        ("progression.",),
+        "style-based-gan-pytorch, whose StyleGAN is another network (a bias before the noise, "
+        "noise drawn anew)",
+    ),
+)
 READABLE = (
     "pickles and torch.save of NVIDIA's StyleGAN2 and StyleGAN3, TensorFlow pickles of StyleGAN, "
     "StyleGAN2 and ProGAN, stylegan2-pytorch .pt, genforce .pth"
@@ -62,7 +82,8 @@ def convert(
     path = Path(path)
     try:
         foreign = read_generator(path, class_index)
-        model = foreign.build()
+        with known_as(foreign.origin):
+            model = foreign.build()
         _set_statistics(model, n_samples, seed, keep_mean="latent_mean" in foreign.weights)
     except UnreadableFileError as error:
         raise CheckpointError(f"{path} {error}.") from error
@@ -97,7 +118,8 @@ def read_generator(path: Path, class_index: int | None = None) -> ForeignGenerat
         value = _third(value)
     if isinstance(value, Module):
         is_tensorflow = value.class_name == "Network"
-        foreign = from_tensorflow(value) if is_tensorflow else from_network(value, class_index)
+        with known_as(TENSORFLOW if is_tensorflow else NVIDIA):
+            foreign = from_tensorflow(value) if is_tensorflow else from_network(value, class_index)
     else:
         foreign = _from_weights(_weights(value), mean, class_index)
     if class_index is not None and foreign.origin != NVIDIA:
@@ -125,9 +147,9 @@ def _weights(value: Any) -> Weights:
         raise UnreadableFileError(
             f"holds {ascii(held[:200])[1:-1]}; expected a generator. Converted are {READABLE}"
         )
-    if any(name.startswith("decoder.") for name in found):  # e4e, pSp: an encoder and a generator
-        found = {n: v for n, v in found.items() if n.startswith("decoder.")}
-    for prefix in ("module.", "decoder.", "G_ema.", "G.", "generator."):
+    if any(name.startswith(DECODER) for name in found):  # e4e, pSp: an encoder and a generator
+        return {n.removeprefix(DECODER): v for n, v in found.items() if n.startswith(DECODER)}
+    for prefix in ("module.", "G_ema.", "G.", "generator."):
         if all(name.startswith(prefix) for name in found):
             found = {name.removeprefix(prefix): v for name, v in found.items()}
     return found
@@ -135,27 +157,26 @@ def _weights(value: Any) -> Weights:
 
 def _from_weights(weights: Weights, mean: Any, class_index: int | None) -> ForeignGenerator:
     """A generator by the names of its weights."""
-    names = weights.keys()
-    if any(name.startswith(("S.net.", "SE.net.", "GE.", "G.initial_block")) for name in names):
-        raise UnreadableFileError(
-            "is a checkpoint of lucidrains' stylegan2-pytorch, whose network is another one (other "
-            "layers, no equalised learning rate), so that it cannot be converted"
-        )
-    if any(name.startswith("progression.") for name in names):
-        raise UnreadableFileError(
-            "is a checkpoint of style-based-gan-pytorch, whose StyleGAN is another network (a bias "
-            "before the noise, noise drawn anew), so that it cannot be converted"
-        )
-    if "input.input" in names:
+
+    def has(*beginnings: str) -> bool:
+        return any(name.startswith(beginnings) for name in weights)
+
+    for beginnings, what in _REFUSED:
+        if has(*beginnings):
+            raise UnreadableFileError(f"is a checkpoint of {what}, so that it cannot be converted")
+    if "input.input" in weights:
         average = mean if isinstance(mean, np.ndarray) and mean.ndim else None
-        return from_rosinality(weights, average)
-    if any(name.startswith(("synthesis.b4.", "synthesis.input.")) for name in names):
-        return from_state_dict(weights, class_index)
-    if any(name.startswith(("synthesis.layer0.", "synthesis.early_layer.")) for name in names):
-        return from_genforce(weights)
-    if {"layer0.weight", "output0.weight"} <= names:
-        return from_genforce(weights)
-    held = ascii(", ".join(list(names)[:5])[:200])[1:-1]
+        with known_as(ROSINALITY):
+            return from_rosinality(weights, average)
+    if has("synthesis.b4.", "synthesis.input."):
+        with known_as(NVIDIA):
+            return from_state_dict(weights, class_index)
+    if has("synthesis.layer0.", "synthesis.early_layer.") or {
+        "layer0.weight", "output0.weight",
+    } <= weights.keys():  # fmt: skip
+        with known_as(GENFORCE):
+            return from_genforce(weights)
+    held = ascii(", ".join(list(weights)[:5])[:200])[1:-1]
     raise UnreadableFileError(
         f"holds weights of an unknown network ({held}, ...). Converted are {READABLE}"
     )

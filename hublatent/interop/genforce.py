@@ -77,8 +77,8 @@ def from_tensorflow(network: Module) -> ForeignGenerator:
     if kind is None:
         held = ", ".join(list(variables)[:5]) or "no variables"
         raise UnreadableFileError(
-            f"holds a TensorFlow network with {ascii(held)[1:-1]}; expected a generator of "
-            "StyleGAN, StyleGAN2 or ProGAN"
+            f"holds no generator of StyleGAN, StyleGAN2 or ProGAN, or not all of it; there are "
+            f"{ascii(held)[1:-1]}"
         )
     prefix = "" if kind == "4x4/Dense/weight" else "synthesis."
     n_blocks = (

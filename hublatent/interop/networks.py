@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -71,6 +72,15 @@ class ForeignGenerator:
                 )
         model.load_state_dict(weights, strict=True, assign=True)
         return model.eval()
+
+
+@contextmanager
+def known_as(origin: str) -> Iterator[None]:
+    """Let a complaint inside the block say in whose format the file is."""
+    try:
+        yield
+    except UnreadableFileError as error:
+        raise UnreadableFileError(f"is a checkpoint in {origin} that {error}") from error
 
 
 def channel_rule(widths: Mapping[int, int]) -> tuple[int, int]:

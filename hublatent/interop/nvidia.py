@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,6 +35,7 @@ from hublatent.models.stylegan3 import OUTPUT_SCALE, StyleGAN3
 from hublatent.models.stylegan3_layers import CLAMP, FILTER_SIZE, OVERSAMPLING
 
 NVIDIA = "NVIDIA's PyTorch format"
+ROSINALITY = "the layout of stylegan2-pytorch"
 LR_MULTIPLIER = 0.01  # of the mapping network, NVIDIA's default
 FIRST_RATE = 16  # samples along the width of StyleGAN3's first map, at NVIDIA's first stopband
 _EMPTY = Module("Generator", {})
@@ -101,6 +102,8 @@ def from_rosinality(weights: Weights, mean: NDArray[Any] | None) -> ForeignGener
     Raises:
         UnreadableFileError: it is incomplete.
     """
+    for name in ("style.1.weight", "conv1.conv.weight", "to_rgb1.conv.weight"):
+        size(weights, name, 0)  # named as the file would name it
     found: Weights = {}
     for name, value in weights.items():
         if name.endswith((".kernel", "noises.dummy")):
@@ -118,9 +121,7 @@ def from_rosinality(weights: Weights, mean: NDArray[Any] | None) -> ForeignGener
     if mean is not None and np.allclose(mean, mean.reshape(-1, mean.shape[-1])[0]):
         found["mapping.w_avg"] = mean.reshape(-1, mean.shape[-1])[0]
     generator = _stylegan2(found, LR_MULTIPLIER, 0.0, None)
-    return ForeignGenerator(
-        StyleGAN2, generator.arguments, generator.weights, "the layout of stylegan2-pytorch"
-    )
+    return ForeignGenerator(StyleGAN2, generator.arguments, generator.weights, ROSINALITY)
 
 
 def _nvidia_name(name: str) -> str:
@@ -160,13 +161,11 @@ def _stylegan2(
     _fix_class(weights, class_index)
     blocks = [re.match(r"synthesis\.b(\d{1,5})\.", name) for name in weights]
     heights = heights_without_gap({int(match[1]) for match in blocks if match})
-    for height in heights:
-        kind = "skip" if f"synthesis.b{height}.torgb.weight" in weights else "orig"
-        kind = "resnet" if f"synthesis.b{height}.skip.weight" in weights else kind
-        if kind != "skip":
-            raise UnreadableFileError(
-                f"holds a generator of the architecture {kind!r}; only 'skip' is supported"
-            )
+    if any(f"synthesis.b{height}.skip.weight" in weights for height in heights):
+        _refuse_architecture("resnet")
+    with_rgb = [height for height in heights if f"synthesis.b{height}.torgb.weight" in weights]
+    if with_rgb == heights[-1:] != heights:
+        _refuse_architecture("orig")
     _add_zero_noise(weights, heights)
     depth = _mapping_depth(weights)
     widths = {h: size(weights, f"synthesis.b{h}.conv1.weight", 0) for h in heights}
@@ -288,9 +287,7 @@ def _check_stylegan2(generator: Module) -> None:
     for block in children(synthesis).values():
         kind = setting("architecture", (block, synthesis, generator), "skip")
         if kind != "skip":
-            raise UnreadableFileError(
-                f"holds a generator of the architecture {kind!r}; only 'skip' is supported"
-            )
+            _refuse_architecture(kind)
         for name, layer in children(block).items():
             owners = (layer, block, synthesis, generator)
             if name not in ("conv0", "conv1"):
@@ -302,6 +299,12 @@ def _check_stylegan2(generator: Module) -> None:
                     f"holds a {layer.class_name} with the activation {activation!r} and gain "
                     f"{gain:g}; only 'lrelu' with the square root of 2 is supported"
                 )
+
+
+def _refuse_architecture(kind: Any) -> NoReturn:
+    raise UnreadableFileError(
+        f"holds a generator of the architecture {str(kind)[:20]!r}; only 'skip' is supported"
+    )
 
 
 def _conv_clamp(generator: Module) -> float:

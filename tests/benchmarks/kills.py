@@ -8,6 +8,7 @@ last two of the same command meet in one folder, and the second has to stop with
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import random
@@ -22,13 +23,18 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent.parent))
 
+import numpy as np
 import torch
 from safetensors.torch import load_file
 
+from hublatent import cli
 from hublatent.data import load_dataset
 from hublatent.errors import exit_on_user_error
+from hublatent.evaluation.judges import Judges
 from hublatent.models import BetaTCVAE, StyleGAN2
 from hublatent.perception.classifier import AttributeClassifier
+from tests.comparison_helpers import known_judge, linear_model, write_known_faces
+from tests.test_audit import AllWhole
 from tests.training_helpers import PROJECT, write_faces
 from training import find_directions, project_images, train_encoder, train_stylegan2, train_vae
 
@@ -69,6 +75,11 @@ COMMANDS: dict[str, tuple[Callable[[], object], str]] = {
         find_directions.main,
         "--model {data}/vae --data {data}/faces --cache {data}/cache --methods svm joint",
     ),
+    "compare": (
+        cli.main,
+        "compare {data}/linear {data}/bright --data {data}/known --cache {data}/cache"
+        " --attributes Bright Green --faces 10",
+    ),
 }
 
 
@@ -107,6 +118,12 @@ def prepare(data: Path) -> None:
     )
     gan.save_pretrained(data / "gan")
     AttributeClassifier(SIZE, width=8, attributes="Smiling").save_pretrained(data / "attributes")
+    write_known_faces(data / "known")
+    load_dataset(data / "known", SIZE, cache=data / "cache", progress=False)
+    linear = linear_model()
+    linear.save_pretrained(data / "linear")
+    linear.latent_mean += 0.1
+    linear.save_pretrained(data / "bright")
 
 
 def trial(name: str, data: Path, n_kills: int, draws: random.Random) -> tuple[float, int, int]:
@@ -153,7 +170,9 @@ def second_is_refused(name: str, data: Path) -> bool:
 
 
 def run(name: str, data: Path, folder: Path) -> None:
-    """Run a command in this process."""
+    """Run a command in this process; compare's judges are known in closed form."""
+    judges = Judges(known_judge(), AllWhole(), AllWhole(), "judge", np.ones(2))  # type: ignore[arg-type]
+    Judges.load = lambda *_: judges  # type: ignore[method-assign, assignment]
     script, options = COMMANDS[name]
     out = folder / "out"
     where = out / "directions.safetensors" if name == "find_directions" else out
@@ -198,6 +217,8 @@ def contents(folder: Path) -> dict[str, object]:
             ]
         elif path.name == "state.safetensors":  # its header knows how long the run took
             found[name] = {k: v.numpy().tobytes() for k, v in load_file(path).items()}
+        elif path.suffix == ".gz":  # its header knows when it was written
+            found[name] = gzip.decompress(path.read_bytes())
         else:
             found[name] = path.read_bytes()
     return found
