@@ -15,7 +15,7 @@ from huggingface_hub import errors as hub_errors
 import hublatent
 from hublatent.direction_set import DirectionSet
 from hublatent.errors import DirectionError, HubError
-from hublatent.hub import PUBLISHED_FILES, snapshot
+from hublatent.hub import DISCRIMINATOR_NAME, PUBLISHED_FILES, snapshot
 from hublatent.model import LatentModel
 from hublatent.publish import check_card, check_folder, publish
 from tests.hub_standin import ClientState, HubStandIn, run_python
@@ -434,7 +434,7 @@ def test_names_the_hub_would_not_take(client: ClientState, folder: Path, tmp_pat
 def test_push_from_python(hub: HubStandIn, client: ClientState, model: LatentModel) -> None:
     directions = random_directions(model)
     model.push_to_hub(REPO, directions=directions)
-    assert set(PUBLISHED_FILES) <= set(hub.files(REPO))
+    assert {*PUBLISHED_FILES} - {DISCRIMINATOR_NAME} <= set(hub.files(REPO))
     check_card(snapshot(REPO, files=("README.md",)).folder / "README.md")
     directions.push_to_hub("user/directions")
     assert len(DirectionSet.from_pretrained("user/directions", model)) == len(directions)

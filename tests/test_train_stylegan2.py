@@ -23,6 +23,7 @@ from torch import Tensor, nn
 import training.train_stylegan2 as script
 from hublatent.data import FaceDataset, load_dataset
 from hublatent.errors import DataError, HublatentError
+from hublatent.hub import DISCRIMINATOR_NAME
 from hublatent.models.stylegan2 import StyleGAN2
 from hublatent.publish import check_folder
 from tests.training_helpers import (
@@ -537,6 +538,32 @@ def test_another_run_can_be_fine_tuned_with_noise_on_w(faces: Path, tmp_path: Pa
 
 
 # --- several processes ----------------------------------------------------------------------------
+
+
+def test_a_generator_without_discriminator_gets_one_that_first_learns_alone(
+    faces: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train(arguments(faces, tmp_path / "first", "--images", "16"))
+    published = tmp_path / "first" / "latest"
+    (published / DISCRIMINATOR_NAME).unlink()
+    start = ("--start-from", str(published), "--start-images", "80", "--discriminator-alone", "16")
+    train(arguments(faces, tmp_path / "run", *start, "--images", "96"))
+    assert "learns alone for the first 16 images" in capsys.readouterr().out
+    old, new = (
+        StyleGAN2.from_pretrained(folder) for folder in (published, tmp_path / "run/latest")
+    )
+    assert_equal(weights(old), weights(new))
+    assert (tmp_path / "run" / "latest" / DISCRIMINATOR_NAME).is_file()
+    train(arguments(faces, tmp_path / "run", *start, "--images", "104"))  # and goes on from there
+    assert not torch.equal(StyleGAN2.from_pretrained(tmp_path / "run/latest").const, old.const)
+    # Whoever starts from what this run left waits for nothing, and its card says so.
+    start = ("--start-from", str(tmp_path / "run" / "latest"), "--images", "8")
+    train(arguments(faces, tmp_path / "next", *start))
+    assert "learns alone" not in capsys.readouterr().out
+    out = tmp_path / "cards" / "tiny"
+    make_card.assemble(make_card.Arguments(tmp_path / "next", "latest", out))
+    assert "for fine-tuning" in (out / "README.md").read_text(encoding="utf-8")
+    assert (out / DISCRIMINATOR_NAME).is_file()
 
 
 def _train_as_one_process(faces: Path, out: Path) -> None:

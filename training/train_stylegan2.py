@@ -28,6 +28,7 @@ from tqdm import tqdm
 from hublatent.checkpoint import CONFIG_NAME, read_config
 from hublatent.data import FaceDataset
 from hublatent.errors import DataError, exit_on_user_error
+from hublatent.hub import DISCRIMINATOR_NAME
 from hublatent.images import save_png
 from hublatent.models import StyleGAN2
 from hublatent.perception.features import ImageFeatures
@@ -35,7 +36,7 @@ from hublatent.storage import portable, write_text
 from training.recipes import changes, option_words, parse_command
 from training.trainers import loop
 from training.trainers.run import RESULTS_NAME, Run
-from training.trainers.stylegan2.discriminator import DISCRIMINATOR_NAME, save_discriminator
+from training.trainers.stylegan2.discriminator import save_discriminator
 from training.trainers.stylegan2.kid import FeatureNetwork, features_of, squared_mmd
 from training.trainers.stylegan2.trainer import StyleGAN2Recipe, Trainer
 from training.trainers.vae.evaluation import contact_sheet

@@ -3,6 +3,7 @@
 from hublatent.hub.download import (
     CARD_NAME,
     DIRECTIONS_NAME,
+    DISCRIMINATOR_NAME,
     MAP_NAME,
     MODEL_FILES,
     PUBLISHED_FILES,
@@ -15,6 +16,7 @@ from hublatent.hub.mixin import HubModel
 __all__ = [
     "CARD_NAME",
     "DIRECTIONS_NAME",
+    "DISCRIMINATOR_NAME",
     "MAP_NAME",
     "MODEL_FILES",
     "PUBLISHED_FILES",

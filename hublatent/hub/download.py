@@ -24,7 +24,15 @@ MAP_NAME = "latent_map.safetensors"
 CARD_NAME = "README.md"
 SAMPLES_NAME = "samples.png"
 MODEL_FILES = (CONFIG_NAME, WEIGHTS_NAME)
-PUBLISHED_FILES = (CONFIG_NAME, WEIGHTS_NAME, DIRECTIONS_NAME, CARD_NAME, SAMPLES_NAME)
+DISCRIMINATOR_NAME = "discriminator.safetensors"  # beside a generator, for whoever trains it on
+PUBLISHED_FILES = (
+    CONFIG_NAME,
+    WEIGHTS_NAME,
+    DIRECTIONS_NAME,
+    CARD_NAME,
+    SAMPLES_NAME,
+    DISCRIMINATOR_NAME,
+)
 MAX_DOWNLOAD_BYTES = 2 << 30
 MAX_LISTING_BYTES = 16 << 20
 _COMMIT = re.compile("[0-9a-f]{40}")

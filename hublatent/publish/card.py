@@ -61,6 +61,7 @@ class CardInput:
         base_model: the Hub id of the model that directions alone belong to.
         base_commit: the commit of that model that the picture was drawn with.
         samples_caption: what samples.png shows; None without such a picture.
+        discriminator: whether the one that the generator was trained against lies beside it.
     """
 
     repo: str
@@ -77,6 +78,7 @@ class CardInput:
     base_model: str | None = None
     base_commit: str | None = None
     samples_caption: str | None = None
+    discriminator: bool = False
 
     @property
     def name(self) -> str:

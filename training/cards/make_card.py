@@ -20,10 +20,15 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 import tyro
 
 import hublatent
-from hublatent.checkpoint import CONFIG_NAME, WEIGHTS_NAME
 from hublatent.direction_set import DirectionSet
 from hublatent.errors import DataError, exit_on_user_error
-from hublatent.hub import CARD_NAME, DIRECTIONS_NAME, PUBLISHED_FILES, SAMPLES_NAME
+from hublatent.hub import (
+    CARD_NAME,
+    DIRECTIONS_NAME,
+    DISCRIMINATOR_NAME,
+    PUBLISHED_FILES,
+    SAMPLES_NAME,
+)
 from hublatent.images import save_png
 from hublatent.model import LatentModel
 from hublatent.publish import CardInput, render_card
@@ -34,6 +39,7 @@ from training.recipes import RECIPES, changes, option_words
 from training.trainers.run import MODEL_FOLDER, RESULTS_NAME
 
 CARDS = "model_cards"
+MADE_HERE = (CARD_NAME, SAMPLES_NAME)
 
 
 @dataclass(frozen=True)
@@ -181,6 +187,7 @@ def gather(arguments: Arguments, model: LatentModel) -> CardInput:
         left_out=list(found["left_out"].values()) if found else (),
         baselines=_baselines(arguments.baseline, found["seed"]) if found else {},
         commands=list(_commands(arguments, results, found)),
+        discriminator=(folder / DISCRIMINATOR_NAME).is_file(),
     )
 
 
@@ -200,15 +207,14 @@ def assemble(arguments: Arguments) -> Path:
     shown = best_of_each(of_headline(given.directions))
     picture, caption = draw_samples(model, shown, arguments.seed, arguments.sample_rows)
     card = render_card(replace(given, samples_caption=caption))
-    left_out = DIRECTIONS_NAME if given.directions is None else None
-    names = tuple(name for name in PUBLISHED_FILES if name != left_out)
-    with atomic_folder_update(out, names) as paths:
-        for copied in {CONFIG_NAME, WEIGHTS_NAME, DIRECTIONS_NAME} & set(names):
-            shutil.copyfile(folder / copied, paths[copied])
+    copied = [n for n in PUBLISHED_FILES if n not in MADE_HERE and (folder / n).is_file()]
+    with atomic_folder_update(out, (*copied, *MADE_HERE)) as paths:
+        for name in copied:
+            shutil.copyfile(folder / name, paths[name])
         paths[CARD_NAME].write_text(card, encoding="utf-8")
         save_png(picture, paths[SAMPLES_NAME])
-    if left_out:  # the directions of earlier weights would not fit these
-        (out / left_out).unlink(missing_ok=True)
+    for name in {*PUBLISHED_FILES} - {*copied, *MADE_HERE}:  # of earlier weights
+        (out / name).unlink(missing_ok=True)
     return out
 
 

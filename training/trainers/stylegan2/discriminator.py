@@ -14,7 +14,6 @@ from hublatent.models.layers import GAIN, SLOPE, EqualLinear, channels_by_height
 from hublatent.models.stylegan2_layers import blur_kernel, blurred
 from hublatent.storage import atomic_path, save_safetensors
 
-DISCRIMINATOR_NAME = "discriminator.safetensors"  # beside a generator, for whoever trains it on
 GROUP_SIZE = 4  # images whose statistics the last block compares
 
 

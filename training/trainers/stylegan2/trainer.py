@@ -17,6 +17,7 @@ from torch import Tensor
 from hublatent.checkpoint import load_weights
 from hublatent.data import FaceDataset
 from hublatent.errors import DataError
+from hublatent.hub import DISCRIMINATOR_NAME
 from hublatent.inversion.precision import autocast
 from hublatent.models.style_generator import Noise
 from hublatent.models.stylegan2 import StyleGAN2
@@ -36,7 +37,7 @@ from training.trainers.stylegan2.adversarial import (
     update_average,
 )
 from training.trainers.stylegan2.augment import AdaptiveProbability, augment
-from training.trainers.stylegan2.discriminator import DISCRIMINATOR_NAME, Discriminator
+from training.trainers.stylegan2.discriminator import Discriminator
 from training.trainers.stylegan2.feature_heads import (
     FeatureHeads,
     heads_discriminator_loss,
@@ -71,8 +72,8 @@ class StyleGAN2Recipe:
         ema_ramp_up: early on the half-life is this share of the images seen.
         ada_target: mean sign of D on real images at which the augmentation holds still.
         ada_images: images over which its probability could rise from 0 to 1.
-        generator_from: images seen before the generator learns; until then a discriminator that
-            is new to a trained generator learns alone.
+        discriminator_alone: images for which a discriminator learns alone where a training starts
+            from a generator without one.
         ada_from: images seen before it starts. At first r_t is above its target because no
             faces are drawn yet, not because the images are known by heart (p rose to 0.1 within
             20,000 images).
@@ -106,7 +107,7 @@ class StyleGAN2Recipe:
     ada_target: float = 0.6
     ada_images: int = 100_000
     ada_from: int = 100_000
-    generator_from: int = 0
+    discriminator_alone: int = 20_000
     heads_weight: float = 0.0
     heads_learning_rate: float = 0.0003
     flip: bool = True
@@ -148,8 +149,8 @@ _RANGES: dict[str, tuple[float, float, str]] = {
     ),
     **dict.fromkeys(
         ("discriminator_learning_rate", "r1_gamma", "path_length_weight", "path_length_from",
-         "ada_from", "generator_from", "heads_weight", "ema_half_life", "ema_ramp_up", "w_noise",
-         "seed"),
+         "ada_from", "discriminator_alone", "heads_weight", "ema_half_life", "ema_ramp_up",
+         "w_noise", "seed"),
         (0, math.inf, "0 or more"),
     ),
     **dict.fromkeys(
@@ -203,6 +204,7 @@ class Trainer(loop.Trainer):
         self.h_optimizer = lazy_adam(trained, recipe.heads_learning_rate, 0)
         self.probability = AdaptiveProbability(recipe.ada_target, recipe.ada_images)
         self.path_mean = 0.0
+        self.generator_from = 0  # images seen before the generator learns
         self.parts = {
             "generator": self.generator,
             "discriminator": self.discriminator,
@@ -231,7 +233,7 @@ class Trainer(loop.Trainer):
             Losses and statistics of this step.
         """
         recipe, p, draws = self.recipe, self.probability.p, self.draws()
-        generator_learns = self.images_seen >= recipe.generator_from
+        generator_learns = self.images_seen >= self.generator_from
         real = augment(self.next_batch(), p, draws)
         with autocast(self.precision, self.device.type), torch.set_grad_enabled(generator_learns):
             latents = draw_latents(self.generator, len(real), recipe.style_mixing, draws)
@@ -339,6 +341,8 @@ class Trainer(loop.Trainer):
     def start_from(self, folder: Path, images_seen: int) -> None:
         """Go on from a published generator, and from the discriminator that may lie beside it.
 
+        A new discriminator's gradients would ruin a trained generator: it first learns alone.
+
         Args:
             folder: holds config.json and model.safetensors, perhaps discriminator.safetensors.
             images_seen: what the generator has seen; the count of images goes on from there.
@@ -350,13 +354,22 @@ class Trainer(loop.Trainer):
         published.encoder = None  # it reads the old generator's codes
         self.generator.load_state_dict(published.state_dict())
         self.average.load_state_dict(published.state_dict())
+        self.n_steps = images_seen // self.recipe.batch_size
         if (folder / DISCRIMINATOR_NAME).is_file():
             load_weights(self.discriminator, folder / DISCRIMINATOR_NAME)
-        self.n_steps = images_seen // self.recipe.batch_size
+            return
+        alone = self.recipe.discriminator_alone
+        self.generator_from = self.images_seen + alone
+        self.accelerator.print(
+            f"{folder} holds no {DISCRIMINATOR_NAME}: a new discriminator learns alone for the "
+            f"first {alone:,} images (--discriminator-alone)."
+        )
 
     def state(self) -> dict[str, Any]:
-        return {**super().state(), "path_mean": self.path_mean}
+        own = {"path_mean": self.path_mean, "generator_from": self.generator_from}
+        return {**super().state(), **own}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         super().load_state(state)
         self.path_mean = state["path_mean"]
+        self.generator_from = state["generator_from"]
