@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from hublatent.checkpoint import folder_name
+from hublatent.checkpoint import folder_name, init_parameters
 from hublatent.data import FaceDataset, load_dataset
 from hublatent.direction import Direction, Origin
 from hublatent.direction_set import DirectionSet
@@ -159,7 +159,8 @@ def untrained(subjects: Sequence[Subject], seed: int) -> list[Subject]:
     first = trained[0]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = type(first.model)(**first.model.config)
+        names = init_parameters(type(first.model))
+        model: LatentModel = type(first.model)(**{n: first.model.config[n] for n in names})
     model = model.to(first.model.latent_mean.device).eval()
     where = first.dataset, first.folder
     return [Subject(UNTRAINED, UNTRAINED, model, *where, baseline=True)]

@@ -137,7 +137,7 @@ def comparison_block(folder: Path, attribute: str) -> str:
     parts = [f"The [report]({report}) answers:\n\n> {' '.join(found.answer)}"]
     claims = [(statement, verdict) for statement, verdict, _ in found.claims]
     bundled = {name for name in found.models if (folder.parent / name).is_dir()}
-    titled = {
+    titled: dict[str, Sequence[Sequence[str]]] = {
         "Claims of the paper:": [("claim", "verdict"), *claims],
         "Reading, over people that the direction was not fitted on:": _of(bundled, found.reading),
         f"{attribute}, edited on test faces:": _of(bundled, found.editing.get(attribute, ())),
