@@ -46,12 +46,17 @@ def reading_plot(evidence: Evidence) -> bytes:
         for i, model in enumerate(evidence.readers):
             trainings = [t for t in evidence.trainings(model) if t in evidence.accuracy]
             scores = [evidence.score(t) for t in trainings]
+            if evidence.fact(model, "baseline"):
+                for axis in axes:
+                    axis.axhline(np.mean(scores), color="#999999", linestyle=":", label=model)
+                continue
             for axis, fact in zip(axes, ("kl", "mse"), strict=True):
                 known = [evidence.value(t, fact) for t in trainings]
                 axis.scatter(known, scores, label=model, **_look(i, filled=True))
         axes[0].set(xlabel="rate: KL, nats", ylabel="accuracy, mean of the attributes")
         rates = [evidence.value(t, "kl") for t in evidence.models["training"]]
-        if np.isfinite(rates).any():  # a logarithmic axis cannot be empty
+        known = [rate for rate in rates if rate > 0]
+        if known and max(known) > 3 * min(known):  # a shorter logarithmic axis has crowded ticks
             axes[0].set_xscale("log")
         axes[1].set(xlabel="distortion: mean squared error, pixels in [0, 1]")
 

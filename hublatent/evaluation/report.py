@@ -157,19 +157,7 @@ def answer(evidence: Evidence, findings: Sequence[Finding], judge: str) -> list[
             + (f"; {listed(best[1:])} cannot be told apart from it." if best[1:] else ".")
         )
     if evidence.editors:
-        shares = {
-            m: outcomes.summary(_along(evidence, m, BEST_METHOD))["strong"]
-            for m in evidence.editors
-        }
-        known = {m: s for m, s in shares.items() if np.isfinite(s)}
-        if known:
-            first = max(known, key=lambda m: known[m])
-            last = min(known, key=lambda m: known[m])
-            sentences.append(
-                f"Along the {BEST_METHOD} directions {first} edits most strongly: "
-                f"{known[first]:.0%} of the faces show the attribute before they break"
-                + (f", {known[last]:.0%} of {last}'s." if last != first else ".")
-            )
+        sentences.append(_edited(evidence))
     sentences.append(_verdicts(findings))
     rates = [evidence.value(t, "kl") for t in evidence.models["training"]]
     finite = [r for r in rates if np.isfinite(r)]
@@ -178,13 +166,33 @@ def answer(evidence: Evidence, findings: Sequence[Finding], judge: str) -> list[
             f"The rates lie between {min(finite):.0f} and {max(finite):.0f} nats"
             + (", so the objectives hardly differ." if max(finite) < 1.5 * min(finite) else ".")
         )
-    repeated = evidence.models["model"].value_counts() >= MIN_TRAININGS
+    trained = evidence.models[~evidence.models["baseline"].astype(bool)]
+    repeated = trained["model"].value_counts() >= MIN_TRAININGS
     sentences.append(
         f"Edits were judged by {judge} and by networks from outside; {int(repeated.sum())} of "
         f"{len(repeated)} models were trained at least {MIN_TRAININGS} times, and what is said of "
         "the others holds for their one checkpoint."
     )
     return sentences
+
+
+def _edited(evidence: Evidence) -> str:
+    """How strongly the models edit, and at which price."""
+    found = {m: outcomes.summary(_along(evidence, m, BEST_METHOD)) for m in evidence.editors}
+    strong = [f["strong"] for f in found.values() if np.isfinite(f["strong"])]
+    leaks = {m: f["leakage"] for m, f in found.items() if np.isfinite(f["leakage"])}
+    if not strong or not leaks:
+        return "No edit could be judged."
+    shares = " to ".join(dict.fromkeys(f"{s:.0%}" for s in (min(strong), max(strong))))
+    text = f"Along the {BEST_METHOD} directions {shares} of the edited faces show the attribute"
+    text += " before they break"
+    least, most = min(leaks, key=lambda m: leaks[m]), max(leaks, key=lambda m: leaks[m])
+    if least == most:
+        return f"{text}, with a leakage of {leaks[least]:.3f}."
+    return (
+        f"{text}; what else changes is least in {least} (leakage {leaks[least]:.3f}) and most in "
+        f"{most} ({leaks[most]:.3f})."
+    )
 
 
 def _verdicts(findings: Sequence[Finding]) -> str:

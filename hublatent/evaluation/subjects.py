@@ -19,6 +19,7 @@ from hublatent.direction_set import DirectionSet
 from hublatent.discovery import FROM_LABELS, LabelledLatents, discover_all
 from hublatent.discovery.labelled import Latents, encode_images, labelled
 from hublatent.errors import DataError
+from hublatent.evaluation import rate
 from hublatent.hub import CARD_NAME, DIRECTIONS_NAME
 from hublatent.model import LatentModel
 from hublatent.models import load, why_no_latent_model
@@ -207,23 +208,27 @@ def _common_start(names: Sequence[str]) -> str:
 
 @torch.inference_mode()
 def measured_facts(subject: Subject) -> dict[str, float]:
-    """Rate and distortion on test pictures, where the run did not tell.
+    """Distortion on test pictures, and the rate with its parts of a model with a prior.
 
     Returns:
-        mse, of pixels in [0, 1]; kl, in nats, for a model whose encoder gives distributions.
+        FACTS as far as the model has them; what its run told stands.
     """
     indices = subject.dataset.indices("test")
-    if not subject.model.has_encoder or not len(indices):
+    model: Any = subject.model
+    if not model.has_encoder or not len(indices):
         return dict(subject.facts)
-    error, rate = 0.0, 0.0
-    distribution: Any = getattr(subject.model, "encode_distribution", None)
+    error, posteriors = 0.0, []
     for start in range(0, len(indices), BATCH):
-        images = subject.dataset.batch(indices[start:][:BATCH]).to(subject.model.latent_mean)
-        if distribution is not None:
-            mean, log_variance = distribution(images)
-            # Kingma and Welling 2014 (arXiv:1312.6114), appendix B.
-            rate += float((mean**2 + log_variance.exp() - 1 - log_variance).sum()) / 2
-        decoded = subject.model.decode(subject.model.encode(images))
+        images = subject.dataset.batch(indices[start:][:BATCH]).to(model.latent_mean)
+        decoded = model.decode(model.encode(images))
         error += float(((decoded - images) / 2).square().mean(dim=(1, 2, 3)).sum())
-    found = {"mse": error / len(indices)} | ({"kl": rate / len(indices)} if distribution else {})
+        if hasattr(model, "encode_distribution"):
+            posteriors.append(model.encode_distribution(images))
+    found: dict[str, float] = {"mse": error / len(indices)}
+    if posteriors:
+        mean, log_variance = map(torch.cat, zip(*posteriors, strict=True))
+        found["kl"] = float(rate.kl_divergence(mean, log_variance).mean())
+        found["active_dimensions"] = rate.active_dimensions(mean)
+        parts = rate.decomposed_kl(mean, log_variance)
+        found |= {name: value for name, value in parts.items() if name in FACTS}
     return {**found, **subject.facts}
