@@ -292,6 +292,6 @@ def test_the_command_names_what_differs_from_the_recipe():
         "python training/train_vae.py --recipe btcvae-celeba --data DATA --out runs/mine "
         "--beta 4.0 --no-flip --precision fp32"
     )
-    plain = training_command("beta1-celeba", {"recipe": asdict(RECIPES["beta1-celeba"])})
-    assert plain is not None and "--recipe beta1-celeba --data" in plain
+    plain = training_command("ae-celeba", {"recipe": asdict(RECIPES["ae-celeba"])})
+    assert plain is not None and "--recipe ae-celeba --data" in plain
     assert training_command("x", {"command": "python fit.py"}) == "python fit.py"

@@ -175,8 +175,6 @@ RECIPES: dict[str, VAERecipe] = {
     "factorvae-celeba": VAERecipe("factorvae", objective="factorvae", gamma=6.4, epochs=40),
     "ae-celeba": VAERecipe("autoencoder", objective="autoencoder", epochs=40),
     "lsavae-celeba": VAERecipe("lsavae", objective="lsavae", attribute_weight=40.0, epochs=14),
-    # Not published: the comparison needs it to tell the objective from the network's size.
-    "beta1-celeba": VAERecipe("vae"),
     # Drawn factors (--data sprites), 300,000 images, with dSprites' weights in the papers: 4, 6
     # and 35. At sigma 0.75 a doubtful pixel of the three channels costs what it costs there.
     "sprites-betavae": replace(SPRITES, architecture="betavae", beta=4.0),

@@ -28,13 +28,8 @@ from training.recipes import RECIPES
 
 METHODS = "svm pattern joint"
 CLASSIFIER = "{cards}/attributes-celeba"
-# Trained for the comparison alone: other weights of the KL divergence, over one network.
-UNPUBLISHED = {
-    "beta1-celeba": "--recipe beta1-celeba",
-    "beta4-celeba": "--recipe betavae-celeba --beta 4",
-    "beta8-celeba": "--recipe betavae-celeba --beta 8",
-}
-# Recipe -> minutes of its training on two cores, and what its card compares it with.
+JUDGE = "{cards}/judge-celeba"
+# Recipe -> minutes of its training on two cores.
 PUBLISHED = {
     "vae-celeba": 25,
     "betavae-celeba": 10,
@@ -43,8 +38,9 @@ PUBLISHED = {
     "ae-celeba": 8,
     "lsavae-celeba": 20,
 }
-# Trained several times, for what a comparison of objectives says: recipes that begin so, minutes.
-REPEATED = {"paper-": 40, "grid-": 5, "sprites-": 8}
+# Trained several times, and not published: recipes that begin so, and minutes of one training.
+PAPER, GRID, SPRITES = "paper-", "grid-", "sprites-"
+REPEATED = {PAPER: 40, GRID: 5, SPRITES: 8}
 N_TRAININGS = 3
 OTHER_METHODS = {"lsavae-celeba": "svm pattern joint axis"}
 
@@ -90,44 +86,35 @@ def steps() -> Iterator[Step]:
         yield Step(name, f"{command} --out {{runs}}/{name} --export {{cards}}/{name}", minutes)
     out = "--data {data} --out {runs}"
     yield Step("eigenfaces-celeba", f"training/trainers/eigenfaces.py {out}/eigenfaces-celeba", 2)
-    yield from _finished("eigenfaces-celeba", baseline=False)
+    yield from _finished("eigenfaces-celeba", METHODS, "")
     for name, minutes in PUBLISHED.items():
         yield Step(name, f"training/train_vae.py --recipe {name} {out}/{name}", minutes)
-        yield from _finished(name, OTHER_METHODS.get(name, METHODS))
-    for name, options in UNPUBLISHED.items():
-        yield Step(name, f"training/train_vae.py {options} {out}/{name}", 10)
-        yield from _finished(name, cards="{runs}/cards")
-    yield from _repeated()
+        baseline = " --baseline {runs}/eigenfaces-celeba/model"
+        yield from _finished(name, OTHER_METHODS.get(name, METHODS), baseline)
     yield from _stylegan2()
+    for name in trainings(*REPEATED):
+        recipe, _, seed = name.rpartition("-")
+        data = "sprites" if name.startswith(SPRITES) else "{data}"
+        train = f"training/train_vae.py --recipe {recipe} --data {data} --seed {seed}"
+        minutes = next(m for start, m in REPEATED.items() if name.startswith(start))
+        yield Step(name, f"{train} --out {{runs}}/trainings/{name}", minutes)
     yield from _tables()
 
 
-def _finished(
-    name: str, methods: str = METHODS, baseline: bool = True, cards: str = "{cards}"
-) -> Iterator[Step]:
+def trainings(*starts: str) -> Iterator[str]:
+    """RECIPE-SEED of every training of the recipes that begin so."""
+    for recipe in RECIPES:
+        if recipe.startswith(starts):
+            yield from (f"{recipe}-{seed}" for seed in range(N_TRAININGS))
+
+
+def _finished(name: str, methods: str, baseline: str) -> Iterator[Step]:
     """The directions and the card of a model that has just been trained."""
     model = f"{{runs}}/{name}/model"
     find = f"training/find_directions.py --model {model} --data {{data}} --methods {methods}"
     yield Step(f"{name}-directions", find, 4)
-    against = " --baseline {runs}/eigenfaces-celeba/model" if baseline else ""
-    card = f"training/cards/make_card.py --run {{runs}}/{name} --out {cards}/{name}{against}"
+    card = f"training/cards/make_card.py --run {{runs}}/{name} --out {{cards}}/{name}{baseline}"
     yield Step(f"{name}-card", card, 0.5)
-
-
-def _repeated() -> Iterator[Step]:
-    """Trainings that nobody publishes one by one, and the paper's table from its own recipes."""
-    for recipe in RECIPES:
-        minutes = next((m for start, m in REPEATED.items() if recipe.startswith(start)), None)
-        if minutes is None:
-            continue
-        data = "sprites" if recipe.startswith("sprites") else "{data}"
-        train = f"training/train_vae.py --recipe {recipe} --data {data}"
-        for seed in range(N_TRAININGS):
-            name = f"{recipe}-{seed}"
-            out = f"{{runs}}/trainings/{name}"
-            yield Step(name, f"{train} --seed {seed} --out {out}", minutes)
-    replicate = "-m hublatent replicate {runs}/trainings --data {data}"
-    yield Step("replication", f"{replicate} --out {{cards}}/replication", 10)
 
 
 def _stylegan2() -> Iterator[Step]:
@@ -151,18 +138,21 @@ def _stylegan2() -> Iterator[Step]:
 
 
 def _tables() -> Iterator[Step]:
-    """The comparison, the paper's experiment, and what the README shows of them."""
-    models = ["eigenfaces-celeba", *PUBLISHED, "stylegan2-celeba"]
-    folders = [f"{{cards}}/{name}" for name in models]
-    folders += [f"{{runs}}/cards/{name}" for name in UNPUBLISHED]
-    yield Step(
-        "comparison",
-        f"-m hublatent compare {' '.join(folders)} --data {{data}} "
-        "--out {cards}/comparison --judge {cards}/judge-celeba",
-        60,
-    )
+    """The comparison, the replication, the maps, and what the README shows of them."""
+    names = ["eigenfaces-celeba", *PUBLISHED, "stylegan2-celeba"]
+    models = " ".join(f"{{cards}}/{name}" for name in names)
+    grid = " ".join(f"{{runs}}/trainings/{name}" for name in trainings(GRID))
+    compare = f"-m hublatent compare {models} {grid} --data {{data}} --judge {JUDGE} --faces 40"
+    yield Step("comparison", f"{compare} --out {{cards}}/comparison", 240)
+    replicate = "-m hublatent replicate {runs}/trainings --data {data}"
+    yield Step("replication", f"{replicate} --out {{cards}}/replication", 10)
+    for name in trainings(SPRITES):
+        measure = f"-m hublatent metrics {{runs}}/trainings/{name}/model --data sprites"
+        yield Step(f"{name}-metrics", f"{measure} --out {{cards}}/comparison/{name}.csv", 2)
+    maps = f"-m hublatent map {models} --data {{data}} --judge {JUDGE}"
+    yield Step("maps", f"{maps} --out {{cards}}/latent-maps", 60)
     experiment = "training/paper_experiment.py --model {cards}/stylegan2-celeba"
-    judged = "--out {cards}/paper-experiment --judge {cards}/judge-celeba"
+    judged = f"--out {{cards}}/paper-experiment --judge {JUDGE}"
     yield Step("paper-experiment", f"{experiment} {judged}", 15)
     yield Step("readme", "training/cards/update_readme.py --cards {cards}", 3)
 
