@@ -49,7 +49,8 @@ def uploaded_face(content: bytes) -> Face:
 
 
 def request_for(shelf: ModelShelf, **changes: object) -> EditRequest:
-    return EditRequest(**{"models": shelf.names, "strength": 2.0, **changes})  # type: ignore[arg-type]
+    given = {"models": shelf.names, "attribute": "Eyeglasses", "strength": 2.0, **changes}
+    return EditRequest(**given)  # type: ignore[arg-type]
 
 
 # Faces
@@ -303,7 +304,9 @@ def test_every_picture_has_an_alternative_text_and_names_are_escaped(
 
 def test_without_models_the_page_says_what_to_do() -> None:
     events = pytest.importorskip("hublatent.demo.events")
-    _, page, _, waiting = events.Callbacks(ModelShelf({}, device="cpu")).view(None, EditRequest())
+    _, _, page, _, waiting = events.Callbacks(ModelShelf({}, device="cpu")).view(
+        None, EditRequest()
+    )
     assert "model_cards/" in page and "--models" in page
     assert waiting == ""
     assert download_of([], EditRequest()) is None

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent import futures
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import cached_property, wraps
 from html import escape
@@ -13,6 +15,7 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 import gradio as gr
+from PIL import Image
 
 from hublatent.demo.catalogue import offered_attributes, offered_layers, offered_methods
 from hublatent.demo.faces import MAX_SEED, SAMPLE_SEEDS, Face, Photo, StoppedError, drawn_face
@@ -37,9 +40,11 @@ from hublatent.demo.session import (
     compare_edits,
     first_request,
     project_missing,
+    slider_range,
 )
 from hublatent.demo.shelf import Cache, ModelShelf
 from hublatent.demo.webpage import (
+    Search,
     crop_html,
     download_of,
     moves_of,
@@ -47,6 +52,7 @@ from hublatent.demo.webpage import (
     pills_html,
     plot_html,
     results_html,
+    search_html,
     shelf_html,
     slider_label,
     table_html,
@@ -57,6 +63,7 @@ from hublatent.evaluation.report import EDITING_COLUMNS, Summary
 
 N_SHOWN_AT_FIRST = 5
 EDIT_TAB, SCORES_TAB = "Edit", "Scores"
+SECONDS_BETWEEN_PICTURES = 0.5
 NO_PROGRESS = gr.Progress()  # gradio replaces it by the event's own
 
 
@@ -78,7 +85,8 @@ class Callbacks:
     """What the page's events do; stateless but for the shelf of models.
 
     The controls of a request come in the order of EditRequest.of: models, attribute, method, held,
-    mode, strength, layers. `view` is what shows it: original, rows, query, and what is pending.
+    mode, strength, layers. `view` is what shows it: slider, original, rows, query, and what is
+    pending.
     """
 
     def __init__(
@@ -137,8 +145,8 @@ class Callbacks:
         updates[0] = self.pills(shown.attribute)
         return (
             gr.update(value=list(wanted.models)), *updates, wanted.seed,
-            self.faces(wanted.source, face), gr.update(value=wanted.mode), self.slider(shown),
-            face, *self.view(face, shown),
+            self.faces(wanted.source, face), gr.update(value=wanted.mode), face,
+            *self.view(face, shown, value=shown.strength),
         )  # fmt: skip
 
     def choices(self, names: list[str], attribute: str, method: str, source: str) -> list[Any]:
@@ -162,14 +170,6 @@ class Callbacks:
         """The favourite attributes of the models on offer."""
         return pills_html(attribute, offered_attributes(self.shelf.open_all(self.shelf.names)))
 
-    def slider(self, request: EditRequest) -> Any:
-        """The slider as a request has it."""
-        mode = MODES[request.mode]
-        return gr.update(
-            minimum=mode.low, maximum=mode.high, step=mode.step, value=request.strength,
-            label=slider_label(request.mode, request.attribute),
-        )  # fmt: skip
-
     def draw(self, source: str | None, seed: float | None) -> Face | None:
         """The face of a seed; None without a model to draw it."""
         if not source:
@@ -188,14 +188,23 @@ class Callbacks:
             faces = [face, *faces[:-1]]
         return shelf_html(faces, face)
 
-    def view(self, face: Face | None, request: EditRequest) -> tuple[str, str, str, str]:
-        """The original, the rows, the query string, and what has yet to be projected."""
-        if face is None:
-            return "", results_html([], request), request.to_query(), ""
-        rows = compare_edits(self.shelf, face, request)
-        query = request.seen(face).to_query()
-        waiting = waiting_html(rows, face.key)
-        return original_html(face), results_html(rows, request), query, waiting
+    def view(self, face: Face | None, request: EditRequest, **changes: Any) -> tuple[Any, ...]:
+        """The slider, the original, the rows, the query string, and what has yet to be projected.
+
+        Args:
+            face: the one that is edited.
+            request: how.
+            changes: the slider's `value`, where it is not the visitor who has set it.
+        """
+        rows = compare_edits(self.shelf, face, request) if face else []
+        low, high = slider_range(rows, request)
+        slider = gr.update(
+            minimum=low, maximum=high, step=MODES[request.mode].step,
+            label=slider_label(request.mode, request.attribute), **changes,
+        )  # fmt: skip
+        query = (request.seen(face) if face else request).to_query()
+        waiting = waiting_html(rows, face.key) if face else ""
+        return slider, original_html(face), results_html(rows, request), query, waiting
 
     # Controls
 
@@ -208,7 +217,7 @@ class Callbacks:
     def slide(self, face: Face | None, *values: Any) -> tuple[list[dict[str, Any]], str]:
         """The slider moved: what it does not change is neither made nor sent again."""
         if face is None:
-            return gr.skip()  # type: ignore[no-any-return, unused-ignore]
+            return gr.skip()
         request = EditRequest.of(*values)
         rows = compare_edits(self.shelf, face, request)
         return moves_of(rows, request), request.seen(face).to_query()
@@ -221,19 +230,15 @@ class Callbacks:
         request = replace(request, attribute=find_name(request.attribute, known) or "")
         if not request.attribute:
             request = EditRequest.of(*values)  # the rows answer with the nearest names
-        return (
-            self.pills(request.attribute), request.attribute, self.slider(request),
-            *self.view(face, request),
-        )  # fmt: skip
+        return self.pills(request.attribute), request.attribute, *self.view(face, request)
 
     @warn_user
     def pick_attribute(
         self, event: gr.EventData, face: Face | None, models: Any, _: str, *rest: Any
     ) -> tuple[Any, ...]:
         """One of the favourites was picked."""
-        return self.change_attribute(
-            face, models, checked_text("attribute", event.attribute), *rest
-        )  # type: ignore[no-any-return, unused-ignore]
+        name = checked_text("attribute", event.attribute)
+        return self.change_attribute(face, models, name, *rest)
 
     @warn_user
     def change_mode(self, face: Face | None, *values: Any) -> tuple[Any, ...]:
@@ -241,13 +246,13 @@ class Callbacks:
         names, attribute, method, held, mode, _, *layers = values
         default = MODES.get(mode, MODES["sigma"]).default
         request = EditRequest.of(names, attribute, method, held, mode, default, *layers)
-        return self.slider(request), *self.view(face, request)
+        return self.view(face, request, value=default)
 
     @warn_user
     def pick_frame(self, event: gr.EventData, face: Face | None, *values: Any) -> tuple[Any, ...]:
         """A frame was picked: all models are moved as far as it was, in standard deviations."""
         names, attribute, method, held, _, _, *layers = values
-        return self.set_strength(  # type: ignore[no-any-return, unused-ignore]
+        return self.set_strength(
             face, names, attribute, method, held, "sigma", event.strength, *layers
         )
 
@@ -255,7 +260,7 @@ class Callbacks:
     def set_strength(self, face: Face | None, *values: Any) -> tuple[Any, ...]:
         """The slider is set, whatever it meant before."""
         request = EditRequest.of(*values)
-        return request.mode, self.slider(request), *self.view(face, request)
+        return request.mode, *self.view(face, request, value=request.strength)
 
     @warn_user
     def change_models(
@@ -288,7 +293,7 @@ class Callbacks:
         models = list(dict.fromkeys([*checked_names("models", names, MAX_ROWS), name]))
         changed = self.change_models(face, source, seed, models, *values)
         # What is wrong with the request was told already.
-        return (gr.update(value=models), *changed) if isinstance(changed, tuple) else changed  # type: ignore[return-value, unused-ignore]
+        return (gr.update(value=models), *changed) if isinstance(changed, tuple) else changed
 
     # Faces
 
@@ -304,19 +309,20 @@ class Callbacks:
         """One of the faces was picked, or one more is asked for."""
         said = event._data or {}
         seed = random.randrange(MAX_SEED) if said.get("dice") else said.get("seed", 0)
-        return self.change_face(source, seed, *values)  # type: ignore[no-any-return, unused-ignore]
+        return self.change_face(source, seed, *values)
 
     @warn_user
     def upload(self, path: str | None, source: str, *values: Any) -> tuple[Any, ...]:
         """A photo came: its face is found, cut out as CelebA's are, and edited."""
         if not path:
-            return gr.skip()  # type: ignore[no-any-return, unused-ignore]
+            return gr.skip()
         # By its bytes: messages then name no path of this machine.
         photo = Photo.open(Path(path).read_bytes(), self.shelf.limits, self.shelf.judges.detector)
         if photo.crop is None:
             gr.Warning("No face was found in this picture. Place the square by hand, or use the "
                        "picture's centre.", duration=None)  # fmt: skip
-            return photo, gr.update(visible=True), *[gr.skip()] * 7
+            shown = crop_html(photo.picture, photo.corners)
+            return photo, gr.update(visible=True), shown, *[gr.skip()] * 7
         return photo, gr.update(visible=True), *self._cut(photo, source, *values)
 
     @warn_user
@@ -326,7 +332,7 @@ class Callbacks:
     ) -> tuple[Any, ...]:  # fmt: skip
         """The square is moved by hand; without a found face it starts at the centre."""
         if photo is None:
-            return gr.skip()  # type: ignore[no-any-return, unused-ignore]
+            return gr.skip()
         return self._cut(photo.adjusted(right, down, size, turn), source, *values)
 
     def _cut(self, photo: Photo, source: str, *values: Any) -> tuple[Any, ...]:
@@ -335,26 +341,38 @@ class Callbacks:
         return shown, self.faces(source, face), face, *self.view(face, EditRequest.of(*values))
 
     def project(
-        self, face: Face | None, waiting: str, request: gr.Request, progress: Any = NO_PROGRESS,
-        *values: Any,
-    ) -> str:  # fmt: skip
-        """Find the face in the models that wait for it; the answer asks for a redraw."""
+        self, face: Face | None, waiting: str, request: gr.Request, *values: Any
+    ) -> Iterator[tuple[Any, Any]]:
+        """Find the face in the models that wait for it, and show how far that is; then redraw."""
         if face is None or not waiting:
-            return gr.skip()  # type: ignore[no-any-return, unused-ignore]
+            yield gr.skip(), ""
+            return
         self._stopped.put(face.key, False)
+        began, seen = time.monotonic(), Search()
 
         def say(done: int, total: int) -> None:
             if self._stopped.find(face.key) or self._stopped.find(request.session_hash):
                 raise StoppedError("The search was stopped.")
-            progress((done, total), unit="steps")
+            seen.done, seen.total = done, total
 
-        try:
-            project_missing(self.shelf, face, EditRequest.of(*values), say)
-        except StoppedError:
-            return gr.skip()  # type: ignore[no-any-return, unused-ignore]
-        except HublatentError as error:
-            self.warn(error)
-        return str(time.time_ns())
+        def watch(picture: Image.Image) -> None:
+            seen.picture = picture
+
+        with ThreadPoolExecutor(1) as pool:
+            wanted = EditRequest.of(*values)
+            search = pool.submit(project_missing, self.shelf, face, wanted, say, watch)
+            try:
+                while not futures.wait([search], timeout=SECONDS_BETWEEN_PICTURES).done:
+                    yield gr.skip(), search_html(seen, time.monotonic() - began)
+                search.result()
+            except StoppedError:
+                yield gr.skip(), ""
+                return
+            except HublatentError as error:
+                self.warn(error)
+            finally:  # its visitor may have left
+                self._stopped.put(face.key, True)
+        yield str(time.time_ns()), ""
 
     def stop(self, face: Face | None) -> str:
         """Look for the face no longer; picking it again begins anew."""
@@ -371,7 +389,7 @@ class Callbacks:
     def scores(self, tab: str, names: list[str], attribute: str) -> tuple[Any, ...]:
         """The tab "Scores", if it is the one that is seen; its figures take a moment."""
         if tab != SCORES_TAB:
-            return gr.skip()  # type: ignore[no-any-return, unused-ignore]
+            return gr.skip()
         reading = reading_rows(self.shelf.open_all(names), attribute)
         editing = editing_rows(self.comparison, attribute)
         return (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -27,6 +28,8 @@ MAX_SEED = 2**31 - 1
 SAMPLE_SEEDS = tuple(range(8))
 
 Progress = Callable[[int, int], None]
+Watch = Callable[[Image.Image], None]
+WATCHED = 10  # every so many steps of a projection its picture is drawn
 
 
 class NotProjectedError(HublatentError):
@@ -193,8 +196,9 @@ def latents_of(opened: OpenModel, face: Face) -> Tensor:
 
 
 def project_face(
-    shelf: ModelShelf, opened: OpenModel, face: Face, progress: Progress | None = None
-) -> None:
+    shelf: ModelShelf, opened: OpenModel, face: Face, progress: Progress | None = None,
+    watch: Watch | None = None,
+) -> None:  # fmt: skip
     """Find a face in a model without an encoder, so that `latents_of` knows it, or why it failed.
 
     Args:
@@ -202,13 +206,16 @@ def project_face(
         opened: the model.
         face: the face; one that is known already is not looked for again.
         progress: called with the steps done and the steps in all.
+        watch: called now and then with what is found so far.
     """
     with shelf.projecting:
         try:
             latents_of(opened, face)
         except NotProjectedError:
             try:
-                found: Tensor | HublatentError = _project(shelf, opened.model, face, progress)
+                found: Tensor | HublatentError = _project(
+                    shelf, opened.model, face, progress, watch
+                )
             except StoppedError:
                 raise
             except HublatentError as error:
@@ -219,13 +226,23 @@ def project_face(
 
 
 def _project(
-    shelf: ModelShelf, model: LatentModel, face: Face, progress: Progress | None
-) -> Tensor:
+    shelf: ModelShelf, model: LatentModel, face: Face, progress: Progress | None,
+    watch: Watch | None,
+) -> Tensor:  # fmt: skip
     classifier = shelf.classifier()
     from hublatent.inversion.projection import project
 
-    images = images_of(model, face)
-    result = project(model, images, classifier=classifier, perceptual="features", progress=progress)
+    step = itertools.count()
+
+    @torch.no_grad()
+    def show(latents: Tensor) -> None:
+        if watch and next(step) % WATCHED == 0:
+            watch(to_pil(model.decode(latents))[0].convert("RGB"))
+
+    result = project(
+        model, images_of(model, face), classifier=classifier, perceptual="features",
+        progress=progress, watch=show,
+    )  # fmt: skip
     return result.latents.detach().to(model.latent_mean)
 
 

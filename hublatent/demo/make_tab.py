@@ -213,13 +213,11 @@ def build(do: Callbacks, c: Any, tabs: gr.Tabs) -> None:
             )  # fmt: skip
             use = gr.Button("Use it in Edit", visible=False, variant="primary", elem_id="use-made")
     private: dict[str, Any] = {"api_visibility": "private", "concurrency_id": "page"}
-    controls = [c.models, c.attribute, c.method, c.hold, c.mode, c.strength, c.layers]
-    shown = [c.mode, c.strength, c.original, c.results, c.query, c.waiting]
-    edit = [tabs, c.pills, c.attribute, *shown]
+    edit = [tabs, c.pills, c.attribute, c.mode, *c.view]
     tab.select(maker.offer, [c.source, start], heaps, show_progress="hidden", **private)
     heaps.select(
         maker.ask, [name, c.source, start, c.models, with_files, without_files],
         [start, heaps, result, files, use, made], show_progress_on=result, **private,
     )  # fmt: skip
-    use.click(maker.use, [made, c.face, *controls], edit, **private)
-    opened.upload(maker.open_file, [opened, c.face, *controls], edit, **private)
+    use.click(maker.use, [made, c.face, *c.controls], edit, **private)
+    opened.upload(maker.open_file, [opened, c.face, *c.controls], edit, **private)

@@ -259,10 +259,7 @@ def build(do: Callbacks, c: Any, tabs: gr.Tabs) -> None:
         show_progress="hidden", **private,
     ).then(**asked)  # fmt: skip
     gr.on([model.input, attribute.input, layout.input], **asked, trigger_mode="always_last")
-    controls = [c.models, c.attribute, c.method, c.hold, c.mode, c.strength, c.layers]
-    shown_in_edit = [c.original, c.results, c.query, c.waiting]
     shown.select(
-        mapper.pick, [model, *controls],
-        [tabs, c.source, c.seed, c.shelf, c.face, *shown_in_edit], show_progress="hidden",
-        **private,
+        mapper.pick, [model, *c.controls], [tabs, c.source, c.seed, c.shelf, c.face, *c.view],
+        show_progress="hidden", **private,
     )  # fmt: skip

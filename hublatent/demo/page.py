@@ -45,7 +45,10 @@ def build_app(do: Callbacks) -> gr.Blocks:
         gr.HTML(TOP, elem_id="top", apply_default_css=False)
         with gr.Tabs(elem_id="pages") as tabs:
             with gr.Tab(EDIT_TAB, id="edit") as edit_tab:
-                c = SimpleNamespace(**_faces(), **_bar(do), **_matrix(do), **_unseen())
+                # The bar is reached first by keyboard; page.css shows it below the faces.
+                c = SimpleNamespace(**_bar(do), **_faces(), **_matrix(do), **_unseen())
+                c.controls = [c.models, c.attribute, c.method, c.hold, c.mode, c.strength, c.layers]
+                c.view = [c.strength, c.original, c.results, c.query, c.waiting]
             compose_tab.build(do, c)
             make_tab.build(do, c, tabs)
             map_tab.build(do, c, tabs)
@@ -115,7 +118,7 @@ def _matrix(do: Callbacks) -> dict[str, Any]:
     with gr.Row(elem_id="matrix"):
         with gr.Column(elem_id="side", min_width=120):
             c["original"] = _html("original")
-            with gr.Accordion("Options", open=False, elem_id="options"):
+            with gr.Accordion("Options", open=True, elem_id="options"):
                 c["mode"] = gr.Dropdown(
                     [(mode.label, name) for name, mode in MODES.items()], value=do.first.mode,
                     label="The slider means", elem_id="mode",
@@ -133,6 +136,7 @@ def _matrix(do: Callbacks) -> dict[str, Any]:
                 c["download"] = gr.Button("Save the strips", size="sm", elem_id="download-strip")
         with gr.Column(elem_id="rows", min_width=200):
             c["waiting"] = gr.HTML(elem_id="waiting")
+            c["search"] = gr.HTML(elem_id="search", apply_default_css=False)
             c["stop"] = gr.Button("Stop looking", size="sm", elem_id="stop")
             c["results"] = _html("results", SAY_JS)
     with gr.Accordion("Find models on the Hub", open=False, elem_id="hub"):
@@ -141,7 +145,7 @@ def _matrix(do: Callbacks) -> dict[str, Any]:
                 show_label=False, label="Words of the name", placeholder="celeba", scale=4,
                 max_length=100, elem_id="hub-words",
             )  # fmt: skip
-            c["search"] = gr.Button("Search", size="sm", scale=1, elem_id="hub-search")
+            c["look"] = gr.Button("Search", size="sm", scale=1, elem_id="hub-search")
         c["found_models"] = _html("hub-found", SAY_JS)
     return c
 
@@ -182,11 +186,10 @@ def _nudge(label: str, low: float, high: float, value: float) -> gr.Slider:
 
 def _connect(app: gr.Blocks, do: Callbacks, c: SimpleNamespace) -> None:
     """What happens when something is touched."""
-    controls = [c.models, c.attribute, c.method, c.hold, c.mode, c.strength, c.layers]
+    controls, views = c.controls, c.view
     shown = [c.face, *controls]
-    views = [c.original, c.results, c.query, c.waiting]
     offers = [c.pills, c.attribute, c.method, c.hold, c.source, c.layers]
-    page = [c.models, *offers, c.seed, c.shelf, c.mode, c.strength, c.face, *views]
+    page = [c.models, *offers, c.seed, c.shelf, c.mode, c.face, *views]
     # Its range changes with its mode; what it sends is checked by EditRequest instead.
     c.strength.preprocess = lambda value: value
     private: dict[str, Any] = {
@@ -204,16 +207,16 @@ def _connect(app: gr.Blocks, do: Callbacks, c: SimpleNamespace) -> None:
     ).then(None, c.moves, None, js=MOVE_JS)  # fmt: skip
     for control in (c.method, c.hold, c.layers):
         control.input(do.redraw, shown, views, **latest, **private)
-    attributes = [c.pills, c.attribute, c.strength, *views]
+    attributes = [c.pills, c.attribute, *views]
     c.attribute.input(do.change_attribute, shown, attributes, **latest, **private)
     c.pills.select(do.pick_attribute, shown, attributes, **latest, **private)
-    gr.on([c.mode.input, c.actions.select], do.change_mode, shown, [c.strength, *views], **private)
-    c.results.select(do.pick_frame, shown, [c.mode, c.strength, *views], **private)
+    gr.on([c.mode.input, c.actions.select], do.change_mode, shown, views, **private)
+    c.results.select(do.pick_frame, shown, [c.mode, *views], **private)
     c.models.input(
         do.change_models, [c.face, c.source, c.seed, *controls],
         [*offers, c.shelf, c.face, *views], **latest, **opening,
     )  # fmt: skip
-    gr.on([c.search.click, c.words.submit], do.search, c.words, c.found_models, **opening)
+    gr.on([c.look.click, c.words.submit], do.search, c.words, c.found_models, **opening)
     c.found_models.select(
         do.add_model, [c.face, c.source, c.seed, *controls],
         [c.models, *offers, c.shelf, c.face, *views], **opening,
@@ -233,9 +236,9 @@ def _connect(app: gr.Blocks, do: Callbacks, c: SimpleNamespace) -> None:
         [c.photo, *nudges, c.source, *controls], cut, **latest, **private,
     )  # fmt: skip
     c.waiting.change(
-        do.project, [c.face, c.waiting, *controls], c.found, show_progress_on=c.waiting,
+        do.project, [c.face, c.waiting, *controls], [c.found, c.search],
         trigger_mode="always_last", concurrency_limit=1,
-        **{**private, "concurrency_id": "projection", "show_progress": "full"},
+        **{**private, "concurrency_id": "projection"},
     )  # fmt: skip
     c.stop.click(do.stop, c.face, c.waiting, **{**private, "concurrency_id": "stop"})
     app.unload(do.leave)

@@ -22,6 +22,7 @@ from hublatent.demo.faces import (
     Face,
     NotProjectedError,
     Progress,
+    Watch,
     drawn_face,
     images_of,
     latents_of,
@@ -51,7 +52,8 @@ FRAMES = slice(0, None, 2)
 MAX_ROWS = 8
 MAX_HELD = 8
 MAX_NAME = 200  # letters of a model's path, an attribute and the like
-DEFAULT_ATTRIBUTE = "Eyeglasses"
+# What the page shows first: an edit that every bundled model can do.
+DEFAULT_ATTRIBUTE, DEFAULT_SEED = "Smiling", 0
 AS_FOUND = "as found"  # the layers that a direction has of itself
 # Pictures are kept no wider than they are shown, whatever size a model draws.
 SHOWN_SIDE, FRAME_SIDE = 512, 128
@@ -116,7 +118,7 @@ class EditRequest:
     mode: str = "sigma"
     strength: float = 3.0
     source: str = ""
-    seed: int = 1
+    seed: int = DEFAULT_SEED
     layers: LayerRange | None = None
 
     def __post_init__(self) -> None:
@@ -275,6 +277,7 @@ class Row:
     Attributes:
         name: of the model.
         key: of what does not depend on the strength: the same key, the same `still`.
+        safe: the strengths, as the slider counts them, between which the face stays realistic.
         problem: why there is no edit; "" if there is one.
         pending: whether the face has first to be projected into the model.
         still: what does not depend on the strength.
@@ -292,6 +295,7 @@ class Row:
 
     name: str
     key: str = ""
+    safe: tuple[float, float] = (0.0, 0.0)
     problem: str = ""
     pending: bool = False
     still: Still | None = None
@@ -305,6 +309,18 @@ class Row:
     after: float | None = None
     verdict: Verdict | None = None
     surviving_norm: float = 1.0
+
+
+def slider_range(rows: Sequence[Row], request: EditRequest) -> tuple[float, float]:
+    """The slider's ends: a mode's own, or where the first model, then the last, breaks the face."""
+    mode = MODES[request.mode]
+    done = [row.safe for row in rows if row.still is not None]
+    if mode.unit == "%" or not done:
+        return mode.low, mode.high
+    lows, highs = zip(*done, strict=True)
+    ends = min(*lows, request.strength, -1.0), max(*highs, request.strength, 1.0)
+    steps = math.floor(ends[0] / mode.step), math.ceil(ends[1] / mode.step)
+    return max(mode.low, steps[0] * mode.step), min(mode.high, steps[1] * mode.step)
 
 
 @torch.inference_mode()
@@ -359,13 +375,15 @@ def first_request(shelf: ModelShelf, n_models: int, preferred: Sequence[str] = (
         return replace(request, models=shelf.names[:n_models])
     source = min(opened, key=lambda o: (o.model.has_encoder, -o.n_layers))
     ready = ready_models(shelf, drawn_face(source, 0), shelf.names)
-    first = sorted(ready, key=lambda name: name not in preferred)[:n_models]
-    return replace(request, models=tuple(sorted(first)), source=source.name)
+    order = {name: i for i, name in enumerate((source.name, *preferred))}
+    first = sorted(ready, key=lambda name: order.get(name, len(order)))
+    return replace(request, models=tuple(first[:n_models]), source=source.name)
 
 
 def project_missing(
-    shelf: ModelShelf, face: Face, request: EditRequest, progress: Progress | None = None
-) -> None:
+    shelf: ModelShelf, face: Face, request: EditRequest, progress: Progress | None = None,
+    watch: Watch | None = None,
+) -> None:  # fmt: skip
     """Find a face in those of the models that do not know it yet, which takes a while.
 
     Args:
@@ -373,10 +391,11 @@ def project_missing(
         face: what to find.
         request: names the models.
         progress: called with the steps done and the steps in all, for each model anew.
+        watch: called now and then with what is found so far.
     """
     known = ready_models(shelf, face, request.models)
     for opened in shelf.open_all([name for name in request.models if name not in known]):
-        project_face(shelf, opened, face, progress)
+        project_face(shelf, opened, face, progress, watch)
 
 
 def _edited_row(opened: OpenModel, judges: Judges, face: Face, request: EditRequest) -> Row:
@@ -387,6 +406,7 @@ def _edited_row(opened: OpenModel, judges: Judges, face: Face, request: EditRequ
         ("still", face.key, *wanted), lambda: _still(opened, judges, face, latents, direction)
     )
     strength, reached = _strength(request, latents, direction, still.sweep)
+    scale = (direction.sigma or 1.0) if request.mode == "alpha" else 1.0
     moved = edit(latents, direction, strength)
     images = opened.model.decode(moved)
     (edited,) = to_pil(images)
@@ -400,6 +420,7 @@ def _edited_row(opened: OpenModel, judges: Judges, face: Face, request: EditRequ
     return Row(
         opened.name,
         key=f"{opened.name} {opened.fingerprint[:16]} {face.key} {wanted}",
+        safe=(still.sweep.safe[0] * scale, still.sweep.safe[1] * scale),
         still=still,
         edited=edited,
         difference=difference,
@@ -422,6 +443,7 @@ def _strength(
         return request.strength, True
     if request.mode == "alpha":
         return float(to_sigma(latents, direction, request.strength, "raw")), True
+    low, high = sweep.safe
     share = request.strength / 100
     if request.mode == "effect":
         if sweep.target is None:
@@ -431,7 +453,7 @@ def _strength(
             )
         return sweep.strength_for(share)
     wanted = float(to_sigma(latents, direction, share, "probability"))
-    strength = min(max(wanted, -MAX_STRENGTH), MAX_STRENGTH)
+    strength = min(max(wanted, low), high)
     return strength, strength == wanted
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import sha256
 from html import escape
@@ -211,6 +212,36 @@ def waiting_html(rows: Sequence[Row], face_key: str) -> str:
     )
 
 
+@dataclass
+class Search:
+    """How far a face has been found.
+
+    Attributes:
+        done: steps that were taken.
+        total: the steps in all.
+        picture: what is found so far.
+    """
+
+    done: int = 0
+    total: int = 0
+    picture: Image.Image | None = None
+
+
+def search_html(search: Search, seconds: float) -> str:
+    """How a search goes, after so many seconds, and how long it will take."""
+    shown = ""
+    if search.picture is not None:
+        shown = image(search.picture, FACE_SIDES, "What is found so far")
+    left = ""
+    if search.done:
+        left = f", about {seconds * (search.total / search.done - 1):.0f} s left"
+    return (
+        f'<div class="hl-search">{shown}<div><progress max="{max(1, search.total)}" '
+        f'value="{search.done}" aria-label="Search"></progress><p>Step {search.done} of '
+        f"{search.total}{left}</p></div></div>"
+    )
+
+
 def _short(key: str) -> str:
     return sha256(key.encode()).hexdigest()[:16]
 
@@ -232,15 +263,18 @@ def results_html(rows: Sequence[Row], request: EditRequest) -> str:
     )
 
 
-def crop_html(photo: Image.Image, corners: Sequence[tuple[float, float]], face: Face) -> str:
-    """A photo with the square that was cut out of it, and the cut face."""
+def crop_html(
+    photo: Image.Image, corners: Sequence[tuple[float, float]], face: Face | None = None
+) -> str:
+    """A photo with the square that is cut out of it, and the face once it is."""
     width, height = photo.size
     points = " ".join(f"{x:.1f},{y:.1f}" for x, y in corners)
+    cut = image(face.picture, FACE_SIDES, "The face that was cut out") if face else ""
     return (
         '<div class="hl-crop"><div class="hl-photo">'
         f"{image(photo, (1, 320), 'Your photo')}"
         f'<svg viewBox="0 0 {width} {height}" aria-hidden="true"><polygon points="{points}"/></svg>'
-        f"</div>{image(face.picture, FACE_SIDES, 'The face that was cut out')}</div>"
+        f"</div>{cut}</div>"
     )
 
 

@@ -95,6 +95,7 @@ def project(
     precision: Precision = "fp32",
     batch_size: int = 32,
     progress: Progress | None = None,
+    watch: Callable[[Tensor], object] | None = None,
 ) -> Projection:
     """Find latents from which a model draws given images.
 
@@ -122,6 +123,7 @@ def project(
             the result is drawn and judged in float32.
         batch_size: images that are projected together; halved where memory does not suffice.
         progress: called as progress(steps done, steps in all), counted over all images.
+        watch: called before that with the best latents so far of a batch, (b, *latent_shape).
 
     Returns:
         The projection, on the model's device.
@@ -149,7 +151,7 @@ def project(
     with _evaluating(modules), torch.inference_mode(False), torch.enable_grad():
         # A copy: tensors made in inference mode cannot take part in gradients.
         images = images.detach().clone().to(device, torch.float32)
-        projector = _Projector(model, embed, settings, progress, len(images))
+        projector = _Projector(model, embed, settings, progress, watch, len(images))
         parts = list(projector.in_batches(images, batch_size))
     joined = [
         torch.cat(column, dim=-1 if i == 1 else 0)
@@ -200,12 +202,14 @@ class _Projector:
         embed: Embedding,
         settings: DescentSettings,
         progress: Progress | None,
+        watch: Callable[[Tensor], object] | None,
         n_images: int,
     ) -> None:
         self.model = model
         self.embed = embed
         self.settings = settings
         self.progress = progress
+        self.watch = watch
         self.total = n_images * settings.n_steps
         self.reported = 0
 
@@ -259,7 +263,13 @@ class _Projector:
                 self.model, self.embed, targets[rows], starts[rows], start_losses[rows], chosen,
                 settings,
             )  # fmt: skip
-            descent.run(lambda done: self.report(first * settings.n_steps + done))
+
+            def tell(done: int) -> None:
+                if self.watch is not None:
+                    self.watch(descent.best)
+                self.report(first * settings.n_steps + done)
+
+            descent.run(tell)
             return descent
 
         descent = descend(everything, self.settings)
