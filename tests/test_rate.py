@@ -7,7 +7,9 @@ import math
 import pytest
 import torch
 
+from hublatent.evaluation import rate
 from hublatent.evaluation.rate import active_dimensions, decomposed_kl, kl_divergence
+from training import objectives
 
 
 def test_the_kl_is_torchs() -> None:
@@ -40,3 +42,13 @@ def test_images_told_apart_carry_log_n_nats_and_correlated_dimensions_their_corr
 def test_dimensions_that_never_move_are_not_active() -> None:
     spread = torch.tensor([1, 1, 0.01, 0])
     assert active_dimensions(torch.randn(100, 4) * spread) == 2
+
+
+def test_it_is_the_trainings_decomposition_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    mean = torch.randn(30, 4, generator=torch.Generator().manual_seed(0))
+    z = objectives.sample_posterior(mean, mean - 1, torch.Generator().manual_seed(1))
+    whole = objectives.decompose_kl(z, mean, mean - 1, torch.full((1, 30), 1 / 30))
+    monkeypatch.setattr(rate, "ELEMENTS", 30 * 4 * 7)  # 7 rows at a time
+    assert list(decomposed_kl(mean, mean - 1, seed=1).values()) == pytest.approx(
+        [float(term) for term in whole], abs=1e-4
+    )

@@ -34,7 +34,6 @@ from training.train_vae import Arguments, Reporter, train
 from training.trainers.loop import parameter_count, start_accelerator, step_generator
 from training.trainers.run import Run
 from training.trainers.vae import evaluation
-from training.trainers.vae.evaluation import Posteriors
 from training.trainers.vae.trainer import Trainer
 
 PROJECT = Path(__file__).resolve().parent.parent
@@ -547,16 +546,6 @@ def test_a_network_that_does_not_fit_the_images(faces: Path, tmp_path: Path) -> 
 
 
 # --- evaluation -----------------------------------------------------------------------------------
-
-
-def test_the_decomposition_is_the_same_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
-    mean = torch.randn(30, 4, generator=torch.Generator().manual_seed(0))
-    posterior = Posteriors(mean, mean - 1)
-    z = objectives.sample_posterior(mean, mean - 1, torch.Generator().manual_seed(1))
-    whole = objectives.decompose_kl(z, mean, mean - 1, torch.full((1, 30), 1 / 30))
-    monkeypatch.setattr(evaluation, "DECOMPOSITION_ELEMENTS", 30 * 4 * 7)  # 7 rows at a time
-    pieces = evaluation.exact_decomposition(posterior, torch.Generator().manual_seed(1))
-    torch.testing.assert_close(torch.stack(pieces), torch.stack(whole))
 
 
 def test_evaluation_leaves_the_model_as_it_was(dataset: FaceDataset) -> None:

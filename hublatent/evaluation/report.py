@@ -40,6 +40,7 @@ TEMPLATES = Path(__file__).parent / "templates"
 VERSION = 1
 NONE = "–"
 KINDS = (SUPPORTED, CONTRADICTED, EQUIVALENT, OPEN, UNMEASURED)  # in the order of the sentence
+FACT_NAMES = {"kl": "KL, nats", "mse": "MSE"}
 EDITING_COLUMNS = ("model", "method", "strong", "onset", "leakage", "same person")
 
 
@@ -214,7 +215,8 @@ def reading_rows(evidence: Evidence) -> list[tuple[str, ...]]:
     p_values = holm([evidence.reading_difference(a, b).p for a, b in pairs])
     apart = {pair for pair, p in zip(pairs, p_values, strict=True) if p < 1 - LEVEL}
     shown = letters(names, lambda a, b: (a, b) in apart)
-    head = ("model", "accuracy", "group", "trainings", *(f.replace("_", " ") for f in FACTS))
+    facts = [FACT_NAMES.get(fact, fact.replace("_", " ")) for fact in FACTS]
+    head = ("model", "accuracy", "group", "trainings", *facts)
     rows = [head]
     for name in names:
         trainings = evidence.trainings(name)

@@ -35,7 +35,7 @@ from hublatent.storage import only_writer, portable, write_text
 EDITED = ("Eyeglasses", "Smiling", "Male")
 METHODS = (PAPER_METHOD, BEST_METHOD)
 PARTS_FOLDER, MODELS_NAME = "parts", "models.csv"
-VERSION = 1  # raised when a part would hold other rows
+VERSION = 2  # raised when a part would hold other rows
 READING_COST = 150  # of an attribute, in pictures: what the bar counts
 
 
@@ -125,11 +125,14 @@ def _parts(
         how: Any = {"n": wishes.n_faces, "seed": wishes.seed, "progress": bar.update}
         null = null_rows(subject, judges, wishes.edited, **how)
         holes = hole_rows(subject, judges, **how)
-        return pd.concat([null, holes, table.rows(measured_facts(subject))])
+        return pd.concat([null, holes])
 
     if subject.baseline:
         return [part("reading", wishes.read, lambda: _reading(subject, wishes, bar))]
-    found = [part("controls", wishes.edited, controls)]
+    found = [
+        part("rate and distortion", (), lambda: table.rows(measured_facts(subject))),
+        part("controls", wishes.edited, controls),
+    ]
     if subject.model.has_encoder:
         found.append(part("reading", wishes.read, lambda: _reading(subject, wishes, bar)))
     for attribute in wishes.edited:

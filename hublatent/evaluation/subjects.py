@@ -222,7 +222,7 @@ def measured_facts(subject: Subject) -> dict[str, float]:
         images = subject.dataset.batch(indices[start:][:BATCH]).to(model.latent_mean)
         decoded = model.decode(model.encode(images))
         error += float(((decoded - images) / 2).square().mean(dim=(1, 2, 3)).sum())
-        if hasattr(model, "encode_distribution"):
+        if getattr(model, "standard_prior", False):
             posteriors.append(model.encode_distribution(images))
     found: dict[str, float] = {"mse": error / len(indices)}
     if posteriors:

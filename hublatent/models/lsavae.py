@@ -25,6 +25,7 @@ class LSAVAE(VAE):
     """
 
     architecture = "lsavae"
+    standard_prior = False
 
     def __init__(
         self,

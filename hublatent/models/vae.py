@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import ClassVar
 
 from torch import Tensor, nn
 
@@ -157,6 +158,7 @@ class VAE(ConvolutionalModel):
 
     architecture = "vae"
     numbers_per_dimension = 2  # mean and log variance
+    standard_prior: ClassVar[bool] = True  # p(z) is N(0, I), so that the KL from it is the rate
 
     def encode_distribution(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """The posterior q(z|x) of images.

@@ -31,6 +31,7 @@ from hublatent.discovery.methods import PROJECTED_SUFFIX
 from hublatent.editing import edit
 from hublatent.errors import DataError, exit_on_user_error
 from hublatent.evaluation.report import PAGE_NAME, read_summary
+from hublatent.evaluation.subjects import UNTRAINED
 from hublatent.figures import fit, grid
 from hublatent.hub import CARD_NAME, DIRECTIONS_NAME
 from hublatent.images import open_image, save_png, to_pil, to_tensor
@@ -139,13 +140,15 @@ def comparison_block(folder: Path, attribute: str) -> str:
     bundled = {name for name in found.models if (folder.parent / name).is_dir()}
     titled: dict[str, Sequence[Sequence[str]]] = {
         "Claims of the paper:": [("claim", "verdict"), *claims],
-        "Reading, over people that the direction was not fitted on:": _of(bundled, found.reading),
+        "Reading, over people that the direction was not fitted on:": _of(
+            bundled | {UNTRAINED}, found.reading
+        ),
         f"{attribute}, edited on test faces:": _of(bundled, found.editing.get(attribute, ())),
     }
     for title, rows in titled.items():
         if len(rows) > 1:
             parts.append(f"{title}\n\n{cells.table(rows[0], rows[1:]).strip()}")
-    others = [name for name in found.models if name not in bundled]
+    others = [name for name in found.models if name not in bundled | {UNTRAINED}]
     if others:
         parts.append(f"In the report alone, since they are not bundled: {', '.join(others)}.")
     return "\n\n".join(parts)

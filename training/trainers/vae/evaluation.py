@@ -16,20 +16,16 @@ from hublatent.data import FaceDataset
 from hublatent.discovery import LabelledLatents, encode
 from hublatent.discovery.cross_validation import cross_validate
 from hublatent.errors import DataError
+from hublatent.evaluation import rate
 from hublatent.images import to_pil
 from hublatent.models.lsavae import LSAVAE
 from hublatent.models.vae import VAE, ConvolutionalModel
 from hublatent.stats import Estimate
 from training import objectives
-from training.objectives import KLTerms
 
 BATCH = 256
-# The exact decomposition compares every image with every other, in every dimension.
-MAX_DECOMPOSED = 2_000
-DECOMPOSITION_ELEMENTS = 2**24
 N_COLUMNS = 8
 N_TRAVERSED = 5
-ACTIVE_VARIANCE = 0.01
 
 
 @dataclass(frozen=True)
@@ -95,32 +91,6 @@ def reconstruction_error(
     return total / len(indices)
 
 
-@torch.no_grad()
-def exact_decomposition(posterior: Posteriors, generator: torch.Generator) -> KLTerms:
-    """Mutual information, total correlation and dimension-wise KL over all given images.
-
-    The aggregate posterior q(z) is that of these images, so the mutual information is at most
-    log N.
-
-    Args:
-        posterior: of N images.
-        generator: draws one latent from each posterior.
-    """
-    mean, log_variance = posterior.mean, posterior.log_variance
-    z = objectives.sample_posterior(mean, log_variance, generator)
-    (n, d), device = mean.shape, mean.device
-    weights = torch.full((1, n), 1 / n, device=device)
-    n_rows = max(1, DECOMPOSITION_ELEMENTS // (n * d))
-    totals = torch.zeros(3, device=device)
-    for start in range(0, n, n_rows):
-        rows = z[start : start + n_rows]
-        # The samples' own posteriors come first.
-        order = torch.arange(n, device=device).roll(-start)
-        terms = objectives.decompose_kl(rows, mean[order], log_variance[order], weights)
-        totals += torch.stack(terms) * len(rows) / n
-    return KLTerms(*totals.cpu())
-
-
 def evaluate(
     model: ConvolutionalModel, dataset: FaceDataset, indices: np.ndarray, seed: int
 ) -> dict[str, float | int]:
@@ -133,30 +103,28 @@ def evaluate(
         seed: of the latents that the decomposition draws.
 
     Returns:
-        n_images; mse (pixels in [0, 1]); active_dimensions, whose mean varies by more than 0.01
-        (Burda 2016, arXiv:1509.00519, section 2). Of a model with the prior N(0, I) also kl,
-        mutual_information, total_correlation and dimension_wise_kl (nats; the last three over
+        n_images; mse (pixels in [0, 1]); active_dimensions. Of a model with the prior N(0, I) also
+        kl, mutual_information, total_correlation and dimension_wise_kl (nats; the last three over
         n_decomposed images).
     """
     found = posteriors(model, dataset, indices)
-    varying = found.mean.var(dim=0, correction=0) > ACTIVE_VARIANCE
     results: dict[str, float | int] = {
         "n_images": len(indices),
         "mse": reconstruction_error(model, dataset, indices, found.mean),
-        "active_dimensions": int(varying.sum()),
+        "active_dimensions": rate.active_dimensions(found.mean),
     }
-    if not isinstance(model, VAE) or isinstance(model, LSAVAE):  # LSA-VAE's prior knows the labels
+    if not getattr(model, "standard_prior", False):
         return results
-    device = model.latent_mean.device  # which has D * N^2 densities to compute
-    some = Posteriors(
-        found.mean[:MAX_DECOMPOSED].to(device), found.log_variance[:MAX_DECOMPOSED].to(device)
+    # On the model's device: there are D * N^2 densities to compute.
+    device = model.latent_mean.device
+    mean, log_variance = (
+        part[: rate.MAX_IMAGES].to(device) for part in (found.mean, found.log_variance)
     )
-    terms = exact_decomposition(some, torch.Generator().manual_seed(seed))
     return {
         **results,
         "kl": float(objectives.kl_divergence(found.mean, found.log_variance)),
-        **{name: float(value) for name, value in terms._asdict().items()},
-        "n_decomposed": len(some.mean),
+        **rate.decomposed_kl(mean, log_variance, seed),
+        "n_decomposed": len(mean),
     }
 
 
