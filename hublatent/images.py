@@ -24,6 +24,9 @@ from hublatent.errors import ImageError
 
 MAX_BYTES = 32 * 2**20
 MAX_PIXELS = 64_000_000
+MAX_SIDE = 65_535  # a JPEG's; what is longer and one pixel wide costs Pillow gigabytes
+# These formats' decoders take 12 bytes a pixel, and give no smaller picture.
+MAX_PIXELS_OF = {"WEBP": 25_000_000, "AVIF": 25_000_000}
 KEPT_PIXELS = 4096 * 4096  # of a larger picture, the means of whole squares are kept
 
 # CelebA's aligned pictures are 178 wide and 218 high; the usual crop is their central 148x148.
@@ -59,7 +62,8 @@ def open_image(
     Args:
         source: a path, the bytes of a file, or a picture that Pillow has opened.
         max_bytes: largest file accepted.
-        max_pixels: largest width x height accepted; read from the header, before any decoding.
+        max_pixels: largest width x height accepted; read from the header, before any decoding. Of
+            WebP and AVIF, at most 25 million.
 
     Returns:
         The picture, of mode RGB, fully loaded.
@@ -69,9 +73,12 @@ def open_image(
     """
     name, opened = _open_header(source, max_bytes)
     width, height = opened.size
-    if width * height > max_pixels:
+    limit = min(max_pixels, MAX_PIXELS_OF.get(opened.format or "", max_pixels))
+    if width * height > limit or max(width, height) > MAX_SIDE:
+        kind = f" of {opened.format}" if limit < max_pixels else ""
         raise ImageError(
-            f"{name} has {width} x {height} pixels; at most {max_pixels:,} in all are accepted."
+            f"{name} has {width} x {height} pixels; at most {limit:,} in all{kind}, and "
+            f"{MAX_SIDE:,} a side, are accepted. Make it smaller, or save it as JPEG."
         )
     if width < 1 or height < 1:
         raise ImageError(f"{name} has no pixels ({width} x {height}).")

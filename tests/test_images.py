@@ -55,6 +55,13 @@ def header_only_png(width: int, height: int) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + body
 
 
+def header_only_webp(width: int, height: int) -> bytes:
+    """A lossless WebP that announces a size and holds next to nothing."""
+    bits = (width - 1) | (height - 1) << 14  # then: no alpha, version 0
+    body = b"VP8L" + struct.pack("<I", 16) + b"\x2f" + struct.pack("<I", bits) + bytes(11)
+    return b"RIFF" + struct.pack("<I", len(body) + 4) + b"WEBP" + body
+
+
 def pixels_of(image: Image.Image) -> np.ndarray:
     assert image.mode == "RGB"
     return np.asarray(image)
@@ -218,6 +225,8 @@ def test_huge_pictures_are_refused_from_the_header(tmp_path: Path) -> None:
     # Decoding would need 1.2 GB and would fail on the missing pixels with another message.
     refused(path, "huge.png", "pixels")
     refused(header_only_png(8_001, 8_000), "8001 x 8000", "64,000,000")
+    refused(header_only_png(1, 60_000_000), "1 x 60000000", "65,535 a side")
+    refused(header_only_webp(8000, 8000), "8000 x 8000", "25,000,000 in all of WEBP")
     refused(drawing(), "24 x 16", max_pixels=24 * 16 - 1)
     assert open_image(drawing(), max_pixels=24 * 16).size == (24, 16)
 
@@ -341,9 +350,9 @@ def test_a_picture_of_many_pixels_is_reduced(mode: str) -> None:
     left = Image.new(mode, (4000, 5000), 0)
     white = {"RGB": (255,) * 3, "RGBA": (255,) * 4, "I;16": 65535}.get(mode, 255)
     left.paste(white, (2000, 0, 4000, 5000))
-    start = time.monotonic()
+    start = time.process_time()
     opened = open_image(encoded(left, "PNG"))
-    assert time.monotonic() - start < 5
+    assert time.process_time() - start < 5
     assert (opened.size, opened.mode) == ((2000, 2500), "RGB")
     columns = np.asarray(opened)[1000, :, 0]
     if mode == "RGBA":  # black without opacity lies on white
@@ -357,16 +366,16 @@ def test_of_thousands_of_frames_only_the_first_is_decoded(kind: str) -> None:
     frames = [Image.new("RGB", (64, 64), (i % 256, i // 256, 90)) for i in range(2000)]
     n = {"GIF": 2000, "PNG": 1000, "WEBP": 300}[kind]
     data = encoded(frames[0], kind, save_all=True, append_images=frames[1:n])
-    start = time.monotonic()
+    start = time.process_time()
     assert open_image(data).getpixel((5, 5))[2] in range(85, 95)
-    assert time.monotonic() - start < 1
+    assert time.process_time() - start < 1
 
 
 def test_a_tiff_of_many_strips_is_read_at_once() -> None:
     data = encoded(Image.new("L", (16, 60_000), 200), "TIFF", tiffinfo={278: 1})  # rows per strip
-    start = time.monotonic()
+    start = time.process_time()
     assert open_image(data).size == (16, 60_000)
-    assert time.monotonic() - start < 5
+    assert time.process_time() - start < 5
 
 
 @pytest.mark.parametrize(("channels", "expected"), [(1, [105]), (3, [200, 60, 90]),
@@ -443,8 +452,8 @@ def test_a_failed_save_leaves_the_old_file(tmp_path: Path, monkeypatch: Any) -> 
     ],
 )
 def test_ppm_that_is_read_a_byte_at_a_time_is_refused_at_once(content: bytes) -> None:
-    start = time.monotonic()
+    start = time.process_time()
     with pytest.raises(ImageError, match="not a picture that can be read"):
         open_image(content)
-    assert time.monotonic() - start < 1
+    assert time.process_time() - start < 1
     assert open_image(b"P5 # grey\n1 1 255\n\x07").getpixel((0, 0)) == (7, 7, 7)
