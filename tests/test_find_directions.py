@@ -15,6 +15,7 @@ from hublatent.cli import main
 from hublatent.data import FaceDataset, load_dataset
 from hublatent.direction import Origin
 from hublatent.discovery import LabelledLatents
+from hublatent.discovery.methods.stylespace import in_styles
 from hublatent.errors import DataError, exit_on_user_error
 from hublatent.inversion import latents_file as projected
 from tests.tiny_models import tiny_eigenfaces, tiny_stylegan2
@@ -308,11 +309,11 @@ def test_directions_of_styles_have_a_file_of_their_own() -> None:
     model = tiny_stylegan2()
     latents = model.sample_latents(20)
     data = LabelledLatents(latents.numpy(), np.ones((20, 1), bool), ("Bright",), np.arange(20))
-    space, moved = find_directions._in_styles(model, data)
+    space, moved = in_styles(model, data)
     assert moved.latents.shape == (20, *space.latent_shape)
     torch.testing.assert_close(space.decode(torch.from_numpy(moved.latents)), model.decode(latents))
-    with pytest.raises(DataError, match="for a StyleGAN2"):
-        find_directions._in_styles(tiny_eigenfaces(), data)
+    with pytest.raises(DataError, match="those of a StyleGAN2"):
+        in_styles(tiny_eigenfaces(), data)
     with pytest.raises(DataError, match="a file of their own"):
         find_directions.run(find_directions.Arguments("model", samples=10, styles=True))
 

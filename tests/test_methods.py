@@ -11,9 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from hublatent import VAE, AttributeClassifier
+from hublatent.data import load_dataset
 from hublatent.direction import Direction
 from hublatent.direction_set import DirectionSet
 from hublatent.discovery import LabelledLatents, discover, unlabelled
+from hublatent.discovery.measured import find_measured
 from hublatent.discovery.methods.assessor import learn
 from hublatent.discovery.methods.components import principal_components, weight_factors
 from hublatent.discovery.methods.pairs import common_direction, direction_of_pairs, with_styles
@@ -25,6 +27,10 @@ from hublatent.errors import DataError, DirectionError, HublatentError
 from hublatent.model import LatentModel
 from hublatent.models import LSAVAE
 from hublatent.models.style_space import StyleSpace
+from hublatent.perception.faces import FaceDetector
+from hublatent.publish.card import with_measured
+from hublatent.stats import Estimate
+from tests.comparison_helpers import N_PIXELS, SIZE, linear_model, write_known_faces
 from tests.tiny_models import tiny_stylegan2
 
 D = 6
@@ -470,3 +476,29 @@ def test_face_quantities_do_not_depend_on_size_place_and_tilt() -> None:
     turn = np.array([[np.cos(0.3), np.sin(0.3)], [-np.sin(0.3), np.cos(0.3)]])
     for name, values in face_quantities(2 * face @ turn + 7).items():
         assert values == pytest.approx(found[name]), name
+
+
+def test_changes_of_brightness_come_out_as_requested(tmp_path: Path) -> None:
+    """On a model whose first coordinate is brightness a change is exact, and an unknown refused."""
+    faces = load_dataset(write_known_faces(tmp_path / "data"), SIZE, cache=tmp_path / "cache")
+    detector, space = FaceDetector().eval(), linear_model()
+    (found,) = find_measured(space, faces, detector, ["Brightness"])
+    assert cosine(found.vector, torch.eye(4)[0]) > 0.95
+    assert found.scores["R2 of changes"].value > 0.99
+    # The model's brightness moves by sigma / sqrt(pixels) / 2 along the first component.
+    deviation = np.std([faces.batch([i]).mean() / 2 for i in faces.indices("train", "validation")])
+    expected = found.sigma * float(found.vector[0]) / N_PIXELS**0.5 / 2 / deviation
+    assert found.scores["effect"].value == pytest.approx(expected, rel=1e-3)
+    with pytest.raises(HublatentError, match="Unknown measured quantity"):
+        list(find_measured(space, faces, detector, ["Beauty"]))
+
+
+def test_a_card_tells_the_scores_of_measured_quantities_once(model: Linear) -> None:
+    scores = {name: Estimate(0.5, 0.4, 0.6) for name in ("effect", "R2 of changes")}
+    direction = Direction("Yaw", "supervised-pca", torch.ones(D), scores=scores)
+    card = "# x\n\n## Directions\n\nSome.\n\n## Training\n\nLong.\n"
+    told = with_measured(card, DirectionSet.of(model, [direction]))
+    assert "| Yaw | 0.500 (0.400-0.600) |" in told.split("## Training")[0]
+    assert with_measured(told, DirectionSet.of(model, [direction])) == told
+    plain = Direction("Yaw", "svm", torch.ones(D))
+    assert with_measured(told, DirectionSet.of(model, [plain])) == card

@@ -12,7 +12,7 @@ import shlex
 import sys
 from collections.abc import Iterable, Mapping
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,13 +28,12 @@ from hublatent.data import FaceDataset, load_dataset
 from hublatent.direction import Direction
 from hublatent.direction_set import DirectionSet
 from hublatent.discovery import METHODS, LabelledLatents, balanced_set, discover_all, encode
+from hublatent.discovery.methods.stylespace import in_styles
 from hublatent.discovery.quantities import read_quantities, with_quantities
 from hublatent.errors import DataError, exit_on_user_error, unknown_name
 from hublatent.hub import DIRECTIONS_NAME
 from hublatent.inversion.labelled_latents import projected, sampled
 from hublatent.model import LatentModel
-from hublatent.models.style_space import StyleSpace
-from hublatent.models.stylegan2 import StyleGAN2
 from hublatent.perception.classifier import AttributeClassifier
 from hublatent.storage import only_writer, portable, write_text
 from training.trainers.loop import start_accelerator
@@ -169,7 +168,7 @@ def _find(arguments: Arguments, accelerator: Accelerator) -> None:
     if not accelerator.is_main_process:  # it has encoded its share
         return
     if arguments.styles:
-        model, data = _in_styles(model, data)
+        model, data = in_styles(model, data)
     earlier: tuple[Direction, ...] = ()
     if arguments.add and arguments.path.is_file():
         earlier = tuple(DirectionSet.load(arguments.path, model))
@@ -229,20 +228,6 @@ def gather_latents(
         return data
     names = [dataset.names[i] for i in dataset.indices("train", "validation")]
     return with_quantities(data, read_quantities(arguments.quantities, names))
-
-
-@torch.no_grad()
-def _in_styles(model: LatentModel, data: LabelledLatents) -> tuple[StyleSpace, LabelledLatents]:
-    """A StyleGAN2 as a model of styles, and the styles of its codes.
-
-    Raises:
-        DataError: the model has no styles.
-    """
-    if not isinstance(model, StyleGAN2):
-        raise DataError(f"--styles is for a StyleGAN2; a {type(model).__name__} has none.")
-    space = StyleSpace(model)
-    parts = torch.from_numpy(data.latents).split(1024)
-    return space, replace(data, latents=torch.cat([space.to_styles(p) for p in parts]).numpy())
 
 
 def summary(

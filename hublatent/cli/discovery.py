@@ -1,14 +1,19 @@
-"""hublatent find-unlabelled: directions without labels."""
+"""hublatent find-unlabelled and find-measured: directions without labels."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from tyro.conf import arg
 
 from hublatent.cli.options import DEFAULT_CLASSIFIER, Classifier, Model
 from hublatent.errors import HublatentError
+
+if TYPE_CHECKING:
+    from hublatent.direction import Direction
+    from hublatent.model import LatentModel
 
 
 def find_unlabelled(
@@ -35,22 +40,88 @@ def find_unlabelled(
     """
     if n < 1 or samples < 2:
         raise HublatentError("--n is at least 1, and --samples at least 2.")
-    if out is None and not Path(model).is_dir():
-        raise HublatentError(f"{model} is not a folder here; say with --out where they go.")
+    path = _path(model, out)
     import hublatent
     from hublatent.discovery import discover_unlabelled
-    from hublatent.hub import DIRECTIONS_NAME
 
-    path = out or Path(model) / DIRECTIONS_NAME
     loaded = hublatent.load(model)
     names = hublatent.AttributeClassifier.from_pretrained(classifier)
     found = discover_unlabelled(loaded, method, names, n_directions=n, n_samples=samples, seed=seed)
-    earlier = hublatent.DirectionSet.load(path, loaded) if path.is_file() else ()
-    kept = [d for d in earlier if not d.method.startswith(f"{method}-")]
-    hublatent.DirectionSet.of(loaded, [*kept, *found]).save(path)
+    n_kept = _add(loaded, found, path, lambda d: d.method.startswith(f"{method}-"))
     print(f"effect, in deviations of the logit per sigma; seed {seed}")
     for direction in found:
         effect, band = direction.scores["effect"], direction.scores["null band"]
         interval = f"[{effect.low:.3f}, {effect.high:.3f}]"
         print(f"{direction.name:36} {effect.value:.3f} {interval}, null band {band.value:.3f}")
-    print(f"{path}: {len(found)} directions beside {len(kept)}")
+    print(f"{path}: {len(found)} directions beside {n_kept}")
+
+
+def find_measured(
+    model: Model,
+    data: str,
+    quantities: tuple[str, ...] = ("Brightness", "Yaw", "Face_Length", "Mouth_Width"),
+    detector: Annotated[str, arg(metavar="MODEL")] = "model_cards/face-detector",
+    out: Annotated[Path | None, arg(metavar="FILE")] = None,
+    seed: int = 0,
+    cache: Path | None = None,
+) -> None:
+    """Find directions of what is measured on faces, and how exactly requested changes come out.
+
+    Args:
+        model: folder or Hub id of a model with an encoder.
+        data: folder or Hub dataset of aligned faces; their labels are not read.
+        quantities: brightness; pose (yaw), the mouth's distance below the eyes and its width, both
+            in distances between the eyes, by the face detector's five points.
+        detector: folder or Hub id of the face detector.
+        out: the direction file, whose other directions are kept; by default
+            directions.safetensors in the model's folder, whose card then tells the scores.
+        seed: of the folds and of the faces that are edited.
+        cache: folder of the decoded pictures; by default ~/.cache/hublatent/datasets.
+    """
+    path = _path(model, out)
+    import hublatent
+    from hublatent.data import load_dataset
+    from hublatent.discovery.measured import find_measured as find
+    from hublatent.hub import CARD_NAME, DIRECTIONS_NAME
+    from hublatent.perception.faces import FaceDetector
+    from hublatent.publish.card import with_measured
+    from hublatent.storage import write_text
+
+    loaded = hublatent.load(model)
+    faces = load_dataset(data, loaded.image_size, cache=cache)
+    seen = FaceDetector.from_pretrained(detector)
+    found = list(find(loaded, faces, seen, quantities, seed=seed, progress=True))
+    names = {d.name for d in found}
+    n_kept = _add(loaded, found, path, lambda d: d.name in names)
+    card = path.with_name(CARD_NAME)
+    if path.name == DIRECTIONS_NAME and card.is_file():
+        text = card.read_text(encoding="utf-8")
+        write_text(card, with_measured(text, hublatent.DirectionSet.load(path, loaded)))
+    print(f"effect, in deviations of the quantity per sigma; seed {seed}")
+    for d in found:
+        effect, r2 = (d.scores[name] for name in ("effect", "R2 of changes"))
+        print(f"{d.name:28} effect {effect.value:.3f} [{effect.low:.3f}, {effect.high:.3f}], "
+              f"R2 of changes {r2.value:.3f} [{r2.low:.3f}, {r2.high:.3f}]")  # fmt: skip
+    print(f"{path}: {len(found)} directions beside {n_kept}")
+
+
+def _path(model: str, out: Path | None) -> Path:
+    """The direction file: as given, or the one in the model's folder."""
+    if out is None and not Path(model).is_dir():
+        raise HublatentError(f"{model} is not a folder here; say with --out where they go.")
+    return out or Path(model) / "directions.safetensors"
+
+
+def _add(
+    model: LatentModel,
+    found: Sequence[Direction],
+    path: Path,
+    replaced: Callable[[Direction], bool],
+) -> int:
+    """Write directions beside those of a file that they do not replace; returns how many."""
+    import hublatent
+
+    earlier = hublatent.DirectionSet.load(path, model) if path.is_file() else ()
+    kept = [direction for direction in earlier if not replaced(direction)]
+    hublatent.DirectionSet.of(model, [*kept, *found]).save(path)
+    return len(kept)

@@ -57,7 +57,8 @@ def compare(
         faces: how many faces without the attribute are edited.
         judge: folder or Hub id of the classifier that judges edits, and does nothing else;
             face-detector, face-identity and image-features lie beside it.
-        methods: how directions are found.
+        methods: how directions are found; one that a model lacks is left out of it. "assessor"
+            learns from attributes-celeba, beside the judge.
         device: where models and judges work, such as cuda.
         seed: of every draw.
         cache: folder of the decoded pictures; by default ~/.cache/hublatent/datasets.

@@ -25,7 +25,7 @@ def with_quantities(data: LabelledLatents, quantities: Mapping[str, Floats]) -> 
     """The same latents with quantities as attributes; the label of each is "above its median".
 
     Args:
-        data: N latents; their labels are left out.
+        data: N latents; their labels are left out, and the mirror images too: pose has a side.
         quantities: name -> (N,).
 
     Raises:
@@ -42,7 +42,8 @@ def with_quantities(data: LabelledLatents, quantities: Mapping[str, Floats]) -> 
         raise DataError("No quantities were given.")
     targets = np.column_stack([*quantities.values()]).astype(np.float64)
     labels = targets > np.median(targets, axis=0)
-    return replace(data, labels=labels, attributes=tuple(quantities), targets=targets)
+    return replace(data, labels=labels, attributes=tuple(quantities), targets=targets,
+                   mirrored=None)  # fmt: skip
 
 
 def read_quantities(path: Path, names: Sequence[str]) -> dict[str, Floats]:

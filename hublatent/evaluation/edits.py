@@ -121,15 +121,15 @@ def edit_rows(
         strengths: in standard deviations, growing from 0.
         progress: told of the pictures that were judged.
     """
-    model, column = subject.model, judges.classifier.index(attribute)
-    latents = on_device(model, faces.latents)
+    column = judges.classifier.index(attribute)
 
-    def look(moved: Tensor, n_closely: int = MAX_CLOSELY) -> Reading:
+    def look(model: LatentModel, moved: Tensor, n_closely: int = MAX_CLOSELY) -> Reading:
         progress(len(moved))
         return judges.read(drawn(model, moved), n_closely)
 
-    unedited = look(latents)
-    best = look(on_device(model, having.latents), 0)
+    start = on_device(subject.model, faces.latents)
+    unedited = look(subject.model, start)
+    best = look(subject.model, on_device(subject.model, having.latents), 0)
     parts = [
         table.rows({"target": best.logits[:, column]}, attribute=attribute, method=CEILING,
                    face=having.names)
@@ -137,8 +137,10 @@ def edit_rows(
     names = list(map("P({})".format, judges.classifier.attribute_names))
     for direction in directions:
         about: Any = {"attribute": attribute, "method": direction.method}
+        model, latents = subject.space_of(direction, start)
         for strength in strengths:
-            reading = look(edit(latents, direction, strength)) if strength else unedited
+            moved = edit(latents, direction, strength)
+            reading = look(model, moved) if strength else unedited
             found = changes(reading, unedited, judges, column)
             parts.append(table.rows(found, face=faces.names, strength=strength, **about))
             shifts = (reading.probabilities - unedited.probabilities).mean(axis=0)  # (K,)
@@ -149,7 +151,8 @@ def edit_rows(
         if direction.method == "svm" and direction.gain is not None:
             # At a fixed step a farther start would end lower by construction.
             way = to_sigma(latents, direction, END, "probability").cpu().numpy()
-            end = look(edit(latents, direction, END, "probability"), 0).logits[:, column]
+            moved = edit(latents, direction, END, "probability")
+            end = look(model, moved, 0).logits[:, column]
             parts.append(table.rows({"way": way, "end target": end}, face=faces.names, **about))
     return pd.concat(parts, ignore_index=True)
 

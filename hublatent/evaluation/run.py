@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,8 @@ from typing import Any
 import pandas as pd
 from tqdm import tqdm
 
+from hublatent.direction import ORIGIN_KINDS
+from hublatent.discovery import METHODS as DISCOVERED
 from hublatent.errors import DataError, HublatentError, unknown_name
 from hublatent.evaluation import table
 from hublatent.evaluation.claims import BEST_METHOD, PAPER_METHOD, Evidence
@@ -30,10 +32,12 @@ from hublatent.evaluation.readings import read_attributes, readable
 from hublatent.evaluation.report import Summary, write_report
 from hublatent.evaluation.subjects import Subject, gather, measured_facts, untrained
 from hublatent.model import weights_digest
+from hublatent.perception.classifier import AttributeClassifier
 from hublatent.storage import only_writer, portable, write_text
 
 EDITED = ("Eyeglasses", "Smiling", "Male")
 METHODS = (PAPER_METHOD, BEST_METHOD)
+TEACHER = "attributes-celeba"  # beside the judge: whose logits the method "assessor" raises
 PARTS_FOLDER, MODELS_NAME = "parts", "models.csv"
 VERSION = 2  # raised when a part would hold other rows
 READING_COST = 150  # of an attribute, in pictures: what the bar counts
@@ -96,7 +100,8 @@ def measure(
             for part in _parts(subject, judges, wishes, folder, judge_id, bar):
                 found.append(part.assign(model=subject.name, training=subject.training))
             bar.update(before + wishes.cost(subject) - bar.n)
-            subject.__dict__.pop("known", None)  # its latents are needed no longer
+            for latents in ("known", "styles"):
+                subject.__dict__.pop(latents, None)  # needed no longer
     return table.join(found)
 
 
@@ -116,7 +121,8 @@ def _parts(
 
     def edits(attribute: str) -> pd.DataFrame:
         without, having = faces_without(subject, judges, attribute, wishes.n_faces, wishes.seed)
-        directions = subject.directions(attribute, wishes.methods_of(subject), wishes.seed)
+        methods = wishes.methods_of(subject)
+        directions = subject.directions(attribute, methods, wishes.seed, bar.write)
         return edit_rows(
             subject, judges, attribute, directions, without, having, progress=bar.update
         )
@@ -167,6 +173,10 @@ def wishes_for(
         for known in (dataset.attributes, judges.classifier.attribute_names):
             if name not in known:
                 raise HublatentError(unknown_name("attribute", name, known))
+    for method in methods:  # such as "joint-projected" where directions are stored
+        plain, _, kind = method.rpartition("-")
+        if (plain if kind in ORIGIN_KINDS else method) not in DISCOVERED:
+            raise HublatentError(unknown_name("method", method, DISCOVERED))
     if n_faces < 2:
         raise HublatentError(f"{n_faces} faces were asked for; edits are compared on at least 2.")
     if attributes:
@@ -202,7 +212,7 @@ def compare(
         judge: folder or Hub id of the classifier that judges; the other judges lie beside it.
         attributes: what is read and edited; by default all that enough pictures show are read, and
             three edited.
-        methods: how directions are found.
+        methods: how directions are found; one that a model lacks is left out of it.
         n_faces: that lack the attribute, in each edit.
         seed: of every draw.
         device: where models and judges work.
@@ -215,6 +225,10 @@ def compare(
     subjects += untrained(subjects, seed)
     judges = Judges.load(judge, subjects[0].dataset, device)
     wishes = wishes_for(subjects, judges, attributes, methods, n_faces, seed)
+    if "assessor" in methods:
+        teacher = AttributeClassifier.from_pretrained((Path(judge).parent / TEACHER).as_posix())
+        teacher.to(device).eval()
+        subjects = [replace(subject, classifier=teacher) for subject in subjects]
     with only_writer(out):
         judge_id = weights_digest(judges.classifier)
         found = measure(subjects, judges, wishes, out / PARTS_FOLDER, judge_id)
@@ -225,4 +239,5 @@ def compare(
         command = f"python -m hublatent compare {names} --data {portable(data)}"
         command += f" --out {portable(out)} --faces {n_faces}"
         command += f" --attributes {' '.join(attributes)}" if attributes else ""
+        command += f" --methods {' '.join(methods)}" if tuple(methods) != METHODS else ""
         return write_report(Evidence(found, models, seed), out, command, judges.name)

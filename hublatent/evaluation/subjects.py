@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -11,18 +11,23 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from hublatent.checkpoint import folder_name, init_parameters
 from hublatent.data import FaceDataset, load_dataset
 from hublatent.direction import Direction, Origin
 from hublatent.direction_set import DirectionSet
-from hublatent.discovery import FROM_LABELS, LabelledLatents, discover_all
+from hublatent.discovery import LabelledLatents, discover
 from hublatent.discovery.labelled import Latents, encode_images, labelled
-from hublatent.errors import DataError
+from hublatent.discovery.methods.stylespace import in_styles
+from hublatent.errors import DataError, HublatentError
 from hublatent.evaluation import rate
 from hublatent.hub import CARD_NAME, DIRECTIONS_NAME
 from hublatent.model import LatentModel
 from hublatent.models import load, why_no_latent_model
+from hublatent.models.style_space import StyleSpace
+from hublatent.models.stylegan2 import StyleGAN2
+from hublatent.perception.classifier import AttributeClassifier
 from hublatent.publish.card import RECIPE_KEY, read_card
 from hublatent.stats import Ints
 
@@ -46,6 +51,7 @@ class Subject:
         recipe: what it was trained with; {} where that is unknown.
         facts: FACTS of its run, as far as they are known.
         baseline: whether it is only read, to say what its network gives before any training.
+        classifier: for the method "assessor"; not a judge.
     """
 
     name: str
@@ -56,6 +62,7 @@ class Subject:
     recipe: Mapping[str, Any] = field(default_factory=dict)
     facts: Mapping[str, float] = field(default_factory=dict)
     baseline: bool = False
+    classifier: AttributeClassifier | None = None
 
     def encode(self, indices: Ints) -> Latents:
         """Latents of some pictures: (n, *latent_shape)."""
@@ -77,21 +84,60 @@ class Subject:
         path = self.folder / DIRECTIONS_NAME
         return DirectionSet.load(path, self.model) if path.is_file() else None
 
-    def directions(self, attribute: str, methods: Sequence[str], seed: int) -> list[Direction]:
+    def directions(
+        self,
+        attribute: str,
+        methods: Sequence[str],
+        seed: int,
+        say: Callable[[str], object] = print,
+    ) -> list[Direction]:
         """Directions found on the same pictures for all models; without an encoder, stored ones.
 
+        A method that this model lacks, as all but LSA-VAE lack "axis", is left out.
+
+        Args:
+            attribute, methods: what to find, and how.
+            seed: of the balanced set and the folds.
+            say: told which method is left out, and why.
+
         Raises:
-            HublatentError: there is no such direction, and none can be found.
+            DataError: none of them gives a direction.
         """
-        if self.model.has_encoder and set(methods) <= set(FROM_LABELS):
-            found = discover_all(self.known, (attribute,), methods, model=self.model, seed=seed)
-            return list(found)
-        if self.stored is None:
-            raise DataError(
-                f"{self.folder} holds a model without an encoder and no {DIRECTIONS_NAME}, so "
-                "there is nothing to edit along."
-            )
-        return [self.stored[attribute, method].with_sigma(self.model) for method in methods]
+        found = []
+        for method in methods:
+            try:
+                found.append(self._direction(attribute, method, seed))
+            except HublatentError as error:
+                say(f"{self.training}, {attribute}: {method} is left out. {error}")
+        if not found:
+            raise DataError(f"{self.training} has nothing to edit {attribute} along.")
+        return found
+
+    def _direction(self, attribute: str, method: str, seed: int) -> Direction:
+        if not self.model.has_encoder:
+            if self.stored is None:
+                raise DataError(f"{self.folder} has no encoder and no {DIRECTIONS_NAME}.")
+            return self.stored[attribute, method].with_sigma(self.model)
+        model, data = self.model, self.known
+        if method == "stylespace" and isinstance(model, StyleGAN2):
+            model, data = self.styles
+        return discover(data, attribute, method, model=model, classifier=self.classifier, seed=seed)
+
+    def space_of(self, direction: Direction, latents: Tensor) -> tuple[LatentModel, Tensor]:
+        """The model whose latents a direction moves, and the given ones (B, *latent_shape) there.
+
+        That is this one, or a StyleGAN2's styles.
+        """
+        if tuple(direction.vector.shape) == self.model.latent_shape:
+            return self.model, latents
+        space = self.styles[0]
+        with torch.no_grad():
+            return space, space.to_styles(latents)
+
+    @cached_property
+    def styles(self) -> tuple[StyleSpace, LabelledLatents]:
+        """A StyleGAN2 as a model of styles, and `known` in it."""
+        return in_styles(self.model, self.known)
 
     @property
     def key(self) -> list[str]:

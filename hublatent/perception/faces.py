@@ -161,11 +161,26 @@ class FaceDetector(nn.Module, HubModel):
         Returns:
             (B,), logits.
         """
+        return self._look_at_crop(images)[:, 0]
+
+    def points(self, images: Tensor) -> Tensor:
+        """Where the last network sees eyes, nose and mouth of aligned images.
+
+        Args:
+            images: (B, 3, H, H), in [-1, 1], CelebA's crop at any size.
+
+        Returns:
+            (B, 5, 2), x and y in shares of the side, in the order of `Face.points`.
+        """
+        low, high = images.new_tensor(CONFIDENCE_BOX).reshape(2, 2)
+        return low + _as_points(self._look_at_crop(images)) * (high - low)
+
+    def _look_at_crop(self, images: Tensor) -> Tensor:
+        """(B, 15): what the last network says of CONFIDENCE_BOX in aligned images."""
         _check_square(self, images)
         pixels = images.float() * PIXEL_SCALE
         box = pixels.new_tensor([CONFIDENCE_BOX]) * images.shape[-1]
-        chips = _chips(pixels, box, OUTPUT_SIDE)  # (B, 3, 48, 48)
-        return self.output(chips)[:, 0]
+        return self.output(_chips(pixels, box, OUTPUT_SIDE))
 
     def _propose(self, pixels: Tensor, min_size: int) -> Tensor:
         """Boxes (K, 4) that the first network, slid over a pyramid of the picture, takes for faces.
@@ -206,8 +221,7 @@ class FaceDetector(nn.Module, HubModel):
         found = self.output(_chips(pixels, boxes, OUTPUT_SIDE))  # (K, 15)
         sure = found[:, 0] > _logit(THRESHOLDS[2])
         boxes, found = boxes[sure], found[sure]
-        shares = found[:, 5:].reshape(-1, 2, 5).transpose(1, 2)  # (K, 5, 2): x and y
-        points = boxes[:, None, :2] + shares * (boxes[:, 2:] - boxes[:, :2])[:, None]
+        points = boxes[:, None, :2] + _as_points(found) * (boxes[:, 2:] - boxes[:, :2])[:, None]
         boxes = _moved(boxes, found[:, 1:5])
         kept = _kept(boxes, found[:, 0], 0.7)
         return boxes[kept], points[kept], found[kept, 0]
@@ -298,6 +312,11 @@ def _moved(boxes: Tensor, offsets: Tensor) -> Tensor:
     """Boxes (K, 4) with each edge moved by its offset (K, 4), in shares of the box's size."""
     size = boxes[:, 2:] - boxes[:, :2]
     return boxes + offsets * torch.cat([size, size], dim=1)
+
+
+def _as_points(found: Tensor) -> Tensor:
+    """The points of the last network's outputs (K, 15): (K, 5, 2), x and y in shares of a box."""
+    return found[:, 5:].reshape(-1, 2, 5).transpose(1, 2)
 
 
 def _squares(boxes: Tensor) -> Tensor:

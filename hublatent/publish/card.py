@@ -34,6 +34,7 @@ HEADLINE_ATTRIBUTES = ("Eyeglasses", "Smiling", "Male")
 EXAMPLE_METHODS = ("joint", "pattern", "svm")  # the one that edits best first
 SCORES = ("accuracy", "precision", "recall", "f1", "auroc")
 BASELINE_METHOD = "svm"
+MEASURED_HEADING = "### Changes of measured quantities"
 RECIPE_KEY = "hublatent_recipe"
 TASK = "unconditional-image-generation"
 CLASSIFIER_TASK = "image-classification"
@@ -199,6 +200,7 @@ def _context(given: CardInput) -> dict[str, Any]:
             ("direction", "sigma", "layers", "examples", "found in", "held"),
             map(_direction_row, directions or ()),
         ),
+        "measured_section": Markup(measured_section(directions)),
         "n_unscored": sum(not direction.scores for direction in directions or ()),
         "classifier_table": table(
             ("attribute", "positives", "AUROC", "calibration error"), _classifier_rows(given)
@@ -386,6 +388,37 @@ def _direction_row(direction: Direction) -> list[Any]:
         str(direction.origin or "-"),
         ", ".join(direction.conditioned_on) or "-",
     ]
+
+
+def measured_section(directions: DirectionSet | None) -> str:
+    """How exactly requested changes of measured quantities come out; "" where nobody measured."""
+    rows = [
+        [
+            d.attribute,
+            *(interval_cell(name, d.scores[name]) for name in ("effect", "R2 of changes")),
+        ]
+        for d in directions or ()
+        if "R2 of changes" in d.scores
+    ]
+    if not rows:
+        return ""
+    return (
+        f"{MEASURED_HEADING}\n\nEffect: how many of its standard deviations one sigma along "
+        "`supervised-pca` changes the quantity, so a change c takes the strength c / effect. R²: "
+        "of the changes obtained against those requested, one and two deviations up and down, on "
+        "test people (`python -m hublatent find-measured`).\n\n"
+        + table(("quantity", "effect", "R²"), rows)
+    )
+
+
+def with_measured(card: str, directions: DirectionSet) -> str:
+    """A model's card whose section on measured quantities is made anew, after its directions."""
+    plain = re.sub(rf"{MEASURED_HEADING}\n.*?(?=^##? )", "", card, flags=re.S | re.M)
+    start = plain.find("\n## Directions\n")
+    end = plain.find("\n## ", start + 1) + 1
+    if start < 0 or not end:
+        return card
+    return plain[:end] + measured_section(directions) + plain[end:]
 
 
 def _classifier_rows(given: CardInput) -> Iterator[list[Any]]:

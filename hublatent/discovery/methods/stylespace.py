@@ -2,13 +2,40 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
 import numpy as np
+import torch
 
 from hublatent.discovery.methods.problem import Fits, Problem
-from hublatent.errors import HublatentError
+from hublatent.errors import DataError, HublatentError
 from hublatent.stats import Bools, Floats, Ints
 
+if TYPE_CHECKING:
+    from hublatent.discovery.labelled import LabelledLatents
+    from hublatent.model import LatentModel
+    from hublatent.models.style_space import StyleSpace
+
 N_CHANNELS = 10
+
+
+@torch.no_grad()
+def in_styles(model: LatentModel, data: LabelledLatents) -> tuple[StyleSpace, LabelledLatents]:
+    """A StyleGAN2 as a model of styles, and the styles of its latents.
+
+    Raises:
+        DataError: the model has no styles.
+    """
+    from hublatent.models.style_space import StyleSpace
+    from hublatent.models.stylegan2 import StyleGAN2
+
+    if not isinstance(model, StyleGAN2):
+        raise DataError(f"Styles are those of a StyleGAN2; a {type(model).__name__} has none.")
+    space = StyleSpace(model)
+    parts = torch.from_numpy(data.latents).to(model.latent_mean).split(1024)
+    styles = torch.cat([space.to_styles(part) for part in parts]).cpu().numpy()
+    return space, replace(data, latents=styles, mirrored=None)
 
 
 def stylespace(problem: Problem) -> Fits:
