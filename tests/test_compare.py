@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from hublatent.data import load_dataset
+from hublatent.discovery import FROM_LABELS, METHODS
+from hublatent.errors import HublatentError
 from hublatent.evaluation import outcomes, run, table
 from hublatent.evaluation.judges import Judges
 from hublatent.evaluation.subjects import Subject, untrained
-from tests.comparison_helpers import known_judge, linear_model, write_known_faces
+from hublatent.perception.classifier import AttributeClassifier
+from tests.comparison_helpers import SIZE, known_judge, linear_model, write_known_faces
 from tests.test_audit import AllWhole
-from tests.tiny_models import save_model, tiny_vae
+from tests.tiny_models import save_model, tiny_stylegan2, tiny_vae
 
 
 def test_compare_finds_and_edits_what_was_planted_and_reuses_its_parts(
@@ -50,3 +55,42 @@ def test_a_network_with_random_weights_is_the_baseline(tmp_path: Path) -> None:
     assert first.baseline and first.model.config == trained.model.config
     assert first.model.fingerprint() == again.model.fingerprint() != trained.model.fingerprint()
     assert untrained([replace(trained, recipe={})], seed=3) == []
+
+
+def test_every_method_is_compared_where_a_model_has_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    judge = known_judge()
+    judges = Judges(judge, AllWhole(), AllWhole(), "judge", np.ones(2))  # type: ignore[arg-type]
+    monkeypatch.setattr(Judges, "load", lambda *_: judges)
+    monkeypatch.setattr(AttributeClassifier, "from_pretrained", lambda *_: judge)
+    module = import_module("hublatent.discovery.methods.assessor")  # the name is its function's too
+    monkeypatch.setattr(module, "learn", partial(module.learn, n_steps=20))
+    generator = tiny_stylegan2(SIZE)
+    generator.measure_latents(200)
+    generator.add_encoder(4, generator.fingerprint())
+    folders = [
+        save_model(linear_model(), tmp_path / "linear"),
+        save_model(generator.eval(), tmp_path / "styles"),
+    ]
+    methods = [m for m in METHODS if m not in FROM_LABELS or m == "joint"]
+    out, data = tmp_path / "out", write_known_faces(tmp_path / "data", 240)
+    run.compare(
+        folders, data, out, judge="cards/judge", attributes=["Bright"], methods=methods,
+        n_faces=4, cache=tmp_path / "cache",
+    )  # fmt: skip
+    rows = table.load(out / table.TABLE_NAME)
+    found = rows[rows["reading"] == "step"].groupby("model", observed=True)["method"].unique()
+    assert set(found["linear"]) == set(methods) - {"axis", "stylespace"}
+    assert set(found["styles"]) == {*methods, "mean-difference"} - {"axis"}
+    told = capsys.readouterr()
+    assert (
+        "linear, Bright: axis is left out. The method 'axis' needs a model" in told.out + told.err
+    )
+    learnt = outcomes.edits(rows, attribute="Bright", model="linear", method="assessor")
+    assert outcomes.summary(learnt)["strong"] == 1
+    with pytest.raises(HublatentError, match="Unknown method 'guess'"):
+        run.compare(
+            folders, data, out, judge="judge", attributes=["Bright"], methods=["guess"],
+            n_faces=4, cache=tmp_path / "cache",
+        )  # fmt: skip

@@ -496,7 +496,7 @@ def test_changes_of_brightness_come_out_as_requested(tmp_path: Path) -> None:
 def test_a_card_tells_the_scores_of_measured_quantities_once(model: Linear) -> None:
     scores = {name: Estimate(0.5, 0.4, 0.6) for name in ("effect", "R2 of changes")}
     direction = Direction("Yaw", "supervised-pca", torch.ones(D), scores=scores)
-    card = "# x\n\n## Directions\n\nSome.\n\n## Training\n\nLong.\n"
+    card = "# It's x\n\n## Directions\n\nSome.\n\n## Training\n\nLong.\n"
     told = with_measured(card, DirectionSet.of(model, [direction]))
     assert "| Yaw | 0.500 (0.400-0.600) |" in told.split("## Training")[0]
     assert with_measured(told, DirectionSet.of(model, [direction])) == told

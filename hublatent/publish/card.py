@@ -407,7 +407,7 @@ def measured_section(directions: DirectionSet | None) -> str:
         "`supervised-pca` changes the quantity, so a change c takes the strength c / effect. R²: "
         "of the changes obtained against those requested, one and two deviations up and down, on "
         "test people (`python -m hublatent find-measured`).\n\n"
-        + table(("quantity", "effect", "R²"), rows)
+        + str(table(("quantity", "effect", "R²"), rows))  # Markup would escape the card
     )
 
 
