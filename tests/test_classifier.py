@@ -31,7 +31,6 @@ from hublatent.perception.classifier import (
     join_names,
     split_names,
 )
-from training.recipes import parse_command
 from training.train_classifier import RECIPES, Arguments, train
 from training.trainers.classifier.distort import Distortion, blur, distort, resampling
 from training.trainers.classifier.scores import (
@@ -41,6 +40,7 @@ from training.trainers.classifier.scores import (
     mean_auroc,
 )
 from training.trainers.classifier.trainer import ClassifierRecipe, Trainer, mix
+from training.trainers.commands import parse_command
 from training.trainers.loop import parameter_count, start_accelerator
 from training.trainers.run import Run
 

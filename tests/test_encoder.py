@@ -16,7 +16,7 @@ from hublatent.models import StyleGAN2
 from tests.conftest import PROJECT
 from tests.training_helpers import write_faces
 from training import train_encoder
-from training.recipes import parse_command
+from training.trainers.commands import parse_command
 from training.trainers.loop import start_accelerator
 from training.trainers.run import Run
 from training.trainers.stylegan2.discriminator import save_discriminator

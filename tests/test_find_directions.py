@@ -67,7 +67,9 @@ def dataset(faces: Path, cache: Path) -> FaceDataset:
 
 
 def fit(faces: Path, cache: Path, out: Path, latent_dim: int = 6) -> Path:
-    arguments = eigenfaces.Arguments(str(faces), out, latent_dim, SIZE, cache=cache)
+    arguments = eigenfaces.Arguments(
+        data=str(faces), out=out, latent_dim=latent_dim, image_size=SIZE, cache=cache
+    )
     eigenfaces.run(arguments)
     return out / "model"
 
@@ -78,7 +80,9 @@ def model_folder(faces: Path, cache: Path, tmp_path_factory: pytest.TempPathFact
 
 
 def find(model: Path, faces: Path, cache: Path, **options) -> None:
-    find_directions.run(find_directions.Arguments(str(model), str(faces), cache=cache, **options))
+    find_directions.run(
+        find_directions.Arguments(model=str(model), data=str(faces), cache=cache, **options)
+    )
 
 
 def refusal(capsys: pytest.CaptureFixture[str], action) -> str:
@@ -198,7 +202,9 @@ def test_samples_that_a_classifier_labels(tmp_path, monkeypatch):
     model.measure_latents(500)
     model.save_pretrained(tmp_path / "gan")
     monkeypatch.setattr(AttributeClassifier, "from_pretrained", lambda _: Brightness())
-    arguments = find_directions.Arguments(str(tmp_path / "gan"), samples=400, classifier="some/one")
+    arguments = find_directions.Arguments(
+        model=str(tmp_path / "gan"), samples=400, classifier="some/one"
+    )
     find_directions.run(arguments)
     found = DirectionSet.from_pretrained(tmp_path / "gan", model)
     assert found.methods == ("svm", "pattern", "joint")
@@ -279,7 +285,7 @@ def test_mistakes_end_with_one_sentence(
 def test_models_without_encoder_or_place_are_refused(faces, cache, tmp_path, capsys):
     tiny_stylegan2(SIZE).save_pretrained(tmp_path / "gan")
     assert "no encoder" in refusal(capsys, lambda: find(tmp_path / "gan", faces, cache))
-    nothing = find_directions.Arguments(str(tmp_path / "gan"))
+    nothing = find_directions.Arguments(model=str(tmp_path / "gan"))
     assert "--samples" in refusal(capsys, lambda: find_directions.run(nothing))
     missing = refusal(capsys, lambda: find(Path("user/model"), faces, cache))
     assert "--out" in missing
@@ -315,7 +321,7 @@ def test_directions_of_styles_have_a_file_of_their_own() -> None:
     with pytest.raises(DataError, match="those of a StyleGAN2"):
         in_styles(tiny_eigenfaces(), data)
     with pytest.raises(DataError, match="a file of their own"):
-        find_directions.run(find_directions.Arguments("model", samples=10, styles=True))
+        find_directions.run(find_directions.Arguments(model="model", samples=10, styles=True))
 
 
 def test_components_are_added_to_the_file(model_folder: Path, tmp_path: Path) -> None:

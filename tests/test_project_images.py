@@ -55,9 +55,8 @@ def model(root: Path) -> LatentModel:
 
 def arguments(root: Path, out: Path, **options) -> Arguments:
     fixed = {"classifier": str(root / "attributes"), "descent": FAST, "cache": root / "cache"}
-    return Arguments(
-        str(root / "gan"), str(root / "faces"), out, **{**fixed, "batch_size": 4, **options}
-    )
+    where = {"model": str(root / "gan"), "data": str(root / "faces"), "out": out}
+    return Arguments(**{**where, **fixed, "batch_size": 4, **options})
 
 
 def command(root: Path, out: Path, n_steps: int) -> list[str]:

@@ -42,7 +42,10 @@ def test_a_name_that_is_markup_stays_text(
     folder = save_model(model, tmp_path / "vae")
     find_directions.run(
         find_directions.Arguments(
-            str(folder), str(tmp_path / "faces"), methods=("joint",), cache=tmp_path / "cache"
+            model=str(folder),
+            data=str(tmp_path / "faces"),
+            methods=("joint",),
+            cache=tmp_path / "cache",
         )
     )
     found = DirectionSet.load(folder / "directions.safetensors", model)

@@ -35,8 +35,8 @@ from tests.training_helpers import (
     write_faces,
 )
 from training.cards import make_card
-from training.recipes import parse_command
 from training.train_stylegan2 import RECIPES, Arguments, KernelDistance, train
+from training.trainers.commands import parse_command
 from training.trainers.loop import parameters_of, start_accelerator, step_generator
 from training.trainers.run import Run
 from training.trainers.stylegan2 import adversarial

@@ -8,7 +8,6 @@ samples, labelled by a classifier (--samples 10000). Several devices encode: acc
 from __future__ import annotations
 
 import json
-import shlex
 import sys
 from collections.abc import Iterable, Mapping
 from contextlib import nullcontext
@@ -24,7 +23,7 @@ from accelerate import Accelerator
 from tqdm import tqdm
 
 import hublatent
-from hublatent.data import FaceDataset, load_dataset
+from hublatent.data import FaceDataset
 from hublatent.direction import Direction
 from hublatent.direction_set import DirectionSet
 from hublatent.discovery import METHODS, LabelledLatents, balanced_set, discover_all, encode
@@ -35,15 +34,16 @@ from hublatent.hub import DIRECTIONS_NAME
 from hublatent.inversion.labelled_latents import projected, sampled
 from hublatent.model import LatentModel
 from hublatent.perception.classifier import AttributeClassifier
-from hublatent.storage import only_writer, portable, write_text
+from hublatent.storage import only_writer, write_text
+from training.trainers.commands import DataArguments, command_of
 from training.trainers.loop import start_accelerator
 
 ALL = "all"
 DEFAULT_METHODS = ("svm", "pattern", "joint")
 
 
-@dataclass(frozen=True)
-class Arguments:
+@dataclass(frozen=True, kw_only=True)
+class Arguments(DataArguments):
     """Find the directions of a model.
 
     Attributes:
@@ -62,14 +62,10 @@ class Arguments:
         attributes: what to find; "all" is every attribute of the data.
         methods: how to find it.
         seed: of the balanced sets, the folds and the bootstraps.
-        split: of a Hub dataset, the one split to take.
-        identity_column: of a table or Hub dataset, the column that says who is on each picture; by
-            default one of the usual names.
-        cache: folder of the decoded images; by default ~/.cache/hublatent/datasets.
     """
 
     model: str
-    data: str | None = None
+    data: str = ""
     projected: Path | None = None
     samples: int = 0
     classifier: str = "model_cards/attributes-celeba"
@@ -80,9 +76,6 @@ class Arguments:
     attributes: tuple[str, ...] = (ALL,)
     methods: tuple[str, ...] = DEFAULT_METHODS
     seed: int = 0
-    split: str | None = None
-    identity_column: str | None = None
-    cache: Path | None = None
 
     def check(self) -> None:
         """Refuse, before anything is loaded, what cannot be done.
@@ -95,7 +88,7 @@ class Arguments:
         for method in self.methods:
             if method not in METHODS:
                 raise DataError(unknown_name("method", method, METHODS))
-        if not self.samples and self.data is None:
+        if not self.samples and not self.data:
             raise DataError("Give labelled images (--data), or a number of samples (--samples).")
         if self.samples < 0 or (self.samples and self.projected):
             raise DataError("--samples is a number of samples, and does not go with --projected.")
@@ -153,15 +146,9 @@ def run(arguments: Arguments) -> None:
 def _find(arguments: Arguments, accelerator: Accelerator) -> None:
     model = hublatent.load(arguments.model)
     dataset = None
-    if arguments.data is not None:
+    if arguments.data:
         with accelerator.main_process_first():
-            dataset = load_dataset(
-                arguments.data,
-                model.image_size,
-                cache=arguments.cache,
-                split=arguments.split,
-                identity_column=arguments.identity_column,
-            )
+            dataset = arguments.load(model.image_size)
     data = gather_latents(model, dataset, arguments, accelerator.device)
     accelerator.wait_for_everyone()
     accelerator.end_training()  # a process that ends with its group alive may abort
@@ -213,7 +200,7 @@ def gather_latents(
         classifier = AttributeClassifier.from_pretrained(arguments.classifier)
         name = Path(arguments.classifier).name
         return sampled(model, classifier, arguments.samples, name, arguments.seed)
-    assert dataset is not None and arguments.data is not None, "checked before"
+    assert dataset is not None, "checked before"
     if arguments.projected:
         return projected(model, dataset, arguments.projected)
     if not model.has_encoder:
@@ -268,23 +255,8 @@ def summary(
 
 def command(arguments: Arguments) -> str:
     """The command that finds the same directions again, without this machine's paths."""
-    words = ["python", "training/find_directions.py", "--model", portable(arguments.model)]
-    if arguments.samples:
-        words += ["--samples", str(arguments.samples)]
-    else:
-        words += ["--data", "DATA"]
-    if arguments.samples or "assessor" in arguments.methods:
-        words += ["--classifier", portable(arguments.classifier)]
-    if arguments.quantities is not None:
-        words += ["--quantities", portable(arguments.quantities)]
-    if arguments.styles:
-        words.append("--styles")
-    if arguments.projected is not None:
-        words += ["--projected", portable(arguments.projected)]
-    if arguments.add:
-        words.append("--add")
-    words += ["--attributes", *arguments.attributes, "--methods", *arguments.methods]
-    return shlex.join([*words, "--seed", str(arguments.seed)])
+    named = {name: getattr(arguments, name) for name in ("model", "attributes", "methods", "seed")}
+    return command_of("training/find_directions.py", arguments, **named)
 
 
 def _earlier_commands(path: Path) -> list[str]:

@@ -36,7 +36,8 @@ from hublatent.images import save_png, to_pil
 from hublatent.model import LatentModel
 from hublatent.perception.classifier import AttributeClassifier
 from hublatent.publish import cells
-from hublatent.storage import portable, write_text
+from hublatent.storage import write_text
+from training.trainers.commands import command_of
 
 SIDE = 96
 BATCH = 128
@@ -198,9 +199,7 @@ def page(arguments: Arguments, direction: Direction, ranges: dict[str, Effect]) 
     """What was done, the command that does it again, and the table of layer ranges."""
     assert direction.sigma is not None, "measured before"
     name = folder_name(Path(arguments.model))
-    command = f"python training/paper_experiment.py --model {portable(arguments.model)}"
-    command += f" --out {portable(arguments.out)} --attribute {arguments.attribute}"
-    command += f" --method {arguments.method} --n-judged {arguments.n_judged}"
+    command = command_of("training/paper_experiment.py", arguments, out=arguments.out)
     return (
         f"# {direction.attribute} along {direction.method} in {name}\n\n"
         f"The paper's α = 1 is {1 / direction.sigma:.3g} standard deviations (σ) of this model's "
@@ -210,8 +209,7 @@ def page(arguments: Arguments, direction: Direction, ranges: dict[str, Effect]) 
         f"The same direction put on each range of layers, on {arguments.n_judged} samples that "
         f"lack the attribute for {folder_name(Path(arguments.judge))}: how many come to show it, "
         "the median strength at which it appears, and the mean change of the other attributes' "
-        f"probabilities there.\n\n{table(ranges)}\n\n```sh\n{command} "
-        f"--seed {arguments.seed}\n```\n"
+        f"probabilities there.\n\n{table(ranges)}\n\n```sh\n{command}\n```\n"
     )
 
 

@@ -21,7 +21,7 @@ import tyro
 from tqdm import tqdm
 
 import hublatent
-from hublatent.data import FaceDataset, load_dataset
+from hublatent.data import FaceDataset
 from hublatent.errors import DataError, HublatentError, exit_on_user_error
 from hublatent.inversion.latents_file import (
     check_same_run,
@@ -36,18 +36,18 @@ from hublatent.inversion.projection import DivergedError, project
 from hublatent.model import LatentModel, weights_digest
 from hublatent.perception.classifier import AttributeClassifier
 from hublatent.storage import only_writer
+from training.trainers.commands import DataArguments
 from training.trainers.loop import start_accelerator
 
 BAR = "{desc}: {percentage:3.0f}%|{bar}| {n:.1f}/{total} [{elapsed}<{remaining}, {rate_fmt}]"
 
 
-@dataclass(frozen=True)
-class Arguments:
+@dataclass(frozen=True, kw_only=True)
+class Arguments(DataArguments):
     """Project images of a data set into a model.
 
     Attributes:
         model: folder or Hub id of the model.
-        data: folder or Hub dataset of labelled faces.
         out: the folder of the shards.
         attribute: project as many images with it as without it; by default images of any kind.
         n: how many images in all; by default as many as there are.
@@ -57,14 +57,9 @@ class Arguments:
         classifier: folder or Hub id of the attribute classifier; not the one that judges.
         descent: how each image is projected; its seed also chooses the images.
         batch_size: images projected together, and per file.
-        split: of a Hub dataset, the one split to take.
-        identity_column: of a table or Hub dataset, the column that says who is on each picture; by
-            default one of the usual names.
-        cache: folder of the decoded images; by default ~/.cache/hublatent/datasets.
     """
 
     model: str
-    data: str
     out: Path
     attribute: str | None = None
     n: int | None = None
@@ -73,9 +68,6 @@ class Arguments:
     classifier: str = DEFAULT_CLASSIFIER
     descent: tyro.conf.OmitArgPrefixes[DescentSettings] = field(default_factory=DescentSettings)
     batch_size: int = 32
-    split: str | None = None
-    identity_column: str | None = None
-    cache: Path | None = None
 
     def check(self) -> None:
         """Refuse, before anything is loaded, what cannot be done."""
@@ -217,14 +209,7 @@ def run(arguments: Arguments) -> None:
     model = hublatent.load(arguments.model, device=device)
     classifier = load_classifier(arguments.perceptual, arguments.classifier, device)
     with accelerator.main_process_first():
-        dataset = load_dataset(
-            arguments.data,
-            model.image_size,
-            cache=arguments.cache,
-            split=arguments.split,
-            identity_column=arguments.identity_column,
-            progress=accelerator.is_main_process,
-        )
+        dataset = arguments.load(model.image_size, accelerator.is_main_process)
         writer = ShardWriter(arguments, model, classifier, dataset)
     with only_writer(arguments.out) if accelerator.is_main_process else nullcontext():
         _write_shards(writer, accelerator)

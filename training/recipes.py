@@ -1,26 +1,19 @@
-"""Recipes: what each published model is and how it is trained; and reading one from a command."""
+"""Recipes of VAEs and autoencoders: what each model is and how it is trained."""
 
 from __future__ import annotations
 
-import sys
-from argparse import ArgumentParser
-from collections.abc import Mapping
-from dataclasses import MISSING, dataclass, fields, replace
-from typing import Any, Literal, TypeVar
-
-import tyro
+from dataclasses import dataclass, fields, replace
+from typing import Any, ClassVar, Literal
 
 from hublatent.checkpoint import init_parameters
-from hublatent.errors import DataError, unknown_name
 from hublatent.models import ARCHITECTURES
 from hublatent.models.vae import ConvolutionalModel
 from hublatent.perception.classifier import join_names
-
-Arguments = TypeVar("Arguments")
+from training.trainers.commands import Recipe
 
 
 @dataclass(frozen=True)
-class VAERecipe:
+class VAERecipe(Recipe):
     """What a VAE or an autoencoder is and how it is trained; terms in nats.
 
     Attributes:
@@ -41,9 +34,6 @@ class VAERecipe:
         gamma: weight of the dimension-wise KL in "beta-tcvae", of the total correlation in
             "factorvae".
         estimator: of the three terms in "beta-tcvae" and "penalised-tc".
-        capacity: C_max of "capacity-vae".
-        capacity_images: images after which C has risen from 0 to its maximum.
-        capacity_weight: weight of the distance between the KL and C (Burgess et al.'s gamma).
         discriminator_width: of the layers of "factorvae"'s discriminator.
         discriminator_learning_rate: of its Adam.
         attribute_weight: of how well attributes are read, in "lsavae".
@@ -69,7 +59,6 @@ class VAERecipe:
     style_dim: int = 88
     objective: Literal[
         "beta-vae",
-        "capacity-vae",
         "beta-tcvae",
         "penalised-tc",
         "factorvae",
@@ -82,9 +71,6 @@ class VAERecipe:
     alpha: float = 1.0
     gamma: float = 1.0
     estimator: Literal["mss", "mws"] = "mss"
-    capacity: float = 25.0
-    capacity_images: int = 100_000
-    capacity_weight: float = 1000.0
     discriminator_width: int = 1000
     discriminator_learning_rate: float = 1e-4
     attribute_weight: float = 5.0
@@ -99,6 +85,14 @@ class VAERecipe:
     flip: bool = True
     seed: int = 0
 
+    ranges: ClassVar = {
+        "at least 1": ("epochs", "batch_size", "discriminator_width"),
+        "a number above 0": ("learning_rate", "discriminator_learning_rate", "sigma"),
+        "0 or more": ("beta", "alpha", "gamma", "attribute_weight", "adversarial_weight",
+                      "margin", "seed"),
+        "from 0 to below 1": ("warm_up", "ema"),
+    }  # fmt: skip
+
     def build(self, attributes: tuple[str, ...] = ()) -> ConvolutionalModel:
         """The model, freshly initialised from torch's global generator.
 
@@ -111,27 +105,6 @@ class VAERecipe:
         if "attributes" in names and attributes:
             arguments["attributes"] = join_names(attributes)
         return model_class(**arguments)
-
-    def check(self) -> None:
-        """Refuse values that cannot be trained with.
-
-        Raises:
-            DataError: says which value, and what would do.
-        """
-        for name in ("epochs", "batch_size", "capacity_images", "discriminator_width"):
-            self._expect(name, getattr(self, name) >= 1, "at least 1")
-        for name in ("learning_rate", "discriminator_learning_rate", "sigma"):
-            self._expect(name, getattr(self, name) > 0, "a number above 0")
-        weights = ("beta", "alpha", "gamma", "capacity_weight", "attribute_weight")
-        for name in (*weights, "adversarial_weight", "margin", "capacity", "seed"):
-            self._expect(name, getattr(self, name) >= 0, "0 or more")
-        for name in ("warm_up", "ema"):
-            self._expect(name, 0 <= getattr(self, name) < 1, "from 0 to below 1")
-
-    def _expect(self, name: str, fits: bool, expected: str) -> None:
-        if not fits:
-            option = name.replace("_", "-")
-            raise DataError(f"--{option} {getattr(self, name)}; expected {expected}.")
 
 
 SPRITES = VAERecipe(
@@ -194,52 +167,3 @@ RECIPES: dict[str, VAERecipe] = {
         for weight in weights
     },
 }
-
-
-def parse_command(
-    arguments: type[Arguments], recipes: Mapping[str, Any], words: list[str] | None = None
-) -> Arguments:
-    """Read a command line: the named recipe first, then every value that overrides it.
-
-    Args:
-        arguments: a dataclass with the fields `recipe` and `settings`, the latter a recipe.
-        recipes: name -> recipe.
-        words: the command line; None takes this process's.
-
-    Raises:
-        DataError: the recipe is unknown or not named.
-    """
-    words = sys.argv[1:] if words is None else words
-    first = ArgumentParser(add_help=False, allow_abbrev=False)
-    first.add_argument("--recipe")
-    name = first.parse_known_args(words)[0].recipe
-    if name is None and {"-h", "--help"} & set(words):
-        name = next(iter(recipes))  # any one, to have defaults to show
-    if name is None:
-        raise DataError(f"--recipe is missing. Available: {', '.join(sorted(recipes))}.")
-    if name not in recipes:
-        raise DataError(unknown_name("recipe", name, recipes))
-    others = {f.name: tyro.MISSING for f in fields(arguments) if _is_required(f)}  # type: ignore[arg-type]
-    defaults = arguments(**{**others, "recipe": name, "settings": recipes[name]})
-    return tyro.cli(arguments, args=words, default=defaults, config=(tyro.conf.OmitArgPrefixes,))
-
-
-def changes(given: Mapping[str, Any], usual: Mapping[str, Any]) -> dict[str, Any]:
-    """The given values that differ from the usual ones."""
-    return {name: value for name, value in given.items() if usual.get(name) != value}
-
-
-def option_words(values: Mapping[str, Any]) -> list[str]:
-    """The words of a command line that give these values to a recipe's fields."""
-    words = []
-    for name, value in values.items():
-        option = name.replace("_", "-")
-        if isinstance(value, bool):
-            words.append(f"--{option}" if value else f"--no-{option}")
-        else:
-            words += [f"--{option}", str(value)]
-    return words
-
-
-def _is_required(field: Any) -> bool:
-    return field.default is MISSING and field.default_factory is MISSING

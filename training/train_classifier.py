@@ -22,12 +22,11 @@ import tyro
 from torch import Tensor
 
 from hublatent.data import FaceDataset
-from hublatent.errors import DataError, exit_on_user_error
+from hublatent.errors import exit_on_user_error
 from hublatent.hub import CARD_NAME
 from hublatent.perception.classifier import AttributeClassifier
 from hublatent.publish import CardInput, render_card
 from hublatent.storage import write_text
-from training.recipes import parse_command
 from training.trainers import loop
 from training.trainers.classifier.distort import Distortion, blur
 from training.trainers.classifier.scores import (
@@ -39,6 +38,7 @@ from training.trainers.classifier.scores import (
     mean_auroc,
 )
 from training.trainers.classifier.trainer import ClassifierRecipe, Trainer
+from training.trainers.commands import parse_command
 from training.trainers.run import MODEL_FOLDER, RESULTS_NAME, Run
 
 RECIPES: dict[str, ClassifierRecipe] = {
@@ -88,7 +88,7 @@ class Reporter(loop.Reporter):
     def __init__(
         self, run: Run, trainer: Trainer, arguments: Arguments, progress: dict[str, Any] | None
     ) -> None:
-        super().__init__(run, trainer, arguments.state_seconds, progress)
+        super().__init__(run, trainer, arguments, progress)
         self.name = arguments.recipe
         self.folder = arguments.export or run.folder / MODEL_FOLDER
         self.validation = trainer.dataset.indices("validation")
@@ -186,28 +186,7 @@ def train(arguments: Arguments) -> dict[str, Any] | None:
     Returns:
         On the main process what results.json holds.
     """
-    recipe = arguments.settings
-    return loop.train(
-        arguments,
-        Trainer,
-        lambda run, trainer, progress: Reporter(run, trainer, arguments, progress),
-        lambda dataset, n_processes: _check_data(recipe, dataset, n_processes),
-        lambda trainer: trainer.n_total_steps * recipe.batch_size,
-    )
-
-
-def _check_data(recipe: ClassifierRecipe, dataset: FaceDataset, n_processes: int) -> None:
-    n_train, n_validation = len(dataset.indices("train")), len(dataset.indices("validation"))
-    if not n_train or not n_validation:
-        raise DataError(
-            f"The data has {n_train} training and {n_validation} validation images; a classifier "
-            "needs both: it is calibrated on images it was not trained on."
-        )
-    if recipe.batch_size // n_processes < 2:
-        raise DataError(
-            f"--batch-size {recipe.batch_size} with {n_processes} process(es); expected at least 2 "
-            "images for each."
-        )
+    return loop.train(arguments, Trainer, Reporter)
 
 
 def main() -> None:

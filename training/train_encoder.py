@@ -19,15 +19,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import torch
 import tyro
 
-from hublatent.data import FaceDataset
-from hublatent.errors import DataError, exit_on_user_error
+from hublatent.errors import exit_on_user_error
 from hublatent.images import save_png
 from hublatent.models import StyleGAN2
 from hublatent.perception.features import ImageFeatures
 from hublatent.storage import only_writer, write_text
-from training.recipes import parse_command
 from training.trainers import loop
-from training.trainers.run import RESULTS_NAME, Run
+from training.trainers.commands import parse_command
+from training.trainers.run import RESULTS_NAME
 from training.trainers.stylegan2.encoder import EncoderRecipe, EncoderTrainer, reconstruction_error
 from training.trainers.vae.evaluation import contact_sheet
 
@@ -57,12 +56,6 @@ class Reporter(loop.Reporter):
     """Logs and draws now and then; at the end the generator's folder gets the encoder."""
 
     trainer: EncoderTrainer
-
-    def __init__(
-        self, run: Run, trainer: EncoderTrainer, arguments: Arguments, progress: Any
-    ) -> None:
-        super().__init__(run, trainer, arguments.state_seconds, progress)
-        self.arguments = arguments
 
     def report(self) -> None:
         if self.is_due(self.arguments.log_every):
@@ -104,21 +97,13 @@ def train(arguments: Arguments) -> dict[str, Any] | None:
     torch.manual_seed(recipe.seed)
     model.add_encoder(recipe.width, model.fingerprint())
 
-    def first_check(dataset: FaceDataset, n_processes: int) -> None:
-        if not len(dataset.indices("train")):
-            raise DataError(f"{arguments.data} has no training images.")
-        if recipe.batch_size < 2 * n_processes:
-            raise DataError(f"--batch-size {recipe.batch_size} gives a process fewer than 2.")
-
     return loop.train(
         replace(arguments, settings=recipe),
-        lambda recipe, dataset, accelerator, precision, state: EncoderTrainer(
-            recipe, dataset, accelerator, precision, model, features, state
-        ),
-        lambda run, trainer, progress: Reporter(run, trainer, arguments, progress),
-        first_check,
-        lambda trainer: recipe.images,
-        generator=model.fingerprint(),
+        EncoderTrainer,
+        Reporter,
+        {"generator": model.fingerprint()},
+        model=model,
+        features=features,
     )
 
 

@@ -9,7 +9,6 @@ faults.
 from __future__ import annotations
 
 import json
-import shlex
 import sys
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
@@ -18,23 +17,18 @@ from typing import Annotated, Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-import accelerate
 import numpy as np
 import torch
 import tyro
 from torch import Tensor
 from tqdm import tqdm
 
-from hublatent.checkpoint import CONFIG_NAME, read_config
-from hublatent.data import FaceDataset
-from hublatent.errors import DataError, exit_on_user_error
+from hublatent.errors import exit_on_user_error
 from hublatent.hub import DISCRIMINATOR_NAME
 from hublatent.images import save_png
-from hublatent.models import StyleGAN2
-from hublatent.perception.features import ImageFeatures
-from hublatent.storage import portable, write_text
-from training.recipes import changes, option_words, parse_command
+from hublatent.storage import write_text
 from training.trainers import loop
+from training.trainers.commands import changes, command_of, parse_command
 from training.trainers.run import RESULTS_NAME, Run
 from training.trainers.stylegan2.discriminator import save_discriminator
 from training.trainers.stylegan2.kid import FeatureNetwork, features_of, squared_mmd
@@ -43,9 +37,9 @@ from training.trainers.vae.evaluation import contact_sheet
 
 # On two cores 32 channels at 64 pixels take 0.8 of the time of 48. Noise stays on: without any, one
 # shape served all codes after 67,000 images; without it from 80,000 on, samples at 96,000 were
-# further from the faces (KID 1.08) than with it (0.74). Heads on image features (heads_weight 0.3,
-# learning rates 0.0005, 0.002 and 0.0003) did not help from 480,000 images on with a discriminator
-# that had learned alone for 12,000: KID 0.098, then 0.109 after 3,200 and 0.122 after 19,200.
+# further from the faces (KID 1.08) than with it (0.74). A second discriminator of small heads on
+# frozen ImageFeatures (Kumari et al. 2022) did not help from 480,000 images on, beside one that had
+# learned alone for 12,000: KID 0.098, then 0.109 after 3,200 and 0.122 after 19,200.
 # On a GPU, in batches of 128 (r1_gamma 0.1, learning rate 0.002), a discriminator that had learned
 # alone for 780 steps was not enough either: KID 0.098, then 0.147 after 34,000 images of both and
 # 0.29 after 85,000.
@@ -67,7 +61,6 @@ class Arguments(loop.TrainingArguments):
         images: length of the training, in images seen; may be raised later.
         start_from: folder of another run, or of a published model, to go on from.
         start_images: what that published model has seen; the count of images goes on from there.
-        image_features: folder of the ImageFeatures that the heads look at, where there are heads.
         kid_classifier: folder of the AttributeClassifier whose features choose the best checkpoint.
         state_seconds: time between two states on disk, and so what a kill can cost.
         log_every: images between two log lines.
@@ -80,7 +73,6 @@ class Arguments(loop.TrainingArguments):
     images: int = 1_500_000
     start_from: Path | None = None
     start_images: int = 0
-    image_features: Path = Path("model_cards/image-features")
     kid_classifier: Path | None = None
     state_seconds: float = 300.0
     log_every: int = 1_600
@@ -145,8 +137,7 @@ class Reporter(loop.Reporter):
     def __init__(
         self, run: Run, trainer: Trainer, arguments: Arguments, progress: dict[str, Any] | None
     ) -> None:
-        super().__init__(run, trainer, arguments.state_seconds, progress)
-        self.arguments = arguments
+        super().__init__(run, trainer, arguments, progress)
         self.progress.setdefault("best_kid", float("inf"))
         self.distance: KernelDistance | None = None
         network = load_feature_network(arguments.kid_classifier, trainer.device)
@@ -222,100 +213,20 @@ class Reporter(loop.Reporter):
 
 def train(arguments: Arguments) -> None:
     """Train, or go on training, until the given number of images has been seen."""
-    recipe, start = arguments.settings, arguments.start_from
-    from_model = start is not None and (start / CONFIG_NAME).is_file()
-
-    def build_trainer(
-        recipe: StyleGAN2Recipe,
-        dataset: FaceDataset,
-        accelerator: accelerate.Accelerator,
-        precision: str,
-        state: dict[str, Any] | None,
-    ) -> Trainer:
-        features = None
-        if recipe.heads_weight:
-            features = ImageFeatures.from_pretrained(arguments.image_features)
-        trainer = Trainer(recipe, dataset, accelerator, precision, state, features)
-        if state is None and start is not None:
-            check_same_network(start, recipe)
-            trainer.start_from(start, arguments.start_images)
-        return trainer
-
-    def check_data(dataset: FaceDataset, n_processes: int) -> None:
-        if not len(dataset.indices("train")):
-            raise DataError(f"{arguments.data} has no training images.")
-
-    loop.train(
-        arguments,
-        build_trainer,
-        lambda run, trainer, progress: Reporter(run, trainer, arguments, progress),
-        check_data,
-        lambda trainer: arguments.images,
-        lambda: None if from_model else other_state(start, recipe),
-    )
+    loop.train(arguments, Trainer, Reporter)
 
 
 def training_command(arguments: Arguments, trainer: Trainer) -> str:
     """The command that trains this model again: the recipe's name, and what differs from it."""
-    words = ["python", "training/train_stylegan2.py", "--recipe", arguments.recipe]
-    words += ["--data", "DATA", "--out", f"runs/{arguments.out.resolve().name}"]
-    words += ["--precision", trainer.precision, "--images", str(trainer.images_seen)]
-    if arguments.start_from is not None:
-        words += ["--start-from", portable(arguments.start_from)]
-    if arguments.start_images:
-        words += ["--start-images", str(arguments.start_images)]
-    if arguments.kid_classifier is not None:
-        words += ["--kid-classifier", portable(arguments.kid_classifier)]
-    changed = changes(asdict(trainer.recipe), asdict(RECIPES[arguments.recipe]))
-    return shlex.join([*words, *option_words(changed)])
-
-
-def other_state(folder: Path | None, recipe: StyleGAN2Recipe) -> dict[str, Any] | None:
-    """The state of a run that another one is to go on from.
-
-    Args:
-        folder: that run's folder; None for no such run.
-        recipe: of the new run; its networks have to be of the same sizes.
-
-    Raises:
-        DataError: the folder holds no state, or another network's.
-    """
-    if folder is None:
-        return None
-    state = Run(folder).load_state()
-    if state is None:
-        raise DataError(
-            f"--start-from {folder} holds no state and no model; expected the folder of a run or "
-            "of a StyleGAN2."
-        )
-    theirs = {name: tuple(weight.shape) for name, weight in state["generator"].items()}
-    with torch.device("meta"):
-        ours = {name: tuple(w.shape) for name, w in recipe.build()[0].state_dict().items()}
-    if theirs != ours:
-        raise DataError(
-            f"--start-from {folder} is the run of another network; give the sizes it has "
-            f"(its settings.json names them)."
-        )
-    return state
-
-
-def check_same_network(folder: Path, recipe: StyleGAN2Recipe) -> None:
-    """Refuse a published model whose config differs from the recipe's generator.
-
-    Raises:
-        DataError: says which values differ.
-        CheckpointError: the folder's config cannot be read.
-    """
-    theirs = read_config(folder)
-    with torch.device("meta"):
-        ours = recipe.build()[0].config
-    names = [name for name in ours if not name.startswith(StyleGAN2.auxiliary)]
-    different = {name: theirs.get(name) for name in names if theirs.get(name) != ours[name]}
-    if different:
-        wanted = ", ".join(
-            f"{name} {value!r} (recipe: {ours[name]!r})" for name, value in different.items()
-        )
-        raise DataError(f"--start-from {folder} is another network: {wanted}.")
+    return command_of(
+        "training/train_stylegan2.py",
+        arguments,
+        recipe=arguments.recipe,
+        out=f"runs/{arguments.out.resolve().name}",
+        precision=trainer.precision,
+        images=trainer.images_seen,
+        **changes(asdict(trainer.recipe), asdict(RECIPES[arguments.recipe])),
+    )
 
 
 def load_feature_network(folder: Path | None, device: torch.device) -> FeatureNetwork | None:

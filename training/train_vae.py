@@ -17,14 +17,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import numpy as np
 import tyro
 
-from hublatent.data import FaceDataset
-from hublatent.errors import DataError, exit_on_user_error
+from hublatent.errors import exit_on_user_error
 from hublatent.images import save_png
 from hublatent.models import LSAVAE
 from hublatent.storage import write_text
 from training.objectives import kl_divergence
-from training.recipes import RECIPES, VAERecipe, parse_command
+from training.recipes import RECIPES, VAERecipe
 from training.trainers import loop
+from training.trainers.commands import parse_command
 from training.trainers.run import MODEL_FOLDER, RESULTS_NAME, Run
 from training.trainers.vae.evaluation import (
     evaluate,
@@ -59,9 +59,9 @@ class Reporter(loop.Reporter):
     trainer: Trainer
 
     def __init__(
-        self, run: Run, trainer: Trainer, state_seconds: float, progress: dict[str, Any] | None
+        self, run: Run, trainer: Trainer, arguments: Arguments, progress: dict[str, Any] | None
     ) -> None:
-        super().__init__(run, trainer, state_seconds, progress)
+        super().__init__(run, trainer, arguments, progress)
         held_out = trainer.dataset.indices("validation")
         watched = held_out if len(held_out) > 1 else trainer.indices
         spaced = np.linspace(0, len(watched) - 1, min(len(watched), N_WATCHED)).astype(int)
@@ -116,25 +116,7 @@ class Reporter(loop.Reporter):
 
 def train(arguments: Arguments) -> Mapping[str, Any] | None:
     """Train, or go on training, to the recipe's last epoch."""
-    recipe = arguments.settings
-
-    def check_data(dataset: FaceDataset, n_processes: int) -> None:
-        n = len(dataset.indices("train"))
-        if recipe.batch_size > n:
-            raise DataError(
-                f"--batch-size {recipe.batch_size} is more than the {n} training images; "
-                "give a smaller one."
-            )
-
-    return loop.train(
-        arguments,
-        lambda recipe, dataset, accelerator, precision, state: Trainer(
-            recipe, dataset, accelerator, precision, arguments.memory_format, state
-        ),
-        lambda run, trainer, progress: Reporter(run, trainer, arguments.state_seconds, progress),
-        check_data,
-        lambda trainer: trainer.n_total_steps * recipe.batch_size,
-    )
+    return loop.train(arguments, Trainer, Reporter, memory_format=arguments.memory_format)
 
 
 def main() -> None:

@@ -34,8 +34,9 @@ from hublatent.model import LatentModel
 from hublatent.publish import CardInput, render_card
 from hublatent.publish.card import best_of_each, of_headline
 from hublatent.publish.samples import draw_samples
-from hublatent.storage import atomic_folder_update, portable
-from training.recipes import RECIPES, changes, option_words
+from hublatent.storage import atomic_folder_update
+from training.recipes import RECIPES
+from training.trainers.commands import changes, command_of, words_of
 from training.trainers.run import MODEL_FOLDER, RESULTS_NAME
 
 CARDS = "model_cards"
@@ -101,9 +102,8 @@ def training_command(name: str, results: Mapping[str, Any]) -> str | None:
     changed = {recipe: changes(trained, asdict(usual)) for recipe, usual in RECIPES.items()}
     recipe = min(changed, key=lambda key: (len(changed[key]), key != name))
     choices = {k: results[k] for k in ("precision", "memory_format") if k in results}
-    words = ["python", "training/train_vae.py", "--recipe", recipe, "--data", "DATA"]
-    words += ["--out", f"runs/{name}"]
-    return shlex.join([*words, *option_words({**changed[recipe], **choices})])
+    words = {"recipe": recipe, "data": "DATA", "out": f"runs/{name}", **changed[recipe], **choices}
+    return shlex.join(["python", "training/train_vae.py", *words_of(words)])
 
 
 def _commands(
@@ -115,14 +115,8 @@ def _commands(
         yield trained
     if found is not None:
         yield from found["commands"]
-    last = f"python training/cards/make_card.py --run runs/{name} --seed {arguments.seed}"
-    if arguments.model != Arguments.model:
-        last += f" --model {shlex.quote(arguments.model)}"
-    if arguments.sample_rows != Arguments.sample_rows:
-        last += f" --sample-rows {arguments.sample_rows}"
-    if arguments.baseline is not None:
-        last += f" --baseline {shlex.quote(portable(arguments.baseline))}"
-    yield last
+    run, seed = f"runs/{name}", arguments.seed
+    yield command_of("training/cards/make_card.py", arguments, run=run, seed=seed, source=None)
 
 
 def _baselines(folder: Path | None, seed: int) -> dict[str, DirectionSet]:

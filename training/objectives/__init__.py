@@ -11,11 +11,8 @@ from training.objectives.beta_tcvae import (
     importance_weights,
     pairwise_log_density,
 )
-from training.objectives.beta_vae import BetaVAEObjective, beta_vae, elbo
-from training.objectives.capacity_vae import CapacityVAEObjective, capacity_at, capacity_vae
+from training.objectives.beta_vae import BetaVAEObjective, beta_vae
 from training.objectives.elbo import (
-    LIKELIHOODS,
-    bernoulli_reconstruction,
     calibrated_reconstruction,
     gaussian_reconstruction,
     kl_divergence,
@@ -29,7 +26,6 @@ from training.objectives.objective import Batch, Objective
 
 OBJECTIVES: dict[str, type[Objective]] = {
     "beta-vae": BetaVAEObjective,
-    "capacity-vae": CapacityVAEObjective,
     "beta-tcvae": BetaTCVAEObjective,
     "penalised-tc": PenalisedTCObjective,
     "factorvae": FactorVAEObjective,
@@ -39,7 +35,6 @@ OBJECTIVES: dict[str, type[Objective]] = {
 
 __all__ = [
     "ESTIMATORS",
-    "LIKELIHOODS",
     "OBJECTIVES",
     "AutoencoderObjective",
     "Batch",
@@ -47,14 +42,10 @@ __all__ = [
     "KLTerms",
     "LSAVAEObjective",
     "Objective",
-    "bernoulli_reconstruction",
     "beta_tcvae",
     "beta_vae",
     "calibrated_reconstruction",
-    "capacity_at",
-    "capacity_vae",
     "decompose_kl",
-    "elbo",
     "gaussian_reconstruction",
     "importance_weights",
     "kl_divergence",

@@ -18,19 +18,6 @@ class BetaVAEObjective(VariationalObjective):
         return beta_vae(reconstruction, kl, self.recipe.beta)
 
 
-def elbo(reconstruction: Tensor, kl: Tensor) -> dict[str, Tensor]:
-    """Negative evidence lower bound (Kingma & Welling 2013, eq. 3): reconstruction + KL.
-
-    Args:
-        reconstruction: -E log p(x|z), a scalar in nats.
-        kl: a scalar in nats.
-
-    Returns:
-        loss, reconstruction, kl.
-    """
-    return beta_vae(reconstruction, kl, 1.0)
-
-
 def beta_vae(reconstruction: Tensor, kl: Tensor, beta: float) -> dict[str, Tensor]:
     """beta-VAE (Higgins 2017, eq. 4): reconstruction + beta * KL.
 

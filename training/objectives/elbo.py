@@ -7,7 +7,6 @@ Every term is in nats, summed over pixels or latents and averaged over the batch
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor
@@ -19,20 +18,6 @@ MIN_MSE = 1 / 255**2 / 12
 
 
 # Likelihoods: -E log p(x|z), with D_x = C * H * W pixels.
-
-
-def bernoulli_reconstruction(logits: Tensor, images: Tensor) -> Tensor:
-    """Sum of the pixels' binary cross-entropies (Kingma & Welling 2013, arXiv:1312.6114, C.1).
-
-    Args:
-        logits: (B, C, H, W), the decoder's log odds of each pixel in [0, 1].
-        images: (B, C, H, W), in [-1, 1].
-
-    Returns:
-        Nats per image, a scalar.
-    """
-    total = functional.binary_cross_entropy_with_logits(logits, to_pixels(images), reduction="sum")
-    return total / len(images)
 
 
 def gaussian_reconstruction(decoded: Tensor, images: Tensor, sigma: float = 1.0) -> Tensor:
@@ -72,22 +57,10 @@ def calibrated_reconstruction(decoded: Tensor, images: Tensor) -> Tensor:
     return 0.5 * images[0].numel() * (mse.log() + LOG_2PI + 1)
 
 
-def to_pixels(images: Tensor) -> Tensor:
-    """Map images in [-1, 1] to pixels in [0, 1]."""
-    return (images + 1) / 2
-
-
 def pixel_mse(decoded: Tensor, images: Tensor) -> Tensor:
     """Mean squared error for pixels in [0, 1], of two batches in [-1, 1]; a scalar."""
     # Both are twice as far apart as their pixels.
     return functional.mse_loss(decoded.float(), images.float()) / 4
-
-
-LIKELIHOODS: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = {
-    "bernoulli": bernoulli_reconstruction,
-    "gaussian": gaussian_reconstruction,
-    "calibrated-gaussian": calibrated_reconstruction,
-}
 
 
 # The KL divergence.

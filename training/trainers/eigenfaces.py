@@ -20,39 +20,31 @@ import tyro
 from torch import Tensor
 from tqdm import tqdm
 
-from hublatent.data import FaceDataset, load_dataset
+from hublatent.data import FaceDataset
 from hublatent.errors import DataError, exit_on_user_error
 from hublatent.models import Eigenfaces
 from hublatent.storage import write_text
 from training.objectives import pixel_mse
+from training.trainers.commands import DataArguments, command_of
 from training.trainers.loop import described
 from training.trainers.run import MODEL_FOLDER, RESULTS_NAME
 
 BATCH = 512
 
 
-@dataclass(frozen=True)
-class Arguments:
+@dataclass(frozen=True, kw_only=True)
+class Arguments(DataArguments):
     """Fit eigenfaces to the training partition.
 
     Attributes:
-        data: folder or Hub dataset of faces.
         out: folder for the model and its results.
         latent_dim: how many components.
         image_size: height and width of the images, in pixels.
-        split: of a Hub dataset, the one split to take.
-        identity_column: of a table or Hub dataset, the column that says who is on each picture; by
-            default one of the usual names.
-        cache: folder of the decoded images; by default ~/.cache/hublatent/datasets.
     """
 
-    data: str
     out: Path
     latent_dim: int = 128
     image_size: int = 64
-    split: str | None = None
-    identity_column: str | None = None
-    cache: Path | None = None
 
 
 @torch.no_grad()
@@ -127,13 +119,7 @@ def _parts(indices: np.ndarray) -> list[np.ndarray]:
 @torch.no_grad()
 def run(arguments: Arguments) -> None:
     """Fit, measure and save."""
-    dataset = load_dataset(
-        arguments.data,
-        arguments.image_size,
-        cache=arguments.cache,
-        split=arguments.split,
-        identity_column=arguments.identity_column,
-    )
+    dataset = arguments.load(arguments.image_size)
     started = time.monotonic()
     training = dataset.indices("train")
     model = fit(dataset, training, arguments.latent_dim)
@@ -144,9 +130,8 @@ def run(arguments: Arguments) -> None:
     test = dataset.indices("test")
     model.save_pretrained(arguments.out / MODEL_FOLDER)
     results = {
-        "command": (
-            f"python training/trainers/eigenfaces.py --data DATA --out runs/{arguments.out.name} "
-            f"--latent-dim {arguments.latent_dim} --image-size {arguments.image_size}"
+        "command": command_of(
+            "training/trainers/eigenfaces.py", arguments, out=f"runs/{arguments.out.name}"
         ),
         **described(model, dataset, model.mean.numel() + model.components.numel()),
         "seconds": round(seconds, 1),

@@ -14,9 +14,9 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import asdict, dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, partial
 from pathlib import Path
-from typing import Any, Literal, Protocol, TypeVar
+from typing import Any, Literal, TypeVar
 
 import accelerate
 import numpy as np
@@ -26,10 +26,11 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
-from hublatent.data import FaceDataset, load_dataset
+from hublatent.data import FaceDataset
 from hublatent.errors import DataError, HublatentError
-from hublatent.images import CELEBA_CROP, to_float
+from hublatent.images import to_float
 from hublatent.model import LatentModel
+from training.trainers.commands import DataArguments
 from training.trainers.run import Run
 
 # Streams of randomness apart from the processes' own, which count from 0.
@@ -41,49 +42,19 @@ Key = TypeVar("Key", bound=Hashable)
 StepValues = Mapping[str, Any]  # name -> float, or a scalar tensor that nobody has waited for
 
 
-class Recipe(Protocol):
-    """A frozen dataclass of everything that defines a training."""
-
-    @property
-    def batch_size(self) -> int:
-        """Images per step, over all processes."""
-
-    @property
-    def image_size(self) -> int:
-        """Height and width of the images, in pixels."""
-
-    @property
-    def seed(self) -> int:
-        """Everything random follows from it."""
-
-    def check(self) -> None:
-        """Refuse values that cannot be trained with."""
-
-
 @dataclass(frozen=True, kw_only=True)
-class TrainingArguments:
-    """What the command line of every training asks for.
+class TrainingArguments(DataArguments):
+    """What the command line of every training asks for, beside its recipe in `settings`.
 
     Attributes:
-        data: folder or Hub dataset of faces.
         out: the run's folder.
         recipe: where the values that are not given come from.
-        split: of a Hub dataset, the one split to take.
-        identity_column: of a table or Hub dataset, the column that says who is on each picture; by
-            default one of the usual names.
-        crop: of CelebA, the side of the central square that is seen, of 178 x 218.
-        cache: folder of the decoded images; by default ~/.cache/hublatent/datasets.
         precision: auto measures which is faster; a resumed run keeps it.
         state_seconds: time between two states on disk, and so what a kill can cost.
     """
 
-    data: str
     out: Path
     recipe: str
-    split: str | None = None
-    identity_column: str | None = None
-    crop: int = CELEBA_CROP
-    cache: Path | None = None
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     state_seconds: float = 60.0
 
@@ -91,7 +62,8 @@ class TrainingArguments:
 class Trainer(ABC):
     """Networks, optimisers and averages, and one step of training them.
 
-    A subclass fills `parts` and implements `update`.
+    A subclass fills `parts` and implements `update`. Where its recipe has no epochs, it says how
+    long it trains.
 
     Args:
         recipe: what to train and how.
@@ -129,10 +101,37 @@ class Trainer(ABC):
             return None
         return torch.from_numpy(self.dataset.images[self.indices]).to(self.device)
 
+    @classmethod
+    def check_data(cls, recipe: Any, dataset: FaceDataset, n_processes: int) -> None:
+        """Refuse data that cannot be trained on.
+
+        Raises:
+            DataError: says why.
+        """
+        if not len(dataset.indices("train")):
+            raise DataError("The data has no training images.")
+
     @property
     def images_seen(self) -> int:
         """Images seen so far, over all processes."""
         return self.n_steps * self.recipe.batch_size
+
+    @cached_property
+    def n_total_steps(self) -> int:
+        """Steps of the whole training."""
+        return math.ceil(self.recipe.epochs * len(self.indices) / self.recipe.batch_size)
+
+    def end(self, arguments: Any) -> int:
+        """Images after which the training ends; a step begun before is finished."""
+        return self.n_total_steps * self.recipe.batch_size
+
+    def begin(self, arguments: Any) -> None:
+        """Take up what a new run starts from; by default, nothing."""
+        return
+
+    def learning_rate(self) -> float:
+        """The learning rate of the next step."""
+        return cosine_rate(self.recipe, self.n_steps, self.n_total_steps)
 
     @abstractmethod
     def update(self) -> StepValues:
@@ -232,8 +231,12 @@ class Trainer(ABC):
             return values
         return self.accelerator.reduce(values, reduction="mean")
 
-    def descend(self, optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
+    def descend(
+        self, optimizer: torch.optim.Optimizer, loss: Tensor, rate: float | None = None
+    ) -> None:
         """Let an optimiser take one step down a loss; no other parameter gets a gradient."""
+        for group in optimizer.param_groups if rate is not None else ():
+            group["lr"] = rate
         loss.backward(inputs=parameters_of(optimizer))
         self.apply(optimizer)
 
@@ -251,6 +254,13 @@ class Trainer(ABC):
                 gradient.copy_(part.view_as(gradient))
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
+
+    def fastest_precision(
+        self, asked: str, state: Mapping[str, Any] | None, trial: Callable[[str], object]
+    ) -> str:
+        """The precision asked for, the state's, or the one in which a trial is faster."""
+        options = precisions(asked, state)
+        return self.fastest({option: partial(trial, option) for option in options})
 
     def fastest(self, passes: Mapping[Key, Callable[[], object]]) -> Key:
         """The fastest of some passes; all processes take what the first one's stopwatch says."""
@@ -284,16 +294,16 @@ class Reporter(ABC):
     Args:
         run: the run's folder.
         trainer: what is trained.
-        state_seconds: time between two states.
+        arguments: the command line's.
         progress: what an earlier part of the run had measured.
     """
 
     def __init__(
-        self, run: Run, trainer: Any, state_seconds: float, progress: dict[str, Any] | None
+        self, run: Run, trainer: Any, arguments: Any, progress: dict[str, Any] | None
     ) -> None:
         self.run = run
         self.trainer = trainer
-        self.state_seconds = state_seconds
+        self.arguments = arguments
         empty = {"sums": {}, "counts": {}, "n_steps": 0, "interval_seconds": 0.0, "seconds": 0.0}
         self.progress: dict[str, Any] = progress or empty
         self.saved = self.started = time.monotonic()
@@ -316,7 +326,7 @@ class Reporter(ABC):
         progress["interval_seconds"] += seconds
         progress["seconds"] += seconds
         self.report()
-        if time.monotonic() - self.saved >= self.state_seconds:
+        if time.monotonic() - self.saved >= self.arguments.state_seconds:
             self.save_state()
         # What is written here does not count as training.
         self.started = time.monotonic()
@@ -359,23 +369,19 @@ class Reporter(ABC):
 
 def train(
     arguments: Any,
-    build_trainer: Callable[..., Any],
-    build_reporter: Callable[..., Any],
-    check_data: Callable[[FaceDataset, int], None],
-    n_images: Callable[[Any], int],
-    first_state: Callable[[], dict[str, Any] | None] = lambda: None,
-    **settings: Any,
+    trainer_class: Any,
+    reporter_class: Any,
+    settings: Mapping[str, Any] = {},
+    **options: Any,
 ) -> dict[str, Any] | None:
-    """Train, or go on training, until so many images have been seen.
+    """Train, or go on training, until the trainer's end.
 
     Args:
         arguments: TrainingArguments with a recipe in `settings`.
-        build_trainer: (recipe, dataset, accelerator, precision, state) -> Trainer.
-        build_reporter: (run, trainer, progress) -> Reporter, on the main process.
-        check_data: refuses a dataset, for a number of processes.
-        n_images: of a trainer, where the training ends; a step begun before is finished.
-        first_state: what a new run starts from.
+        trainer_class: a subclass of Trainer.
+        reporter_class: a subclass of Reporter; the main process has one.
         settings: what else has to be the same when the run is resumed.
+        options: what else the trainer is given.
 
     Returns:
         On the main process, what the reporter's `finish` returns.
@@ -383,32 +389,28 @@ def train(
     recipe = arguments.settings
     recipe.check()
     accelerator = start_accelerator()
-    dataset = load_dataset(
-        arguments.data,
-        recipe.image_size,
-        cache=arguments.cache,
-        split=arguments.split,
-        identity_column=arguments.identity_column,
-        crop=arguments.crop,
-        progress=accelerator.is_main_process,
-    )
+    dataset = arguments.load(recipe.image_size, accelerator.is_main_process)
     n_processes = accelerator.num_processes
     if recipe.batch_size % n_processes:
         raise DataError(
             f"--batch-size {recipe.batch_size} is not divisible by {n_processes} processes."
         )
-    check_data(dataset, n_processes)
+    trainer_class.check_data(recipe, dataset, n_processes)
     settings = {**asdict(recipe), "data": dataset.digest, **settings}
     with Run.open(arguments.out, settings, accelerator.is_main_process) as run:
         accelerator.wait_for_everyone()
-        state = run.load_state() or first_state()
-        trainer = build_trainer(recipe, dataset, accelerator, arguments.precision, state)
-        end = n_images(trainer)
+        state = run.load_state()
+        trainer = trainer_class(
+            recipe, dataset, accelerator, arguments.precision, state=state, **options
+        )
+        if state is None:
+            trainer.begin(arguments)
+        end = trainer.end(arguments)
         accelerator.print(_announcement(arguments.recipe, trainer, end), flush=True)
         reporter = None
         if accelerator.is_main_process:
             run.trim_log("images", trainer.images_seen)
-            reporter = build_reporter(run, trainer, state["progress"] if state else None)
+            reporter = reporter_class(run, trainer, arguments, state and state["progress"])
         _run_steps(trainer, end, reporter)
         results = None
         if reporter is not None:

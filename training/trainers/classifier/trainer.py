@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
-from functools import partial
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import accelerate
 import torch
@@ -19,10 +17,11 @@ from hublatent.perception.classifier import AttributeClassifier, join_names
 from training.trainers import loop
 from training.trainers.classifier.distort import Distortion, distort
 from training.trainers.classifier.scores import cross_entropy
+from training.trainers.commands import Recipe
 
 
 @dataclass(frozen=True)
-class ClassifierRecipe:
+class ClassifierRecipe(Recipe):
     """What a classifier is and how it is trained.
 
     Attributes:
@@ -55,23 +54,13 @@ class ClassifierRecipe:
     ema: float = 0.995
     seed: int = 0
 
-    def check(self) -> None:
-        """Refuse values that cannot be trained with.
-
-        Raises:
-            DataError: says which value, and what would do.
-        """
-        checks = (
-            *((n, getattr(self, n) >= 1, "at least 1") for n in ("epochs", "batch_size")),
-            ("learning_rate", self.learning_rate > 0, "a number above 0"),
-            ("weight_decay", self.weight_decay >= 0, "0 or more"),
-            *((n, 0 <= getattr(self, n) < 1, "from 0 to below 1") for n in ("warm_up", "ema")),
-            ("mixup", 0 <= self.mixup <= 1, "from 0 to 1"),
-        )
-        for name, fits, expected in checks:
-            if not fits:
-                option = name.replace("_", "-")
-                raise DataError(f"--{option} {getattr(self, name)}; expected {expected}.")
+    ranges: ClassVar = {
+        "at least 1": ("epochs", "batch_size"),
+        "a number above 0": ("learning_rate",),
+        "0 or more": ("weight_decay",),
+        "from 0 to below 1": ("warm_up", "ema"),
+        "from 0 to 1": ("mixup",),
+    }
 
 
 class Trainer(loop.Trainer):
@@ -95,7 +84,6 @@ class Trainer(loop.Trainer):
     ) -> None:
         super().__init__(recipe, dataset, accelerator)
         self.labels = torch.from_numpy(dataset.labels[self.indices]).float()
-        self.n_total_steps = math.ceil(recipe.epochs * len(self.indices) / recipe.batch_size)
         torch.manual_seed(recipe.seed)
         attributes = join_names(dataset.attributes)
         self.model = AttributeClassifier(
@@ -103,8 +91,7 @@ class Trainer(loop.Trainer):
         ).to(self.device)
         self.model.to(memory_format=torch.channels_last)
         _start_from_prevalence(self.model, self.labels)
-        options = loop.precisions(precision, state)
-        self.precision = self.fastest({option: partial(self._trial, option) for option in options})
+        self.precision = self.fastest_precision(precision, state, self._trial)
         self.average = loop.exponential_average(self.model, recipe.ema)
         self.optimizer = torch.optim.AdamW(
             self.model.parameters(), recipe.learning_rate, weight_decay=recipe.weight_decay
@@ -112,6 +99,20 @@ class Trainer(loop.Trainer):
         self.parts = {"model": self.model, "average": self.average, "optimizer": self.optimizer}
         if state is not None:
             self.load_state(state)
+
+    @classmethod
+    def check_data(cls, recipe: ClassifierRecipe, dataset: FaceDataset, n_processes: int) -> None:
+        n_train, n_validation = len(dataset.indices("train")), len(dataset.indices("validation"))
+        if not n_train or not n_validation:
+            raise DataError(
+                f"The data has {n_train} training and {n_validation} validation images; a "
+                "classifier needs both: it is calibrated on images it was not trained on."
+            )
+        if recipe.batch_size // n_processes < 2:
+            raise DataError(
+                f"--batch-size {recipe.batch_size} with {n_processes} process(es); expected at "
+                "least 2 images for each."
+            )
 
     @property
     def published(self) -> AttributeClassifier:
@@ -128,9 +129,7 @@ class Trainer(loop.Trainer):
             logits = self.model(images)
         loss = cross_entropy(logits, labels)
         values = self.mean_values({"loss": loss})
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.learning_rate()
-        self.descend(self.optimizer, loss)
+        self.descend(self.optimizer, loss, self.learning_rate())
         self.average.update_parameters(self.model)
         return values
 
@@ -141,10 +140,6 @@ class Trainer(loop.Trainer):
         images = distort(images, self.recipe.distortion, draws)
         images, labels = mix(images, self.labels[positions], self.recipe.mixup, draws)
         return images.to(self.device), labels.to(self.device)
-
-    def learning_rate(self) -> float:
-        """The learning rate of the next step."""
-        return loop.cosine_rate(self.recipe, self.n_steps, self.n_total_steps)
 
     def _trial(self, precision: str) -> None:
         """A forward and a backward pass, whose gradients and statistics are dropped."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
-from functools import partial
-from typing import Any
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, ClassVar
 
 import accelerate
 import torch
@@ -19,11 +19,12 @@ from hublatent.inversion.precision import autocast
 from hublatent.models import StyleGAN2
 from hublatent.perception.features import ImageFeatures
 from training.trainers import loop
+from training.trainers.commands import Recipe
 from training.trainers.stylegan2.adversarial import draw_latents
 
 
 @dataclass(frozen=True)
-class EncoderRecipe:
+class EncoderRecipe(Recipe):
     """How an encoder is trained; lengths in images seen.
 
     Attributes:
@@ -55,20 +56,14 @@ class EncoderRecipe:
     image_size: int = 64
     seed: int = 0
 
-    def check(self) -> None:
-        """Refuse values that cannot be trained with.
-
-        Raises:
-            DataError: says which value, and what would do.
-        """
-        for field in fields(self):
-            value = getattr(self, field.name)
-            lowest = {"batch_size": 2, "width": 1, "images": 1, "feature_size": 32}
-            if not value >= lowest.get(field.name, 0):
-                option = field.name.replace("_", "-")
-                raise DataError(
-                    f"--{option} {value}; expected {lowest.get(field.name, 0)} or more."
-                )
+    ranges: ClassVar = {
+        "at least 1": ("width", "images"),
+        "at least 2": ("batch_size",),
+        "at least 32": ("feature_size",),
+        "a number above 0": ("learning_rate",),
+        "0 or more": ("style_mixing", "latent_weight", "layer_weight", "pixel_weight", "seed"),
+        "from 0 to below 1": ("warm_up",),
+    }
 
 
 class EncoderTrainer(loop.Trainer):
@@ -103,8 +98,17 @@ class EncoderTrainer(loop.Trainer):
         self.parts = {"encoder": self.encoder, "optimizer": self.optimizer}
         if state is not None:
             self.load_state(state)
-        options = loop.precisions(precision, state)
-        self.precision = self.fastest({option: partial(self._trial, option) for option in options})
+        self.precision = self.fastest_precision(precision, state, self._trial)
+
+    @classmethod
+    def check_data(cls, recipe: EncoderRecipe, dataset: FaceDataset, n_processes: int) -> None:
+        super().check_data(recipe, dataset, n_processes)
+        if recipe.batch_size < 2 * n_processes:
+            raise DataError(f"--batch-size {recipe.batch_size} gives a process fewer than 2.")
+
+    @cached_property
+    def n_total_steps(self) -> int:
+        return math.ceil(self.recipe.images / self.recipe.batch_size)
 
     def update(self) -> dict[str, float]:
         """Update the encoder once; returns its losses."""
@@ -117,10 +121,7 @@ class EncoderTrainer(loop.Trainer):
             + recipe.latent_weight * losses["latents"]
             + recipe.layer_weight * losses["layers"]
         )
-        n_total_steps = math.ceil(recipe.images / recipe.batch_size)
-        for group in self.optimizer.param_groups:
-            group["lr"] = loop.cosine_rate(recipe, self.n_steps, n_total_steps)
-        self.descend(self.optimizer, loss)
+        self.descend(self.optimizer, loss, self.learning_rate())
         return values
 
     def _losses(self) -> Mapping[str, Tensor]:

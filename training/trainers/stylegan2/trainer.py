@@ -3,27 +3,26 @@
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
-from functools import partial
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import accelerate
 import torch
 from torch import Tensor
 
-from hublatent.checkpoint import load_weights
+from hublatent.checkpoint import CONFIG_NAME, load_weights, read_config
 from hublatent.data import FaceDataset
 from hublatent.errors import DataError
 from hublatent.hub import DISCRIMINATOR_NAME
 from hublatent.inversion.precision import autocast
 from hublatent.models.style_generator import Noise
 from hublatent.models.stylegan2 import StyleGAN2
-from hublatent.perception.features import ImageFeatures, enlarged
 from training.trainers import loop
+from training.trainers.commands import Recipe
 from training.trainers.loop import step_generator
+from training.trainers.run import SETTINGS_NAME, Run
 from training.trainers.stylegan2.adversarial import (
     PATH_LENGTH_DECAY,
     average_keep,
@@ -38,17 +37,12 @@ from training.trainers.stylegan2.adversarial import (
 )
 from training.trainers.stylegan2.augment import AdaptiveProbability, augment
 from training.trainers.stylegan2.discriminator import Discriminator
-from training.trainers.stylegan2.feature_heads import (
-    FeatureHeads,
-    heads_discriminator_loss,
-    heads_generator_loss,
-)
 
 INITIAL_STREAM = 3_000_003  # of randomness, apart from the steps' own
 
 
 @dataclass(frozen=True)
-class StyleGAN2Recipe:
+class StyleGAN2Recipe(Recipe):
     """What a StyleGAN2 is and how it is trained; lengths in images seen.
 
     Attributes:
@@ -61,7 +55,6 @@ class StyleGAN2Recipe:
         channel_min: channels never fall below this.
         batch_size: images per step, over all processes.
         learning_rate: of both networks, before the correction for lazy regularisation.
-        discriminator_learning_rate: where the discriminator needs another one; 0 for the same.
         r1_gamma: weight of R1; gamma / 2 times the squared gradient, summed over pixels.
         r1_every: steps between two R1 steps.
         path_length_weight: of the path length regularisation; 0 for none.
@@ -77,8 +70,6 @@ class StyleGAN2Recipe:
         ada_from: images seen before it starts. At first r_t is above its target because no
             faces are drawn yet, not because the images are known by heart (p rose to 0.1 within
             20,000 images).
-        heads_weight: weight of the heads on image features in the generator's loss; 0 for none.
-        heads_learning_rate: of those heads.
         flip: mirror half of the training images.
         noise: give the generator noise maps. A young one that has none draws one shape for all
             codes, and finds another only slowly.
@@ -95,7 +86,6 @@ class StyleGAN2Recipe:
     channel_min: int = 48
     batch_size: int = 32
     learning_rate: float = 0.0025
-    discriminator_learning_rate: float = 0.0
     r1_gamma: float = 1.0
     r1_every: int = 16
     path_length_weight: float = 2.0
@@ -108,12 +98,19 @@ class StyleGAN2Recipe:
     ada_images: int = 100_000
     ada_from: int = 100_000
     discriminator_alone: int = 20_000
-    heads_weight: float = 0.0
-    heads_learning_rate: float = 0.0003
     flip: bool = True
     noise: bool = True
     w_noise: float = 0.0
     seed: int = 0
+
+    ranges: ClassVar = {
+        "at least 1": ("batch_size", "r1_every", "path_length_every", "ada_images"),
+        "a number above 0": ("learning_rate",),
+        "0 or more": ("r1_gamma", "path_length_weight", "path_length_from", "ada_from",
+                      "discriminator_alone", "ema_half_life", "ema_ramp_up", "w_noise", "seed"),
+        "from 0 to 1": ("style_mixing",),
+        "from -1 to 1": ("ada_target",),
+    }  # fmt: skip
 
     def build(self) -> tuple[StyleGAN2, Discriminator]:
         """Both networks, freshly initialised from torch's global generator."""
@@ -127,39 +124,6 @@ class StyleGAN2Recipe:
         )
         return generator, Discriminator(self.image_size, **widths)
 
-    def check(self) -> None:
-        """Refuse values that cannot be trained with.
-
-        Raises:
-            DataError: says which value, and what would do.
-        """
-        for field in fields(self):
-            value = getattr(self, field.name)
-            lowest, highest, expected = _RANGES.get(field.name, _ANY)
-            if not lowest <= value <= highest:
-                option = field.name.replace("_", "-")
-                raise DataError(f"--{option} {value}; expected {expected}.")
-
-
-_ANY = (-math.inf, math.inf, "a number")
-_RANGES: dict[str, tuple[float, float, str]] = {
-    **dict.fromkeys(
-        ("batch_size", "r1_every", "path_length_every", "ada_images"),
-        (1, math.inf, "at least 1"),
-    ),
-    **dict.fromkeys(
-        ("discriminator_learning_rate", "r1_gamma", "path_length_weight", "path_length_from",
-         "ada_from", "discriminator_alone", "heads_weight", "ema_half_life", "ema_ramp_up",
-         "w_noise", "seed"),
-        (0, math.inf, "0 or more"),
-    ),
-    **dict.fromkeys(
-        ("learning_rate", "heads_learning_rate"), (1e-12, math.inf, "a number above 0")
-    ),
-    "style_mixing": (0, 1, "a share from 0 to 1"),
-    "ada_target": (-1, 1, "a mean sign from -1 to 1; -1 always augments more, 1 never"),
-}  # fmt: skip
-
 
 class Trainer(loop.Trainer):
     """Both networks, the average, the optimisers and the augmentation.
@@ -169,7 +133,6 @@ class Trainer(loop.Trainer):
         dataset: the images.
         accelerator: gives the device, and averages over processes.
         precision: "fp32" or "bf16"; "auto" measures which is faster, or keeps the state's.
-        features: what the heads look at; None without heads.
         state: what an earlier part of the run left behind; None starts a new one.
     """
 
@@ -180,7 +143,6 @@ class Trainer(loop.Trainer):
         accelerator: accelerate.Accelerator,
         precision: str,
         state: dict[str, Any] | None = None,
-        features: ImageFeatures | None = None,
     ) -> None:
         super().__init__(recipe, dataset, accelerator)
         # Not the plain seed: the first mapping layer would consist of the very numbers that anybody
@@ -196,12 +158,9 @@ class Trainer(loop.Trainer):
         trained = [p for p in self.generator.parameters() if p.requires_grad]
         path_every = recipe.path_length_every if recipe.path_length_weight else 0
         self.g_optimizer = lazy_adam(trained, recipe.learning_rate, path_every)
-        d_rate = recipe.discriminator_learning_rate or recipe.learning_rate
-        self.d_optimizer = lazy_adam(list(self.discriminator.parameters()), d_rate, recipe.r1_every)
-        self.features = None if features is None else features.to(self.device)
-        self.heads = FeatureHeads().to(self.device)
-        trained = [p for p in self.heads.parameters() if p.requires_grad]
-        self.h_optimizer = lazy_adam(trained, recipe.heads_learning_rate, 0)
+        self.d_optimizer = lazy_adam(
+            list(self.discriminator.parameters()), recipe.learning_rate, recipe.r1_every
+        )
         self.probability = AdaptiveProbability(recipe.ada_target, recipe.ada_images)
         self.path_mean = 0.0
         self.generator_from = 0  # images seen before the generator learns
@@ -211,14 +170,11 @@ class Trainer(loop.Trainer):
             "average": self.average,
             "g_optimizer": self.g_optimizer,
             "d_optimizer": self.d_optimizer,
-            "heads": self.heads,
-            "h_optimizer": self.h_optimizer,
             "probability": self.probability,
         }
         if state is not None:
             self.load_state(state)
-        options = loop.precisions(precision, state)
-        self.precision = self.fastest({option: partial(self._trial, option) for option in options})
+        self.precision = self.fastest_precision(precision, state, self._trial)
 
     def next_batch(self) -> Tensor:
         """This process's share of the step's images, (B, C, H, W) in [-1, 1]."""
@@ -247,22 +203,14 @@ class Trainer(loop.Trainer):
         g_loss = generator_loss(fake_logits)
         d_loss = discriminator_loss(fake_logits, real_logits)
         terms = {"g_loss": g_loss, "d_loss": d_loss, "r_t": real_logits.sign().mean()}
-        due = [self.d_optimizer]
-        if self.features is not None:
-            g_heads_loss, terms["h_loss"] = self._heads_losses(self.features, fake, real)
-            g_loss = g_loss + recipe.heads_weight * g_heads_loss
-            due.append(self.h_optimizer)
         report = {**self.mean_values(terms), "p": p}
-        # All gradients before any step: the losses share their passes.
-        if self.features is not None:
-            heads = loop.parameters_of(self.h_optimizer)
-            terms["h_loss"].backward(inputs=heads, retain_graph=True)
+        # Both gradients before any step: the losses share their passes.
         if generator_learns:
             g_loss.backward(inputs=loop.parameters_of(self.g_optimizer), retain_graph=True)
-            due.append(self.g_optimizer)
         d_loss.backward(inputs=loop.parameters_of(self.d_optimizer))
-        for optimizer in due:
-            self.apply(optimizer)
+        self.apply(self.d_optimizer)
+        if generator_learns:
+            self.apply(self.g_optimizer)
         if self.n_steps % recipe.r1_every == 0:
             report["r1"] = self._regularise_discriminator(real)
         if self.images_seen >= recipe.ada_from:
@@ -283,20 +231,6 @@ class Trainer(loop.Trainer):
     def _synthesize(self, latents: Tensor, draws: torch.Generator) -> Tensor:
         noise: Noise = "random" if self.recipe.noise else "none"
         return self.generator.synthesize(latents, noise, self.noise_draws(draws))
-
-    def _heads_losses(
-        self, features: ImageFeatures, fake: Tensor, real: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """What the heads on image features give the generator to lose, and themselves."""
-        with autocast(self.precision, self.device.type):
-            fake_logits = self.heads(features(enlarged(fake))).float()
-            with torch.no_grad():
-                real_features = features(enlarged(real))
-            real_logits = self.heads(real_features).float()
-        return (
-            heads_generator_loss(fake_logits),
-            heads_discriminator_loss(fake_logits, real_logits),
-        )
 
     def _regularise_discriminator(self, real: Tensor) -> float:
         """R1 at the augmented images, since grid_sample has no second derivative."""
@@ -338,6 +272,39 @@ class Trainer(loop.Trainer):
         optimizers = (self.g_optimizer, self.d_optimizer)
         torch.autograd.grad(loss, [p for o in optimizers for p in loop.parameters_of(o)])
 
+    def end(self, arguments: Any) -> int:
+        return arguments.images
+
+    def begin(self, arguments: Any) -> None:
+        """Go on from another run, or from a published generator.
+
+        Raises:
+            DataError: the folder holds neither, or one of another network.
+            CheckpointError: a file is damaged.
+        """
+        folder = arguments.start_from
+        if folder is None:
+            return
+        if (folder / CONFIG_NAME).is_file():
+            self.start_from(folder, arguments.start_images)
+            return
+        state = Run(folder).load_state()
+        if state is None:
+            raise DataError(
+                f"--start-from {folder} holds no state and no model; expected the folder of a run "
+                "or of a StyleGAN2."
+            )
+        ours, theirs = (
+            {name: tuple(weight.shape) for name, weight in weights.items()}
+            for weights in (self.generator.state_dict(), state["generator"])
+        )
+        if theirs != ours:
+            raise DataError(
+                f"--start-from {folder} is the run of another network; give the sizes it has "
+                f"(its {SETTINGS_NAME} names them)."
+            )
+        self.load_state(state)
+
     def start_from(self, folder: Path, images_seen: int) -> None:
         """Go on from a published generator, and from the discriminator that may lie beside it.
 
@@ -348,8 +315,18 @@ class Trainer(loop.Trainer):
             images_seen: what the generator has seen; the count of images goes on from there.
 
         Raises:
-            CheckpointError: a file is damaged, or does not fit the recipe's networks.
+            DataError: the generator's sizes are not the recipe's.
+            CheckpointError: a file is damaged, or does not fit.
         """
+        ours, theirs = self.generator.config, read_config(folder)
+        names = [name for name in ours if not name.startswith(StyleGAN2.auxiliary)]
+        different = [
+            f"{name} {theirs.get(name)!r} (recipe: {ours[name]!r})"
+            for name in names
+            if theirs.get(name) != ours[name]
+        ]
+        if different:
+            raise DataError(f"--start-from {folder} is another network: {', '.join(different)}.")
         published = StyleGAN2.from_pretrained(folder)
         published.encoder = None  # it reads the old generator's codes
         self.generator.load_state_dict(published.state_dict())

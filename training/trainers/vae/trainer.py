@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import math
 from functools import partial
 from typing import Any
 
@@ -11,6 +10,7 @@ import accelerate
 import torch
 
 from hublatent.data import FaceDataset
+from hublatent.errors import DataError
 from hublatent.inversion.precision import autocast
 from hublatent.models.vae import ConvolutionalModel
 from training.objectives import OBJECTIVES, Batch
@@ -47,7 +47,6 @@ class Trainer(loop.Trainer):
         state: dict[str, Any] | None = None,
     ) -> None:
         super().__init__(recipe, dataset, accelerator)
-        self.n_total_steps = math.ceil(recipe.epochs * len(self.indices) / recipe.batch_size)
         self.labels = torch.from_numpy(dataset.labels[self.indices]).float().to(self.device)
         # A stopwatch could choose other sums in a resumed run: one seed, one result per device.
         torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic = False, True
@@ -77,6 +76,15 @@ class Trainer(loop.Trainer):
         if state is not None:
             self.load_state(state)
 
+    @classmethod
+    def check_data(cls, recipe: VAERecipe, dataset: FaceDataset, n_processes: int) -> None:
+        n = len(dataset.indices("train"))
+        if recipe.batch_size > n:
+            raise DataError(
+                f"--batch-size {recipe.batch_size} is more than the {n} training images; "
+                "give a smaller one."
+            )
+
     @property
     def published(self) -> ConvolutionalModel:
         """The model to publish: the averaged weights where the recipe averages them."""
@@ -93,9 +101,7 @@ class Trainer(loop.Trainer):
         with autocast(self.precision, self.device.type):
             terms = self.objective.terms(self.model, self.batch(draws))
         values = dict(self.step_values(terms))
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.learning_rate()
-        self.descend(self.optimizer, terms["loss"])
+        self.descend(self.optimizer, terms["loss"], self.learning_rate())
         if self.objective.optimizer is not None:
             with autocast(self.precision, self.device.type):
                 own = self.objective.own_terms(self.model, self.batch(draws, SECOND_ORDER))
@@ -109,10 +115,9 @@ class Trainer(loop.Trainer):
         """This process's images of the step; another order gives an independent second batch."""
         positions = self.positions(order)
         images = self.images_at(positions, self.recipe.flip)
-        return Batch(images, self.labels[self.on_device(positions)], draws, self.images_seen)
+        return Batch(images, self.labels[self.on_device(positions)], draws)
 
     def learning_rate(self) -> float:
-        """The learning rate of the next step."""
         n_steps = self.n_steps
         if self.recipe.schedule == "constant":  # beyond the warm-up
             n_steps = min(n_steps, round(self.recipe.warm_up * self.n_total_steps))

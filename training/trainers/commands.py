@@ -1,0 +1,155 @@
+"""Command lines: the pictures that scripts read, recipes by name, and what to type again."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from argparse import ArgumentParser
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, dataclass, fields
+from pathlib import Path
+from typing import Any, ClassVar, TypeVar
+
+import tyro
+
+from hublatent.data import FaceDataset, load_dataset
+from hublatent.errors import DataError, unknown_name
+from hublatent.images import CELEBA_CROP
+from hublatent.storage import portable
+
+Arguments = TypeVar("Arguments")
+RANGES: dict[str, Callable[[Any], bool]] = {
+    "at least 1": lambda value: value >= 1,
+    "at least 2": lambda value: value >= 2,
+    "at least 32": lambda value: value >= 32,
+    "a number above 0": lambda value: value > 0,
+    "0 or more": lambda value: value >= 0,
+    "from 0 to below 1": lambda value: 0 <= value < 1,
+    "from 0 to 1": lambda value: 0 <= value <= 1,
+    "from -1 to 1": lambda value: -1 <= value <= 1,
+}
+# What concerns this machine alone, or is written in a place of its own.
+LEFT_OUT = ("cache", "data", "recipe", "settings", "state_seconds", "out", "export")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataArguments:
+    """The pictures that a script reads.
+
+    Attributes:
+        data: folder or Hub dataset of faces.
+        split: of a Hub dataset, the one split to take.
+        identity_column: of a table or Hub dataset, the column that says who is on each picture; by
+            default one of the usual names.
+        crop: of CelebA, the side of the central square that is seen, of 178 x 218.
+        cache: folder of the decoded images; by default ~/.cache/hublatent/datasets.
+    """
+
+    data: str
+    split: str | None = None
+    identity_column: str | None = None
+    crop: int = CELEBA_CROP
+    cache: Path | None = None
+
+    def load(self, image_size: int, progress: bool = True) -> FaceDataset:
+        """The data set, its pictures so many pixels wide."""
+        return load_dataset(
+            self.data,
+            image_size,
+            cache=self.cache,
+            split=self.split,
+            identity_column=self.identity_column,
+            crop=self.crop,
+            progress=progress,
+        )
+
+
+class Recipe:
+    """A frozen dataclass of all that defines a training: image_size, batch_size, seed and more.
+
+    Attributes:
+        ranges: a key of RANGES -> the fields that have to lie there.
+    """
+
+    ranges: ClassVar[Mapping[str, tuple[str, ...]]] = {}
+
+    def check(self) -> None:
+        """Refuse values that cannot be trained with.
+
+        Raises:
+            DataError: says which value, and what would do.
+        """
+        for expected, names in self.ranges.items():
+            for name in names:
+                if not RANGES[expected](value := getattr(self, name)):
+                    raise DataError(f"--{_option(name)} {value}; expected {expected}.")
+
+
+def parse_command(
+    arguments: type[Arguments], recipes: Mapping[str, Any], words: list[str] | None = None
+) -> Arguments:
+    """Read a command line: the named recipe first, then every value that overrides it.
+
+    Args:
+        arguments: a dataclass with the fields `recipe` and `settings`, the latter a recipe.
+        recipes: name -> recipe.
+        words: the command line; None takes this process's.
+
+    Raises:
+        DataError: the recipe is unknown or not named.
+    """
+    words = sys.argv[1:] if words is None else words
+    first = ArgumentParser(add_help=False, allow_abbrev=False)
+    first.add_argument("--recipe")
+    name = first.parse_known_args(words)[0].recipe
+    if name is None and {"-h", "--help"} & set(words):
+        name = next(iter(recipes))  # any one, to have defaults to show
+    if name is None:
+        raise DataError(f"--recipe is missing. Available: {', '.join(sorted(recipes))}.")
+    if name not in recipes:
+        raise DataError(unknown_name("recipe", name, recipes))
+    others = {f.name: tyro.MISSING for f in fields(arguments) if _is_required(f)}  # type: ignore[arg-type]
+    defaults = arguments(**{**others, "recipe": name, "settings": recipes[name]})
+    return tyro.cli(arguments, args=words, default=defaults, config=(tyro.conf.OmitArgPrefixes,))
+
+
+def command_of(script: str, arguments: Any, **others: Any) -> str:
+    """The command that does the same again, on any machine: what differs from the defaults.
+
+    Args:
+        script: its path.
+        arguments: its dataclass.
+        others: further values, or ones to name in the arguments' place; None leaves one out.
+    """
+    usual = {f.name: f.default for f in fields(arguments) if f.name not in LEFT_OUT}
+    given = {name: getattr(arguments, name) for name in usual}
+    where = {"data": "DATA"} if getattr(arguments, "data", None) else {}
+    return shlex.join(["python", script, *words_of({**changes(given, usual), **where, **others})])
+
+
+def changes(given: Mapping[str, Any], usual: Mapping[str, Any]) -> dict[str, Any]:
+    """The given values that differ from the usual ones."""
+    return {name: value for name, value in given.items() if usual.get(name) != value}
+
+
+def words_of(values: Mapping[str, Any]) -> list[str]:
+    """The words of a command line that give these values; those that are None are left out."""
+    words = []
+    for name, value in values.items():
+        option = _option(name)
+        if isinstance(value, bool):
+            words.append(f"--{option}" if value else f"--no-{option}")
+        elif isinstance(value, (tuple, list)):
+            words += [f"--{option}", *map(str, value)]
+        elif value is not None:
+            is_path = isinstance(value, Path) or str(value).startswith("/")
+            words += [f"--{option}", portable(value) if is_path else str(value)]
+    return words
+
+
+def _option(name: str) -> str:
+    return name.replace("_", "-")
+
+
+def _is_required(field: Any) -> bool:
+    return field.default is MISSING and field.default_factory is MISSING
