@@ -193,7 +193,7 @@ def null_rows(
         some = test_faces(subject, None, n_some, seed)
     else:
         some = sampled_faces(subject, judges, n_some, seed)[0]
-    directions = list(_random_directions(subject.model, n_directions, seed))
+    directions = list(random_directions(subject.model, n_directions, seed))
     if subject.model.has_encoder:
         directions += _shuffled_directions(subject.known, subject.model, n_directions, seed)
     latents = on_device(subject.model, some.latents)
@@ -217,7 +217,8 @@ def null_sizes(n_faces: int) -> tuple[int, int]:
     return min(MAX_NULL_DIRECTIONS, n), min(MAX_NULL_FACES, n)
 
 
-def _random_directions(model: LatentModel, n: int, seed: int) -> Iterator[Direction]:
+def random_directions(model: LatentModel, n: int, seed: int) -> Iterator[Direction]:
+    """Directions of a model that were found in nothing, with sigma."""
     rng = np.random.default_rng(seed)
     for i, row in enumerate(rng.standard_normal((n, model.latent_shape[-1]))):
         yield _direction(row, model, f"random-{i}")

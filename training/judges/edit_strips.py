@@ -1,0 +1,259 @@
+"""Strips of edits for labelling by eye, and how well the program's outcomes agree with the labels.
+
+python training/judges/edit_strips.py draw --data DATA --out STRIPS
+python training/judges/edit_strips.py score --strips STRIPS --labels LABELS...
+
+`draw` edits samples of every model along its directions and along random ones, chooses as many
+strips that the program calls strong, decohered and borderline, and writes numbered sheets that name
+neither model nor verdict, with strips.csv, which does. A file of labels has the columns strip,
+there and broken: the number of the first picture, 0 to 7, at which the attribute is there, and at
+which the face is a face no more; empty where none is.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+import numpy as np
+import pandas as pd
+import torch
+import tyro
+from sklearn.metrics import cohen_kappa_score
+from tqdm import tqdm
+
+from hublatent.direction import Direction
+from hublatent.editing import edit
+from hublatent.errors import DataError, exit_on_user_error
+from hublatent.evaluation import outcomes
+from hublatent.evaluation.coherence import BROKEN_BELOW
+from hublatent.evaluation.edits import (
+    ABSENT,
+    Faces,
+    changes,
+    drawn,
+    on_device,
+    random_directions,
+    sampled_faces,
+)
+from hublatent.evaluation.judges import Judges
+from hublatent.evaluation.subjects import Subject, gather
+from hublatent.figures import fit, grid
+from hublatent.images import save_png, to_pil
+from hublatent.publish import cells
+from hublatent.storage import write_text
+
+STRENGTHS = (0.0, 1.5, 3.0, 5.0, 7.0, 10.0, 14.0, 20.0)
+ATTRIBUTES, METHODS = ("Eyeglasses", "Smiling", "Male"), ("svm", "joint")
+KINDS = ("strong", "borderline", "decohered")
+CLEAR = 3.0  # standard deviations between both onsets
+PER_SHEET, SIDE = 10, 112
+KEY_NAME, REPORT_NAME = "strips.csv", "by_eye.md"
+REPORT = """# Edits judged by eye
+
+{n} strips of edited samples of all models, as many that the program calls strong, decohered and
+borderline, on sheets that name neither model nor verdict. Each was labelled by the first picture at
+which the attribute is there, and at which the face is one no more; outcomes follow by rule. Broken
+below {threshold:g} agrees best with the labels on one half of the strips; it is reported on the
+other.
+
+{table}
+"""
+
+
+@dataclass(frozen=True)
+class Draw:
+    """Draw strips for labelling.
+
+    Attributes:
+        data: folder or Hub dataset of labelled faces, to know how whole faces look.
+        out: the folder to write.
+        models: the folder of the models and judges.
+        n: how many strips.
+        pool: samples of each model, among which the strips are chosen.
+        seed: of the samples and the choice.
+    """
+
+    data: str
+    out: Path
+    models: Path = Path("model_cards")
+    n: int = 200
+    pool: int = 48
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Score:
+    """Compare the program's outcomes with labels.
+
+    Attributes:
+        strips: the folder that `draw` wrote.
+        labels: one CSV file for each labelling.
+        out: the folder of the report and of the labels.
+    """
+
+    strips: Path
+    labels: tuple[Path, ...]
+    out: Path = Path("model_cards/comparison")
+
+
+def draw(arguments: Draw) -> None:
+    """Edit, choose, and write the sheets and their key."""
+    subjects = gather(sorted(arguments.models.glob("*-celeba")), arguments.data)
+    judges = Judges.load(str(arguments.models / "judge-celeba"), subjects[0].dataset, "cpu")
+    found, pictures = [], []
+    for subject in tqdm(subjects, unit="model"):
+        for row, frames in _strips(subject, judges, arguments):
+            found.append(row)
+            pictures.append(frames)
+    rng = np.random.default_rng(arguments.seed)
+    kinds = np.array([kind(row["there"], row["broken"]) for row in found])
+    chosen = np.concatenate(
+        [rng.permutation(np.flatnonzero(kinds == k))[: -(-arguments.n // 3)] for k in KINDS]
+    )
+    order = rng.permutation(chosen)[: arguments.n]
+    key = pd.DataFrame([found[i] for i in order])
+    key.insert(0, "strip", range(len(order)))
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    for start in range(0, len(order), PER_SHEET):
+        some = order[start : start + PER_SHEET]
+        names = [f"{start + i} {found[j]['attribute']}" for i, j in enumerate(some)]
+        sheet = grid([pictures[j] for j in some], names, [str(i) for i in range(len(STRENGTHS))])
+        save_png(sheet, arguments.out / f"sheet-{start // PER_SHEET:02d}.png")
+    write_text(arguments.out / KEY_NAME, key.to_csv(index=False))
+    print(f"{len(order)} strips: {dict(pd.Series(kinds[order]).value_counts())}; {arguments.out}")
+
+
+def kind(there: float, broken: float) -> str:
+    """What the program calls a strip, and how clearly."""
+    gap = min(broken, 2 * STRENGTHS[-1]) - min(there, 2 * STRENGTHS[-1])
+    if abs(gap) < CLEAR:
+        return "borderline"
+    return "strong" if gap > 0 else "decohered"
+
+
+def _strips(
+    subject: Subject, judges: Judges, arguments: Draw
+) -> Iterator[tuple[dict[str, Any], list[Any]]]:
+    """What the program sees on each strip, and its pictures."""
+    pool, probabilities = sampled_faces(subject, judges, arguments.pool, arguments.seed)
+    n = -(-arguments.pool // 4)
+    for attribute in ATTRIBUTES:
+        column = judges.classifier.index(attribute)
+        has = probabilities[:, column] >= ABSENT
+        ceiling = probabilities[has, column].mean() if has.any() else 1.0
+        faces = Faces(pool.latents[~has][:n], list(np.asarray(pool.names)[~has][:n]))
+        threshold = (ceiling + probabilities[~has, column].mean()) / 2
+        directions = subject.directions(attribute, METHODS, arguments.seed)
+        for nothing in random_directions(subject.model, 1, column):
+            directions.append(replace(nothing, attribute=attribute))  # breaks without an effect
+        for direction in directions:
+            yield from _edited(subject, judges, faces, direction, column, threshold)
+
+
+def _edited(
+    subject: Subject, judges: Judges, faces: Faces, direction: Direction, column: int,
+    threshold: float,
+) -> Iterator[tuple[dict[str, Any], list[Any]]]:  # fmt: skip
+    latents = on_device(subject.model, faces.latents)
+    images = [list(drawn(subject.model, edit(latents, direction, s))) for s in STRENGTHS]
+    readings = [judges.read(iter(some), len(faces)) for some in images]
+    seen = [changes(reading, readings[0], judges, column) for reading in readings]
+    target = np.stack([1 / (1 + np.exp(-s["target"])) for s in seen], axis=1)  # (n, S)
+    left = np.stack([s["coherence"] for s in seen], axis=1)
+    strengths = np.array(STRENGTHS)
+    frames = [to_pil(torch.cat(some)) for some in images]
+    for i in range(len(faces)):
+        row = {
+            "model": subject.name, "attribute": direction.attribute, "method": direction.method,
+            "there": outcomes.onset(strengths, target[i] >= threshold, target[i], threshold),
+            "broken": outcomes.onset(strengths, left[i] < BROKEN_BELOW, -left[i], -BROKEN_BELOW),
+            **{f"left {s:g}": round(float(v), 3) for s, v in zip(STRENGTHS, left[i], strict=True)},
+        }  # fmt: skip
+        yield row, [fit(some[i], SIDE, SIDE) for some in frames]
+
+
+def read_labels(path: Path, n: int) -> pd.DataFrame:
+    """there and broken of each strip, in standard deviations; infinite for never.
+
+    Raises:
+        DataError: a strip is missing, or a label is no picture's number.
+    """
+    given = pd.read_csv(path).set_index("strip")
+    if sorted(given.index) != list(range(n)) or not {"there", "broken"} <= set(given):
+        raise DataError(f"{path}: expected the columns strip, there, broken and {n} strips.")
+    if not given[["there", "broken"]].stack().isin(range(len(STRENGTHS))).all():
+        raise DataError(f"{path}: labels are 0 to {len(STRENGTHS) - 1}, or empty.")
+    frames = given.sort_index()[["there", "broken"]]
+    return frames.replace(dict(enumerate(STRENGTHS))).fillna(np.inf)
+
+
+def agreement(one: pd.DataFrame, other: pd.DataFrame) -> tuple[float, float, float]:
+    """Kappa of the outcomes, and median differences of both onsets where both see one."""
+    pair = [outcomes.outcome(f["there"].to_numpy(), f["broken"].to_numpy()) for f in (one, other)]
+    gaps = []
+    for name in ("there", "broken"):
+        both = np.isfinite(one[name]) & np.isfinite(other[name])
+        gaps.append(float(np.median(np.abs(one.loc[both, name] - other.loc[both, name]))))
+    return float(cohen_kappa_score(*pair)), gaps[0], gaps[1]
+
+
+def at_threshold(key: pd.DataFrame, threshold: float) -> pd.DataFrame:
+    """The program's onsets if a face counted as broken below another threshold."""
+    left = key[[f"left {s:g}" for s in STRENGTHS]].to_numpy()
+    broken = [
+        outcomes.onset(np.array(STRENGTHS), row < threshold, -row, -threshold) for row in left
+    ]
+    return key[["there"]].assign(broken=broken)
+
+
+def best_threshold(key: pd.DataFrame, labellings: Sequence[pd.DataFrame]) -> float:
+    """The threshold whose outcomes agree best with the labels."""
+
+    def mean_kappa(threshold: float) -> float:
+        found = at_threshold(key, threshold)
+        return float(np.mean([agreement(found, seen)[0] for seen in labellings]))
+
+    return max(np.arange(-4, 8.1, 0.5).tolist(), key=mean_kappa)
+
+
+def score(arguments: Score) -> None:
+    """Compare all labellings with one another and with the program, and write the report."""
+    key = pd.read_csv(arguments.strips / KEY_NAME)
+    seen = [read_labels(path, len(key)) for path in arguments.labels]
+    half = np.random.default_rng(0).permutation(len(key)) < len(key) // 2
+    chosen = best_threshold(key[half], [labels[half] for labels in seen])
+    rows = [
+        (f"labellings {i + 1} and {j + 1}", len(key), *agreement(seen[i], seen[j]))
+        for i in range(len(seen)) for j in range(i + 1, len(seen))
+    ]  # fmt: skip
+    for i, labels in enumerate(seen):
+        program = [("program, as it is", np.ones(len(key), bool), BROKEN_BELOW),
+                   (f"program, broken below {chosen:g}, other half", ~half, chosen)]  # fmt: skip
+        for name, part, threshold in program:
+            found = agreement(at_threshold(key[part], threshold), labels[part])
+            rows.append((f"{name}, and labelling {i + 1}", int(part.sum()), *found))
+    lines = [(name, str(n), *(f"{v:.2f}" for v in values)) for name, n, *values in rows]
+    head = ("who", "strips", "kappa of outcomes", "attribute, median gap in σ", "break, the same")
+    text = REPORT.format(n=len(key), threshold=chosen, table=cells.table(head, lines))
+    write_text(arguments.out / REPORT_NAME, text)
+    merged = key[["strip", "model", "attribute", "method", "there", "broken"]]
+    for i, labels in enumerate(seen):
+        merged = merged.join(labels.add_suffix(f" {i + 1}"))
+    write_text(arguments.out / "by_eye.csv", merged.to_csv(index=False, float_format="%.3g"))
+    print("\n".join(" | ".join(line) for line in lines))
+
+
+def main() -> None:
+    """Do what the command line asks for."""
+    wanted = tyro.extras.subcommand_cli_from_dict({"draw": Draw, "score": Score})
+    draw(wanted) if isinstance(wanted, Draw) else score(wanted)
+
+
+if __name__ == "__main__":
+    exit_on_user_error(main)
