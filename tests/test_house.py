@@ -10,6 +10,12 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
+# Ground floor first: each room imports only from those before it.
+FLOORS = (
+    "errors", "storage", "stats", "images", "figures", "checkpoint", "hub", "direction", "editing",
+    "model", "direction_set", "data", "perception", "models", "interop", "discovery", "mapping",
+    "inversion", "publish", "evaluation", "demo", "cli", "__main__", "training",
+)  # fmt: skip
 
 
 def import_graph(root: Path, packages: tuple[str, ...]) -> dict[str, set[str]]:
@@ -46,6 +52,22 @@ def test_no_circle_of_imports() -> None:
     graph = import_graph(ROOT, ("hublatent", "training"))
     assert {"hublatent.direction", "hublatent.model", "training.recipes"} <= set(graph)
     TopologicalSorter(graph).prepare()
+
+
+def test_arrows_only_point_down() -> None:
+    upwards = [
+        (module, imported)
+        for module, imports in import_graph(ROOT, ("hublatent", "training")).items()
+        for imported in imports - {"hublatent"}  # which loads what it offers when it is asked for
+        if module != "hublatent" and floor(imported) > floor(module)
+    ]
+    assert upwards == []
+
+
+def floor(module: str) -> int:
+    """Of a module's room."""
+    package, *inner = module.split(".")
+    return FLOORS.index(package if package == "training" else inner[0])
 
 
 def test_the_top_two_levels_fit_on_one_screen() -> None:

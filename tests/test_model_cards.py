@@ -13,8 +13,8 @@ from hublatent.demo.session import EditRequest
 from hublatent.direction_set import DirectionSet
 from hublatent.hub import DISCRIMINATOR_NAME, PUBLISHED_FILES
 from hublatent.perception.classifier import CELEBA_ATTRIBUTES, AttributeClassifier, split_names
-from hublatent.publish import check_folder
-from hublatent.publish.licences import CELEBA
+from hublatent.publish import CardInput, check_folder, render_card
+from hublatent.publish.licences import CELEBA, face_data
 from tests.conftest import PROJECT
 from training.recipes import RECIPES
 
@@ -37,6 +37,26 @@ def test_it_may_be_published_as_it_is(folder: Path) -> None:
     present = {path.name for path in folder.iterdir()}
     assert present == {*PUBLISHED_FILES} - {DISCRIMINATOR_NAME}
     assert sum(path.stat().st_size for path in folder.iterdir()) < MAX_BYTES
+
+
+@pytest.mark.parametrize("card", sorted(CARDS.glob("*/README.md")), ids=lambda p: p.parent.name)
+def test_every_card_states_the_licence_of_its_data(card: Path) -> None:
+    data = ModelCard.load(card).data
+    if card.parent.name.endswith("-celeba") or card.parent.name == "latent-maps":
+        assert (data.license_name, data.license_link) == (CELEBA.licence.name, CELEBA.licence.link)
+    else:  # from packages of others, whose licence lies beside
+        assert data.license in ("mit", "apache-2.0", "cc0-1.0")
+        assert (card.parent / "LICENSE").is_file()
+
+
+@pytest.mark.parametrize("dataset", ["celeba", "user/ffhq", "user/pets"])
+def test_a_classifiers_licence_follows_the_data_set(dataset: str) -> None:
+    model = AttributeClassifier(16, 3, 4, 1, attributes="Cat")
+    card = ModelCard(render_card(CardInput("user/reader", model, dataset=dataset)))
+    known = face_data(dataset)
+    assert card.data.license == (known.licence.hub_id if known else "unknown")
+    assert known is None or known.licence.sentence in card.text
+    assert ("must not be used for" in card.text) == (known is not None)
 
 
 @pytest.mark.parametrize("name", CLASSIFIERS)

@@ -106,7 +106,7 @@ def project(
 
     Args:
         model: a folder or a Hub id.
-        pictures: their central squares are used.
+        pictures: pictures, or folders of them; their central squares are used.
         out: the folder for latents.safetensors and the redrawn pictures.
         perceptual: the perceptual loss: "image-features", which have seen no labels, "features" of
             the classifier, or "lpips".
@@ -119,11 +119,12 @@ def project(
     from hublatent.inversion.latents_file import describe, write_projected
     from hublatent.models import load
 
-    names = [picture.stem for picture in pictures]
+    files = [file for given in pictures for file in _pictures(given)]
+    names = [file.stem for file in files]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise HublatentError(f"Several pictures would be redrawn as {twice[0]}-projected.png.")
-    opened = [open_image(picture) for picture in pictures]
+    opened = [open_image(file) for file in files]
     loaded = load(model, revision=revision)
     images = to_tensor(opened, loaded.image_size, loaded.channels)
     found = _project(loaded, images, perceptual, classifier, n_steps=steps, seed=seed)
