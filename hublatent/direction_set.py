@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +19,7 @@ from torch import Tensor
 from hublatent.direction import (
     ORIGIN_KINDS,
     Direction,
+    LayerRange,
     Origin,
     OriginKind,
     check_fits_shape,
@@ -40,6 +41,7 @@ DIRECTIONS = TensorFormat(
     error=DirectionError,
     hint="Bring other formats in with: python -m hublatent import-directions",
 )
+DEFAULT_METHOD = "joint"
 MAX_DOWNLOAD_BYTES = 256 << 20
 MAX_TEXT = 1000
 MAX_NUMBER = 1e30
@@ -61,6 +63,8 @@ class DirectionSet:
         fingerprint: of the model.
         override: the fingerprint of another model that the user insisted to use them with.
         licence: the terms they come under, in a sentence, where their author stated any.
+        defaults: attribute -> the method that edits it best and a range of layers, such as "0-2",
+            or "" for those it was found on; measured by `hublatent choose-defaults`.
     """
 
     directions: tuple[Direction, ...]
@@ -69,12 +73,18 @@ class DirectionSet:
     fingerprint: str
     override: str | None = None
     licence: str | None = None
+    defaults: Mapping[str, tuple[str, str]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         names = [f"{direction.attribute}.{self.method_of(direction)}" for direction in self]
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise DirectionError(f"A set holds each direction once; twice: {', '.join(twice)}.")
+        for attribute, (method, layers) in self.defaults.items():
+            if f"{attribute}.{method}" not in names:
+                raise DirectionError(f"the default of {shorten(attribute)} is not in the set.")
+            if layers:
+                LayerRange.parse(layers)
 
     @classmethod
     def of(cls, model: LatentModel, directions: Iterable[Direction]) -> DirectionSet:
@@ -150,6 +160,23 @@ class DirectionSet:
             raise DirectionError(unknown_name(f"method for {name}", wanted, of_attribute))
         return of_attribute[wanted]
 
+    def default(self, attribute: str) -> Direction:
+        """The direction that is meant where no method is named.
+
+        That which was measured to edit best, on its layers (see `defaults`); else "joint", else the
+        attribute's only one.
+
+        Raises:
+            DirectionError: there is none, or it takes a choice.
+        """
+        name = find_name(attribute, self.attributes)
+        if name is None:
+            raise DirectionError(unknown_name("attribute", attribute, self.attributes))
+        only = next(iter(self._by_name[name])) if len(self._by_name[name]) == 1 else DEFAULT_METHOD
+        method, layers = self.defaults.get(name, (only, ""))
+        direction = self[name, method]
+        return LayerRange.parse(layers).of(direction) if layers else direction
+
     def __repr__(self) -> str:
         shown = ", ".join(self.attributes[:5])
         more = len(self.attributes) - 5
@@ -213,6 +240,8 @@ class DirectionSet:
             tensors[name] = direction.vector
             if direction.styles is not None:
                 tensors[_styles_name(name)] = direction.styles
+        if self.defaults:
+            document["defaults"] = {name: list(default) for name, default in self.defaults.items()}
         DIRECTIONS.write(path, tensors, {**document, "directions": entries})
 
     @classmethod
@@ -379,7 +408,19 @@ def _from_document(document: Mapping[str, Any], tensors: Mapping[str, Tensor]) -
         _direction(entry, origin, tensors[name], tensors.get(_styles_name(name)))
         for entry, origin, name in zip(entries, origins, names, strict=True)
     ]
-    return DirectionSet(tuple(found), **texts)  # type: ignore[arg-type]
+    defaults = _defaults(document.get("defaults", {}))
+    return DirectionSet(tuple(found), defaults=defaults, **texts)  # type: ignore[arg-type]
+
+
+def _defaults(value: Any) -> dict[str, tuple[str, str]]:
+    if not isinstance(value, dict) or not all(
+        isinstance(pair, list) and len(pair) == 2 for pair in value.values()
+    ):
+        raise DirectionError("its defaults are not [method, layers] of attributes.")
+    for texts in (value, *value.values()):
+        for text in texts:
+            _check_text("a default", text)
+    return {name: (method, layers) for name, (method, layers) in value.items()}
 
 
 def _origin(value: Any) -> Origin | None:

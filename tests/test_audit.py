@@ -11,12 +11,14 @@ import torch
 from hublatent.data import load_dataset
 from hublatent.direction import Direction
 from hublatent.direction_set import DirectionSet
-from hublatent.errors import HublatentError
+from hublatent.errors import DataError, HublatentError
 from hublatent.evaluation.audit import choose, measure, write_page
 from hublatent.evaluation.coherence import Condition
+from hublatent.evaluation.defaults import choose_defaults
 from hublatent.evaluation.judges import Judges
 from hublatent.evaluation.subjects import Subject
 from tests.comparison_helpers import SIZE, known_judge, linear_model, write_known_faces
+from tests.tiny_models import save_model
 
 
 class AllWhole:
@@ -67,3 +69,26 @@ def test_the_direction_is_chosen_or_refused_in_a_sentence(tmp_path: Path) -> Non
     model.components.neg_()
     with pytest.raises(HublatentError, match="fingerprint"):
         choose(path, model, "Bright", None)
+
+
+def test_the_default_is_what_edits_as_well_and_leaks_least(tmp_path: Path, judges: Judges) -> None:
+    data = load_dataset(write_known_faces(tmp_path / "d", 400), SIZE, cache=tmp_path / "c")
+    model = linear_model()
+    clean, leaking, idle = torch.eye(4)[0], torch.tensor([1.0, 1.0, 0.0, 0.0]), torch.eye(4)[3]
+    stored = DirectionSet.of(
+        model,
+        [
+            Direction("Bright", method, vector).with_sigma(model)
+            for method, vector in (("joint", leaking), ("svm", clean), ("pattern", idle))
+        ],
+    )
+    stored.save(save_model(model, tmp_path / "linear") / "directions.safetensors")
+    subject = Subject("linear", "linear", model, data, tmp_path / "linear")
+    found, table = choose_defaults(subject, judges, ["Bright"], n_faces=6)
+    assert found.defaults == {"Bright": ("svm", "")}
+    told = table.set_index(["partition", "method"])
+    assert told.loc[("validation", "pattern"), "strong"] == 0
+    assert told.loc[("test", "svm"), "strong"] == 1
+    assert told.loc[("test", "svm"), "logit_leakage"] < told.loc[("test", "joint"), "logit_leakage"]
+    with pytest.raises(DataError, match="no direction of logistic"):
+        choose_defaults(subject, judges, ["Bright"], ["logistic"], n_faces=6)

@@ -20,6 +20,7 @@ from hublatent.errors import DirectionError, find_name, unknown_name
 from hublatent.model import weights_digest
 from hublatent.perception.classifier import CELEBA_ATTRIBUTES
 from hublatent.stats import Estimate
+from tests.tiny_models import tiny_stylegan2
 
 
 def make(vector: torch.Tensor, attribute: str = "Eyeglasses", **values: object) -> Direction:
@@ -447,3 +448,25 @@ def test_a_file_keeps_the_styles(tmp_path: Path) -> None:
     loaded = DirectionSet.load(path)
     assert loaded["Smiling", "pairs"].styles is None
     assert torch.equal(loaded["Eyeglasses", "pairs"].styles, torch.eye(3))
+
+
+def test_the_default_of_an_attribute_is_what_the_file_says_else_joint(tmp_path: Path) -> None:
+    model = tiny_stylegan2()
+    vector = torch.ones(model.latent_shape)
+    found = [Direction("Hat", method, vector) for method in ("svm", "joint", "pattern")]
+    plain = DirectionSet.of(model, [*found, Direction("Bald", "svm", vector)])
+    assert plain.default("hat").method == "joint" and plain.default("Bald").method == "svm"
+    told = dataclasses.replace(plain, defaults={"Hat": ("svm", "1-2"), "Bald": ("svm", "")})
+    told.save(tmp_path / "directions.safetensors")
+    loaded = DirectionSet.load(tmp_path / "directions.safetensors", model)
+    assert loaded.defaults == told.defaults
+    assert loaded.default("Hat").name == "Hat.svm" and loaded.default("Hat").layers == (1, 2)
+    assert loaded.default("Bald").layers == plain["Bald", "svm"].layers
+    with pytest.raises(DirectionError, match="default of 'Hat' is not in the set"):
+        dataclasses.replace(plain, defaults={"Hat": ("logistic", "")})
+    with pytest.raises(DirectionError, match="layers are 'all'"):
+        dataclasses.replace(plain, defaults={"Hat": ("svm", "all")})
+    with pytest.raises(DirectionError, match="Unknown attribute"):
+        plain.default("Beard")
+    with pytest.raises(DirectionError, match="joint"):
+        dataclasses.replace(plain, directions=(found[0], found[2])).default("Hat")

@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 
 from hublatent.demo import shelf as shelf_module
-from hublatent.demo.catalogue import collect_models, find_models
+from hublatent.demo.catalogue import collect_models, find_models, offered_methods
 from hublatent.demo.faces import Photo
-from hublatent.demo.shelf import LOCAL, PUBLIC, ModelShelf, n_bytes
+from hublatent.demo.shelf import BEST_METHOD, LOCAL, PUBLIC, ModelShelf, n_bytes
 from hublatent.errors import CheckpointError, HubError, HublatentError, ImageError
 from hublatent.hub import Snapshot
 from tests.test_app import png_bytes
-from tests.tiny_models import save_model, tiny_eigenfaces, tiny_vae
+from tests.tiny_models import random_directions, save_model, tiny_eigenfaces, tiny_vae
 
 
 @pytest.fixture
@@ -179,3 +179,15 @@ def test_in_public_every_event_waits_in_a_bounded_queue(shelf: ModelShelf) -> No
     assert blocks._queue.default_concurrency_limit == page.N_AT_ONCE
     assert [e.concurrency_limit for e in events if e.name == "project"] == [1]
     assert blocks.analytics_enabled is False
+
+
+def test_the_best_of_each_model_is_what_its_file_says(tmp_path: Path) -> None:
+    model = tiny_vae()
+    found = random_directions(model)
+    folder = save_model(model, tmp_path / "vae", found)
+    opened = ModelShelf({"vae": str(folder)}, device="cpu").open("vae")
+    assert BEST_METHOD not in offered_methods([opened])
+    assert opened.find("Male", BEST_METHOD).method == "joint"
+    told = replace(opened, directions=replace(found, defaults={"Male": ("svm", "")}))
+    assert offered_methods([told])[-1] == BEST_METHOD
+    assert told.find("Male", BEST_METHOD).method == "svm"

@@ -11,7 +11,7 @@ import json
 import sys
 from collections.abc import Iterable, Mapping
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -156,9 +156,9 @@ def _find(arguments: Arguments, accelerator: Accelerator) -> None:
         return
     if arguments.styles:
         model, data = in_styles(model, data)
-    earlier: tuple[Direction, ...] = ()
+    earlier = DirectionSet.of(model, ())
     if arguments.add and arguments.path.is_file():
-        earlier = tuple(DirectionSet.load(arguments.path, model))
+        earlier = DirectionSet.load(arguments.path, model)
     chosen, left_out = choose_attributes(data, arguments.attributes, arguments.seed)
     for reason in left_out.values():
         print(f"left out: {reason}")
@@ -173,7 +173,7 @@ def _find(arguments: Arguments, accelerator: Accelerator) -> None:
     directions = list(tqdm(found, desc="discover", unit="direction", total=n))
     anew = {(d.name, d.origin and d.origin.kind) for d in directions}
     kept = [d for d in earlier if (d.name, d.origin and d.origin.kind) not in anew]
-    together = DirectionSet.of(model, [*kept, *directions])
+    together = replace(earlier, directions=(*kept, *directions))
     together.save(arguments.path)
     scores = summary(model, data, dataset, together, left_out, arguments)
     summary_path = arguments.path.with_suffix(".json")

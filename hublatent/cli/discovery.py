@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -121,7 +122,12 @@ def _add(
     """Write directions beside those of a file that they do not replace; returns how many."""
     import hublatent
 
-    earlier = hublatent.DirectionSet.load(path, model) if path.is_file() else ()
+    if not path.is_file():
+        hublatent.DirectionSet.of(model, found).save(path)
+        return 0
+    earlier = hublatent.DirectionSet.load(path, model)
     kept = [direction for direction in earlier if not replaced(direction)]
-    hublatent.DirectionSet.of(model, [*kept, *found]).save(path)
+    together = replace(earlier, directions=(*kept, *found))
+    together.check_fits(model)
+    together.save(path)
     return len(kept)

@@ -61,7 +61,8 @@ def edit(
             away. May be repeated.
         attribute: with --strength, the same for a single direction.
         strength: how far to move along --attribute.
-        method: how the directions were found; by default joint, or the only one there is.
+        method: how the directions were found; by default what the direction file says edits best,
+            else joint, or the only one there is.
         unit: of the strength: standard deviations, the raw coefficient, or a target probability.
         directions: a direction file, folder or Hub id; by default the model's own.
         classifier: whose features a projection compares; a folder or a Hub id.
@@ -181,11 +182,8 @@ def _directions(source: str, model: LatentModel, given: str | None) -> Direction
 
 
 def _find(directions: DirectionSet, attribute: str, method: str | None) -> Direction:
-    """The direction of an attribute; without a method the default's, or the only one."""
-    from hublatent.discovery import DEFAULT_METHOD
-
-    methods = directions.methods
-    return directions[attribute, method or (methods[0] if len(methods) == 1 else DEFAULT_METHOD)]
+    """The direction of an attribute; without a method the default one."""
+    return directions.default(attribute) if method is None else directions[attribute, method]
 
 
 def _read_latents(path: Path, model: LatentModel) -> tuple[list[str], Tensor]:

@@ -1,4 +1,4 @@
-"""hublatent audit, compare and replicate: how well attributes are read and edited."""
+"""hublatent audit, choose-defaults, compare, replicate: how well attributes are read and edited."""
 
 from __future__ import annotations
 
@@ -107,3 +107,41 @@ def audit(
         n_faces=faces, seed=seed, cache=cache,
     )  # fmt: skip
     print(f"{found.answer()} {out / PAGE_NAME}")
+
+
+def choose_defaults(
+    model: Annotated[Positional[Path], arg(metavar="MODEL")],
+    data: str,
+    attributes: tuple[str, ...] = ("Eyeglasses", "Smiling", "Male"),
+    methods: tuple[str, ...] = (),
+    faces: int = 40,
+    judge: str = "model_cards/judge-celeba",
+    seed: int = 0,
+    cache: Path | None = None,
+) -> None:
+    """Choose which method and layers edit each attribute by default, and store it in the file.
+
+    Args:
+        model: folder of a model with its directions.
+        data: folder or Hub dataset of labelled faces; validation people choose, test people tell.
+        attributes: of the directions.
+        methods: which of those stored; by default all.
+        faces: how many faces without the attribute are edited.
+        judge: folder or Hub id of the classifier that judges, as for compare.
+        seed: of every draw.
+        cache: folder of the decoded pictures; by default ~/.cache/hublatent/datasets.
+    """
+    from hublatent.evaluation.defaults import choose_defaults as choose
+    from hublatent.evaluation.judges import Judges
+    from hublatent.evaluation.subjects import gather
+    from hublatent.hub import DIRECTIONS_NAME
+
+    (subject,) = gather([model], data, cache=cache)
+    judges = Judges.load(judge, subject.dataset)
+    directions, table = choose(subject, judges, attributes, methods, faces, seed)
+    directions.save(subject.folder / DIRECTIONS_NAME)
+    print(f"seed {seed}, {faces} faces")
+    print(table.to_string(index=False, float_format="%.3f", na_rep=""))
+    for attribute in attributes:
+        method, layers = directions.defaults[attribute]
+        print(f"{attribute}: {method}{layers and f' on the layers {layers}'}")

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from hublatent.checkpoint import folder_name
-from hublatent.demo.shelf import OpenModel
+from hublatent.demo.shelf import BEST_METHOD, OpenModel
 from hublatent.direction import offered_ranges
 from hublatent.discovery import DEFAULT_METHOD
 from hublatent.models import why_no_latent_model
@@ -55,10 +55,14 @@ def offered_attributes(opened: Sequence[OpenModel]) -> tuple[str, ...]:
 
 
 def offered_methods(opened: Sequence[OpenModel]) -> tuple[str, ...]:
-    """The methods that any of the models has directions of; the default first."""
+    """The methods that any of the models has directions of; the default first.
+
+    Last, where a file says what edits best in its model, BEST_METHOD.
+    """
     sets = [o.directions for o in opened if o.directions is not None]
     names = dict.fromkeys(name for s in sets for name in s.methods)
-    return tuple(sorted(names, key=lambda name: name != DEFAULT_METHOD))
+    best = (BEST_METHOD,) if any(s.defaults for s in sets) else ()
+    return (*sorted(names, key=lambda name: name != DEFAULT_METHOD), *best)
 
 
 def offered_layers(opened: Sequence[OpenModel]) -> tuple[str, ...]:

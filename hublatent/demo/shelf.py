@@ -45,6 +45,7 @@ CLASSIFIER, DETECTOR, IDENTITY = "attributes-celeba", "face-detector", "face-ide
 FACE_KEY_DIGITS = 16
 VISITORS_CACHE = Path(tempfile.gettempdir()) / "hublatent-visitors"
 HOLDING_METHOD = "svm"  # the filter, which reads an attribute
+BEST_METHOD = "best of each model"  # by the defaults of its direction file
 # Owner and name, and nothing that could be a path of this machine.
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
 # A path of several parts, but not an address such as https://host/path.
@@ -174,7 +175,7 @@ class OpenModel:
 
         Args:
             attribute: what to change.
-            method: how the direction was found.
+            method: how the direction was found; BEST_METHOD takes the attribute's default.
             held: attributes whose readings stay where they are.
             layers: which layers to move, if the latents have some; None takes the direction's own.
         """
@@ -185,7 +186,8 @@ class OpenModel:
         known = [d for d in self.directions if find_name(attribute, [d.attribute])]
         if len(known) == 1:  # a direction of one's own is known by one method alone
             method = self.directions.method_of(known[0])
-        found = [self.directions[attribute, method]]
+        best = method == BEST_METHOD
+        found = [self.directions.default(attribute) if best else self.directions[attribute, method]]
         found += [self.directions[name, HOLDING_METHOD] for name in held]
         if layers is not None:
             found = [layers.of(direction) for direction in found]
@@ -268,7 +270,8 @@ class ModelShelf:
         """Give an open model one more direction until the app ends; one of its name is replaced."""
         opened = self.open(name)
         others = [d for d in opened.directions or () if d.name != direction.name]
-        directions = DirectionSet.of(opened.model, [*others, direction])
+        known = opened.directions or DirectionSet.of(opened.model, ())
+        directions = replace(known, directions=(*others, direction))
         with self._lock:
             self._open[name] = replace(opened, directions=directions, memory=Cache(64))
 

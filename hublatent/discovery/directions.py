@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from hublatent.direction import Direction
+from hublatent.direction_set import DEFAULT_METHOD
 from hublatent.discovery.cross_validation import check_methods, pose, read, read_held_out, unit_rows
 from hublatent.discovery.labelled import LabelledLatents, Latents
 from hublatent.discovery.methods import METHODS, Fits, Problem
@@ -18,8 +19,6 @@ from hublatent.stats import Floats, logistic_curve
 if TYPE_CHECKING:
     from hublatent.model import LatentModel
     from hublatent.perception.classifier import AttributeClassifier
-
-DEFAULT_METHOD = "joint"
 
 
 def discover(

@@ -14,7 +14,7 @@ from hublatent.checkpoint import folder_name
 from hublatent.data import load_dataset
 from hublatent.direction import Direction, Origin
 from hublatent.direction_set import DirectionSet
-from hublatent.discovery import DEFAULT_METHOD, FROM_LABELS, cross_validate
+from hublatent.discovery import FROM_LABELS, cross_validate
 from hublatent.discovery.labelled import labelled
 from hublatent.editing import edit
 from hublatent.errors import DataError, DirectionError, HublatentError, find_name, unknown_name
@@ -90,9 +90,8 @@ def choose(given: str, model: LatentModel, attribute: str | None, method: str | 
                 "--attribute."
             )
         attribute = found.attributes[0]
-    methods = found.methods
-    chosen = method or (methods[0] if len(methods) == 1 else DEFAULT_METHOD)
-    return found[attribute, chosen].with_sigma(model)
+    chosen = found.default(attribute) if method is None else found[attribute, method]
+    return chosen.with_sigma(model)
 
 
 def measure(

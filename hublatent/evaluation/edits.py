@@ -45,17 +45,20 @@ class Faces:
         return len(self.latents)
 
 
-def test_faces(subject: Subject, mask: Bools | None, n: int, seed: int) -> Faces:
-    """Faces of the test partition, the same in every model.
+def test_faces(
+    subject: Subject, mask: Bools | None, n: int, seed: int, partition: str = "test"
+) -> Faces:
+    """Faces of a partition, the same in every model.
 
     Args:
         subject: encodes them.
         mask: (N,), which of the data's pictures may be taken; None takes any.
         n: at most so many.
         seed: of the draw.
+        partition: of the data.
     """
     dataset = subject.dataset
-    indices = dataset.indices("test")
+    indices = dataset.indices(partition)
     if mask is not None:
         indices = indices[mask[indices]]
     chosen = np.sort(np.random.default_rng(seed).permutation(indices)[:n])
@@ -73,16 +76,16 @@ def sampled_faces(subject: Subject, judges: Judges, n: int, seed: int) -> tuple[
 
 
 def faces_without(
-    subject: Subject, judges: Judges, attribute: str, n: int, seed: int
+    subject: Subject, judges: Judges, attribute: str, n: int, seed: int, partition: str = "test"
 ) -> tuple[Faces, Faces]:
-    """Faces that lack an attribute, and others that have it.
+    """Faces that lack an attribute, and others that have it; of a partition, or sampled.
 
     Raises:
         DataError: fewer than two lack it, or none has it.
     """
     if subject.model.has_encoder:
         label = subject.dataset.label(attribute)
-        found = tuple(test_faces(subject, kind, n, seed) for kind in (~label, label))
+        found = tuple(test_faces(subject, kind, n, seed, partition) for kind in (~label, label))
     else:
         pool, probabilities = sampled_faces(subject, judges, SAMPLES_PER_FACE * n, seed)
         has = probabilities[:, judges.classifier.index(attribute)] >= ABSENT
