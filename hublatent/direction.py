@@ -395,16 +395,10 @@ class LayerRange:
         """
         if direction.layers is None or direction.layers == self._layers:
             return direction
-        n_layers = len(direction.vector)
-        if self.last >= n_layers:
-            raise DirectionError(
-                f"Layers {self} were asked for; this model's latents have layers 0 to "
-                f"{n_layers - 1}."
-            )
+        inside = self.rows(len(direction.vector))
         rows = direction.vector[list(direction.layers)]  # (touched, D)
         alike = torch.allclose(rows, rows[:1].expand_as(rows))
         vector = torch.zeros_like(direction.vector)
-        inside = slice(self.first, self.last + 1)
         vector[inside] = rows[0] if alike else direction.vector[inside]
         if not vector.any():
             raise DirectionError(
@@ -412,6 +406,19 @@ class LayerRange:
                 f"in its own way, and none of {self}."
             )
         return direction._derived(vector)
+
+    def rows(self, n_layers: int) -> slice:
+        """These layers among so many.
+
+        Raises:
+            DirectionError: there are fewer.
+        """
+        if self.last >= n_layers:
+            raise DirectionError(
+                f"Layers {self} were asked for; this model's latents have layers 0 to "
+                f"{n_layers - 1}."
+            )
+        return slice(self.first, self.last + 1)
 
     @property
     def _layers(self) -> tuple[int, ...]:

@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 from pathlib import Path
+from urllib.parse import parse_qsl
 
 import pytest
 import torch
 
 from hublatent.demo.catalogue import find_models
-from hublatent.demo.composing import WAY, Composition, animate, compose
+from hublatent.demo.composing import (
+    FFMPEG,
+    WAY,
+    Composition,
+    animate,
+    changes_from,
+    compose,
+    share_picture,
+)
 from hublatent.demo.faces import drawn_face, latents_of
 from hublatent.demo.shelf import ModelShelf
+from hublatent.direction import LayerRange
 from hublatent.editing import edit
 from hublatent.errors import HublatentError
 from hublatent.images import to_pil
@@ -44,3 +54,46 @@ def test_an_animation_goes_there_and_back(shelf: ModelShelf) -> None:
     assert WAY[0] == 0 and max(WAY) == 1 and WAY[1] == WAY[-1]
     with pytest.raises(HublatentError, match="has yet to find"):
         animate(shelf, face, None, ("stylegan2-tiny",), what)
+
+
+def test_a_style_is_mixed_into_some_layers_only(shelf: ModelShelf) -> None:
+    opened = shelf.open("stylegan2-tiny")
+    face, other = drawn_face(opened, 0), drawn_face(opened, 1)
+    what = Composition((), "joint", 1.0, LayerRange(4, 7))
+    (answer,) = compose(shelf, face, other, ("stylegan2-tiny",), what)
+    with torch.inference_mode():
+        latents = latents_of(opened, face).clone()
+        latents[:, 4:8] = latents_of(opened, other)[:, 4:8]
+        (expected,) = to_pil(opened.model.decode(latents))
+    assert answer.edited is not None and answer.edited.tobytes() == expected.tobytes()
+    (refused,) = compose(
+        shelf, face, other, ("stylegan2-tiny",), Composition((), "joint", 0.5, LayerRange(4, 99))
+    )
+    assert "layers 0 to" in refused.problem
+
+
+def test_a_link_names_the_changes() -> None:
+    what = Composition((("Smiling", 2.0), ("Wearing_Hat", -1.5)))
+    assert changes_from(dict(parse_qsl(what.to_query()))) == what.changes
+    assert what.words() == "Smile +2σ, Hat -1.5σ"
+    assert changes_from({}) == ()
+    for given in ("Smiling:99", "Smiling", "Smiling:nan"):
+        with pytest.raises(HublatentError):
+            changes_from({"changes": given})
+
+
+def test_the_share_picture_has_a_caption_under_the_pictures(shelf: ModelShelf) -> None:
+    face = drawn_face(shelf.open("vae-tiny"), 0)
+    what = Composition((("Smiling", 3.0),), "joint")
+    answers = compose(shelf, face, None, ("vae-tiny", "eigenfaces-tiny"), what)
+    without, with_text = (share_picture(answers, lines) for lines in ([], ["word " * 200]))
+    assert with_text.width == without.width and with_text.height > without.height + 50
+    with pytest.raises(HublatentError, match="No model"):
+        share_picture([], [])
+
+
+@pytest.mark.skipif(FFMPEG is None, reason="ffmpeg is not installed")
+def test_an_mp4_is_made_where_ffmpeg_is(shelf: ModelShelf) -> None:
+    face = drawn_face(shelf.open("vae-tiny"), 0)
+    what = Composition((("Smiling", 3.0),), "joint")
+    assert animate(shelf, face, None, ("vae-tiny",), what, "mp4")[4:8] == b"ftyp"

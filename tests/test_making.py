@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import io
+import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,9 +12,16 @@ import torch
 
 from hublatent.demo.catalogue import find_models
 from hublatent.demo.faces import Face, drawn_face
-from hublatent.demo.making import make_directions, open_directions, save_directions
+from hublatent.demo.making import (
+    make_directions,
+    name_part,
+    open_directions,
+    part_strips,
+    save_directions,
+    unzip_heaps,
+)
 from hublatent.demo.session import EditRequest, compare_edits
-from hublatent.demo.shelf import ModelShelf
+from hublatent.demo.shelf import LOCAL, ModelShelf
 from hublatent.direction import Direction
 from hublatent.direction_set import DirectionSet
 from hublatent.errors import HublatentError
@@ -45,7 +55,8 @@ def test_what_tells_the_heaps_apart_is_found_saved_and_used(
     assert "has yet to find" in made[2].problem, "it has no encoder"
     found = made[1].found
     assert found is not None and found.accuracy.value == 1.0
-    vector = found.direction.vector
+    assert made[1].direction is not None
+    vector = made[1].direction.vector
     assert vector[1] == vector.abs().max() and len(made[1].after) == 8
     files = save_directions(shelf, made, tmp_path)
     assert [file.name for file in files] == [
@@ -55,7 +66,8 @@ def test_what_tells_the_heaps_apart_is_found_saved_and_used(
     assert torch.equal(saved.vector, vector)
 
     other = ModelShelf(find_models(model_cards), device="cpu")
-    assert [d.attribute for d in open_directions(other, files[1], MODELS)] == ["High <b>wave"]
+    ((model, opened),) = open_directions(other, files[1], MODELS)
+    assert (model, opened.attribute) == ("eigenfaces-tiny", "High <b>wave")
     face = drawn_face(other.open("eigenfaces-tiny"), 0)
     request = EditRequest(MODELS, "High <b>wave", "joint", strength=2.0)
     problems = [row.problem for row in compare_edits(other, face, request)]
@@ -86,3 +98,51 @@ def test_too_few_faces_and_no_name_are_told(shelf: ModelShelf) -> None:
         make_directions(shelf, "Wave", with_it, without_it[:4], MODELS)
     with pytest.raises(HublatentError, match="name"):
         make_directions(shelf, " ", with_it, without_it, MODELS)
+
+
+def zipped(folders: dict[str, int], picture: bytes = b"picture") -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for folder, n in folders.items():
+            for i in range(n):
+                archive.writestr(f"{folder}/{i}.png", picture + folder.encode())
+        archive.writestr("__MACOSX/with/._0.png", b"")
+    return buffer.getvalue()
+
+
+def test_two_folders_of_a_zip_file_are_the_heaps() -> None:
+    for first, second in (("with", "without"), ("x/after", "x/before"), ("dimples", "none")):
+        with_it, without_it = unzip_heaps(zipped({second: 6, first: 5}), LOCAL)
+        assert with_it == [b"picture" + first.encode()] * 5
+        assert without_it == [b"picture" + second.encode()] * 6
+    small = replace(LOCAL, upload_bytes=100)
+    for content, word in (
+        (b"PK nonsense", "no zip file"), (zipped({"a": 1}), "1 folders"),
+        (zipped({"a": 90, "b": 90}), "180 files"), (zipped({"a": 1, "b": 1}, bytes(10**6)), "much"),
+    ):  # fmt: skip
+        with pytest.raises(HublatentError, match=word):
+            unzip_heaps(content, small)
+
+
+def test_a_component_gets_a_name_and_is_carried_across(shelf: ModelShelf, tmp_path: Path) -> None:
+    source, target = (shelf.open(name).model for name in ("vae-tiny", "eigenfaces-tiny"))
+    shelf.maps = tuple(
+        found for _, found in fit_maps({"a": source, "b": target}, 60, tmp_path / "maps")
+    )
+    opened = shelf.open("vae-tiny")
+    strips = part_strips(opened, "components", drawn_face(opened, 0))
+    assert len(strips) >= 4 and all(len(strip) == 5 for strip in strips)
+    made = name_part(shelf, "Haze", "components", 1, "vae-tiny", MODELS)
+    own, carried, without = (next(m for m in made if m.model == name) for name in MODELS)
+    assert own.direction is not None and own.direction.method == "components-01"
+    variance = torch.linalg.eigvalsh(source.latent_covariance.double()).flip(0)
+    vector = own.direction.vector.double()
+    along = float(vector @ source.latent_covariance.double() @ vector / (vector @ vector))
+    assert along == pytest.approx(float(variance[1]), rel=1e-4), "the second largest"
+    assert carried.carried_from == "vae-tiny" and carried.direction is not None
+    assert torch.allclose(
+        carried.direction.vector, shelf.maps[0].carry(own.direction, "pattern").vector
+    )
+    assert "no map" in without.problem
+    with pytest.raises(HublatentError, match="name"):
+        name_part(shelf, "", "components", 1, "vae-tiny", MODELS)

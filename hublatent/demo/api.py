@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
 from html import escape
@@ -15,9 +14,9 @@ from PIL import Image
 
 from hublatent.demo.catalogue import offered_attributes, offered_layers, offered_methods
 from hublatent.demo.composing import MAX_CHANGES, Composition, compose
-from hublatent.demo.events import Callbacks
+from hublatent.demo.events import Callbacks, served
 from hublatent.demo.faces import MAX_SEED, Face, Photo, images_of, latents_of, time_limit
-from hublatent.demo.making import make_directions, save_directions
+from hublatent.demo.making import MAX_FACES, make_directions, save_directions
 from hublatent.demo.session import (
     AS_FOUND,
     MAX_ROWS,
@@ -35,7 +34,6 @@ from hublatent.images import to_pil
 
 Answers = list[dict[str, Any]]
 Pictures = list[tuple[Image.Image, str]]
-MAX_FACES = 50  # of a heap
 
 
 def raise_to_caller(method: Callable[..., Any]) -> Callable[..., Any]:
@@ -204,9 +202,10 @@ class Api:
             for seeds, images in ((with_seeds, with_images), (without_seeds, without_images))
         ]
         made = make_directions(self.shelf, name, heaps[0], heaps[1], names)
-        files = save_directions(self.shelf, made, Path(tempfile.mkdtemp(prefix="hublatent-")))
+        files = served(lambda folder: save_directions(self.shelf, made, folder))
         answers = [
-            {"model": m.model, "problem": m.problem} if m.found is None
+            {"model": m.model, "problem": m.problem} if m.direction is None
+            else {"model": m.model, "carried_from": m.carried_from} if m.found is None
             else {
                 "model": m.model,
                 "accuracy": [m.found.accuracy.value, m.found.accuracy.low, m.found.accuracy.high],
@@ -214,7 +213,7 @@ class Api:
             }
             for m in made
         ]  # fmt: skip
-        return [str(path) for path in files], answers
+        return files, answers
 
     def _face(self, image: str | None, source: str | None, seed: float) -> Face:
         if image:

@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+import shutil
+import subprocess
+import textwrap
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlencode
 
 import torch
-from PIL import Image
+from PIL import Image, ImageDraw
 from torch import Tensor
 
 from hublatent.demo.faces import Face, latents_of, time_limit
-from hublatent.demo.session import MAX_ROWS, SHOWN_SIDE
+from hublatent.demo.names import human_name
+from hublatent.demo.session import MAX_ROWS, MODES, SHOWN_SIDE, checked_number, checked_text
 from hublatent.demo.shelf import ModelShelf, OpenModel
 from hublatent.demo.verdicts import Judges, describe_change
+from hublatent.direction import LayerRange
 from hublatent.editing import edit
 from hublatent.errors import HublatentError
-from hublatent.figures import fit, strip
+from hublatent.figures import fit, grid, label_font, strip
 from hublatent.images import to_pil
 
 N_CHANGES = 5  # sliders of the page
@@ -24,6 +31,7 @@ MAX_CHANGES = 8
 # Shares of the whole change, there and back, that an animation shows.
 WAY = tuple(i / 12 for i in (*range(13), *range(11, 0, -1)))
 FRAME_SIDE, FRAME_MILLISECONDS = 160, 80
+FFMPEG = shutil.which("ffmpeg")  # makes MP4, where it is installed
 
 
 @dataclass(frozen=True)
@@ -34,11 +42,40 @@ class Composition:
         changes: attributes, and by how many standard deviations.
         method: how their directions were found.
         mix: the share of the other face, from 0 to 1.
+        layers: which layers it is mixed into, in models whose latents have some; None for all.
     """
 
     changes: tuple[tuple[str, float], ...] = ()
     method: str = ""
     mix: float = 0.0
+    layers: LayerRange | None = None
+
+    def words(self, other: Face | None = None) -> str:
+        """What is done, as a caption: "Smile +2σ, Glasses -1σ, 30% of seed 7"."""
+        parts = [f"{human_name(name)} {strength:+g}σ" for name, strength in self.changes]
+        if other is not None and self.mix:
+            parts.append(f"{self.mix:.0%} of seed {other.seed}")
+        return ", ".join(parts) or "Unchanged"
+
+    def to_query(self, other: Face | None = None) -> str:
+        """The part of a link that names it; `changes_from` reads the changes."""
+        values = {"changes": ",".join(f"{name}:{strength:g}" for name, strength in self.changes)}
+        if other is not None and self.mix:
+            values |= {"mix": f"{self.mix:.0%}".rstrip("%"), "with": str(other.seed)}
+        return urlencode(values)
+
+
+def changes_from(query: Mapping[str, str]) -> tuple[tuple[str, float], ...]:
+    """The changes that a link names, at most N_CHANGES.
+
+    Raises:
+        HublatentError: a strength is no number, or out of range.
+    """
+    limit, pairs = MODES["sigma"], query.get("changes", "").split(",")[:N_CHANGES]
+    return tuple(
+        (checked_text("attribute", name), checked_number("strength", given, limit.low, limit.high))
+        for name, _, given in (pair.partition(":") for pair in pairs if pair)
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,56 +113,106 @@ def compose(
     Returns:
         One answer per model; one that cannot answer says why.
     """
-    answers = []
-    check = time_limit(shelf.limits.request_seconds)
-    for i, name in enumerate(models[:MAX_ROWS]):
-        try:
-            check(i, len(models))
-            opened = shelf.open(name)
-            start, end = _ends(opened, face, other, what)
-            pair = opened.model.decode(torch.cat([start, end]))
-            unedited, edited = (fit(p.convert("RGB"), 1, SHOWN_SIDE) for p in to_pil(pair))
-            words = _words(shelf.judges, what, pair[:1], pair[1:])
-            answers.append(Composed(name, "", unedited, edited, words))
-        except HublatentError as error:
-            answers.append(Composed(name, shelf.tell(error)))
-    return answers
+
+    def answer(opened: OpenModel) -> Composed:
+        pair = opened.model.decode(torch.cat(_ends(opened, face, other, what)))
+        unedited, edited = (fit(p.convert("RGB"), 1, SHOWN_SIDE) for p in to_pil(pair))
+        words = _words(shelf.judges, what, pair[:1], pair[1:])
+        return Composed(opened.name, "", unedited, edited, words)
+
+    return [
+        Composed(name, shelf.tell(found)) if isinstance(found, HublatentError) else found
+        for name, found in _each(shelf, models, answer)
+    ]
 
 
 @torch.inference_mode()
 def animate(
-    shelf: ModelShelf, face: Face, other: Face | None, models: Sequence[str], what: Composition
-) -> bytes:
-    """A GIF of the way from the face to the changed one and back, the models side by side.
+    shelf: ModelShelf, face: Face, other: Face | None, models: Sequence[str], what: Composition,
+    kind: str = "gif",
+) -> bytes:  # fmt: skip
+    """The way from the face to the changed one and back, the models side by side.
+
+    Args:
+        shelf, face, other, models, what: as of `compose`.
+        kind: "gif", or "mp4" where FFMPEG is installed.
 
     Raises:
         HublatentError: no model can answer.
     """
-    columns = []
-    error = HublatentError("No model is chosen.")
-    check = time_limit(shelf.limits.request_seconds)
-    for i, name in enumerate(models[:MAX_ROWS]):
-        try:
-            check(i, len(models))
-            opened = shelf.open(name)
-            start, end = _ends(opened, face, other, what)
-        except HublatentError as caught:
-            error = caught
-            continue
-        pictures = [
-            picture.convert("RGB")
-            for share in WAY
-            for picture in to_pil(opened.model.decode(start + share * (end - start)))
-        ]
-        columns.append([fit(picture, FRAME_SIDE, FRAME_SIDE) for picture in pictures])
+
+    def frames(opened: OpenModel) -> list[Image.Image]:
+        start, end = _ends(opened, face, other, what)
+        steps = (opened.model.decode(start + share * (end - start)) for share in WAY)
+        return [fit(to_pil(drawn)[0].convert("RGB"), FRAME_SIDE, FRAME_SIDE) for drawn in steps]
+
+    found = [answer for _, answer in _each(shelf, models, frames)]
+    columns = [answer for answer in found if isinstance(answer, list)]
     if not columns:
-        raise error
-    first, *rest = (strip(frame) for frame in zip(*columns, strict=True))
-    buffer = io.BytesIO()
+        raise next(iter(found), HublatentError("No model is chosen."))
+    strips = [strip(frame) for frame in zip(*columns, strict=True)]
+    return _mp4(strips) if kind == "mp4" else _gif(strips)
+
+
+def _gif(frames: Sequence[Image.Image]) -> bytes:
+    buffer, (first, *rest) = io.BytesIO(), frames
     first.save(
         buffer, "GIF", save_all=True, append_images=rest, duration=FRAME_MILLISECONDS, loop=0
     )
     return buffer.getvalue()
+
+
+def _mp4(frames: Sequence[Image.Image]) -> bytes:
+    if FFMPEG is None:
+        raise HublatentError("MP4 needs ffmpeg, which is not installed here; take the GIF.")
+    width, height = frames[0].size
+    command = (
+        f"{FFMPEG} -loglevel error -f rawvideo -pix_fmt rgb24 -s {width}x{height} "
+        f"-r {1000 / FRAME_MILLISECONDS} -i - -vf pad=ceil(iw/2)*2:ceil(ih/2)*2 -pix_fmt yuv420p "
+        "-movflags frag_keyframe+empty_moov -f mp4 -"
+    )
+    content = b"".join(frame.tobytes() for frame in frames)
+    done = subprocess.run(command.split(), input=content, capture_output=True, check=False)
+    if done.returncode:
+        raise HublatentError(f"ffmpeg made no MP4: {done.stderr.decode(errors='replace')[:200]}")
+    return done.stdout
+
+
+def share_picture(answers: Sequence[Composed], lines: Sequence[str]) -> Image.Image:
+    """All models' pictures, unedited above edited, over lines of text.
+
+    Raises:
+        HublatentError: no model has answered.
+    """
+    done = [a for a in answers if a.unedited is not None and a.edited is not None]
+    if not done:
+        raise HublatentError("No model has a picture of this to share.")
+    rows = [
+        [fit(picture, FRAME_SIDE, FRAME_SIDE) for picture in row if picture is not None]
+        for row in zip(*((a.unedited, a.edited) for a in done), strict=True)
+    ]
+    sheet = grid(rows, ["unedited", "edited"], [a.model for a in done])
+    font = label_font()
+    width = max(20, int(sheet.width / font.getlength("n")) - 4)
+    text = "\n".join(part for line in lines for part in textwrap.wrap(line, width))
+    box = ImageDraw.Draw(sheet).multiline_textbbox((0, 0), text, font=font)
+    whole = Image.new("RGB", (sheet.width, sheet.height + int(box[3]) + 24), "white")
+    whole.paste(sheet)
+    ImageDraw.Draw(whole).multiline_text((12, sheet.height + 8), text, fill="black", font=font)
+    return whole
+
+
+def _each(
+    shelf: ModelShelf, models: Sequence[str], answer: Callable[[OpenModel], Any]
+) -> Iterator[tuple[str, Any]]:
+    """Each model's name with its answer, or with the error that stands for it."""
+    check = time_limit(shelf.limits.request_seconds)
+    for i, name in enumerate(models[:MAX_ROWS]):
+        try:
+            check(i, len(models))
+            yield name, answer(shelf.open(name))
+        except HublatentError as error:
+            yield name, error
 
 
 def _ends(
@@ -134,7 +221,10 @@ def _ends(
     """The face's latent (1, *latent_shape), and the changed one."""
     start = end = latents_of(opened, face)
     if other is not None and what.mix:
-        end = torch.lerp(start, latents_of(opened, other), what.mix)
+        # Style mixing where only some layers are (Karras et al. 2019, arXiv:1812.04948).
+        rows = what.layers.rows(opened.n_layers) if what.layers and opened.n_layers else slice(None)
+        end = start.clone()
+        end[:, rows] = torch.lerp(start, latents_of(opened, other), what.mix)[:, rows]
     for attribute, strength in what.changes:
         end = edit(end, opened.find(attribute, what.method), strength)
     return start, end

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from concurrent import futures
@@ -15,6 +16,8 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 import gradio as gr
+from gradio.processing_utils import save_file_to_cache
+from gradio.utils import get_upload_folder
 from PIL import Image
 
 from hublatent.demo.catalogue import offered_attributes, offered_layers, offered_methods
@@ -405,6 +408,24 @@ class Callbacks:
         """The strips of all models as one picture."""
         request = EditRequest.of(*values)
         return download_of(compare_edits(self.shelf, face, request), request) if face else None
+
+
+def served(write: Callable[[Path], list[Path]]) -> list[str]:
+    """Files that are written to a folder, moved to where Gradio serves and later deletes them."""
+    with tempfile.TemporaryDirectory(prefix="hublatent-") as folder:
+        cache = get_upload_folder()
+        return [save_file_to_cache(path, cache) for path in write(Path(folder))]
+
+
+class PageTab:
+    """What the events of one of the other tabs do.
+
+    Args:
+        do: the page's events.
+    """
+
+    def __init__(self, do: Callbacks) -> None:
+        self.do, self.shelf, self.warn = do, do.shelf, do.warn
 
 
 def kept(value: str, offered: tuple[str, ...]) -> str:

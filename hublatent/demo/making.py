@@ -1,45 +1,73 @@
-"""Directions that a visitor makes of faces sorted into two heaps, in several models at once."""
+"""Directions that a visitor makes, in several models at once: of two heaps of faces, or of parts.
+
+Made             one model's direction, and what came of it
+make_directions  of faces sorted into two heaps
+name_part        of a model's own components, which need no faces
+open_directions  of a file or a repository
+audit_page       what `hublatent audit` says of one, measured on the model's own faces
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import io
+import tempfile
+import zipfile
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import torch
 from PIL import Image
 
-from hublatent.demo.faces import SAMPLE_SEEDS, Face, drawn_face, latents_of, time_limit
-from hublatent.demo.shelf import ModelShelf, OpenModel
+from hublatent.data import FaceDataset
+from hublatent.demo.faces import (
+    SAMPLE_SEEDS,
+    Face,
+    NotProjectedError,
+    drawn_face,
+    latents_of,
+    time_limit,
+)
+from hublatent.demo.shelf import JUDGE, Limits, ModelShelf, OpenModel
 from hublatent.direction import Direction
 from hublatent.direction_set import DirectionSet
 from hublatent.discovery.few_images import FewImages, discover_from_few
-from hublatent.editing import edit
+from hublatent.discovery.unlabelled import UNLABELLED, unlabelled_direction
+from hublatent.editing import edit, traverse
 from hublatent.errors import DirectionError, HublatentError
 from hublatent.figures import fit
 from hublatent.images import to_pil
 from hublatent.mapping import carry_to
+from hublatent.model import LatentModel
 
-MIN_FACES = 5
+MIN_FACES, MAX_FACES = 5, 50  # of a heap
 PREVIEW_STRENGTH, PREVIEW_SIDE = 3.0, 96
+ZIP_SHARE = 4  # a zip file may hold so many times as much as one picture may
+N_PARTS, PART_STRENGTHS = 10, (-4.0, -2.0, 0.0, 2.0, 4.0)
+N_AUDITED, N_OWN = 20, 400  # faces that are edited; samples that stand in for a data set
 
 
 @dataclass(frozen=True, eq=False)
 class Made:
-    """What one model made of the two heaps.
+    """What one model has of a direction.
 
     Attributes:
         model: its name.
-        problem: why there is no direction; "" if there is one.
-        found: the direction and its score.
+        problem: why it has none; "" if it has one.
+        direction: the direction.
+        found: how well it tells the heaps apart; None where it does not come from any.
+        carried_from: the model that it was carried across from; "" where it was found here.
         before: a few faces that the model draws.
         after: the same, moved by PREVIEW_STRENGTH.
     """
 
     model: str
     problem: str = ""
+    direction: Direction | None = None
     found: FewImages | None = None
+    carried_from: str = ""
     before: tuple[Image.Image, ...] = ()
     after: tuple[Image.Image, ...] = ()
 
@@ -49,6 +77,8 @@ def make_directions(
     models: Sequence[str],
 ) -> list[Made]:  # fmt: skip
     """Find the direction between two heaps of faces, in each of several models.
+
+    A model that does not know the faces takes another's direction, where a map leads to it.
 
     Args:
         shelf: where the models come from.
@@ -61,91 +91,247 @@ def make_directions(
         One answer per model; one that cannot answer says why.
 
     Raises:
-        HublatentError: there is no name, or too few faces.
+        HublatentError: there is no name, or too few or many faces.
     """
-    if not name.strip():
-        raise HublatentError("Give the difference between the two heaps a name.")
+    name = _checked(name)
     for heap, word in ((with_it, "with"), (without_it, "without")):
-        if len(heap) < MIN_FACES:
-            raise HublatentError(f"{len(heap)} faces {word} it; at least {MIN_FACES} are needed.")
-    made = []
-    check = time_limit(shelf.limits.request_seconds)
-    for i, model in enumerate(models):
-        try:
-            check(i, len(models))
-            made.append(_make(shelf.open(model), name.strip(), with_it, without_it))
-        except HublatentError as error:
-            made.append(Made(model, shelf.tell(error)))
-    return made
+        if not MIN_FACES <= len(heap) <= MAX_FACES:
+            raise HublatentError(
+                f"{len(heap)} faces {word} it; {MIN_FACES} to {MAX_FACES} are needed."
+            )
+
+    def find(opened: OpenModel) -> FewImages:
+        heaps = [torch.cat([latents_of(opened, f) for f in h]) for h in (with_it, without_it)]
+        return discover_from_few(name, *heaps, model=opened.model)
+
+    return _in_every_model(shelf, models, find)
+
+
+def name_part(
+    shelf: ModelShelf, name: str, method: str, part: int, source: str, models: Sequence[str]
+) -> list[Made]:
+    """Give one of a model's parts a name, and carry it to the other models where a map leads there.
+
+    Args:
+        shelf: where the models come from.
+        name: what to call it.
+        method: one of UNLABELLED.
+        part: its number.
+        source: the model whose part it is.
+        models: names of the models; the source comes first.
+    """
+    name = _checked(name)
+
+    def find(opened: OpenModel) -> Direction:
+        if opened.name != source:
+            raise NotProjectedError(f"It is a part of {source}, and no map leads from there.")
+        row = UNLABELLED[method](opened.model)[part]
+        found = unlabelled_direction(opened.model, row, f"{method}-{part:02d}")
+        return replace(found, attribute=name)
+
+    return _in_every_model(shelf, list(dict.fromkeys([source, *models])), find)
 
 
 @torch.inference_mode()
-def _make(
-    opened: OpenModel, name: str, with_it: Sequence[Face], without_it: Sequence[Face]
-) -> Made:
-    heaps = [
-        torch.cat([latents_of(opened, face) for face in heap]) for heap in (with_it, without_it)
-    ]
-    found = discover_from_few(name, *heaps, model=opened.model)
+def part_strips(opened: OpenModel, method: str, face: Face) -> list[list[Image.Image]]:
+    """A face moved along each of a model's first parts, by PART_STRENGTHS."""
+    latents, strips = latents_of(opened, face), []
+    for row in UNLABELLED[method](opened.model)[:N_PARTS]:
+        direction = unlabelled_direction(opened.model, row, method)
+        steps = traverse(latents, direction, torch.tensor(PART_STRENGTHS))[0]
+        pictures = to_pil(opened.model.decode(steps))
+        strips.append([fit(p.convert("RGB"), PREVIEW_SIDE, PREVIEW_SIDE) for p in pictures])
+    return strips
+
+
+def _in_every_model(
+    shelf: ModelShelf, models: Sequence[str], find: Callable[[OpenModel], FewImages | Direction]
+) -> list[Made]:
+    """Find a direction in each model, or carry it there."""
+    answers: dict[str, Made] = {}
+    check = time_limit(shelf.limits.request_seconds)
+    for i, name in enumerate(models):
+        try:
+            check(i, len(models))
+            opened = shelf.open(name)
+            found = find(opened)
+            direction = found.direction if isinstance(found, FewImages) else found
+            answers[name] = _previewed(opened, Made(
+                name, "", direction, found if isinstance(found, FewImages) else None
+            ))  # fmt: skip
+        except HublatentError as error:
+            answers[name] = Made(name, shelf.tell(error))
+    found_here = [(a.model, a.direction) for a in answers.values() if a.direction is not None]
+    for name in [name for name, answer in answers.items() if answer.direction is None]:
+        for source, direction in found_here:
+            with suppress(HublatentError):  # no map leads there, or the model cannot be opened
+                opened = shelf.open(name)
+                ends = shelf.open(source).model, opened.model
+                carried = carry_to(direction, *ends, shelf.maps, "pattern")
+                made = Made(name, "", carried, None, source)
+                answers[name] = _previewed(opened, made)
+                break
+    return list(answers.values())
+
+
+@torch.inference_mode()
+def _previewed(opened: OpenModel, made: Made) -> Made:
+    assert made.direction is not None
     faces = [drawn_face(opened, seed) for seed in SAMPLE_SEEDS]
     latents = torch.cat([latents_of(opened, face) for face in faces])
-    moved = opened.model.decode(edit(latents, found.direction, PREVIEW_STRENGTH))
+    moved = opened.model.decode(edit(latents, made.direction, PREVIEW_STRENGTH))
     before, after = (
         tuple(fit(picture.convert("RGB"), PREVIEW_SIDE, PREVIEW_SIDE) for picture in pictures)
         for pictures in ([face.picture for face in faces], to_pil(moved))
     )
-    return Made(opened.name, "", found, before, after)
+    return replace(made, before=before, after=after)
 
 
 def save_directions(shelf: ModelShelf, made: Sequence[Made], folder: Path) -> list[Path]:
-    """Write a direction file for each model that found one; returns the files."""
+    """Write a direction file for each model that has one; returns the files."""
     files = []
     for answer in made:
-        if answer.found is not None:
-            path = folder / f"{answer.found.direction.attribute}-{answer.model}.safetensors"
-            model = shelf.open(answer.model).model
-            DirectionSet.of(model, [answer.found.direction]).save(path.with_name(_plain(path.name)))
-            files.append(path.with_name(_plain(path.name)))
+        if answer.direction is not None:
+            path = folder / _plain(f"{answer.direction.attribute}-{answer.model}.safetensors")
+            DirectionSet.of(shelf.open(answer.model).model, [answer.direction]).save(path)
+            files.append(path)
     return files
 
 
-def open_directions(shelf: ModelShelf, path: Path, models: Sequence[str]) -> list[Direction]:
-    """Add the directions of a file to the model that they belong to, for this run of the app.
+def open_directions(
+    shelf: ModelShelf, where: str | Path, models: Sequence[str]
+) -> list[tuple[str, Direction]]:
+    """Add directions to the model that they belong to, for this run of the app.
 
     Where a map leads to another of the models, they join that one too, carried across.
 
     Args:
         shelf: where the models come from.
-        path: a direction file.
+        where: a direction file, or a Hub id of directions.
         models: names of the models that they may belong to.
 
     Returns:
-        The directions.
+        The directions, each after the name of its model.
 
     Raises:
-        DirectionError: the file is damaged, or belongs to none of the models.
+        HublatentError: they are damaged, cannot be had, or belong to none of the models.
     """
-    error: HublatentError | None = None
-    for name in models:
-        opened = shelf.open(name)
+    error = HublatentError("No model is open that directions could belong to.")
+    for opened in shelf.open_all(models):
         try:
-            found = DirectionSet.load(path, opened.model)
-        except HublatentError as caught:
+            found = read_directions(where, opened.model)
+        except DirectionError as caught:
             error = caught
             continue
         for direction in found:
-            shelf.add(name, direction)
-            _carry(shelf, name, direction, models)
-        return list(found)
-    raise error or HublatentError("No model is open that directions could belong to.")
+            shelf.add(opened.name, direction)
+            for other in shelf.open_all([name for name in models if name != opened.name]):
+                with suppress(DirectionError):  # no map leads there: its row says what it lacks
+                    ends = opened.model, other.model
+                    shelf.add(other.name, carry_to(direction, *ends, shelf.maps))
+        return [(opened.name, direction) for direction in found]
+    raise error
 
 
-def _carry(shelf: ModelShelf, source: str, direction: Direction, models: Sequence[str]) -> None:
-    for name in models:
-        if name != source:
-            with suppress(DirectionError):  # no map leads there: its row says what it lacks
-                ends = shelf.open(source).model, shelf.open(name).model
-                shelf.add(name, carry_to(direction, *ends, shelf.maps))
+def read_directions(where: str | Path, model: LatentModel) -> DirectionSet:
+    """The directions of a model in a file, a folder or a repository of the Hub."""
+    if Path(where).is_file():
+        return DirectionSet.load(where, model)
+    return DirectionSet.from_pretrained(str(where), model)
+
+
+def unzip_heaps(content: bytes, limits: Limits) -> tuple[list[bytes], list[bytes]]:
+    """The pictures of the two folders of a zip file, those with it first.
+
+    Args:
+        content: of the file. Of its folders, called "without" or "before" is the second one; else
+            they come by name.
+        limits: of a picture's size.
+
+    Raises:
+        HublatentError: it is no zip file, has not two folders, or is too large.
+    """
+    try:
+        archive = zipfile.ZipFile(io.BytesIO(content))
+        infos = [
+            info for info in archive.infolist()
+            if not info.is_dir() and "__MACOSX" not in info.filename
+            and not Path(info.filename).name.startswith(".")
+        ]  # fmt: skip
+        folders = sorted(
+            {Path(info.filename).parent for info in infos},
+            key=lambda f: (f.name.lower() in ("without", "before"), f.as_posix()),
+        )
+        if len(folders) != 2 or len(infos) > 2 * MAX_FACES:
+            raise HublatentError(
+                f"The zip file has {len(folders)} folders and {len(infos)} files; expected two "
+                f"folders, such as with/ and without/, of at most {MAX_FACES} pictures each."
+            )
+        heaps: tuple[list[bytes], list[bytes]] = ([], [])
+        left = limits.upload_bytes * ZIP_SHARE
+        for info in infos:
+            with archive.open(info) as file:  # what it says of its size may be wrong
+                picture = file.read(left + 1)
+            left -= len(picture)
+            if left < 0:
+                raise HublatentError("The zip file holds too much: send smaller pictures.")
+            heaps[folders.index(Path(info.filename).parent)].append(picture)
+    except (zipfile.BadZipFile, RuntimeError, NotImplementedError, EOFError, OSError) as error:
+        raise HublatentError(f"This is no zip file that can be read: {error}.") from error
+    return heaps
+
+
+def audit_page(shelf: ModelShelf, name: str, direction: Direction) -> str:
+    """The page of `hublatent audit`, measured on faces that the model draws itself.
+
+    Args:
+        shelf: where the models come from, beside the judge.
+        name: of the direction's model.
+        direction: what to audit.
+
+    Returns:
+        HTML.
+
+    Raises:
+        HublatentError: there is no judge, or it does not know what the direction is called.
+    """
+    from hublatent.evaluation.audit import measure, write_page
+    from hublatent.evaluation.judges import Judges
+    from hublatent.evaluation.subjects import Subject
+
+    opened = shelf.open(name)
+    if shelf.cards is None or not (shelf.cards / JUDGE).is_dir():
+        raise HublatentError(f"An audit needs the judge {JUDGE}, which is not here.")
+    dataset = _own_faces(shelf, opened, direction.attribute)
+    judges = Judges.load(str(shelf.cards / JUDGE), dataset, shelf.device)
+    subject = Subject(name, name, opened.model, dataset, shelf.cards)
+    found = measure(subject, judges, direction, N_AUDITED)
+    with tempfile.TemporaryDirectory() as folder:
+        return write_page(found, Path(folder), judges.name).read_text(encoding="utf-8")
+
+
+@torch.inference_mode()
+def _own_faces(shelf: ModelShelf, opened: OpenModel, attribute: str) -> FaceDataset:
+    """A model's own samples, labelled by the app's classifier, as a data set."""
+    generator = torch.Generator().manual_seed(0)
+    latents = opened.model.sample_latents(N_OWN, generator=generator)
+    drawn = [opened.model.decode(part) for part in latents.split(50)]
+    classifier = shelf.classifier()
+    labels = np.concatenate([(classifier(images) > 0).cpu().numpy() for images in drawn])
+    pixels = np.stack([np.asarray(p.convert("RGB")) for part in drawn for p in to_pil(part)])
+    everyone = np.arange(N_OWN)
+    names = tuple(map(str, everyone))
+    partition = np.where(everyone < N_OWN // 2, 0, 2).astype(np.uint8)
+    return FaceDataset(
+        pixels, labels, classifier.attribute_names, everyone, partition, names, (),
+        opened.fingerprint, "drawn", f"samples of {opened.name}",
+    )  # fmt: skip
+
+
+def _checked(name: str) -> str:
+    if not name.strip():
+        raise HublatentError("Give it a name first.")
+    return name.strip()
 
 
 def _plain(name: str) -> str:

@@ -12,7 +12,7 @@ import numpy as np
 
 from hublatent.demo.atlas import LAYOUTS, N_COLUMNS, THUMBNAIL_SIDE, Atlas, draw_atlas
 from hublatent.demo.catalogue import offered_attributes
-from hublatent.demo.events import NO_PROGRESS, Callbacks, kept, warn_user
+from hublatent.demo.events import NO_PROGRESS, Callbacks, PageTab, kept, warn_user
 from hublatent.demo.faces import Face, latents_of
 from hublatent.demo.names import human_name, searchable_name
 from hublatent.demo.shelf import Cache, OpenModel
@@ -49,7 +49,7 @@ element.addEventListener('click', (event) => {{
 """
 
 
-class Mapper:
+class Mapper(PageTab):
     """What the tab's events do.
 
     Args:
@@ -57,14 +57,9 @@ class Mapper:
     """
 
     def __init__(self, do: Callbacks) -> None:
-        self.do = do
-        self.shelf = do.shelf
+        super().__init__(do)
         self._atlases = Cache(N_KEPT)
         self._drawing = threading.Lock()  # one at a time: it takes all of the machine
-
-    def warn(self, error: HublatentError) -> None:
-        """Show an error on the page."""
-        self.do.warn(error)
 
     def open(self, source: str, models: list[str], attribute: str) -> tuple[Any, Any]:
         """The models and attributes to choose from; the model that drew the face comes first."""

@@ -53,7 +53,7 @@ MAX_ROWS = 8
 MAX_HELD = 8
 MAX_NAME = 200  # letters of a model's path, an attribute and the like
 # What the page shows first: an edit that every bundled model can do.
-DEFAULT_ATTRIBUTE, DEFAULT_SEED = "Smiling", 0
+DEFAULT_ATTRIBUTE, DEFAULT_SEED = "Smiling", 26
 AS_FOUND = "as found"  # the layers that a direction has of itself
 # Pictures are kept no wider than they are shown, whatever size a model draws.
 SHOWN_SIDE, FRAME_SIDE = 512, 128
@@ -153,7 +153,7 @@ class EditRequest:
         return cls(
             checked_names("models", models, MAX_ROWS), attribute, method,
             checked_names("held", held, MAX_HELD), mode or "sigma",
-            checked_number("strength", strength), layers=_layer_range(layers),
+            checked_number("strength", strength), layers=layer_range(layers),
         )  # fmt: skip
 
     def seen(self, face: Face) -> EditRequest:
@@ -195,7 +195,7 @@ class EditRequest:
             if key in query:
                 changes[name] = tuple(dict.fromkeys(p for p in query[key].split(",") if p))
         if "layers" in query:
-            changes["layers"] = _layer_range(query["layers"])
+            changes["layers"] = layer_range(query["layers"])
         if "strength" in query:
             changes["strength"] = checked_number("strength", query["strength"])
             changes.setdefault("mode", "sigma")
@@ -211,7 +211,8 @@ _TEXTS = {"attribute": "attribute", "method": "method", "mode": "mode", "face": 
 _LISTS = {"models": "models", "hold": "held"}
 
 
-def _layer_range(text: str | None) -> LayerRange | None:
+def layer_range(text: str | None) -> LayerRange | None:
+    """The layers that a control names; None leaves them to the direction."""
     return None if not text or text == AS_FOUND else LayerRange.parse(text)
 
 

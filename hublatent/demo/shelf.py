@@ -42,6 +42,7 @@ from hublatent.perception.classifier import AttributeClassifier
 from hublatent.perception.faces import FaceDetector, FaceIdentity
 
 CLASSIFIER, DETECTOR, IDENTITY = "attributes-celeba", "face-detector", "face-identity"
+JUDGE = "judge-celeba"  # of audits, and of nothing else
 FACE_KEY_DIGITS = 16
 VISITORS_CACHE = Path(tempfile.gettempdir()) / "hublatent-visitors"
 HOLDING_METHOD = "svm"  # the filter, which reads an attribute

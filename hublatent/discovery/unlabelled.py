@@ -69,7 +69,7 @@ def discover_unlabelled(
     scale = _logits(model, classifier, latents).std(axis=0)  # (K,)
 
     def effects(row: Tensor, name: str) -> tuple[Direction, Floats]:
-        direction = _direction(model, row, name)
+        direction = unlabelled_direction(model, row, name)
         ends = [
             _logits(model, classifier, edit(latents, direction, s)) for s in (-STRENGTH, STRENGTH)
         ]
@@ -109,7 +109,7 @@ def _random_rows(width: int, seed: int) -> Tensor:
     return torch.randn(N_RANDOM, width, generator=torch.Generator().manual_seed(seed + 1))
 
 
-def _direction(model: LatentModel, row: Tensor, method: str) -> Direction:
+def unlabelled_direction(model: LatentModel, row: Tensor, method: str) -> Direction:
     """A row (D,) at norm 1 in each layer that directions of the model move."""
     vector = torch.zeros(model.latent_shape)
     vector[list(model.default_layers) if model.default_layers else ...] = (row / row.norm()).float()

@@ -127,6 +127,18 @@
     else if (target.dataset.action) actions[target.dataset.action](target);
     else showModel((chosen = target.dataset.tab));
   });
+  /* Before and after: the border moves in all composed pictures at once. */
+  const divide = (share) => document.body.style.setProperty("--hl-before", `${100 * share}%`);
+  document.addEventListener("input", (event) => {
+    if (event.target.matches(".hl-divide")) divide(event.target.value / 100);
+  });
+  document.addEventListener("pointermove", (event) => {
+    const box = event.buttons && event.target.closest?.(".hl-compare")?.getBoundingClientRect();
+    if (!box) return;
+    const share = Math.min(1, Math.max(0, (event.clientX - box.left) / box.width));
+    divide(share);
+    $(".hl-divide").value = 100 * share;
+  });
   const figureOf = (event) => event.target.closest?.(".hl-edited");
   document.addEventListener("pointerdown", (event) => {
     if (figureOf(event)) hold(figureOf(event), true);
