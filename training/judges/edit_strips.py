@@ -187,10 +187,10 @@ def read_labels(path: Path, n: int) -> pd.DataFrame:
     given = pd.read_csv(path).set_index("strip")
     if sorted(given.index) != list(range(n)) or not {"there", "broken"} <= set(given):
         raise DataError(f"{path}: expected the columns strip, there, broken and {n} strips.")
-    if not given[["there", "broken"]].stack().isin(range(len(STRENGTHS))).all():
+    labels = given[["there", "broken"]]
+    if not (labels.isin(range(len(STRENGTHS))) | labels.isna()).all(axis=None):
         raise DataError(f"{path}: labels are 0 to {len(STRENGTHS) - 1}, or empty.")
-    frames = given.sort_index()[["there", "broken"]]
-    return frames.replace(dict(enumerate(STRENGTHS))).fillna(np.inf)
+    return labels.sort_index().replace(dict(enumerate(STRENGTHS))).fillna(np.inf)
 
 
 def agreement(one: pd.DataFrame, other: pd.DataFrame) -> tuple[float, float, float]:
@@ -219,7 +219,7 @@ def best_threshold(key: pd.DataFrame, labellings: Sequence[pd.DataFrame]) -> flo
         found = at_threshold(key, threshold)
         return float(np.mean([agreement(found, seen)[0] for seen in labellings]))
 
-    return max(np.arange(-4, 8.1, 0.5).tolist(), key=mean_kappa)
+    return max(np.arange(-12, 8.1, 0.5).tolist(), key=mean_kappa)
 
 
 def score(arguments: Score) -> None:
@@ -232,9 +232,14 @@ def score(arguments: Score) -> None:
         (f"labellings {i + 1} and {j + 1}", len(key), *agreement(seen[i], seen[j]))
         for i in range(len(seen)) for j in range(i + 1, len(seen))
     ]  # fmt: skip
+    aimless = key["method"].str.startswith("random").to_numpy()
     for i, labels in enumerate(seen):
         program = [("program, as it is", np.ones(len(key), bool), BROKEN_BELOW),
-                   (f"program, broken below {chosen:g}, other half", ~half, chosen)]  # fmt: skip
+                   (f"program, broken below {chosen:g}, other half", ~half, chosen),
+                   ("program, along found directions", ~aimless, BROKEN_BELOW),
+                   ("program, along random ones", aimless, BROKEN_BELOW)]  # fmt: skip
+        for name in sorted(set(key["model"])):
+            program.append((f"program, {name}", key["model"] == name, BROKEN_BELOW))
         for name, part, threshold in program:
             found = agreement(at_threshold(key[part], threshold), labels[part])
             rows.append((f"{name}, and labelling {i + 1}", int(part.sum()), *found))
