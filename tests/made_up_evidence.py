@@ -9,6 +9,7 @@ import pandas as pd
 
 from hublatent.evaluation import table
 from hublatent.evaluation.claims import Evidence
+from hublatent.evaluation.coherence import BROKEN_BELOW
 from hublatent.evaluation.edits import CEILING, NULL, STRENGTHS
 from hublatent.evaluation.holes import BETWEEN, BEYOND, SAMPLES
 
@@ -83,7 +84,7 @@ def _edits(
     for method in ("svm", "joint"):
         for s in STRENGTHS:
             leak = np.abs(truth.get("leak", 0.02) * s * rng.normal(1, 0.2, N_FACES))
-            left = 4 * (truth.get("breaks", 8.0) - s) + 1.5 + rng.normal(0, 0.5, N_FACES)
+            left = 4 * (truth.get("breaks", 8.0) - s) + BROKEN_BELOW + rng.normal(0, 0.5, N_FACES)
             values = {
                 "target": starts + truth.get("effect", 1.5) * s,
                 "leakage": leak,

@@ -10,7 +10,7 @@ import torch
 from hublatent.data import load_dataset
 from hublatent.errors import DataError
 from hublatent.evaluation.coherence import (
-    BROKEN_BELOW,
+    WHOLE_ABOVE,
     Condition,
     ConditionJudge,
     coherence,
@@ -25,7 +25,7 @@ def test_coherence_weighs_confidence_loss_and_damage() -> None:
     assert coherence(after, before).tolist() == pytest.approx([10, 3, 1])
     far = torch.tensor([1.2, 0.5, 1.2])
     judged = coherence(after, before, far)
-    assert (judged < BROKEN_BELOW).tolist() == [True, False, True]
+    assert (judged < WHOLE_ABOVE).tolist() == [True, False, True]
 
 
 def test_too_few_faces_are_refused() -> None:
@@ -41,5 +41,5 @@ def test_scrambled_faces_are_broken_and_dimmed_ones_are_not(celeba: Path) -> Non
     before = judge.read(faces)
     scrambled = coherence(judge.read(faces[:, :, rows]), before)
     dimmed = coherence(judge.read(faces * 0.9 - 0.1), before)
-    assert (scrambled < BROKEN_BELOW).float().mean() > 0.9
-    assert (dimmed < BROKEN_BELOW).float().mean() < 0.1
+    assert (scrambled < WHOLE_ABOVE).float().mean() > 0.9
+    assert (dimmed < WHOLE_ABOVE).float().mean() < 0.1

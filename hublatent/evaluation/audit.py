@@ -18,7 +18,7 @@ from hublatent.discovery import FROM_LABELS, cross_validate
 from hublatent.discovery.labelled import labelled
 from hublatent.editing import edit
 from hublatent.errors import DataError, DirectionError, HublatentError, find_name, unknown_name
-from hublatent.evaluation.coherence import BROKEN_BELOW
+from hublatent.evaluation.coherence import WHOLE_ABOVE
 from hublatent.evaluation.edits import STRENGTHS, Faces, drawn, edit_rows, faces_without, on_device
 from hublatent.evaluation.figures import audit_plot
 from hublatent.evaluation.judges import Judges
@@ -127,7 +127,7 @@ def _curve(rows: pd.DataFrame) -> pd.DataFrame:
         "leakage, P": mean("leakage", value),
         "leakage, logit": mean("logit leakage", value),
         "same person": mean("identity", (value < SAME_PERSON).astype(float)),
-        "whole": mean("coherence", (value >= BROKEN_BELOW).astype(float)),
+        "whole": mean("coherence", (value >= WHOLE_ABOVE).astype(float)),
     }
     return pd.DataFrame(columns).rename_axis("strength").reset_index()
 

@@ -18,7 +18,7 @@ import pandas as pd
 
 from hublatent.errors import DataError
 from hublatent.evaluation import outcomes
-from hublatent.evaluation.coherence import BROKEN_BELOW
+from hublatent.evaluation.coherence import WHOLE_ABOVE
 from hublatent.evaluation.holes import BETWEEN, BEYOND, SAMPLES
 from hublatent.evaluation.table import people, select
 from hublatent.stats import (
@@ -346,7 +346,7 @@ def fall(table: pd.DataFrame, training: str, where: str) -> Floats:
     grid = rows.pivot_table("value", "face", "method", observed=True)
     if where not in grid or SAMPLES not in grid:
         return np.zeros(0)
-    whole = grid >= BROKEN_BELOW
+    whole = grid >= WHOLE_ABOVE
     return whole[where].to_numpy(float) - whole[SAMPLES].to_numpy(float)
 
 

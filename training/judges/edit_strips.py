@@ -31,7 +31,7 @@ from hublatent.direction import Direction
 from hublatent.editing import edit
 from hublatent.errors import DataError, exit_on_user_error
 from hublatent.evaluation import outcomes
-from hublatent.evaluation.coherence import BROKEN_BELOW
+from hublatent.evaluation.coherence import BROKEN_BELOW, WHOLE_ABOVE
 from hublatent.evaluation.edits import (
     ABSENT,
     Faces,
@@ -42,6 +42,7 @@ from hublatent.evaluation.edits import (
     sampled_faces,
 )
 from hublatent.evaluation.judges import Judges
+from hublatent.evaluation.report import number
 from hublatent.evaluation.subjects import Subject, gather
 from hublatent.figures import fit, grid
 from hublatent.images import save_png, to_pil
@@ -199,7 +200,8 @@ def agreement(one: pd.DataFrame, other: pd.DataFrame) -> tuple[float, float, flo
     gaps = []
     for name in ("there", "broken"):
         both = np.isfinite(one[name]) & np.isfinite(other[name])
-        gaps.append(float(np.median(np.abs(one.loc[both, name] - other.loc[both, name]))))
+        apart = np.abs(one.loc[both, name] - other.loc[both, name])
+        gaps.append(float(np.median(apart)) if both.any() else np.nan)
     return float(cohen_kappa_score(*pair)), gaps[0], gaps[1]
 
 
@@ -232,10 +234,12 @@ def score(arguments: Score) -> None:
         (f"labellings {i + 1} and {j + 1}", len(key), *agreement(seen[i], seen[j]))
         for i in range(len(seen)) for j in range(i + 1, len(seen))
     ]  # fmt: skip
+    everything = np.ones(len(key), bool)
     aimless = key["method"].str.startswith("random").to_numpy()
     for i, labels in enumerate(seen):
-        program = [("program, as it is", np.ones(len(key), bool), BROKEN_BELOW),
+        program = [("program, as it is", everything, BROKEN_BELOW),
                    (f"program, broken below {chosen:g}, other half", ~half, chosen),
+                   (f"program, broken below {WHOLE_ABOVE:g}", everything, WHOLE_ABOVE),
                    ("program, along found directions", ~aimless, BROKEN_BELOW),
                    ("program, along random ones", aimless, BROKEN_BELOW)]  # fmt: skip
         for name in sorted(set(key["model"])):
@@ -243,7 +247,7 @@ def score(arguments: Score) -> None:
         for name, part, threshold in program:
             found = agreement(at_threshold(key[part], threshold), labels[part])
             rows.append((f"{name}, and labelling {i + 1}", int(part.sum()), *found))
-    lines = [(name, str(n), *(f"{v:.2f}" for v in values)) for name, n, *values in rows]
+    lines = [(name, str(n), *(number(v) for v in values)) for name, n, *values in rows]
     head = ("who", "strips", "kappa of outcomes", "attribute, median gap in σ", "break, the same")
     text = REPORT.format(n=len(key), threshold=chosen, table=cells.table(head, lines))
     write_text(arguments.out / REPORT_NAME, text)

@@ -31,8 +31,8 @@ from torch import Tensor
 from hublatent.data import load_dataset
 from hublatent.errors import DataError, exit_on_user_error
 from hublatent.evaluation.coherence import (
-    BROKEN_BELOW,
     MAX_FACES,
+    WHOLE_ABOVE,
     Condition,
     ConditionJudge,
     coherence,
@@ -103,7 +103,7 @@ class Readings(NamedTuple):
         glasses = self.glasses + RISE_WEIGHT * rise > GLASSES_ABOVE
         # A flicker of glasses is none, but a face does not mend.
         lasting = glasses[:, :-1] & glasses[:, 1:]
-        return Onsets(first_alpha(lasting), first_alpha(self.coherence() < BROKEN_BELOW))
+        return Onsets(first_alpha(lasting), first_alpha(self.coherence() < WHOLE_ABOVE))
 
 
 def first_alpha(seen: NDArray[np.bool_]) -> NDArray[np.floating]:
@@ -243,7 +243,7 @@ def report(names: list[str], readings: Readings, folder: Path) -> str:
             "Each strip edits one face along the paper's SVM direction with α = 0, 1, 7, ..., 247. "
             f"Glasses are there where judge-celeba's logit plus {RISE_WEIGHT} of its rise exceeds "
             f"{GLASSES_ABOVE}, there and at the next α; a face is broken where its coherence "
-            f"(detector and PaDiM against α = 0) is below {BROKEN_BELOW}. *Strong*: glasses "
+            f"(detector and PaDiM against α = 0) is below {WHOLE_ABOVE}. *Strong*: glasses "
             "before the break; *decohered*: a break without; *no effect*: neither.",
             *(
                 f"Set {set_[-1]}: " + ", ".join(f"{n} {name}" for name, n in count.items()) + "."
