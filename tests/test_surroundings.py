@@ -21,10 +21,9 @@ import torch
 from hublatent import cli
 from hublatent.data import load_dataset
 from hublatent.errors import exit_on_user_error
-from hublatent.perception.classifier import AttributeClassifier
 from tests.foreign_writers import nvidia_generator, nvidia_weights, write_nvidia
 from tests.hub_standin import HubStandIn, connected
-from tests.tiny_models import random_directions, save_model, tiny_stylegan2, tiny_vae
+from tests.tiny_models import divided_judge, random_directions, save_model, tiny_stylegan2, tiny_vae
 from tests.training_helpers import PROJECT, write_faces
 from training import (
     find_directions,
@@ -82,7 +81,7 @@ SCRIPTS: dict[str, tuple[Script, str]] = {
     "paper_experiment": (
         paper_experiment.main,
         "--model {base}/gan --attribute Smiling --n-faces 1 --n-judged 4 --width 4"
-        " --judge {base}/attributes --out {out}",
+        " --judge {base}/attributes --judges {cards} --out {out}",
     ),
     "make_card": (make_card.main, "--run {base}/run --out {out}"),
 }  # fmt: skip
@@ -107,7 +106,9 @@ ALL = [*SCRIPTS, *COMMANDS]
 def run(name: str, base: Path, out: Path) -> None:
     """Run a command in this process, to its exit."""
     script, words = SCRIPTS.get(name) or (cli.main, COMMANDS[name])
-    given = [word.format(base=base, out=out) for word in words.split()]
+    given = [
+        word.format(base=base, out=out, cards=PROJECT / "model_cards") for word in words.split()
+    ]
     sys.argv = [name, *given]
     exit_on_user_error(script)
 
@@ -157,9 +158,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
         directions = random_directions(gan)
         for place in ("gan", "encoded"):
             save_model(gan, folder / place, directions)
-        AttributeClassifier(SIZE, width=8, attributes="Smiling").save_pretrained(
-            folder / "attributes"
-        )
+        divided_judge(gan, "Smiling").save_pretrained(folder / "attributes")
         weights = nvidia_weights(16, width=4, channel_base=32, channel_max=2)
         write_nvidia(folder / "net.pkl", nvidia_generator(weights))
         np.save(folder / "age.npy", np.ones((1, 8)))

@@ -10,6 +10,7 @@ from hublatent.direction import Direction
 from hublatent.direction_set import DirectionSet
 from hublatent.model import LatentModel
 from hublatent.models import VAE, BetaVAE, Eigenfaces, StyleGAN2
+from hublatent.perception.classifier import AttributeClassifier
 
 ATTRIBUTES = ("Eyeglasses", "Smiling", "Male")
 METHODS = ("svm", "joint")
@@ -81,3 +82,14 @@ def build_model_folders(root: Path) -> dict[str, str]:
         name: str(save_model(model, root / name, random_directions(model, seed)))
         for seed, (name, model) in enumerate(built.items())
     }
+
+
+@torch.no_grad()
+def divided_judge(model: LatentModel, attributes: str) -> AttributeClassifier:
+    """A judge of random weights that sees the first attribute on half of a model's samples."""
+    torch.manual_seed(0)
+    judge = AttributeClassifier(32, width=4, dropout=0.0, attributes=attributes).eval()
+    torch.nn.init.normal_(judge.head.weight)
+    logits = judge(model.sample(100, seed=5))
+    judge.head.bias[0] -= logits[:, 0].median()
+    return judge

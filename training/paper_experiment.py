@@ -2,22 +2,23 @@
 
 python training/paper_experiment.py --model model_cards/stylegan2-celeba --out runs/paper-experiment
 
-Writes a strip per randomly drawn face at the paper's own α, another at multiples of sigma, and a
-table of layer ranges compared at equal effect. Any model with layers will do.
+Writes a strip per randomly drawn face at the paper's own α, another at multiples of sigma, counts
+what becomes of them, and compares layer ranges. Any model with layers will do, and needs no data.
 """
 
 from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import numpy as np
+import pandas as pd
 import torch
 import tyro
 from torch import Tensor
@@ -29,19 +30,32 @@ from hublatent.direction import Direction, LayerRange
 from hublatent.direction_set import DirectionSet
 from hublatent.editing import edit
 from hublatent.errors import DataError, exit_on_user_error
-from hublatent.evaluation.edits import STRENGTHS
-from hublatent.evaluation.outcomes import onset
+from hublatent.evaluation import outcomes
+from hublatent.evaluation.coherence import MIN_FACES, ConditionJudge
+from hublatent.evaluation.edits import (
+    ABSENT,
+    MAX_CLOSELY,
+    SAMPLES_PER_FACE,
+    STRENGTHS,
+    Faces,
+    edit_rows,
+    sampled_faces,
+)
+from hublatent.evaluation.judges import BATCH, Judges
+from hublatent.evaluation.subjects import Subject
+from hublatent.evaluation.table import join
 from hublatent.figures import fit, grid
 from hublatent.images import save_png, to_pil
 from hublatent.model import LatentModel
 from hublatent.perception.classifier import AttributeClassifier
+from hublatent.perception.faces import FaceIdentity
 from hublatent.publish import cells
 from hublatent.storage import write_text
 from training.trainers.commands import command_of
 
 SIDE = 96
-BATCH = 128
-PRESENT = 0.5  # P above which the attribute counts as drawn
+SUMMARY = {"strong": ".0%", "decohered": ".0%", "no effect": ".0%", "reached": ".0%",
+           "onset": ".2f", "leakage": ".3f", "identity": ".0%"}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -54,11 +68,14 @@ class Arguments:
         attribute: what to change.
         method: which of its directions.
         n_faces: faces that strips are drawn of.
-        alphas: coefficients of the direction's vector, as in the paper.
+        alphas: the paper's coefficients, of a vector that moves all layers and has norm 1 over them
+            together.
         sigmas: strengths of the second set of strips, in standard deviations.
         width: layers in a range of the table.
-        judge: folder or Hub id of the classifier that judges the ranges.
-        n_judged: faces that the ranges are judged on.
+        judge: folder or Hub id of the classifier that says which faces show the attribute.
+        judges: folder of face-detector, face-identity and image-features, which say whether it is
+            still a face.
+        n_judged: faces that are judged.
         seed: of the faces.
     """
 
@@ -71,8 +88,65 @@ class Arguments:
     sigmas: tuple[float, ...] = (1.0, 2.0, 3.0, 4.0, 6.0, 8.0)
     width: int = 3
     judge: str = "model_cards/judge-celeba"
-    n_judged: int = 200
+    judges: Path = Path("model_cards")
+    n_judged: int = 40
     seed: int = 0
+
+
+@torch.inference_mode()
+def load_judges(arguments: Arguments, model: LatentModel) -> Judges:
+    """The judges of an edit; the model's own samples say how its whole faces look."""
+    draws = torch.Generator().manual_seed(arguments.seed + 1)
+    latents = model.sample_latents(MIN_FACES, generator=draws)
+    faces = torch.cat([model.decode(part) for part in latents.split(BATCH)])
+    classifier = AttributeClassifier.from_pretrained(arguments.judge).eval()
+    condition = ConditionJudge.from_pretrained(arguments.judges, faces)
+    identity = FaceIdentity.from_pretrained(arguments.judges / "face-identity").eval()
+    logits = torch.cat([classifier(part) for part in faces.split(BATCH)])
+    spread = logits.std(dim=0).clamp_min(1e-6).numpy()
+    return Judges(classifier, condition, identity, folder_name(Path(arguments.judge)), spread)
+
+
+class Experiment:
+    """Samples of a model that lack an attribute, which are edited and judged.
+
+    Args:
+        model: draws.
+        judges: judge.
+        attribute: what is added.
+        n: faces.
+        seed: of the samples.
+
+    Raises:
+        DataError: hardly any sample lacks the attribute, or none shows it.
+    """
+
+    def __init__(
+        self, model: LatentModel, judges: Judges, attribute: str, n: int, seed: int
+    ) -> None:
+        no_data: Any = None  # samples need none
+        self.subject = Subject("samples", "samples", model, no_data, Path())
+        self.judges, self.attribute = judges, attribute
+        n_drawn = SAMPLES_PER_FACE * n
+        pool, probabilities = sampled_faces(self.subject, judges, n_drawn, seed)
+        shows = probabilities[:, judges.classifier.index(attribute)] >= ABSENT
+        if (~shows).sum() < 2 or not shows.any():
+            raise DataError(
+                f"{(~shows).sum()} of {n_drawn} samples lack {attribute} and {shows.sum()} show "
+                f"it, says {judges.name}; at least 2 and 1 are needed."
+            )
+        self.without, self.having = (
+            Faces(pool.latents[kind][:n], list(np.asarray(pool.names)[kind][:n]))
+            for kind in (~shows, shows)
+        )
+
+    def strips(self, directions: Sequence[Direction], strengths: Sequence[float]) -> pd.DataFrame:
+        """What becomes of each face along each direction (outcomes.edits), strengths in sigma."""
+        rows = edit_rows(
+            self.subject, self.judges, self.attribute, directions, self.without, self.having,
+            strengths,
+        )  # fmt: skip
+        return outcomes.edits(join([rows.assign(model="samples", training="samples")]))
 
 
 def draw_strips(
@@ -80,6 +154,7 @@ def draw_strips(
     direction: Direction,
     latents: Tensor,
     alphas: Mapping[str, float],
+    endings: Sequence[str],
     folder: Path,
 ) -> None:
     """Write a horizontal strip per face: unedited, then further and further along a direction.
@@ -88,17 +163,16 @@ def draw_strips(
         model: draws.
         direction: with sigma.
         latents: (B, *latent_shape).
-        alphas: label -> coefficient of the direction's vector.
+        alphas: label -> coefficient of the direction's own vector.
+        endings: what became of each face, for its title.
         folder: where they go.
     """
-    assert direction.sigma is not None, "measured before"
     folder.mkdir(parents=True, exist_ok=True)
     of = f"{direction.attribute} along {direction.method}"
-    scale = f"α = 1 is {1 / direction.sigma:.3g}σ"
-    for i, latent in enumerate(latents.split(1)):
+    for i, (latent, ending) in enumerate(zip(latents.split(1), endings, strict=True)):
         steps = torch.cat([edit(latent, direction, a, unit="raw") for a in (0.0, *alphas.values())])
         pictures = [fit(p, SIDE, SIDE) for p in to_pil(model.decode(steps))]
-        title = f"{of}, face {i}; {scale}"
+        title = f"{of}, face {i}: {ending}"
         save_png(grid([pictures], [""], ["unedited", *alphas], title), folder / f"face-{i:02d}.png")
 
 
@@ -109,143 +183,97 @@ def layer_ranges(n_layers: int, width: int) -> Iterator[LayerRange]:
     yield LayerRange(0, n_layers - 1)
 
 
-class Effect(NamedTuple):
-    """What a range of layers does to the faces: medians and means over those that show it.
-
-    Attributes:
-        reached: share of the faces that come to show the attribute.
-        onset: median strength at which it appears, in standard deviations.
-        leakage: mean change of the other attributes' probabilities there.
-    """
-
-    reached: float
-    onset: float
-    leakage: float
+def sigmas_of_alpha(direction: Direction) -> float:
+    """How far α = 1 goes, in standard deviations: the paper's vector has norm 1 over all layers."""
+    assert direction.sigma is not None, "measured before"
+    return 1 / (direction.squared_norm**0.5 * direction.sigma)
 
 
-@torch.inference_mode()
-def judged_ranges(
-    model: LatentModel,
-    direction: Direction,
-    judge: AttributeClassifier,
-    width: int,
-    n_faces: int,
-    seed: int,
-) -> dict[str, Effect]:
-    """What editing each range of layers does and costs.
-
-    Args:
-        model: draws faces, and edits those that lack the attribute for the judge.
-        direction: put on each range of layers.
-        judge: judges, and does nothing else.
-        width: layers in a range.
-        n_faces: faces edited.
-        seed: of the faces.
-
-    Raises:
-        DataError: hardly any sample lacks the attribute.
-    """
-    n_drawn = 4 * n_faces
-    latents = model.sample_latents(n_drawn, generator=torch.Generator().manual_seed(seed))
-    column = judge.index(direction.attribute)
-
-    def read(moved: Tensor) -> Tensor:
-        return torch.cat([judge.probabilities(model.decode(part)) for part in moved.split(BATCH)])
-
-    before = read(latents)
-    lacking = (before[:, column] < PRESENT).nonzero().flatten()[:n_faces]
-    if len(lacking) < 2:
-        raise DataError(
-            f"{len(lacking)} of {n_drawn} samples lack {direction.attribute}, says the judge; at "
-            "least 2 are needed."
-        )
-    found = {}
-    ranges = list(layer_ranges(model.latent_shape[0], width))
-    for layers in tqdm(ranges, desc="layer ranges", unit="range"):
-        moved = layers.of(direction).with_sigma(model)
-        steps = [read(edit(latents[lacking], moved, s)) for s in STRENGTHS[1:]]
-        seen = torch.stack([before[lacking], *steps], dim=1).numpy()  # (n, S, K)
-        found[str(layers)] = _effect(seen, column)
-    return found
-
-
-def _effect(seen: np.ndarray, column: int) -> Effect:
-    """Of probabilities (n, S, K)."""
-    strengths, target = np.array(STRENGTHS), seen[:, :, column]
-    onsets = np.array([onset(strengths, row >= PRESENT, row, PRESENT) for row in target])
-    others = np.delete(np.abs(seen - seen[:, :1]), column, axis=2)
-    costs = others.mean(axis=2) if others.shape[2] else np.zeros(target.shape)
-    reached = np.isfinite(onsets)
-    there = [np.interp(at, strengths, c) for at, c in zip(onsets, costs, strict=True)]
-    if not reached.any():
-        return Effect(0.0, float("inf"), float("nan"))
-    leakage = float(np.array(there)[reached].mean())
-    return Effect(float(reached.mean()), float(np.median(onsets[reached])), leakage)
-
-
-def table(ranges: Mapping[str, Effect]) -> str:
-    """The layer ranges as a Markdown table."""
-    head = ["layers", "faces that come to show it", "strength there (σ)", "leakage"]
+def table(what: str, summaries: Mapping[str, Mapping[str, float]]) -> str:
+    """Summaries of strips as a Markdown table."""
+    head = [what, "strong", "decohered", "no effect", "come to show it",
+            "strength there (σ)", "leakage", "same person"]  # fmt: skip
     rows = [
-        [name, f"{effect.reached:.0%}", *(
-            (f"{effect.onset:.2f}", f"{effect.leakage:.3f}") if effect.reached else ("–", "–")
-        )]
-        for name, effect in ranges.items()
-    ]  # fmt: skip
+        [name, *(_cell(found[key], form) for key, form in SUMMARY.items())]
+        for name, found in summaries.items()
+    ]
     return cells.table(head, rows).strip()
 
 
-def page(arguments: Arguments, direction: Direction, ranges: dict[str, Effect]) -> str:
-    """What was done, the command that does it again, and the table of layer ranges."""
-    assert direction.sigma is not None, "measured before"
+def _cell(value: float, form: str) -> str:
+    return format(value, form) if np.isfinite(value) else "–"
+
+
+def page(
+    arguments: Arguments,
+    direction: Direction,
+    figures: Mapping[str, Mapping[str, float]],
+    ranges: Mapping[str, Mapping[str, float]],
+) -> str:
+    """What was done, the command that does it again, and both tables."""
     name = folder_name(Path(arguments.model))
     command = command_of("training/paper_experiment.py", arguments, out=arguments.out)
     return (
         f"# {direction.attribute} along {direction.method} in {name}\n\n"
-        f"The paper's α = 1 is {1 / direction.sigma:.3g} standard deviations (σ) of this model's "
-        f"coordinate. `alpha/` holds strips of {arguments.n_faces} samples at the paper's α, "
-        "`sigma/` the same faces at multiples of σ.\n\n"
+        f"The paper's α = 1 is {sigmas_of_alpha(direction):.3g} standard deviations (σ) of this "
+        f"model's coordinate. `alpha/` holds strips of {arguments.n_faces} samples at the paper's "
+        "α, `sigma/` the same faces at multiples of σ.\n\n"
+        f"Of {arguments.n_judged} samples that lack the attribute for "
+        f"{folder_name(Path(arguments.judge))}, at most {MAX_CLOSELY} are looked at closely. "
+        "*Strong*: the attribute is there before the face breaks (against the model's own "
+        "samples); *decohered*: it breaks without; *no effect*: neither. Beside: how many come to "
+        "show it at all, the median strength at which it appears, and there the mean change of "
+        "the other attributes' probabilities and how many are still the same person.\n\n"
+        f"{table('strips', figures)}\n\n"
         "## Which layers edit best\n\n"
-        f"The same direction put on each range of layers, on {arguments.n_judged} samples that "
-        f"lack the attribute for {folder_name(Path(arguments.judge))}: how many come to show it, "
-        "the median strength at which it appears, and the mean change of the other attributes' "
-        f"probabilities there.\n\n{table(ranges)}\n\n```sh\n{command}\n```\n"
+        f"The same direction put on each range of layers, up to {STRENGTHS[-1]:g}σ.\n\n"
+        f"{table('layers', ranges)}\n\n```sh\n{command}\n```\n"
     )
 
 
 def run(arguments: Arguments) -> None:
-    """Draw the strips, judge the ranges, write all of it."""
+    """Draw the strips, judge them and the ranges, write all of it."""
     model = hublatent.load(arguments.model)
     if len(model.latent_shape) == 1:
         raise DataError(f"{arguments.model} has latents without layers; expected (L, D).")
     directions = DirectionSet.from_pretrained(arguments.model, model)
-    direction = directions[arguments.attribute, arguments.method].with_sigma(model)
-    judge = AttributeClassifier.from_pretrained(arguments.judge)
-    draws = torch.Generator().manual_seed(arguments.seed)
-    latents = model.sample_latents(arguments.n_faces, generator=draws)
-    assert direction.sigma is not None, "just measured"
+    everywhere = LayerRange(0, model.latent_shape[0] - 1)  # as the paper
+    direction = everywhere.of(directions[arguments.attribute, arguments.method]).with_sigma(model)
+    sigma, alpha = direction.sigma, sigmas_of_alpha(direction)
+    assert sigma is not None, "just measured"
+    n = max(arguments.n_faces, arguments.n_judged)
+    judges = load_judges(arguments, model)
+    experiment = Experiment(model, judges, arguments.attribute, n, arguments.seed)
     scales = {
-        "alpha": {f"α = {a:g}": a for a in arguments.alphas},
-        "sigma": {f"{s:+g}σ": s * direction.sigma for s in arguments.sigmas},
+        "alpha": {f"α = {a:g}": a * alpha * sigma for a in arguments.alphas},
+        "sigma": {f"{s:+g}σ": s * sigma for s in arguments.sigmas},
     }
+    figures = {}
     for name, alphas in scales.items():
-        draw_strips(model, direction, latents, alphas, arguments.out / name)
-    ranges = judged_ranges(
-        model, direction, judge, arguments.width, arguments.n_judged, arguments.seed
-    )
+        strips = experiment.strips([direction], [0.0, *(a / sigma for a in alphas.values())])
+        figures[name] = outcomes.summary(strips)
+        endings = strips.set_index("face")["outcome"].reindex(experiment.without.names)
+        latents = torch.from_numpy(experiment.without.latents[: arguments.n_faces])
+        shown = endings.fillna("not judged")[: arguments.n_faces].tolist()
+        draw_strips(model, direction, latents, alphas, shown, arguments.out / name)
+    ranges = {}
+    for layers in tqdm(list(layer_ranges(model.latent_shape[0], arguments.width)), unit="range"):
+        moved = replace(layers.of(direction).with_sigma(model), method=f"layers {layers}")
+        ranges[str(layers)] = outcomes.summary(experiment.strips([moved], STRENGTHS))
     results: dict[str, Any] = {
         "model": model.fingerprint(),
         "direction": direction.name,
-        "layers": direction.layers,
-        "sigmas_of_alpha_1": 1 / direction.sigma,
+        "sigmas_of_alpha_1": alpha,
         "n_judged": arguments.n_judged,
         "seed": arguments.seed,
-        "layer_ranges": {name: effect._asdict() for name, effect in ranges.items()},
+        "strips": figures,
+        "layer_ranges": ranges,
     }
-    write_text(arguments.out / "results.json", json.dumps(results, indent=2) + "\n")
-    write_text(arguments.out / "layers.md", page(arguments, direction, ranges))
-    print(f"α = 1 is {1 / direction.sigma:.4g} standard deviations of this model's coordinate")
-    print(table(ranges))
+    text = json.dumps(results, indent=2).replace("NaN", "null").replace("Infinity", "null")
+    write_text(arguments.out / "results.json", text + "\n")
+    write_text(arguments.out / "layers.md", page(arguments, direction, figures, ranges))
+    print(f"α = 1 is {alpha:.4g} standard deviations of this model's coordinate")
+    print(f"{table('strips', figures)}\n\n{table('layers', ranges)}")
 
 
 def main() -> None:
