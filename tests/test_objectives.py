@@ -75,7 +75,7 @@ def test_likelihoods_average_over_the_batch(name: str) -> None:
     torch.testing.assert_close(once, twice)
 
 
-# KL, ELBO, beta
+# KL, ELBO, beta, capacity
 
 
 def _posterior(n: int = 7, d: int = 5) -> tuple[Tensor, Tensor]:
@@ -103,6 +103,26 @@ def test_elbo_and_beta_vae_weigh_the_kl() -> None:
     elbo = {"loss": 107.0, "reconstruction": 100.0, "kl": 7.0}
     assert objectives.beta_vae(rec, kl, 1.0) == elbo
     assert objectives.beta_vae(rec, kl, 4.0)["loss"] == 128.0
+
+
+def test_capacity_rises_linearly_in_steps() -> None:
+    values = [objectives.capacity_at(step, 100, 25.0) for step in (0, 1, 50, 100, 1000)]
+    assert values == pytest.approx([0, 0.25, 12.5, 25, 25])
+
+
+def test_capacity_pulls_the_batchs_kl_from_both_sides() -> None:
+    mean, log_variance = _posterior()
+    kl = objectives.kl_divergence(mean, log_variance)
+    rec = torch.tensor(10.0)
+    for capacity in (kl.item() - 2, kl.item() + 2):
+        terms = objectives.capacity_vae(rec, kl, capacity, gamma=100.0)
+        assert terms["loss"].item() == pytest.approx(10 + 100 * 2, rel=1e-4)
+        assert terms["kl"] == kl and terms["capacity"].item() == pytest.approx(capacity)
+    # Counter-example: the absolute value of each image's KL lets none of them average out.
+    each = 0.5 * (mean**2 + log_variance.exp() - 1 - log_variance).sum(dim=1)
+    per_image = (each - kl).abs().mean()
+    assert objectives.capacity_vae(rec, kl, kl.item())["loss"].item() == pytest.approx(10, abs=0.1)
+    assert per_image > 1
 
 
 # beta-TCVAE: the importance weights

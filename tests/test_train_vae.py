@@ -174,7 +174,7 @@ def _terms(dataset: FaceDataset, recipe: VAERecipe) -> tuple[dict[str, Tensor], 
     model = recipe.build()
     objective = OBJECTIVES[recipe.objective](recipe, 100, recipe.latent_dim, torch.device("cpu"))
     images = dataset.batch(range(10))  # type: ignore[arg-type]
-    batch = Batch(images, torch.zeros(10, 0), torch.Generator().manual_seed(1))
+    batch = Batch(images, torch.zeros(10, 0), torch.Generator().manual_seed(1), images_seen=50)
     terms = objective.terms(model, batch)
     mean, log_variance = model.encode_distribution(images)
     z = objectives.sample_posterior(mean, log_variance, torch.Generator().manual_seed(1))
@@ -188,6 +188,16 @@ def test_beta_vae_minimises_its_objective(dataset: FaceDataset) -> None:
     kl = objectives.kl_divergence(mean, log_variance)
     torch.testing.assert_close(terms["loss"], rec + 3 * kl)
     torch.testing.assert_close(terms["mse"], ((decoded - images) / 2).square().mean())
+
+
+def test_capacity_vae_minimises_its_objective(dataset: FaceDataset) -> None:
+    recipe = replace(
+        TINY, objective="capacity-vae", capacity=20.0, capacity_images=200, capacity_weight=9.0
+    )
+    terms, (mean, log_variance, _, decoded, images) = _terms(dataset, recipe)
+    rec = objectives.calibrated_reconstruction(decoded, images)
+    kl = objectives.kl_divergence(mean, log_variance)
+    torch.testing.assert_close(terms["loss"], rec + 9 * (kl - 20 * 50 / 200).abs())
 
 
 @pytest.mark.parametrize("estimator", objectives.ESTIMATORS)
@@ -355,6 +365,7 @@ def _equal_weights(ours: dict[str, Tensor], theirs: dict[str, Tensor]) -> bool:
     [
         {},
         {"ema": 0.9},
+        {"objective": "capacity-vae"},
         {"architecture": "factorvae", "objective": "factorvae", "discriminator_width": 8},
         {"architecture": "autoencoder", "objective": "autoencoder"},
         {"architecture": "lsavae", "objective": "lsavae", "style_dim": 3},

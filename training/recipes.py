@@ -34,6 +34,9 @@ class VAERecipe(Recipe):
         gamma: weight of the dimension-wise KL in "beta-tcvae", of the total correlation in
             "factorvae".
         estimator: of the three terms in "beta-tcvae" and "penalised-tc".
+        capacity: C_max of "capacity-vae".
+        capacity_images: images after which C has risen from 0 to its maximum.
+        capacity_weight: weight of the distance between the KL and C (Burgess et al.'s gamma).
         discriminator_width: of the layers of "factorvae"'s discriminator.
         discriminator_learning_rate: of its Adam.
         attribute_weight: of how well attributes are read, in "lsavae".
@@ -59,6 +62,7 @@ class VAERecipe(Recipe):
     style_dim: int = 88
     objective: Literal[
         "beta-vae",
+        "capacity-vae",
         "beta-tcvae",
         "penalised-tc",
         "factorvae",
@@ -71,6 +75,9 @@ class VAERecipe(Recipe):
     alpha: float = 1.0
     gamma: float = 1.0
     estimator: Literal["mss", "mws"] = "mss"
+    capacity: float = 25.0
+    capacity_images: int = 100_000
+    capacity_weight: float = 1000.0
     discriminator_width: int = 1000
     discriminator_learning_rate: float = 1e-4
     attribute_weight: float = 5.0
@@ -86,10 +93,10 @@ class VAERecipe(Recipe):
     seed: int = 0
 
     ranges: ClassVar = {
-        "at least 1": ("epochs", "batch_size", "discriminator_width"),
+        "at least 1": ("epochs", "batch_size", "capacity_images", "discriminator_width"),
         "a number above 0": ("learning_rate", "discriminator_learning_rate", "sigma"),
         "0 or more": ("beta", "alpha", "gamma", "attribute_weight", "adversarial_weight",
-                      "margin", "seed"),
+                      "margin", "capacity", "capacity_weight", "seed"),
         "from 0 to below 1": ("warm_up", "ema"),
     }  # fmt: skip
 

@@ -12,6 +12,7 @@ from training.objectives.beta_tcvae import (
     pairwise_log_density,
 )
 from training.objectives.beta_vae import BetaVAEObjective, beta_vae
+from training.objectives.capacity_vae import CapacityVAEObjective, capacity_at, capacity_vae
 from training.objectives.elbo import (
     calibrated_reconstruction,
     gaussian_reconstruction,
@@ -26,6 +27,7 @@ from training.objectives.objective import Batch, Objective
 
 OBJECTIVES: dict[str, type[Objective]] = {
     "beta-vae": BetaVAEObjective,
+    "capacity-vae": CapacityVAEObjective,
     "beta-tcvae": BetaTCVAEObjective,
     "penalised-tc": PenalisedTCObjective,
     "factorvae": FactorVAEObjective,
@@ -45,6 +47,8 @@ __all__ = [
     "beta_tcvae",
     "beta_vae",
     "calibrated_reconstruction",
+    "capacity_at",
+    "capacity_vae",
     "decompose_kl",
     "gaussian_reconstruction",
     "importance_weights",

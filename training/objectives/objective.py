@@ -25,11 +25,13 @@ class Batch(NamedTuple):
         images: (B, C, H, W), in [-1, 1].
         labels: (B, K), 1 where the attribute is present, else 0.
         draws: generates all that the step draws.
+        images_seen: how far the training is.
     """
 
     images: Tensor
     labels: Tensor
     draws: torch.Generator
+    images_seen: int = 0
 
 
 class Posterior(NamedTuple):

@@ -115,7 +115,7 @@ class Trainer(loop.Trainer):
         """This process's images of the step; another order gives an independent second batch."""
         positions = self.positions(order)
         images = self.images_at(positions, self.recipe.flip)
-        return Batch(images, self.labels[self.on_device(positions)], draws)
+        return Batch(images, self.labels[self.on_device(positions)], draws, self.images_seen)
 
     def learning_rate(self) -> float:
         n_steps = self.n_steps
