@@ -27,7 +27,7 @@ from hublatent.storage import only_writer, write_text
 from training.trainers import loop
 from training.trainers.commands import parse_command
 from training.trainers.run import RESULTS_NAME
-from training.trainers.stylegan2.encoder import EncoderRecipe, EncoderTrainer, reconstruction_error
+from training.trainers.stylegan2.encoder import EncoderRecipe, EncoderTrainer
 from training.trainers.vae.evaluation import contact_sheet
 
 RECIPES = {"encoder-celeba": EncoderRecipe()}
@@ -80,8 +80,8 @@ class Reporter(loop.Reporter):
         with only_writer(self.arguments.model):
             model.save_pretrained(self.arguments.model)
         results: dict[str, Any] = {"images_seen": self.trainer.images_seen}
-        if len(dataset.indices("validation")):
-            results["validation_mse"] = reconstruction_error(model, dataset, "validation")
+        if len(validation := dataset.indices("validation")):
+            results["validation_mse"] = loop.reconstruction_error(model, dataset, validation)
         # Not into the log: a run that is killed right here comes by once more.
         write_text(self.run.folder / RESULTS_NAME, json.dumps(results, indent=2) + "\n")
         print(f"{self.arguments.model}: {results}")

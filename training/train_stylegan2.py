@@ -10,17 +10,14 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-import numpy as np
 import torch
 import tyro
-from torch import Tensor
 from tqdm import tqdm
 
 from hublatent.errors import exit_on_user_error
@@ -97,15 +94,17 @@ class KernelDistance:
         self.network = network
         self.trainer = trainer
         self.n_samples = n_samples
-        validation = trainer.dataset.indices("validation")
-        self.validation = features_of(network, self._real(validation))
+        dataset, device = trainer.dataset, trainer.device
+        real = loop.batches(dataset, dataset.indices("validation"), device, LOOK_BATCH)
+        self.validation = features_of(network, real)
         draws = torch.Generator().manual_seed(0)
         some = torch.randperm(len(trainer.indices), generator=draws)[:n_samples].numpy()
-        training = features_of(network, self._real(trainer.indices[some]))
+        real = loop.batches(dataset, trainer.indices[some], device, LOOK_BATCH)
+        training = features_of(network, real)
         self.floor = squared_mmd(training, self.validation)
         print(
             f"KID floor {self.floor:.5f}: {len(training)} training images against "
-            f"{len(validation)} validation images"
+            f"{len(self.validation)} validation images"
         )
 
     def measure(self) -> float:
@@ -115,11 +114,6 @@ class KernelDistance:
         latents = model.sample_latents(self.n_samples, generator=draws)
         batches = (model.decode(part) for part in latents.split(LOOK_BATCH))
         return squared_mmd(features_of(self.network, batches), self.validation)
-
-    def _real(self, indices: np.ndarray) -> Iterable[Tensor]:
-        for start in range(0, len(indices), LOOK_BATCH):
-            images = self.trainer.dataset.batch(indices[start : start + LOOK_BATCH])
-            yield images.to(self.trainer.device)
 
 
 class Reporter(loop.Reporter):

@@ -30,7 +30,6 @@ from training.trainers.vae.evaluation import (
     evaluate,
     posteriors,
     preview,
-    reconstruction_error,
     style_reading,
 )
 from training.trainers.vae.trainer import Trainer
@@ -76,7 +75,7 @@ class Reporter(loop.Reporter):
         kl = float(kl_divergence(found.mean, found.log_variance))
         self.log(
             epoch=epoch,
-            watched_mse=reconstruction_error(model, dataset, self.watched, found.mean),
+            watched_mse=loop.reconstruction_error(model, dataset, self.watched),
             **({"watched_kl": kl} if np.isfinite(kl) else {}),
             learning_rate=trainer.learning_rate(),
         )

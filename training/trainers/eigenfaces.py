@@ -24,12 +24,9 @@ from hublatent.data import FaceDataset
 from hublatent.errors import DataError, exit_on_user_error
 from hublatent.models import Eigenfaces
 from hublatent.storage import write_text
-from training.objectives import pixel_mse
 from training.trainers.commands import DataArguments, command_of
-from training.trainers.loop import described
+from training.trainers.loop import batches, described, reconstruction_error
 from training.trainers.run import MODEL_FOLDER, RESULTS_NAME
-
-BATCH = 512
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,8 +82,8 @@ def fit(dataset: FaceDataset, indices: np.ndarray, latent_dim: int) -> Eigenface
 
 def _pixels(dataset: FaceDataset, indices: np.ndarray, what: str) -> Iterable[Tensor]:
     """Images as rows (B, C*H*W)."""
-    for part in tqdm(_parts(indices), desc=what, unit="batch"):
-        yield dataset.batch(part).contiguous().flatten(1)
+    for images in tqdm(batches(dataset, indices), desc=what, unit="batch"):
+        yield images.contiguous().flatten(1)
 
 
 def _leading_eigenvectors(matrix: Tensor, n: int) -> Tensor:
@@ -103,28 +100,14 @@ def _leading_eigenvectors(matrix: Tensor, n: int) -> Tensor:
 
 
 @torch.no_grad()
-def evaluate(model: Eigenfaces, dataset: FaceDataset, indices: np.ndarray) -> dict[str, float]:
-    """Mean squared error of reconstructions of some images, for pixels in [0, 1]."""
-    total = 0.0
-    for part in _parts(indices):
-        images = dataset.batch(part)
-        total += float(pixel_mse(model.decode(model.encode(images)), images)) * len(part)
-    return {"n_images": len(indices), "mse": total / len(indices)}
-
-
-def _parts(indices: np.ndarray) -> list[np.ndarray]:
-    return [indices[start : start + BATCH] for start in range(0, len(indices), BATCH)]
-
-
-@torch.no_grad()
 def run(arguments: Arguments) -> None:
     """Fit, measure and save."""
     dataset = arguments.load(arguments.image_size)
     started = time.monotonic()
     training = dataset.indices("train")
     model = fit(dataset, training, arguments.latent_dim)
-    known = _parts(dataset.indices("train", "validation"))
-    latents = [model.encode(dataset.batch(part)) for part in known]
+    known = batches(dataset, dataset.indices("train", "validation"))
+    latents = [model.encode(images) for images in known]
     model.set_latent_statistics(torch.cat(latents))
     seconds = time.monotonic() - started
     test = dataset.indices("test")
@@ -135,7 +118,9 @@ def run(arguments: Arguments) -> None:
         ),
         **described(model, dataset, model.mean.numel() + model.components.numel()),
         "seconds": round(seconds, 1),
-        "test": evaluate(model, dataset, test) if len(test) else None,
+        "test": {"n_images": len(test), "mse": reconstruction_error(model, dataset, test)}
+        if len(test)
+        else None,
     }
     write_text(arguments.out / RESULTS_NAME, json.dumps(results, indent=2) + "\n")
     print(f"{arguments.out / MODEL_FOLDER}: {json.dumps(results['test'])}")

@@ -7,12 +7,14 @@ therefore holds no random generators, and a resumed run ends with the weights of
 from __future__ import annotations
 
 import ctypes
+import itertools
 import math
 import os
 import sys
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import cached_property, lru_cache, partial
 from pathlib import Path
@@ -547,6 +549,37 @@ def parameters_of(optimizer: torch.optim.Optimizer) -> list[nn.Parameter]:
 def parameter_count(model: nn.Module) -> int:
     """How many trained numbers a model has."""
     return sum(parameter.numel() for parameter in model.parameters())
+
+
+def batches(
+    dataset: FaceDataset, indices: np.ndarray, device: torch.device | str = "cpu", size: int = 256
+) -> Iterator[Tensor]:
+    """Some images of a dataset on a device, (B, C, H, W) in [-1, 1], B at most a size."""
+    for start in range(0, len(indices), size):
+        yield dataset.batch(indices[start : start + size]).to(device)
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[torch.device]:
+    """A model in evaluation, without gradients; afterwards its mode is as it was.
+
+    Yields:
+        Where it lies.
+    """
+    was_training = model.training
+    with torch.no_grad():
+        yield next(itertools.chain(model.eval().buffers(), model.parameters())).device
+    model.train(was_training)
+
+
+def reconstruction_error(model: LatentModel, dataset: FaceDataset, indices: np.ndarray) -> float:
+    """Mean squared error of reconstructions of some images, for pixels in [0, 1]."""
+    total = 0.0
+    with evaluating(model) as device:
+        for images in batches(dataset, indices, device):
+            errors = (model.decode(model.encode(images)) - images).square() / 4
+            total += float(errors.mean(dim=(1, 2, 3)).sum())
+    return total / len(indices)
 
 
 def described(model: LatentModel, dataset: FaceDataset, n_parameters: int) -> dict[str, Any]:

@@ -16,14 +16,13 @@ from hublatent.data import FaceDataset
 from hublatent.errors import DataError
 from hublatent.perception.classifier import AttributeClassifier
 from hublatent.stats import bootstrap_weights, interval, weighted_auroc
+from training.trainers import loop
 
 N_BINS = 15
-BATCH = 256
 BLURS = (1.0, 2.0)  # pixels
 Floats = NDArray[np.floating]
 
 
-@torch.no_grad()
 def logits_of(
     model: AttributeClassifier,
     dataset: FaceDataset,
@@ -41,13 +40,9 @@ def logits_of(
     Returns:
         float32 (N, K), on the CPU.
     """
-    was_training = model.training
-    model.eval()
-    device = model.temperature.device
-    parts = [indices[start : start + BATCH] for start in range(0, len(indices), BATCH)]
-    logits = [model(change(dataset.batch(part)).to(device)).cpu() for part in parts]
-    model.train(was_training)
-    return torch.cat(logits)
+    with loop.evaluating(model) as device:
+        parts = loop.batches(dataset, indices)
+        return torch.cat([model(change(images).to(device)).cpu() for images in parts])
 
 
 def fit_temperature(logits: Tensor, labels: Tensor) -> float:

@@ -160,14 +160,3 @@ class EncoderTrainer(loop.Trainer):
         loss = torch.stack(list(self._losses().values())).sum()
         torch.autograd.grad(loss, list(self.encoder.parameters()))
         self.encoder.train()
-
-
-@torch.no_grad()
-def reconstruction_error(model: StyleGAN2, dataset: FaceDataset, partition: str) -> float:
-    """Mean squared error of the reconstructed images of a partition, for pixels in [0, 1]."""
-    errors = []
-    for indices in torch.from_numpy(dataset.indices(partition)).split(100):
-        images = dataset.batch(indices.numpy()).to(model.latent_mean.device)
-        drawn = model.decode(model.encode(images))
-        errors.append((drawn - images).square().mean(dim=(1, 2, 3)) / 4)
-    return float(torch.cat(errors).mean())

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
+from torchvision.utils import make_grid
 
 from hublatent.data import FaceDataset
 from hublatent.discovery import LabelledLatents, encode
@@ -22,8 +23,8 @@ from hublatent.models.lsavae import LSAVAE
 from hublatent.models.vae import VAE, ConvolutionalModel
 from hublatent.stats import Estimate
 from training import objectives
+from training.trainers import loop
 
-BATCH = 256
 N_COLUMNS = 8
 N_TRAVERSED = 5
 
@@ -41,54 +42,19 @@ class Posteriors:
     log_variance: Tensor
 
 
-@torch.no_grad()
 def posteriors(model: ConvolutionalModel, dataset: FaceDataset, indices: np.ndarray) -> Posteriors:
-    """Encode some images of a dataset; the model's mode is left as it was.
-
-    Args:
-        model: the model.
-        dataset: the images.
-        indices: (N,) positions in it.
-    """
-    was_training = model.training
-    model.eval()
-    device = model.latent_mean.device
+    """Encode some images of a dataset; the model's mode is left as it was."""
     means, log_variances = [], []
-    for part in _parts(indices):
-        images = dataset.batch(part).to(device)
-        if isinstance(model, VAE):
-            mean, log_variance = model.encode_distribution(images)  # (B, D) each
-        else:
-            mean = model.encode(images)  # (B, D)
-            log_variance = torch.full_like(mean, -torch.inf)
-        means.append(mean.cpu())
-        log_variances.append(log_variance.cpu())
-    model.train(was_training)
+    with loop.evaluating(model) as device:
+        for images in loop.batches(dataset, indices, device):
+            if isinstance(model, VAE):
+                mean, log_variance = model.encode_distribution(images)  # (B, D) each
+            else:
+                mean = model.encode(images)  # (B, D)
+                log_variance = torch.full_like(mean, -torch.inf)
+            means.append(mean.cpu())
+            log_variances.append(log_variance.cpu())
     return Posteriors(torch.cat(means), torch.cat(log_variances))
-
-
-@torch.no_grad()
-def reconstruction_error(
-    model: ConvolutionalModel, dataset: FaceDataset, indices: np.ndarray, latents: Tensor
-) -> float:
-    """Mean squared error, for pixels in [0, 1], of images decoded from their posterior means.
-
-    Args:
-        model: the model; its mode is left as it was.
-        dataset: the images.
-        indices: (N,) positions in it.
-        latents: (N, D), their latents.
-    """
-    was_training = model.training
-    model.eval()
-    device = model.latent_mean.device
-    total = 0.0
-    for part, z in zip(_parts(indices), latents.split(BATCH), strict=True):
-        decoded = model.decode(z.to(device))
-        mse = objectives.pixel_mse(decoded, dataset.batch(part).to(device))
-        total += float(mse) * len(part)
-    model.train(was_training)
-    return total / len(indices)
 
 
 def evaluate(
@@ -110,7 +76,7 @@ def evaluate(
     found = posteriors(model, dataset, indices)
     results: dict[str, float | int] = {
         "n_images": len(indices),
-        "mse": reconstruction_error(model, dataset, indices, found.mean),
+        "mse": loop.reconstruction_error(model, dataset, indices),
         "active_dimensions": rate.active_dimensions(found.mean),
     }
     if not getattr(model, "standard_prior", False):
@@ -194,29 +160,11 @@ def preview(model: ConvolutionalModel, images: Tensor, seed: int) -> Image.Image
 
 
 def contact_sheet(images: Tensor, n_columns: int) -> Image.Image:
-    """Lay images out in rows, from the top left.
-
-    Args:
-        images: (B, C, H, W) in [-1, 1].
-        n_columns: images per row.
-
-    Returns:
-        ceil(B / n_columns) rows; the last may end in black.
-    """
-    pictures = to_pil(images)
-    width, height = pictures[0].size
-    n_rows = -(-len(pictures) // n_columns)
-    sheet = Image.new("RGB", (n_columns * width, n_rows * height))
-    for i, picture in enumerate(pictures):
-        sheet.paste(picture, (i % n_columns * width, i // n_columns * height))
-    return sheet
+    """Images (B, C, H, W) in [-1, 1] in rows, from the top left; the last may end in black."""
+    return to_pil(make_grid(images, n_columns, padding=0, pad_value=-1.0)[None])[0]
 
 
 def _padded(images: Tensor) -> Tensor:
     """Fill a row with black."""
     missing = N_COLUMNS - len(images)
     return torch.cat([images, images.new_full((missing, *images.shape[1:]), -1.0)])
-
-
-def _parts(indices: np.ndarray) -> list[np.ndarray]:
-    return [indices[start : start + BATCH] for start in range(0, len(indices), BATCH)]
