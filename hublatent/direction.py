@@ -273,6 +273,17 @@ class Direction:
         moved = self.vector.double() / norm + torch.tensordot(weights, self.styles.double(), 1)
         return self._derived((moved * (norm / moved.norm())).float())
 
+    def sampled_style(self, seed: int) -> Direction:
+        """A style drawn at random, its coefficients from -0.35 to 0.35 as FLAME draws them.
+
+        Raises:
+            DirectionError: the direction has no styles.
+        """
+        if self.styles is None:
+            raise DirectionError(f"{self.name} has no styles to draw from.")
+        generator = torch.Generator().manual_seed(seed)
+        return self.varied((torch.rand(len(self.styles), generator=generator) * 2 - 1) * 0.35)
+
     def __add__(self, other: Direction) -> Direction:
         if other.vector.shape != self.vector.shape:
             raise DirectionError(

@@ -430,6 +430,11 @@ def test_a_style_is_another_direction_of_the_same_length(tmp_path: Path) -> None
             glasses.varied(wrong)
     with pytest.raises(DirectionError, match="has 0 styles"):
         round_ones.varied([0.1])
+    drawn, again, other = (glasses.sampled_style(seed).vector for seed in (1, 1, 2))
+    assert torch.equal(drawn, again) and not torch.equal(drawn, other)
+    assert (drawn[1:].abs() <= 0.35 * drawn[0]).all()
+    with pytest.raises(DirectionError, match="no styles to draw"):
+        round_ones.sampled_style(1)
 
 
 @pytest.mark.parametrize(

@@ -8,9 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
 from hublatent import VAE, AttributeClassifier
+from hublatent.cli import main
 from hublatent.data import load_dataset
 from hublatent.direction import Direction
 from hublatent.direction_set import DirectionSet
@@ -23,7 +25,9 @@ from hublatent.discovery.methods.stylespace import channel_direction, relevance
 from hublatent.discovery.methods.supervised_pca import TargetEdit, explained
 from hublatent.discovery.quantities import face_quantities, read_quantities, with_quantities
 from hublatent.discovery.unlabelled import discover_unlabelled
+from hublatent.editing import edit
 from hublatent.errors import DataError, DirectionError, HublatentError
+from hublatent.images import open_image, to_pil, to_tensor
 from hublatent.model import LatentModel
 from hublatent.models import LSAVAE
 from hublatent.models.style_space import StyleSpace
@@ -31,7 +35,7 @@ from hublatent.perception.faces import FaceDetector
 from hublatent.publish.card import with_measured
 from hublatent.stats import Estimate
 from tests.comparison_helpers import N_PIXELS, SIZE, linear_model, write_known_faces
-from tests.tiny_models import tiny_stylegan2
+from tests.tiny_models import save_model, tiny_stylegan2
 
 D = 6
 
@@ -422,6 +426,24 @@ def test_style_channels_through_discover() -> None:
             "stylespace",
             model=model,
         )
+
+
+def test_a_file_of_style_directions_edits_a_picture(tmp_path: Path) -> None:
+    model = tiny_stylegan2(16)
+    model.measure_latents(100)
+    model.add_encoder(4, model.fingerprint())
+    space = StyleSpace(model.eval())
+    channel = Direction("Bright", "stylespace", torch.eye(space.latent_shape[0])[7])
+    file, picture = tmp_path / "styles.safetensors", tmp_path / "face.png"
+    DirectionSet.of(space, [channel.with_sigma(space)]).save(file)
+    Image.new("RGB", (16, 16), "teal").save(picture)
+    folder, out = save_model(model, tmp_path / "model"), tmp_path / "edited.png"
+    words = ["--direction", "bright=9", "--directions", str(file), "--out", str(out)]
+    main(["edit", str(folder), str(picture), *words])
+    with torch.inference_mode():
+        styles = space.to_styles(model.encode(to_tensor([open_image(picture)], 16)))
+        moved = space.decode(edit(styles, channel.with_sigma(space), 9.0))
+    assert Image.open(out).tobytes() == to_pil(moved)[0].tobytes()
 
 
 # --- measured quantities --------------------------------------------------------------------------

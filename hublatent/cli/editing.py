@@ -43,6 +43,7 @@ def edit(
     attribute: Annotated[str | None, arg(metavar="NAME")] = None,
     strength: Number = None,
     method: Annotated[str | None, arg(metavar="METHOD")] = None,
+    style: Annotated[int | None, arg(metavar="SEED")] = None,
     unit: Unit = "sigma",
     directions: ModelOption = None,
     classifier: Classifier = DEFAULT_CLASSIFIER,
@@ -63,21 +64,31 @@ def edit(
         strength: how far to move along --attribute.
         method: how the directions were found; by default what the direction file says edits best,
             else joint, or the only one there is.
+        style: draw another style of the attribute, such as another kind of glasses, where the
+            directions have some: a seed of it.
         unit: of the strength: standard deviations, the raw coefficient, or a target probability.
         directions: a direction file, folder or Hub id; by default the model's own.
         classifier: whose features a projection compares; a folder or a Hub id.
         revision: branch, tag or commit of the model on the Hub.
     """
+    import torch
+
     from hublatent.images import open_image, to_tensor
     from hublatent.models import load
+    from hublatent.models.style_space import StyleSpace
 
     wanted = _strengths(direction, attribute, strength)
     is_latents = picture.suffix in (".safetensors", ".npz", ".npy", ".pt")
     files = [] if is_latents else _pictures(picture)
     originals = [open_image(file) for file in files]
     loaded = load(model, revision=revision)
-    found = _directions(model, loaded, directions)
-    moves = [(_find(found, name, method).with_sigma(loaded), amount) for name, amount in wanted]
+    edited, found = _directions(model, loaded, directions)
+    moves = []
+    for name, amount in wanted:
+        direction_of = _find(found, name, method)
+        if style is not None:
+            direction_of = direction_of.sampled_style(style)
+        moves.append((direction_of.with_sigma(edited), amount))
     if is_latents:
         names, latents = _read_latents(picture, loaded)
     else:
@@ -87,7 +98,10 @@ def edit(
     several = len(names) > 1 or picture.is_dir()
     if several and out.is_file():
         raise HublatentError(f"{out} is a file; {len(names)} edited pictures need a folder.")
-    shifts = _write_edits(loaded, latents, moves, unit, originals, _targets(out, names, several))
+    if isinstance(edited, StyleSpace):
+        with torch.inference_mode():
+            latents = edited.to_styles(latents)
+    shifts = _write_edits(edited, latents, moves, unit, originals, _targets(out, names, several))
     for target, *shift in shifts:
         moved = ", ".join(f"{d.name} by {s:+.2f}" for (d, _), s in zip(moves, shift, strict=True))
         print(f"{target}: {moved} standard deviations")
@@ -171,14 +185,21 @@ def _pictures(path: Path) -> list[Path]:
     return files
 
 
-def _directions(source: str, model: LatentModel, given: str | None) -> DirectionSet:
+def _directions(
+    source: str, model: LatentModel, given: str | None
+) -> tuple[LatentModel, DirectionSet]:
+    """The directions, and the model that they move: the given one, or a StyleGAN2's styles."""
     from hublatent.direction_set import DirectionSet
+    from hublatent.models.style_space import StyleSpace
+    from hublatent.models.stylegan2 import StyleGAN2
 
     if given is None:
-        return DirectionSet.from_pretrained(source, model, model.commit)
-    if Path(given).is_file():
-        return DirectionSet.load(given, model)
-    return DirectionSet.from_pretrained(given, model)
+        return model, DirectionSet.from_pretrained(source, model, model.commit)
+    if not Path(given).is_file():
+        return model, DirectionSet.from_pretrained(given, model)
+    if isinstance(model, StyleGAN2) and DirectionSet.load(given).space == StyleSpace.space:
+        model = StyleSpace(model)
+    return model, DirectionSet.load(given, model)
 
 
 def _find(directions: DirectionSet, attribute: str, method: str | None) -> Direction:
