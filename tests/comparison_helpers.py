@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -64,23 +65,28 @@ def linear_model() -> Eigenfaces:
     return model.eval()
 
 
-def write_known_faces(folder: Path, n: int = 160, n_test: int = 40) -> Path:
+def write_known_faces(
+    folder: Path, n: int = 160, n_test: int = 40, attributes: Sequence[str] = ATTRIBUTES
+) -> Path:
     """Grey pictures with noise: Bright ones brighter, Green ones greener; two of each person.
 
     Args:
         folder: where they go.
         n: training and validation pictures.
         n_test: test pictures.
+        attributes: what the table calls these two; further ones are drawn.
     """
     folder.mkdir()
     rng = np.random.default_rng(0)
-    rows = ["name,identity,partition,Bright,Green"]
+    rows = [",".join(("name,identity,partition", *attributes))]
     for i in range(n + n_test):
         bright, green = rng.random(2) < 0.5
         pixels = rng.normal(112, 12, (SIZE, SIZE, 3)) + rng.normal(0, 6) + 30 * bright
         pixels[..., 1] += 24 * green
         Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(folder / f"{i:03d}.png")
         partition = 2 if i >= n else int(i >= n // 2)
-        rows.append(f"{i:03d}.png,{i // 2},{partition},{int(bright)},{int(green)}")
+        drawn = [i // (2**k) % 2 for k in range(1, len(attributes) - 1)]
+        labels = ",".join(str(int(label)) for label in (bright, green, *drawn))
+        rows.append(f"{i:03d}.png,{i // 2},{partition},{labels}")
     (folder / "attributes.csv").write_text("\n".join(rows) + "\n", encoding="utf-8")
     return folder

@@ -548,9 +548,9 @@ def test_claims_beyond_the_file_are_refused(tmp_path, row):
         (b"GGUF\x03\0\0\0", "gguf"),
         (b"<!DOCTYPE html>", "HTML page"),
         (pickle.dumps({"a": 1}), "holding a"),
-        (pickle.dumps(3), "holds a int"),
+        (pickle.dumps(3), "holds one int"),
         (object_npy(pickle.dumps([1], protocol=2), "(1,)"), "Python objects"),
-        (b"\x93NUMPY\x01\x00\x02\x00((", "header"),
+        (b"\x93NUMPY\x01\x00\x02\x00((", "damaged NumPy file"),
     ],
 )
 def test_other_content_is_refused_by_what_it_is(tmp_path, content, word):

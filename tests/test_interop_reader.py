@@ -130,6 +130,24 @@ def test_zips_that_unfold_without_end_are_refused(tmp_path, fast_reader):
     assert "damaged zip" in refusal(path)
 
 
+def test_whatever_a_damaged_file_raises_is_a_sentence(tmp_path, fast_reader):
+    path = tmp_path / "a"
+    for names, content, says in (
+        (("a.npy",), b"", "damaged zip"),
+        (("a/data.pkl", "a/constants.pkl"), b"\x80\x02N.", "TorchScript"),
+        (("a.npz",), b"", "neither torch.save nor numpy.savez"),
+        ((), b"\x80\x04.", "damaged pickle"),
+        ((), b"\x93NUMPY\x01\0", "damaged NumPy file"),
+        ((), bytes([2, *bytes(7)]) + b"{{" + bytes(9), "damaged safetensors file"),
+    ):
+        with zipfile.ZipFile(path, "w") as archive:
+            for name in names:
+                archive.writestr(name, content)
+        if not names:
+            path.write_bytes(content)
+        assert says in refusal(path), content
+
+
 def test_one_storage_viewed_without_end_is_refused(tmp_path, fast_reader):
     numbers = torch.zeros(1 << 20)
     torch.save([numbers.view(1024, 1024)[i:] for i in range(64)], tmp_path / "views.pt")

@@ -20,9 +20,16 @@ import torch
 
 from hublatent import cli
 from hublatent.data import load_dataset
+from hublatent.direction import Direction
+from hublatent.direction_set import DirectionSet
 from hublatent.errors import exit_on_user_error
+from hublatent.evaluation import replication
+from hublatent.evaluation.judges import Judges
+from hublatent.models import BetaVAE
+from tests.comparison_helpers import known_judge, linear_model, write_known_faces
 from tests.foreign_writers import nvidia_generator, nvidia_weights, write_nvidia
 from tests.hub_standin import HubStandIn, connected
+from tests.test_audit import AllWhole
 from tests.tiny_models import divided_judge, random_directions, save_model, tiny_stylegan2, tiny_vae
 from tests.training_helpers import PROJECT, write_faces
 from training import (
@@ -95,16 +102,30 @@ COMMANDS = {
     "import-directions": "import-directions {base}/age.npy --attribute Age --space z"
     " --out {out}/age.safetensors",
     "pull": "pull user/vae --out {out}",
+    "compare": "compare {base}/linear {base}/turned --data {base}/known --cache {base}/cache"
+    " --attributes Bright --methods svm --faces 4 --out {out}",
+    "audit": "audit {base}/linear --model {base}/linear --data {base}/known --cache {base}/cache"
+    " --faces 4 --out {out}",
+    "replicate": "replicate {base}/paper --data {base}/known --cache {base}/cache --out {out}",
+    "metrics": "metrics {base}/linear --data {base}/known --cache {base}/cache --n 200"
+    " --metrics mig --out {out}/scores.csv",
+    "data": "data sprites --count 20 --out {out}/sprites.npz",
+    "map": "map {base}/linear {base}/turned --data {base}/known --cache {base}/cache --out {out}",
+    "carry": "carry {base}/linear --map {base}/maps/linear--turned.safetensors"
+    " --out {out}/carried.safetensors",
 }
 ALL = [*SCRIPTS, *COMMANDS]
 
 
 # Not here: measure_judges, extract_judges and extract_image_features read packages and data of
-# others; update_readme and reproduce write through what is tested; compare has tests of its own.
+# others; update_readme and reproduce write through what is tested.
 
 
 def run(name: str, base: Path, out: Path) -> None:
-    """Run a command in this process, to its exit."""
+    """Run a command in this process, to its exit; judges are known in closed form, draws few."""
+    judges = Judges(known_judge(), AllWhole(), AllWhole(), "judge", np.ones(2))  # type: ignore[arg-type]
+    Judges.load = lambda *_: judges  # type: ignore[method-assign, assignment]
+    replication.N_DRAWS = 2
     script, words = SCRIPTS.get(name) or (cli.main, COMMANDS[name])
     given = [
         word.format(base=base, out=out, cards=PROJECT / "model_cards") for word in words.split()
@@ -140,6 +161,24 @@ def forked(action: Callable[[], None]) -> tuple[int, str]:
     return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]), output
 
 
+def prepare_comparison(folder: Path) -> None:
+    """Faces and models whose readings are known, a map between them, and the paper's trainings."""
+    write_known_faces(folder / "known", attributes=("Bright", "Eyeglasses", "Male", "Smiling"))
+    load_dataset(folder / "known", SIZE, cache=folder / "cache", progress=False)
+    for name, turn in (("linear", torch.eye(4)), ("turned", torch.eye(4).flip(0))):
+        model = linear_model()
+        model.components.copy_(turn @ model.components)
+        model.latent_covariance.copy_(turn @ model.latent_covariance @ turn.T)
+        planted = Direction("Bright", "svm", turn[:, 0]).with_sigma(model)
+        save_model(model, folder / name, DirectionSet.of(model, [planted]))
+    run("map", folder, folder / "maps")
+    for name in ("paper-vae-0", "paper-vae-1", "paper-betavae-0", "paper-betavae-1"):
+        save_model(
+            BetaVAE(SIZE, latent_dim=4, width=4, n_stages=2, blocks="plain"),
+            folder / "paper" / name / "model",
+        )
+
+
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Pictures, models and a run, in a folder of a difficult name."""
@@ -163,6 +202,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
         write_nvidia(folder / "net.pkl", nvidia_generator(weights))
         np.save(folder / "age.npy", np.ones((1, 8)))
         run("train_vae", folder, folder / "run")
+        prepare_comparison(folder)
 
     code, output = forked(prepare)
     assert code == 0, output

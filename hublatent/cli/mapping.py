@@ -19,6 +19,7 @@ def map(
     judge: Annotated[str | None, arg(metavar="MODEL")] = None,
     faces: int = 100,
     seed: int = 0,
+    cache: Path | None = None,
 ) -> None:
     """Fit linear maps between the latents of every two of several models.
 
@@ -31,6 +32,7 @@ def map(
         judge: a classifier that judges edits along directions carried by the maps (needs --data).
         faces: how many faces are edited for it.
         seed: of samples, folds and bootstraps.
+        cache: folder of the decoded pictures; by default ~/.cache/hublatent/datasets.
     """
     from hublatent.data import load_dataset
     from hublatent.direction_set import DirectionSet
@@ -45,7 +47,7 @@ def map(
         raise HublatentError("--judge needs --data: the faces whose edits it judges.")
     loaded = {name: load(model) for name, model in zip(names, models, strict=True)}
     size = max(model.image_size for model in loaded.values())
-    dataset = None if data is None else load_dataset(data, size)
+    dataset = None if data is None else load_dataset(data, size, cache=cache)
     fitted = {}
     for pair, latent_map in fit_maps(loaded, dataset or samples, out, seed):
         fitted[pair] = latent_map

@@ -140,8 +140,8 @@ def _interpret(content: Content, stem: str) -> tuple[ForeignDirection, ...]:
             if keys <= value.keys():
                 return interpret(value, stem)
         return _from_names(value, stem)
-    kind = "list" if isinstance(value, list) else type(value).__name__
-    raise UnreadableFileError(f"holds a {kind}; expected an array or a dictionary")
+    kind = "a list" if isinstance(value, list) else f"one {type(value).__name__}"
+    raise UnreadableFileError(f"holds {kind}; expected an array or a dictionary")
 
 
 def _from_npy(raw: NDArray[Any], stem: str) -> ForeignDirection:

@@ -11,17 +11,13 @@ import io
 import json
 import os
 import signal
-import struct
 import sys
-import tokenize
 import zipfile
-import zlib
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError
 from safetensors.numpy import load as load_safetensors
 from safetensors.numpy import save as save_safetensors
 
@@ -33,7 +29,6 @@ from hublatent.interop.unpickle import (
     Tensor,
     UnreadableError,
     array_of_bytes,
-    load,
     number_type,
     read_torch_legacy,
     shown,
@@ -117,62 +112,54 @@ def answer_for(
         unlimited: what limits this process does not have.
     """
     encoder = _Encoder(max(2 * size, MAX_UNFOLDED))
+    kind = "file"
     try:
-        form, content = read_content(file, size)
+        kind = recognise(file, size)
+        form, content = _READERS[kind](file, size)
         document = {"form": form, "content": encoder.encode(_selected(content, wanted))}
     except UnreadableError as error:
-        document, encoder.arrays = {"error": str(error)}, {}
+        document = {"error": str(error)}
     except RecursionError:
-        document, encoder.arrays = {"error": "holds values nested without end"}, {}
+        document = {"error": "holds values nested without end"}
     except MemoryError:
         limit = f"{memory_for(size) >> 20:,} MB"
         text = f"asks for more than {limit} of memory, though it has only {size:,} bytes"
-        document, encoder.arrays = {"error": text}, {}
+        document = {"error": text}
+    except Exception:  # whatever the program in a damaged file, or the reader of its form, raises
+        document = {"error": f"is a truncated or damaged {kind}"}
     encoded = json.dumps({**document, "unlimited": list(unlimited)}).encode("ascii")
-    return save_safetensors({DOCUMENT: np.frombuffer(encoded, np.uint8), **encoder.arrays})
+    arrays = {} if "error" in document else encoder.arrays
+    return save_safetensors({DOCUMENT: np.frombuffer(encoded, np.uint8), **arrays})
 
 
-def read_content(file: BinaryIO, size: int) -> tuple[str, Any]:
-    """Read a file by how it starts.
-
-    Returns:
-        Its form, "npy", "npz", "torch", "pickle", "safetensors" or "text", and what it holds.
+def recognise(file: BinaryIO, size: int) -> str:
+    """What a file is by how it starts: a key of _READERS.
 
     Raises:
-        UnreadableError: it is damaged, or of no form that is read here.
+        UnreadableError: it is something that is not read here; names it.
     """
     start = file.read(512)
     file.seek(0)
-    if start.startswith(b"PK\x03\x04"):
-        return _read_zip(file, size)
-    if start.startswith(b"\x93NUMPY"):
-        return "npy", read_npy(file.read())
-    if start.startswith(LEGACY_TORCH_START):
-        return "torch", read_torch_legacy(file.read())
-    if start.startswith(b"\x80"):
-        return "pickle", load(DataUnpickler(file))
+    for beginning, kind in _BEGINNINGS:
+        if start.startswith(beginning):
+            return kind
     if start[8:9] == b"{" and int.from_bytes(start[:8], "little") < size:
-        return "safetensors", _read_safetensors(file.read())
+        return "safetensors file"
     raise UnreadableError(_name(start, size))
 
 
 def read_npy(data: bytes) -> Any:
-    """Read a .npy file: its array, or the one object that an object array without axes holds.
-
-    Raises:
-        UnreadableError: it is damaged or holds something else than data.
-    """
+    """Read a .npy file: its array, or the one text or object that an array without axes holds."""
     stream, header = io.BytesIO(data), np.lib.format
-    try:
-        version = header.read_magic(stream)
-        read = header.read_array_header_1_0 if version == (1, 0) else header.read_array_header_2_0
-        shape, fortran, dtype = read(stream)
-    except (ValueError, TypeError, SyntaxError, tokenize.TokenError) as error:
-        raise UnreadableError("is truncated or damaged: it has no readable NumPy header") from error
+    version = header.read_magic(stream)
+    read = header.read_array_header_1_0 if version == (1, 0) else header.read_array_header_2_0
+    shape, fortran, dtype = read(stream)
+    rest = memoryview(data)[stream.tell() :]
+    if dtype.kind == "U" and shape == ():  # such as a name beside a vector
+        return str(rest, "utf-32-le", "replace").rstrip("\0")
     if dtype != np.dtype(object):
-        rest = memoryview(data)[stream.tell() :]
         return array_of_bytes(rest, number_type(dtype.str), shape, fortran=fortran)
-    array = load(DataUnpickler(stream, inside=True))
+    array = DataUnpickler(stream, inside=True).load()
     is_list = isinstance(array, Array) and isinstance(array.data, list)
     if not is_list or shape != () or len(array.data) != 1:
         raise UnreadableError("is an array of Python objects; expected numbers, or one dictionary")
@@ -181,69 +168,52 @@ def read_npy(data: bytes) -> Any:
 
 def _read_zip(file: BinaryIO, size: int) -> tuple[str, Any]:
     """A zip of torch.save, numpy.savez or numpy.savez_compressed."""
-    try:
-        archive = zipfile.ZipFile(file)
-        entries = {entry.filename: entry for entry in archive.infolist()}
-    except _ZIP_ERRORS as error:
-        raise UnreadableError("is a truncated or damaged zip") from error
-    pickles = [name for name in entries if name.rsplit("/", 1)[-1] == "data.pkl"]
+    archive = zipfile.ZipFile(file)
+    names = archive.namelist()
+    pickles = [name for name in names if name.rsplit("/", 1)[-1] == "data.pkl"]
     unfolded = sum(entry.file_size for entry in archive.infolist())
     if unfolded > max(size, MAX_UNFOLDED if not pickles else 0):
         raise UnreadableError(f"is a zip of {size:,} bytes that unfolds to {unfolded:,}")
+    if any(name.endswith("/constants.pkl") for name in names):
+        raise UnreadableError(
+            "is a program of TorchScript (torch.jit.save) and not weights; save its state_dict"
+        )
     if len(pickles) == 1:
-        return "torch", _read_torch_zip(archive, pickles[0])
-    if entries and all(name.endswith(".npy") for name in entries):
-        content = {name[:-4]: read_npy_or_none(_entry(archive, name)) for name in entries}
-        return "npz", content
-    held = ", ".join(shown(name) for name in list(entries)[:5]) or "nothing"
+        return "torch", _read_torch_zip(archive, pickles[0].removesuffix("data.pkl"))
+    if names and all(name.endswith(".npy") for name in names):
+        return "npz", {name[:-4]: read_npy(archive.read(name)) for name in names}
+    held = ", ".join(shown(name) for name in names[:5]) or "nothing"
     raise UnreadableError(f"is a zip that neither torch.save nor numpy.savez wrote; holds {held}")
 
 
-def read_npy_or_none(data: bytes) -> Any:
-    """An entry of numpy.savez; texts, such as a name beside a vector, are kept as texts."""
-    stream, header = io.BytesIO(data), np.lib.format
-    try:
-        return read_npy(data)
-    except UnreadableError:
-        header.read_magic(stream)
-        shape, _, dtype = header.read_array_header_1_0(stream)
-        if dtype.kind != "U" or shape != ():
-            raise
-        return data[stream.tell() :].decode("utf-32-le", "replace").rstrip("\0")
-
-
-def _read_torch_zip(archive: zipfile.ZipFile, name: str) -> Any:
-    folder = name.removesuffix("data.pkl")
+def _read_torch_zip(archive: zipfile.ZipFile, folder: str) -> Any:
     names = set(archive.namelist())
-    if f"{folder}byteorder" in names and _entry(archive, f"{folder}byteorder") != b"little":
+    if f"{folder}byteorder" in names and archive.read(f"{folder}byteorder") != b"little":
         raise UnreadableError("was written by a big-endian machine")
 
     def read_storage(key: str) -> bytes:
         if f"{folder}data/{key}" not in names:
             raise UnreadableError(f"is damaged: it lacks the storage {shown(key)}")
-        return _entry(archive, f"{folder}data/{key}")
+        return archive.read(f"{folder}data/{key}")
 
-    return load(DataUnpickler(io.BytesIO(_entry(archive, name)), read_storage, inside=True))
-
-
-_ZIP_ERRORS = (
-    zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, OSError, ValueError,
-    struct.error, zlib.error,
-)  # fmt: skip
+    stream = io.BytesIO(archive.read(f"{folder}data.pkl"))
+    return DataUnpickler(stream, read_storage, inside=True).load()
 
 
-def _entry(archive: zipfile.ZipFile, name: str) -> bytes:
-    try:
-        return archive.read(name)
-    except _ZIP_ERRORS as error:
-        raise UnreadableError("is a truncated or damaged zip") from error
-
-
-def _read_safetensors(data: bytes) -> dict[str, NDArray[Any]]:
-    try:
-        return load_safetensors(data)
-    except (SafetensorError, KeyError, ValueError) as error:
-        raise UnreadableError("is a damaged safetensors file, or one of unusual types") from error
+_BEGINNINGS = (
+    (b"PK\x03\x04", "zip"),
+    (b"\x93NUMPY", "NumPy file"),
+    (LEGACY_TORCH_START, "PyTorch file"),
+    (b"\x80", "pickle"),
+)
+# What a file is for messages -> its form and content, of the file and its size.
+_READERS: dict[str, Callable[[BinaryIO, int], tuple[str, Any]]] = {
+    "zip": _read_zip,
+    "NumPy file": lambda file, _: ("npy", read_npy(file.read())),
+    "PyTorch file": lambda file, _: ("torch", read_torch_legacy(file.read())),
+    "pickle": lambda file, _: ("pickle", DataUnpickler(file).load()),
+    "safetensors file": lambda file, _: ("safetensors", load_safetensors(file.read())),
+}
 
 
 def _name(start: bytes, size: int) -> str:
@@ -292,13 +262,13 @@ class _Encoder:
             return value
         if isinstance(value, int):
             return value if value.bit_length() <= 64 else {"other": "int"}
-        if isinstance(value, (list, tuple, set, frozenset)):
+        if isinstance(value, list | tuple | set | frozenset):
             return [self.encode(item, depth + 1) for item in value]
         if isinstance(value, dict):
             return {"dict": [self._pair(key, item, depth) for key, item in value.items()]}
         if isinstance(value, Module):
             return {"module": value.class_name, "state": self.encode(value.state, depth + 1)}
-        if isinstance(value, (Array, Storage, Tensor, np.ndarray)):
+        if isinstance(value, Array | Storage | Tensor | np.ndarray):
             return {"array": self._add(value)}
         return {"other": type(value).__name__}
 

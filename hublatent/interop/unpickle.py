@@ -2,7 +2,8 @@
 
 Unpickling runs a program. Here the only callables that such a program can reach are the few below,
 which do no more than keep what they are given, so that whatever it does with them, nothing else is
-executed. What it wastes (memory, time, the stack) the limits of the process bound.
+executed. What it wastes (memory, time, the stack) the limits of the process bound, and for whatever
+else a damaged program raises reader.py has one sentence.
 
 Arrays and tensors stay descriptions of bytes until `to_numpy`, which checks that the bytes cover
 what the descriptions claim.
@@ -42,17 +43,9 @@ class UnreadableError(Exception):
     """A file is damaged, or holds something else than data; the message continues "it ..."."""
 
 
-class _Sealed(type):
-    """Classes that a pickle cannot give attributes to."""
-
-    def __setattr__(cls, name: str, value: Any) -> None:
-        raise UnreadableError("is damaged: it changes a class")
-
-
-class Module(metaclass=_Sealed):
+class Module:
     """An object of a class that is not needed here: its class's name and its attributes."""
 
-    __slots__ = ("class_name", "state")
     class_name: str
     state: Any
 
@@ -65,10 +58,8 @@ class Module(metaclass=_Sealed):
         self.state = state
 
 
-class DType(metaclass=_Sealed):
+class DType:
     """A NumPy type: its code, such as "f8", and then its byte order."""
-
-    __slots__ = ("code", "order")
 
     def __init__(self, code: Any, *flags: Any) -> None:
         self.code, self.order = code, "="
@@ -77,15 +68,11 @@ class DType(metaclass=_Sealed):
         self.order = state[1]
 
     def numpy(self) -> np.dtype[Any]:
-        if not isinstance(self.code, str) or self.order not in ("<", ">", "|", "="):
-            raise UnreadableError("is damaged: it holds an array type without a name or byte order")
         return number_type(self.order + self.code)
 
 
-class Array(metaclass=_Sealed):
+class Array:
     """A NumPy array: shape, type and bytes, or the list of its objects."""
-
-    __slots__ = ("data", "dtype", "fortran", "shape")
 
     def __init__(self, data: Any = b"", dtype: Any = None, shape: Any = (0,), order: Any = "C"):
         self.data, self.dtype, self.shape, self.fortran = data, dtype, shape, order == "F"
@@ -94,20 +81,14 @@ class Array(metaclass=_Sealed):
         _, self.shape, self.dtype, self.fortran, self.data = state
 
     def to_numpy(self) -> NDArray[Any]:
-        if not isinstance(self.dtype, DType):
-            raise UnreadableError("is damaged: it holds an array without a type")
         data = as_bytes(self.data)
         return array_of_bytes(data, self.dtype.numpy(), self.shape, fortran=bool(self.fortran))
 
 
-class Storage(metaclass=_Sealed):
+class Storage:
     """A run of numbers that tensors view; its bytes are read when they are needed."""
 
-    __slots__ = ("count", "item_size", "read", "type_name")
-
     def __init__(self, kind: Any, count: Any, read: Callable[[], bytes | memoryview]) -> None:
-        if not isinstance(kind, str) or kind not in _STORAGES or not _is_size(count):
-            raise UnreadableError("is damaged: it holds a storage without type or length")
         self.type_name, self.count, self.read = _STORAGES[kind], count, read
         self.item_size = 2 if self.type_name == _BFLOAT16 else np.dtype(self.type_name).itemsize
 
@@ -122,19 +103,14 @@ class Storage(metaclass=_Sealed):
         return (np.frombuffer(data, "<u2").astype("<u4") << 16).view("<f4")
 
 
-class Tensor(metaclass=_Sealed):
+class Tensor:
     """A view of a storage."""
-
-    __slots__ = ("offset", "size", "storage", "stride")
 
     def __init__(self, storage: Any, offset: Any, size: Any, stride: Any, *rest: Any) -> None:
         self.storage, self.offset, self.size, self.stride = storage, offset, size, stride
 
     def to_numpy(self) -> NDArray[Any]:
-        size, stride = _shape(self.size), _shape(self.stride)
-        (offset,) = _shape((self.offset,))
-        if not isinstance(self.storage, Storage) or len(size) != len(stride):
-            raise UnreadableError("is damaged: it holds a tensor without storage or strides")
+        size, stride, (offset,) = map(_shape, (self.size, self.stride, (self.offset,)))
         n, count = math.prod(size), self.storage.count
         if n == 0:
             return np.zeros(size, np.float32)
@@ -144,7 +120,7 @@ class Tensor(metaclass=_Sealed):
             raise UnreadableError(
                 f"claims a tensor of shape {size}, but holds {count:,} numbers for it"
             )
-        values = self.storage.to_numpy()[offset:]
+        values = self.storage.to_numpy()[offset:]  # as many as are claimed, or it raises
         strides = [t * values.itemsize for t in stride]
         return np.lib.stride_tricks.as_strided(values, size, strides, writeable=False)
 
@@ -177,7 +153,7 @@ class DataUnpickler(pickle.Unpickler):
         if full in self.names:
             return self.names[full]
         if full.startswith(_MODULES):
-            return _Sealed(name[:100], (Module,), {"__slots__": ()})
+            return type(name[:100], (Module,), {})
         if full.startswith("torch.") and full.removesuffix("Storage")[6:] in _STORAGES:
             return full.removesuffix("Storage")[6:]
         raise UnreadableError(
@@ -199,50 +175,20 @@ class DataUnpickler(pickle.Unpickler):
         return self.storages[key]
 
 
-def load(unpickler: DataUnpickler) -> Any:
-    """Read one pickle and leave its stream behind the pickle's end.
-
-    Returns:
-        Plain values, Module, Array, Tensor and Storage.
-
-    Raises:
-        UnreadableError: it is truncated or damaged, or holds something else than data.
-    """
-    try:
-        return unpickler.load()
-    except (UnreadableError, MemoryError, RecursionError):
-        raise
-    except Exception as error:  # a damaged pickle raises whatever its damaged program raises
-        raise UnreadableError("is truncated or damaged, or no pickle at all") from error
-
-
 def read_torch_legacy(data: bytes) -> Any:
-    """Read the format of torch.save before 1.6: five pickles, then the bytes of the storages.
-
-    Raises:
-        UnreadableError: it is damaged or holds something else than data.
-    """
+    """Read the format of torch.save before 1.6: five pickles, then the bytes of the storages."""
     stream, places = io.BytesIO(data), dict[str, memoryview]()
 
-    def read_storage(key: str) -> memoryview:
-        if key not in places:
-            raise UnreadableError("is truncated or damaged: its tensors' numbers are missing")
-        return places[key]
-
-    magic, protocol, system = (load(DataUnpickler(stream, inside=True)) for _ in range(3))
-    little = system.get("little_endian") if isinstance(system, dict) else None
-    if (magic, protocol) != (TORCH_MAGIC, TORCH_PROTOCOL) or little is not True:
+    magic, protocol, system = (DataUnpickler(stream, inside=True).load() for _ in range(3))
+    if (magic, protocol, system["little_endian"]) != (TORCH_MAGIC, TORCH_PROTOCOL, True):
         raise UnreadableError("holds something else than a torch file where one is expected")
-    unpickler = DataUnpickler(stream, read_storage, inside=True)
-    value, keys = load(unpickler), load(DataUnpickler(stream, inside=True))
-    for key in keys if isinstance(keys, list) else ():
+    unpickler = DataUnpickler(stream, places.__getitem__, inside=True)
+    value, keys = unpickler.load(), DataUnpickler(stream, inside=True).load()
+    for key in keys:
         # For each key a count of 8 bytes, then the numbers.
-        storage = unpickler.storages.get(key) if isinstance(key, str) else None
         count = int.from_bytes(stream.read(8), "little")
-        if storage is None or count != storage.count:
-            raise UnreadableError("is truncated or damaged: its tensors' numbers are missing")
         start = stream.tell()
-        places[key] = memoryview(data)[start : start + count * storage.item_size]
+        places[key] = memoryview(data)[start : start + count * unpickler.storages[key].item_size]
         stream.seek(start + len(places[key]))
     return value
 
@@ -250,10 +196,7 @@ def read_torch_legacy(data: bytes) -> Any:
 def number_type(code: str) -> np.dtype[Any]:
     """The NumPy type of a code such as "<f8"; others than numbers are refused."""
     if code[1:2] in tuple("biuf") and code[2:] in ("1", "2", "4", "8"):
-        try:
-            return np.dtype(code)
-        except TypeError:
-            pass  # such as "<f1"
+        return np.dtype(code)
     raise UnreadableError(f"holds an array of the type {shown(code)}, which are no numbers")
 
 
@@ -271,14 +214,7 @@ def array_of_bytes(
 
 def as_bytes(value: Any, encoding: Any = "latin1") -> bytes:
     """Bytes; protocol 2 and Python 2 write them as a text of the characters 0 to 255."""
-    if isinstance(value, (bytes, bytearray)):
-        return bytes(value)
-    try:
-        return bytes(value.encode("latin1"))
-    except (AttributeError, UnicodeEncodeError) as error:
-        raise UnreadableError("is damaged: it holds no bytes where an array's are expected") from (
-            error
-        )
+    return bytes(value) if isinstance(value, bytes | bytearray) else value.encode("latin1")
 
 
 def shown(text: str) -> str:
@@ -288,8 +224,7 @@ def shown(text: str) -> str:
 
 def _scalar(dtype: Any, data: Any) -> float | int | bool:
     """A NumPy number as a Python one."""
-    value: float | int | bool = Array(data, dtype, ()).to_numpy().item()
-    return value
+    return Array(data, dtype, ()).to_numpy().item()  # type: ignore[no-any-return]
 
 
 def _load_from_bytes(data: Any) -> Any:
@@ -310,12 +245,9 @@ def _first(value: Any = None, *rest: Any) -> Any:
     return value
 
 
-def _is_size(value: Any) -> bool:
-    return type(value) is int and 0 <= value < 2**40
-
-
 def _shape(value: Any) -> tuple[int, ...]:
-    if not isinstance(value, tuple) or len(value) > MAX_AXES or not all(map(_is_size, value)):
+    is_tuple = isinstance(value, tuple) and len(value) <= MAX_AXES
+    if not is_tuple or any(type(size) is not int or not 0 <= size < 2**40 for size in value):
         raise UnreadableError("is damaged: it holds an array without a shape, or an impossible one")
     return value
 
@@ -327,7 +259,7 @@ _RENAMED = (
 )
 _MODULES = ("torch.nn.modules.", "training.networks", "dnnlib.tflib.", "tfutil.", "pathlib.")
 _NAMES: dict[str, Any] = {
-    "argparse.Namespace": _Sealed("Namespace", (Module,), {"__slots__": ()}),
+    "argparse.Namespace": type("Namespace", (Module,), {}),
     "builtins.frozenset": _first,
     "builtins.set": _first,
     "collections.OrderedDict": OrderedDict,
