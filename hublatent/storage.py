@@ -238,9 +238,11 @@ def open_safetensors(path: Path, read: Callable[[Any], Result]) -> Result:
         OSError: it cannot be read.
     """
     with path.open("rb") as file:
-        start = file.read(len(LFS_POINTER))
-    if start == LFS_POINTER:
+        start = file.read(100)
+    if start.startswith(LFS_POINTER):
         raise ValueError("it is a Git LFS pointer, not the file itself; run: git lfs pull")
+    if start.lstrip().startswith(b"<"):
+        raise ValueError("it is an HTML page, not the file itself; download it again")
     n_bytes = int.from_bytes(start[:8], "little")
     if n_bytes > MAX_HEADER_BYTES:
         raise ValueError(f"its header claims {n_bytes:,} bytes, more than {MAX_HEADER_BYTES:,}")

@@ -19,7 +19,7 @@ from hublatent.errors import DataError, DirectionError, HublatentError
 from hublatent.hub import DISCRIMINATOR_NAME, PUBLISHED_FILES
 from hublatent.model import LatentModel
 from hublatent.publish import CardInput, check_card, check_folder, render_card
-from hublatent.publish.card import best_of_each, of_headline
+from hublatent.publish.card_tables import best_of_each, of_headline
 from hublatent.publish.cells import check_number
 from hublatent.publish.licences import Licence
 from hublatent.publish.samples import draw_samples

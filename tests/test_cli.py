@@ -203,6 +203,9 @@ def test_mistakes_of_edit(folder: Path, picture: Path, tmp_path: Path, refuse: R
     assert "go together" in refuse("edit", folder, picture, "--strength", 1, "--out", out)
     assert "Smiling=2" in refuse("edit", folder, picture, "--direction", "Smiling", "--out", out)
     assert "Smiling=2" in refuse("edit", folder, picture, "--out", out)
+    for strength in ("nan", "inf", "-1e999"):
+        words = ("--direction", f"Smiling={strength}", "--out", out)
+        assert "finite" in refuse("edit", folder, picture, *words)
     assert ".png" in refuse(
         "edit", folder, picture, "--direction", "Smiling=1", "--out", tmp_path / "edited.txt"
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
@@ -650,6 +651,21 @@ def test_partitions_that_share_people_or_are_empty_are_warned_of(
     printed = capsys.readouterr().out
     assert "Warning: 1 identities occur in more than one partition" in printed
     assert "Warning: no picture is in the partition test" in printed
+
+
+def test_copies_under_another_name_are_warned_of(
+    tmp_path: Path, cache: Path, capsys: Capture
+) -> None:
+    folder = make_celeba(tmp_path / "d")
+    pictures = folder / "img_align_celeba"
+    shutil.copy(pictures / NAMES[0], pictures / NAMES[1])  # of the same person
+    load_dataset(folder, 8, cache=cache, progress=False)
+    assert "Warning" not in capsys.readouterr().out
+    shutil.copy(pictures / NAMES[0], pictures / NAMES[4])
+    for _ in range(2):  # decoded, and from the cache
+        load_dataset(folder, 8, cache=cache, progress=False)
+        warning = f"1 pictures are copies of another person's, such as {NAMES[4]} of {NAMES[0]}"
+        assert warning in capsys.readouterr().out
 
 
 # --- the cache ------------------------------------------------------------------------------------

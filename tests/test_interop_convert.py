@@ -479,6 +479,20 @@ def test_stylegan2_in_other_layouts(layout, golden, tmp_path):
     assert_golden(load(tmp_path / "out"), golden)
 
 
+@pytest.mark.parametrize("layout", ["a state dict", "stylegan2-pytorch", "genforce"])
+def test_weights_of_strange_shapes_are_a_sentence(layout, golden, tmp_path):
+    whole = LAYOUTS[layout](generator_of(golden))
+    weights = whole.get("g_ema", whole.get("generator_smooth", whole))
+    draws = random.Random(0)
+    for name in draws.sample(sorted(weights), 25):
+        strange = draws.choice([(5,), (0,), (), (2, 2, 2, 2, 2), (1, 1), (1, 3, 4, 4)])
+        if tuple(weights[name].shape) == strange:
+            continue
+        kept, weights[name] = weights[name], torch.ones(strange)
+        refusal(torch_file(tmp_path / "net.pt", whole), tmp_path)
+        weights[name] = kept
+
+
 def test_of_a_pickled_tuple_the_averaged_generator_is_taken(golden, tmp_path):
     networks = (nvidia_generator(nvidia_weights(32)), Persistent("Discriminator", ""))
     with nvidia_modules():

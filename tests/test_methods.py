@@ -32,7 +32,7 @@ from hublatent.model import LatentModel
 from hublatent.models import LSAVAE
 from hublatent.models.style_space import StyleSpace
 from hublatent.perception.faces import FaceDetector
-from hublatent.publish.card import with_measured
+from hublatent.publish.card_tables import with_measured
 from hublatent.stats import Estimate
 from tests.comparison_helpers import N_PIXELS, SIZE, linear_model, write_known_faces
 from tests.tiny_models import save_model, tiny_stylegan2

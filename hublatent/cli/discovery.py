@@ -85,7 +85,7 @@ def find_measured(
     from hublatent.discovery.measured import find_measured as find
     from hublatent.hub import CARD_NAME, DIRECTIONS_NAME
     from hublatent.perception.faces import FaceDetector
-    from hublatent.publish.card import with_measured
+    from hublatent.publish.card_tables import with_measured
     from hublatent.storage import write_text
 
     loaded = hublatent.load(model)

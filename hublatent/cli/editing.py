@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -167,6 +168,9 @@ def _strengths(
             name = ""
         if not name:
             raise HublatentError(f"--direction {word}; expected NAME=STRENGTH, like Smiling=2.")
+    for name, amount in wanted:
+        if not math.isfinite(amount):
+            raise HublatentError(f"{name} by {amount}: a strength is a finite number.")
     if not wanted:
         raise HublatentError("Nothing to change; give --direction NAME=STRENGTH, like Smiling=2.")
     return wanted

@@ -11,7 +11,7 @@ import math
 import os
 import shutil
 from collections import deque
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -178,6 +178,8 @@ def _decode_into(folder: Path, listing: Listing, image_size: int, progress: bool
     temporary.mkdir()
     skipped: list[tuple[int, str]] = []
     digest = hashlib.sha256()
+    seen: dict[bytes, int] = {}
+    copies: list[tuple[int, int]] = []
     try:
         # Plain writes, not a writable map: a full disk is then an error and not a crash.
         with (
@@ -187,15 +189,19 @@ def _decode_into(folder: Path, listing: Listing, image_size: int, progress: bool
             for index, picture in pictures:
                 if isinstance(picture, str):
                     skipped.append((index, picture))
-                else:
-                    file.write(picture.tobytes())
-                    digest.update(picture.tobytes())
+                    continue
+                content = picture.tobytes()
+                file.write(content)
+                digest.update(content)
+                key = hashlib.blake2b(content, digest_size=16).digest()
+                if seen.setdefault(key, index) != index:
+                    copies.append((seen[key], index))
         if len(skipped) == len(listing.names):
             raise DataError(
                 f"None of the {len(skipped)} listed pictures can be read; the first: "
                 f"{skipped[0][1]}"
             )
-        summary = {"skipped": skipped, "sha256": digest.hexdigest()}
+        summary = {"skipped": skipped, "sha256": digest.hexdigest(), "copies": copies}
         (temporary / SUMMARY_NAME).write_text(json.dumps(summary), encoding="utf-8")
         temporary.rename(folder)
     finally:
@@ -243,6 +249,7 @@ def _assemble(folder: Path, listing: Listing, image_size: int, preprocessing: st
         array.flags.writeable = False
     labels, identities, partition = arrays
     _warn_of_partitions(identities, partition)
+    _warn_of_copies(listing, summary.get("copies", ()))  # caches of earlier versions lack them
     names = tuple(listing.names[i] for i in kept)
     digest = _digest(names, listing.attributes, arrays, summary["sha256"])
     images = _map_pixels(folder, (len(kept), image_size, image_size, 3))
@@ -283,4 +290,15 @@ def _warn_of_partitions(identities: np.ndarray, partition: np.ndarray) -> None:
         print(
             f"Warning: {len(shared)} identities occur in more than one partition; "
             "held-out scores will be too good."
+        )
+
+
+def _warn_of_copies(listing: Listing, copies: Sequence[tuple[int, int]]) -> None:
+    people = listing.identities
+    apart = [(i, j) for i, j in copies if people[i] != people[j]]
+    if apart:
+        first, second = (listing.names[i] for i in apart[0])
+        print(
+            f"Warning: {len(apart)} pictures are copies of another person's, such as {second} of "
+            f"{first}; held-out scores will be too good."
         )

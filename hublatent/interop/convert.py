@@ -13,13 +13,8 @@ from hublatent.errors import CheckpointError
 from hublatent.hub.publisher import publisher
 from hublatent.interop.genforce import GENFORCE, TENSORFLOW, from_genforce, from_tensorflow
 from hublatent.interop.networks import ForeignGenerator, Weights, known_as
-from hublatent.interop.nvidia import (
-    NVIDIA,
-    ROSINALITY,
-    from_network,
-    from_rosinality,
-    from_state_dict,
-)
+from hublatent.interop.nvidia import NVIDIA, from_network, from_state_dict
+from hublatent.interop.rosinality import ROSINALITY, from_rosinality
 from hublatent.interop.untrusted import Module, UnreadableFileError, read_untrusted
 from hublatent.model import LatentModel
 from hublatent.models.progan import ProGAN

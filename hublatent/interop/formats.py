@@ -33,8 +33,6 @@ LATENT_NORM, MIN_LATENT_NORM = 0.25, 8.0
 LATENT_NAMES = frozenset(
     ("w", "ws", "wp", "w+", "w_plus", "wplus", "z", "latent", "latents", "dlatents", "projected_w")
 )
-_NO_CALIBRATION = ("threshold", "gain")
-_NO_STATISTICS = (*_NO_CALIBRATION, "sigma", "mean")
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,7 +46,6 @@ class ForeignDirection:
         name: the file's stem, or the name that the file gives.
         space: "z", "w" or "w+"; None where neither the file nor its format says.
         layers: the layers its author moves; None where it does not say.
-        missing: what the file lacks: "threshold", "gain", "sigma", "mean", "layers", "space".
         shift_scale: its author's unit, one of which moves the latent by shift_scale * vector.
         conditioned_on: the attributes that its author held while forming it.
         metadata: what else the file says: texts and numbers.
@@ -59,10 +56,20 @@ class ForeignDirection:
     name: str
     space: str | None = None
     layers: tuple[int, ...] | None = None
-    missing: tuple[str, ...] = _NO_STATISTICS
     shift_scale: float | None = None
     conditioned_on: tuple[str, ...] = ()
     metadata: Mapping[str, str | int | float | bool] = field(default_factory=dict)
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """What the file lacks: "threshold", "gain", "sigma", "mean", "layers", "space"."""
+        lacks = {
+            "sigma": self.shift_scale is None,
+            "mean": self.shift_scale is None or "component" not in self.metadata,
+            "layers": self.layers is None and len(self.vector) == 1 and self.space != "z",
+            "space": self.space is None,
+        }
+        return ("threshold", "gain", *(name for name, lacking in lacks.items() if lacking))
 
 
 def read_foreign(path: str | Path) -> tuple[ForeignDirection, ...]:
@@ -150,25 +157,20 @@ def _from_npy(raw: NDArray[Any], stem: str) -> ForeignDirection:
         # Few-shot averages are saved with their batch axis, one row per layer without.
         kind = "few-shot" if raw.ndim == 3 else "stylegan-encoder"
         return ForeignDirection(vector, kind, stem, "w+")
-    layers: tuple[str, ...] = (*_NO_STATISTICS, "layers")
     is_unit = abs(np.linalg.norm(raw.astype(np.float64)) - 1) < 1e-5
     if is_unit and raw.dtype == np.float64 and stem.endswith("_boundary"):
         # InterFaceGAN's own names: its boundaries are in Z unless "_w_" says otherwise.
-        space, missing = ("w", layers) if "_w_" in stem else ("z", _NO_STATISTICS)
         held = tuple(re.findall(r"_c_([^_]+)", stem))
-        return ForeignDirection(
-            vector, "interfacegan", stem, space, missing=missing, conditioned_on=held
-        )
+        space = "w" if "_w_" in stem else "z"
+        return ForeignDirection(vector, "interfacegan", stem, space, conditioned_on=held)
     if raw.dtype == np.float32 and re.fullmatch(r"stylegan2?_[^_]+_.+_boundary", stem):
-        return ForeignDirection(vector, "higan", stem, "w", missing=layers)
-    return ForeignDirection(vector, "npy", stem, missing=(*layers, "space"))
+        return ForeignDirection(vector, "higan", stem, "w")
+    return ForeignDirection(vector, "npy", stem)
 
 
 def _from_torch(raw: NDArray[Any], stem: str) -> ForeignDirection:
     vector = _rows(raw)
-    if len(vector) > 1:
-        return ForeignDirection(vector, "e4e", stem, "w+")
-    return ForeignDirection(vector, "e4e", stem, missing=(*_NO_STATISTICS, "layers", "space"))
+    return ForeignDirection(vector, "e4e", stem, "w+" if len(vector) > 1 else None)
 
 
 def _from_higan(content: dict[str, Any], stem: str) -> tuple[ForeignDirection, ...]:
@@ -177,10 +179,8 @@ def _from_higan(content: dict[str, Any], stem: str) -> tuple[ForeignDirection, .
     notes = notes if isinstance(notes, dict) else {}
     vector = _rows(content["boundary"])
     layers = _parse_layers(notes["manipulate_layers"]) if "manipulate_layers" in notes else None
-    missing = _NO_STATISTICS if layers else (*_NO_STATISTICS, "layers")
     space = "w" if len(vector) == 1 else "w+"
-    found = ForeignDirection(vector, "higan", stem, space, layers, missing, metadata=_plain(notes))
-    return (found,)
+    return (ForeignDirection(vector, "higan", stem, space, layers, metadata=_plain(notes)),)
 
 
 def _from_ganspace(content: dict[str, Any], stem: str) -> tuple[ForeignDirection, ...]:
@@ -198,7 +198,6 @@ def _from_ganspace(content: dict[str, Any], stem: str) -> tuple[ForeignDirection
             str(content.get("name", stem))[:100],
             space,
             tuple(range(start, end)),
-            (*_NO_CALIBRATION, "mean") if space else (*_NO_CALIBRATION, "mean", "space"),
             scale,
             metadata=_plain(content),
         ),
@@ -226,14 +225,7 @@ def _from_factor(content: dict[str, Any], stem: str) -> tuple[ForeignDirection, 
     ):
         raise UnreadableFileError("holds an `eigvec` whose columns are no unit vectors")
     return tuple(
-        ForeignDirection(
-            _rows(column),
-            "sefa",
-            f"{stem} {i}",
-            "w",
-            missing=(*_NO_STATISTICS, "layers"),
-            metadata={"component": i},
-        )
+        ForeignDirection(_rows(column), "sefa", f"{stem} {i}", "w", metadata={"component": i})
         for i, column in enumerate(vectors.T)
     )
 
@@ -254,9 +246,6 @@ def _components(
             kind,
             f"{stem} {i}",
             space,
-            missing=(*_NO_CALIBRATION, "layers")
-            if space
-            else (*_NO_CALIBRATION, "layers", "space"),
             shift_scale=float(deviations[i]),
             metadata={"component": i},
         )
@@ -266,9 +255,7 @@ def _components(
 
 def _from_npz(content: dict[str, Any], stem: str) -> tuple[ForeignDirection, ...]:
     """hublatent's own export; sigma and calibration belong to the model it came from."""
-    raw, layered = content["vector"], False
-    if isinstance(raw, np.ndarray):
-        layered = raw.ndim > 1
+    raw = content["vector"]
     notes = {
         key: value.item() if isinstance(value, np.ndarray) and value.ndim == 0 else value
         for key, value in content.items()
@@ -276,8 +263,9 @@ def _from_npz(content: dict[str, Any], stem: str) -> tuple[ForeignDirection, ...
     }
     if len(_plain(notes)) < len(notes):
         raise UnreadableFileError(f"holds lists where numbers are expected: {', '.join(notes)}")
-    space, name = "w+" if layered else "z", str(notes.get("attribute", stem))
-    return (ForeignDirection(_rows(raw), "npz", name, space, metadata=_plain(notes)),)
+    vector, name = _rows(raw), str(notes.get("attribute", stem))
+    space = "w+" if raw.ndim > 1 else "z"
+    return (ForeignDirection(vector, "npz", name, space, metadata=_plain(notes)),)
 
 
 def _from_names(content: dict[Any, Any], stem: str) -> tuple[ForeignDirection, ...]:
@@ -302,9 +290,8 @@ def _from_names(content: dict[Any, Any], stem: str) -> tuple[ForeignDirection, .
     found = []
     for name, vector in rows.items():
         space = "w+" if len(vector) > 1 else None
-        missing = _NO_STATISTICS if space else (*_NO_STATISTICS, "layers", "space")
         name = stem if len(rows) == 1 and name in _NO_NAMES else name
-        found.append(_no_latent(ForeignDirection(vector, "named", name, space, missing=missing)))
+        found.append(_no_latent(ForeignDirection(vector, "named", name, space)))
     return tuple(found)
 
 

@@ -7,6 +7,7 @@ come down to the same table: what differs is the order of the axes.
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,6 @@ from hublatent.interop.nvidia import from_state_dict
 from hublatent.interop.untrusted import Module, UnreadableFileError
 from hublatent.models.progan import ProGAN
 from hublatent.models.stylegan import StyleGAN
-from hublatent.models.stylegan2 import StyleGAN2
 
 GENFORCE = "genforce's format"
 TENSORFLOW = "NVIDIA's TensorFlow format"
@@ -237,8 +237,7 @@ def _stylegan2(weights: Weights, origin: str) -> ForeignGenerator:
             found["synthesis.b4.const"] = value.reshape(value.shape[-3:])
         else:
             found[{"truncation.w_avg": "mapping.w_avg"}.get(name, name)] = value
-    generator = from_state_dict(found)
-    return ForeignGenerator(StyleGAN2, generator.arguments, generator.weights, origin)
+    return replace(from_state_dict(found), origin=origin)
 
 
 def _progan(weights: Weights, origin: str, fused: bool | None) -> ForeignGenerator:
@@ -259,10 +258,7 @@ def _progan(weights: Weights, origin: str, fused: bool | None) -> ForeignGenerat
             for b in range(1, n_blocks)
             if widths[b] != widths[b - 1] and f"layers.{2 * b}.weight" in found
         )
-        turn = fused
-    else:
-        turn = fused
-    for block in range(1, n_blocks) if turn else ():
+    for block in range(1, n_blocks) if fused else ():
         name = f"layers.{2 * block}.weight"
         _mirror(found, name)
         if name in found and found[name].ndim == 4:

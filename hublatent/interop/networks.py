@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hublatent.errors import CheckpointError
+from hublatent.errors import CheckpointError, shorten
 from hublatent.interop.untrusted import Module, UnreadableFileError
 from hublatent.model import LatentModel
 
@@ -81,6 +81,15 @@ def known_as(origin: str) -> Iterator[None]:
         yield
     except UnreadableFileError as error:
         raise UnreadableFileError(f"is a checkpoint in {origin} that {error}") from error
+    except CheckpointError as error:
+        text = str(error).rstrip(".")
+        raise UnreadableFileError(
+            f"is a checkpoint in {origin}, but out of range: {text}"
+        ) from error
+    except (ValueError, IndexError) as error:
+        raise UnreadableFileError(
+            f"is a checkpoint in {origin} with weights of strange shapes ({shorten(str(error))})"
+        ) from error
 
 
 def channel_rule(widths: Mapping[int, int]) -> tuple[int, int]:

@@ -1,4 +1,4 @@
-"""NVIDIA's StyleGAN2 and StyleGAN3 generators of PyTorch, and StyleGAN2 in rosinality's layout.
+"""NVIDIA's StyleGAN2 and StyleGAN3 generators of PyTorch.
 
 What counts are the names and shapes of the weights. A pickle or torch.save of the whole network
 also tells its settings; of a state dict NVIDIA's defaults are assumed. What would not draw the same
@@ -35,7 +35,6 @@ from hublatent.models.stylegan3 import OUTPUT_SCALE, StyleGAN3
 from hublatent.models.stylegan3_layers import CLAMP, FILTER_SIZE, OVERSAMPLING
 
 NVIDIA = "NVIDIA's PyTorch format"
-ROSINALITY = "the layout of stylegan2-pytorch"
 LR_MULTIPLIER = 0.01  # of the mapping network, NVIDIA's default
 FIRST_RATE = 16  # samples along the width of StyleGAN3's first map, at NVIDIA's first stopband
 _EMPTY = Module("Generator", {})
@@ -92,72 +91,12 @@ def from_state_dict(weights: Weights, class_index: int | None = None) -> Foreign
     return _stylegan2(dict(weights), LR_MULTIPLIER, 0.0, class_index)
 
 
-def from_rosinality(weights: Weights, mean: NDArray[Any] | None) -> ForeignGenerator:
-    """A state dict of stylegan2-pytorch (rosinality), whose decoders e4e, pSp and PTI also have.
-
-    Args:
-        weights: its names -> arrays.
-        mean: the checkpoint's `latent_avg`, (D,) or the same row (L, D) for each layer.
-
-    Raises:
-        UnreadableFileError: it is incomplete.
-    """
-    for name in ("style.1.weight", "conv1.conv.weight", "to_rgb1.conv.weight"):
-        size(weights, name, 0)  # named as the file would name it
-    found: Weights = {}
-    for name, value in weights.items():
-        if name.endswith((".kernel", "noises.dummy")):
-            if name.endswith(".kernel"):
-                _check_filter(name, value)
-            continue
-        found[_nvidia_name(name)] = value
-    for name, value in found.items():
-        if name.endswith((".weight", ".const")) and value.ndim > 2:
-            found[name] = value[0] if len(value) == 1 else value
-        elif name.endswith((".noise_strength", ".noise_const", ".torgb.bias")):
-            found[name] = value.reshape(value.shape[-2:] if name.endswith("const") else -1)
-            if name.endswith("strength"):
-                found[name] = found[name].reshape(())
-    if mean is not None and np.allclose(mean, mean.reshape(-1, mean.shape[-1])[0]):
-        found["mapping.w_avg"] = mean.reshape(-1, mean.shape[-1])[0]
-    generator = _stylegan2(found, LR_MULTIPLIER, 0.0, None)
-    return ForeignGenerator(StyleGAN2, generator.arguments, generator.weights, ROSINALITY)
-
-
-def _nvidia_name(name: str) -> str:
-    """NVIDIA's name of a weight of stylegan2-pytorch; an unknown one stays as it is."""
-    match = re.fullmatch(r"(conv1|to_rgb1|(?:convs|to_rgbs)\.(\d{1,2}))\.(.+)", name)
-    if match is None:
-        if noise := re.fullmatch(r"noises\.noise_(\d{1,2})", name):
-            i = int(noise[1])
-            return f"synthesis.b{4 * 2 ** ((i + 1) // 2)}.conv{(i + 1) % 2}.noise_const"
-        if style := re.fullmatch(r"style\.(\d{1,2})\.(weight|bias)", name):
-            return f"mapping.fc{int(style[1]) - 1}.{style[2]}"  # style.0 normalises z
-        return {"input.input": "synthesis.b4.const"}.get(name, name)
-    layer, number, rest = match[1], int(match[2] or 0), match[3]
-    if "rgb" in layer:
-        height, part = (4 if layer == "to_rgb1" else 8 * 2**number), "torgb"
-    else:
-        height, part = (
-            (4, "conv1") if layer == "conv1" else (8 * 2 ** (number // 2), f"conv{number % 2}")
-        )
-    ending = {
-        "conv.weight": "weight",
-        "conv.modulation.weight": "affine.weight",
-        "conv.modulation.bias": "affine.bias",
-        "noise.weight": "noise_strength",
-        "activate.bias": "bias",
-        "bias": "bias",
-    }.get(rest)
-    return f"synthesis.b{height}.{part}.{ending}" if ending else name
-
-
 def _stylegan2(
     weights: Weights, multiplier: float, conv_clamp: float, class_index: int | None
 ) -> ForeignGenerator:
     """StyleGAN2 of weights with NVIDIA's names and standard gains."""
     for name in [name for name in weights if name.endswith("resample_filter")]:
-        _check_filter(name, weights.pop(name))
+        check_filter(name, weights.pop(name))
     _fix_class(weights, class_index)
     blocks = [re.match(r"synthesis\.b(\d{1,5})\.", name) for name in weights]
     heights = heights_without_gap({int(match[1]) for match in blocks if match})
@@ -354,7 +293,7 @@ def _fold_gains(generator: Module, weights: Weights, multiplier: float) -> None:
                 weights[name] = weights[name] * np.float64(factor)
 
 
-def _check_filter(name: str, value: NDArray[Any]) -> None:
+def check_filter(name: str, value: NDArray[Any]) -> None:
     taps = np.array([1.0, 3.0, 3.0, 1.0])
     kernel = (np.outer(value, value) if value.ndim == 1 else value).astype(np.float64)
     total = kernel.sum()

@@ -224,7 +224,7 @@ def shown(text: str) -> str:
 
 def _scalar(dtype: Any, data: Any) -> float | int | bool:
     """A NumPy number as a Python one."""
-    return Array(data, dtype, ()).to_numpy().item()  # type: ignore[no-any-return]
+    return Array(data, dtype, ()).to_numpy().item()
 
 
 def _load_from_bytes(data: Any) -> Any:

@@ -26,15 +26,18 @@ from hublatent.hub.client import check_repo_id
 from hublatent.model import LatentModel
 from hublatent.models import ARCHITECTURES
 from hublatent.perception.classifier import AttributeClassifier
-from hublatent.publish.cells import check_number, code, interval_cell, number_cell, table, text
+from hublatent.publish.card_tables import (
+    attribute_table,
+    best_of_each,
+    classifier_rows,
+    direction_row,
+    measured_section,
+    of_headline,
+    score_rows,
+)
+from hublatent.publish.cells import check_number, code, number_cell, table, text
 from hublatent.publish.licences import Licence, face_data, licence_of
-from hublatent.stats import Estimate
 
-HEADLINE_ATTRIBUTES = ("Eyeglasses", "Smiling", "Male")
-EXAMPLE_METHODS = ("joint", "pattern", "svm")  # the one that edits best first
-SCORES = ("accuracy", "precision", "recall", "f1", "auroc")
-BASELINE_METHOD = "svm"
-MEASURED_HEADING = "### Changes of measured quantities"
 RECIPE_KEY = "hublatent_recipe"
 TASK = "unconditional-image-generation"
 CLASSIFIER_TASK = "image-classification"
@@ -193,17 +196,17 @@ def _context(given: CardInput) -> dict[str, Any]:
         "origins": list(_origins(directions)),
         "score_table": table(
             ("attribute", "direction", "accuracy", "precision", "recall", "F1", "AUROC"),
-            _score_rows(given),
+            score_rows(given),
         ),
-        "attribute_table": _attribute_table(given),
+        "attribute_table": attribute_table(given),
         "direction_table": table(
             ("direction", "sigma", "layers", "examples", "found in", "held"),
-            map(_direction_row, directions or ()),
+            map(direction_row, directions or ()),
         ),
         "measured_section": Markup(measured_section(directions)),
         "n_unscored": sum(not direction.scores for direction in directions or ()),
         "classifier_table": table(
-            ("attribute", "positives", "AUROC", "calibration error"), _classifier_rows(given)
+            ("attribute", "positives", "AUROC", "calibration error"), classifier_rows(given)
         ),
         "balance": _balance(given.shares),
         "version": __version__,
@@ -215,23 +218,6 @@ def describe(architecture: str) -> str:
     """What an architecture is: the first line of its class's docstring."""
     model_class = {**ARCHITECTURES, "attribute-classifier": AttributeClassifier}.get(architecture)
     return architecture if model_class is None else (model_class.__doc__ or "").splitlines()[0]
-
-
-def of_headline(directions: DirectionSet | None) -> list[Direction]:
-    """The directions of the headline attributes; the first three where there are none."""
-    wanted = [d for name in HEADLINE_ATTRIBUTES for d in directions or () if d.attribute == name]
-    return wanted or list(directions or ())[:3]
-
-
-def best_of_each(directions: Iterable[Direction]) -> list[Direction]:
-    """One direction of each attribute: of the method that edits best, if it is there."""
-    rank = {method: i for i, method in enumerate(EXAMPLE_METHODS)}
-    best: dict[str, Direction] = {}
-    for direction in directions:
-        known = best.setdefault(direction.attribute, direction)
-        if rank.get(direction.method, len(rank)) < rank.get(known.method, len(rank)):
-            best[direction.attribute] = direction
-    return list(best.values())
 
 
 def _latent_shape(given: CardInput) -> tuple[int, ...]:
@@ -330,109 +316,6 @@ def _origins(directions: DirectionSet | None) -> Iterator[tuple[str, str]]:
         found[directions.method_of(direction)] = None
     if any(d.origin and d.origin.kind != "encoded" for d in directions):
         yield from ((", ".join(names), origin) for origin, names in methods.items())
-
-
-def _score_rows(given: CardInput) -> Iterator[list[Any]]:
-    """The headline attributes' directions, then each baseline's; of directions alone, all."""
-    directions = given.directions
-    if directions is None:
-        return
-    shown = of_headline(directions) if given.kind == "model" else list(directions)
-    for attribute in dict.fromkeys(direction.attribute for direction in shown if direction.scores):
-        for direction in shown:
-            if direction.attribute == attribute and direction.scores:
-                yield [attribute, code(directions.method_of(direction)), *_score_cells(direction)]
-        for name, baseline in given.baselines.items():
-            if (attribute, BASELINE_METHOD) in baseline:
-                label = Markup(f"{text(name)} {code(BASELINE_METHOD)}")
-                yield [attribute, label, *_score_cells(baseline[attribute, BASELINE_METHOD])]
-
-
-def _score_cells(direction: Direction) -> list[str]:
-    return [interval_cell(f"{direction.name} {s}", direction.scores.get(s)) for s in SCORES]
-
-
-def _attribute_table(given: CardInput) -> Markup:
-    """The accuracy of every attribute's directions, one column per method."""
-    directions = given.directions
-    if directions is None or given.kind != "model":
-        return Markup("")
-    order = {name: i for i, name in enumerate(HEADLINE_ATTRIBUTES)}
-    rows = []
-    for attribute in sorted(directions.attributes, key=lambda a: order.get(a, len(order))):
-        ours = {directions.method_of(d): d for d in directions if d.attribute == attribute}
-        # Only the joint regression uses more than the balanced set.
-        counts = [d.n_positive for d in ours.values() if d.method != "joint"] or [None]
-        share = given.shares.get(attribute)
-        cells = (_score_cells(ours[m])[0] if m in ours else "-" for m in directions.methods)
-        rows.append(
-            [
-                attribute,
-                "-" if share is None else f"{check_number(f'share of {attribute}', share):.1%}",
-                "-" if counts[0] is None else f"{counts[0]:,}",
-                *cells,
-            ]
-        )
-    return table(("attribute", "share", "examples", *directions.methods), rows)
-
-
-def _direction_row(direction: Direction) -> list[Any]:
-    """What a direction was found from, as table cells."""
-    counts = (direction.n_positive, direction.n_negative)
-    sigma, layers = direction.sigma, direction.layers
-    return [
-        code(direction.name),
-        "-" if sigma is None else f"{check_number(f'{direction.name} sigma', sigma):.4g}",
-        "-" if layers is None else " ".join(map(str, layers)),
-        "-" if None in counts else f"{counts[0]:,} / {counts[1]:,}",
-        str(direction.origin or "-"),
-        ", ".join(direction.conditioned_on) or "-",
-    ]
-
-
-def measured_section(directions: DirectionSet | None) -> str:
-    """How exactly requested changes of measured quantities come out; "" where nobody measured."""
-    rows = [
-        [
-            d.attribute,
-            *(interval_cell(name, d.scores[name]) for name in ("effect", "R2 of changes")),
-        ]
-        for d in directions or ()
-        if "R2 of changes" in d.scores
-    ]
-    if not rows:
-        return ""
-    return (
-        f"{MEASURED_HEADING}\n\nEffect: how many of its standard deviations one sigma along "
-        "`supervised-pca` changes the quantity, so a change c takes the strength c / effect. R²: "
-        "of the changes obtained against those requested, one and two deviations up and down, on "
-        "test people (`python -m hublatent find-measured`).\n\n"
-        + str(table(("quantity", "effect", "R²"), rows))  # Markup would escape the card
-    )
-
-
-def with_measured(card: str, directions: DirectionSet) -> str:
-    """A model's card whose section on measured quantities is made anew, after its directions."""
-    plain = re.sub(rf"{MEASURED_HEADING}\n.*?(?=^##? )", "", card, flags=re.S | re.M)
-    start = plain.find("\n## Directions\n")
-    end = plain.find("\n## ", start + 1) + 1
-    if start < 0 or not end:
-        return card
-    return plain[:end] + measured_section(directions) + plain[end:]
-
-
-def _classifier_rows(given: CardInput) -> Iterator[list[Any]]:
-    test = given.results.get("test") or {}
-    for name, scores in test.get("attributes", {}).items():
-        cells = (_estimate_cell(f"{name} {s}", scores.get(s)) for s in ("auroc", "ece"))
-        yield [name, f"{scores['n_positive']:,}", *cells]
-    if "mean" in test:
-        cells = (_estimate_cell(f"mean {s}", test["mean"].get(s)) for s in ("auroc", "ece"))
-        yield [Markup("**mean**"), "", *cells]
-
-
-def _estimate_cell(name: str, score: Mapping[str, float] | None) -> str:
-    return interval_cell(name, None if score is None else Estimate(**score))
 
 
 def _balance(shares: Mapping[str, float]) -> str:

@@ -18,7 +18,8 @@ from hublatent.images import save_png
 from hublatent.model import LatentModel
 from hublatent.models import load
 from hublatent.perception.classifier import AttributeClassifier
-from hublatent.publish.card import CardInput, best_of_each, of_headline, read_card, render_card
+from hublatent.publish.card import CardInput, read_card, render_card
+from hublatent.publish.card_tables import best_of_each, of_headline
 from hublatent.publish.commits import publish, repo_has_file
 from hublatent.publish.licences import Licence
 from hublatent.publish.samples import draw_samples

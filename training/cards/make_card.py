@@ -32,7 +32,7 @@ from hublatent.hub import (
 from hublatent.images import save_png
 from hublatent.model import LatentModel
 from hublatent.publish import CardInput, render_card
-from hublatent.publish.card import best_of_each, of_headline
+from hublatent.publish.card_tables import best_of_each, of_headline
 from hublatent.publish.samples import draw_samples
 from hublatent.storage import atomic_folder_update
 from training.recipes import RECIPES
