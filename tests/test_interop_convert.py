@@ -485,9 +485,7 @@ def test_weights_of_strange_shapes_are_a_sentence(layout, golden, tmp_path):
     weights = whole.get("g_ema", whole.get("generator_smooth", whole))
     draws = random.Random(0)
     for name in draws.sample(sorted(weights), 25):
-        strange = draws.choice([(5,), (0,), (), (2, 2, 2, 2, 2), (1, 1), (1, 3, 4, 4)])
-        if tuple(weights[name].shape) == strange:
-            continue
+        strange = draws.choice([(5,), (0,), (5, 7), (2, 2, 2, 2, 2), (1, 3, 5, 5)])
         kept, weights[name] = weights[name], torch.ones(strange)
         refusal(torch_file(tmp_path / "net.pt", whole), tmp_path)
         weights[name] = kept
