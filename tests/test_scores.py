@@ -16,6 +16,7 @@ from hublatent.demo.scores import (
     find_comparison,
     note,
     reading_rows,
+    scores_html,
 )
 from hublatent.demo.shelf import LOCAL, ModelShelf
 from hublatent.demo.webpage import plot_html, table_html
@@ -51,7 +52,7 @@ def test_editing_comes_from_a_comparison(tmp_path: Path) -> None:
     assert len(shown) == 2 and all(png.startswith(b"\x89PNG") for _, png in shown)
     assert "data:image/png;base64,iVBOR" in plot_html("<E", shown[0][1])
     assert "<E" not in plot_html("<E", shown[0][1])
-    assert "the judge" in note(found, "Smiling")
+    assert "the judge" in note(found, "Smiling") and "<script" not in note(found, "<script>")
     assert "not compared" in note(found, "Unheard_Of") and editing_rows(found, "Unheard_Of") == []
 
 
@@ -62,9 +63,22 @@ def test_without_a_comparison_it_says_how_one_is_made() -> None:
 
 def test_nothing_is_computed_for_a_tab_that_is_not_seen(shelf: ModelShelf) -> None:
     do = Callbacks(shelf)
-    assert not isinstance(do.scores(EDIT_TAB, list(shelf.names), "Smiling"), tuple)
-    text, tables, plots = do.scores(SCORES_TAB, list(shelf.names), "Smiling")
-    assert "compare" in text and tables.count("<table>") == 1 and not plots
+    assert not isinstance(do.scores(EDIT_TAB, list(shelf.names), "Smiling", "joint"), str)
+    shown = do.scores(SCORES_TAB, list(shelf.names), "Smiling", "joint")
+    assert "compare" in shown and "<img" not in shown
+    assert shown.count("<table>") == 2, "of the method that is shown, and of all"
+
+
+def test_the_page_shows_verdict_plot_claims_and_the_models_on_show(
+    shelf: ModelShelf, tmp_path: Path
+) -> None:
+    write_report(simulate({"vae-tiny": {}, "other": {}}), tmp_path, "compare", "the judge")
+    found = find_comparison(tmp_path)
+    opened = shelf.open_all(["vae-tiny"])
+    shown = scores_html(found, tmp_path, opened, "Smiling", "joint")
+    assert found is not None and found.answer[0] in shown
+    assert shown.count('class="hl-dot"') == len(CLAIMS) and shown.count("<img") == 2
+    assert "<td>vae-tiny</td>" in shown and "<td>other</td>" not in shown
 
 
 def test_tables_show_text_as_text() -> None:

@@ -24,14 +24,7 @@ from hublatent.demo.catalogue import offered_attributes, offered_layers, offered
 from hublatent.demo.faces import MAX_SEED, SAMPLE_SEEDS, Face, Photo, StoppedError, drawn_face
 from hublatent.demo.hub_search import found_html, search_hub
 from hublatent.demo.names import searchable_name
-from hublatent.demo.scores import (
-    READING_COLUMNS,
-    claim_rows,
-    editing_rows,
-    figures,
-    note,
-    reading_rows,
-)
+from hublatent.demo.scores import scores_html
 from hublatent.demo.session import (
     AS_FOUND,
     MAX_ROWS,
@@ -53,16 +46,14 @@ from hublatent.demo.webpage import (
     moves_of,
     original_html,
     pills_html,
-    plot_html,
     results_html,
     search_html,
     shelf_html,
     slider_label,
-    table_html,
     waiting_html,
 )
 from hublatent.errors import HublatentError, find_name
-from hublatent.evaluation.report import EDITING_COLUMNS, Summary
+from hublatent.evaluation.report import Summary
 
 N_SHOWN_AT_FIRST = 5
 EDIT_TAB, SCORES_TAB = "Edit", "Scores"
@@ -389,19 +380,12 @@ class Callbacks:
     # Other tabs, files and scripts
 
     @warn_user
-    def scores(self, tab: str, names: list[str], attribute: str) -> tuple[Any, ...]:
+    def scores(self, tab: str, names: list[str], attribute: str, method: str) -> str:
         """The tab "Scores", if it is the one that is seen; its figures take a moment."""
         if tab != SCORES_TAB:
             return gr.skip()
-        reading = reading_rows(self.shelf.open_all(names), attribute)
-        editing = editing_rows(self.comparison, attribute)
-        return (
-            note(self.comparison, attribute),
-            table_html("Reading, from the direction files", READING_COLUMNS, reading)
-            + table_html("Editing, from the comparison", EDITING_COLUMNS, editing)
-            + table_html("Claims", ("claim", "verdict"), claim_rows(self.comparison)),
-            "".join(plot_html(*figure) for figure in figures(self.folder)),
-        )
+        opened = self.shelf.open_all(names)
+        return scores_html(self.comparison, self.folder, opened, attribute, method)
 
     @warn_user
     def download(self, face: Face | None, *values: Any) -> dict[str, str] | None:

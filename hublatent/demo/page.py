@@ -53,9 +53,9 @@ def build_app(do: Callbacks) -> gr.Blocks:
             make_tab.build(do, c, tabs)
             map_tab.build(do, c, tabs)
             with gr.Tab(SCORES_TAB, id="scores", elem_id="scores-tab") as scores_tab:
-                scores = _scores()
+                scores = _html("scores")
         _connect(app, do, c)
-        _connect_scores(do, c, SimpleNamespace(**scores), edit_tab, scores_tab)
+        _connect_scores(do, c, scores, edit_tab, scores_tab)
     app.queue(max_size=MAX_WAITING, default_concurrency_limit=N_AT_ONCE)
     if not do.shelf.limits.local_paths:
         FairQueue(app._queue)
@@ -162,15 +162,6 @@ def _unseen() -> dict[str, Any]:
     }
 
 
-def _scores() -> dict[str, Any]:
-    """How well the chosen attribute is read and edited."""
-    return {
-        "note": gr.Markdown(elem_id="scores-note"),
-        "plots": gr.HTML(elem_id="plots"),
-        "tables": gr.HTML(elem_id="scores"),
-    }
-
-
 def _html(elem_id: str, script: str | None = None, value: str = "") -> gr.HTML:
     return gr.HTML(value, elem_id=elem_id, js_on_load=script, apply_default_css=False)
 
@@ -249,20 +240,15 @@ def _connect(app: gr.Blocks, do: Callbacks, c: SimpleNamespace) -> None:
 
 
 def _connect_scores(
-    do: Callbacks, c: SimpleNamespace, s: SimpleNamespace, edit_tab: gr.Tab, scores_tab: gr.Tab
+    do: Callbacks, c: SimpleNamespace, shown: gr.HTML, edit_tab: gr.Tab, scores_tab: gr.Tab
 ) -> None:
     """The scores follow the chosen models and attribute while they are seen."""
     private: dict[str, Any] = {"api_visibility": "private", "concurrency_id": "page"}
     tab = gr.State(EDIT_TAB)
-    shown = [s.note, s.tables, s.plots]
+    asked = {"fn": do.scores, "inputs": [tab, c.models, c.attribute, c.method], "outputs": shown}
     edit_tab.select(lambda: EDIT_TAB, None, tab, **private)
-    scores_tab.select(lambda: SCORES_TAB, None, tab, **private).then(
-        do.scores, [tab, c.models, c.attribute], shown, **private
-    )
-    gr.on(
-        [c.models.input, c.attribute.change], do.scores, [tab, c.models, c.attribute], shown,
-        trigger_mode="always_last", **private,
-    )  # fmt: skip
+    scores_tab.select(lambda: SCORES_TAB, None, tab, **private).then(**asked, **private)
+    gr.on([c.models.input, c.attribute.change], **asked, **private, trigger_mode="always_last")
 
 
 def launch(

@@ -6,10 +6,14 @@ Reading comes from the direction file of any model, editing from a comparison th
 from __future__ import annotations
 
 from collections.abc import Sequence
+from html import escape
 from pathlib import Path
 
+from hublatent.demo.names import human_name
 from hublatent.demo.shelf import OpenModel
+from hublatent.demo.webpage import plot_html, table_html
 from hublatent.evaluation.report import (
+    EDITING_COLUMNS,
     FIGURES,
     NONE,
     Summary,
@@ -20,6 +24,7 @@ from hublatent.evaluation.report import (
 from hublatent.stats import Estimate
 
 READING_COLUMNS = ("model", "direction", "accuracy", "AUROC", "examples")
+LEVELS = {"supported": "good", "equivalent": "fair", "contradicted": "bad"}  # of verdicts
 COMMAND = "python -m hublatent compare MODEL... --data DATA --out model_cards/comparison"
 
 
@@ -74,19 +79,71 @@ def figures(folder: Path | None) -> list[tuple[str, bytes]]:
     return [(title, png) for title, png in found.items() if png is not None]
 
 
-def note(comparison: Summary | None, attribute: str) -> str:
-    """What a reader of the tables has to know, as Markdown."""
-    if comparison is None:
-        return f"No comparison of edits is here. It is made by `{COMMAND}`."
-    told = " ".join(comparison.answer)
-    if attribute not in comparison.editing:
-        compared = ", ".join(comparison.editing)
-        return f"{told}\n\nEdits of {attribute} were not compared; of {compared} they were."
-    return (
-        f"{told}\n\nStrong: the face shows the attribute before it breaks; onset: the strength "
-        "where it appears; leakage: what else changes there. Models that are not listed were not "
-        "compared."
+def scores_html(
+    comparison: Summary | None, folder: Path | None, opened: Sequence[OpenModel], attribute: str,
+    method: str,
+) -> str:  # fmt: skip
+    """The page: the verdict, one plot, the claims; then tables of the models on show.
+
+    Args:
+        comparison: of edits; None where none was made.
+        folder: with its figures.
+        opened: the models on show.
+        attribute: whose figures are shown.
+        method: of the directions whose figures are shown; those of the others are folded.
+    """
+    names, name = {model.name for model in opened}, human_name(attribute)
+    reading = reading_rows(opened, attribute)
+    editing = [row for row in editing_rows(comparison, attribute) if row[0] in names]
+    plots = [plot_html(*figure) for figure in figures(folder)] if comparison else []
+    tables = [
+        (f"Editing: {name.lower()}, from the comparison", EDITING_COLUMNS, editing),
+        (f"Reading: {name.lower()}, from the direction files", READING_COLUMNS, reading),
+    ]
+    shown = "".join(
+        table_html(title, columns, [row for row in rows if row[1] == method])
+        for title, columns, rows in tables
     )
+    return (
+        f'<div class="hl-scores"><div>{note(comparison, attribute)}{"".join(plots[:1])}</div>'
+        f"<div>{_claims_html(comparison)}</div></div>"
+        f'<div class="hl-tables">{shown}</div>'
+        f"{_folded('All methods', ''.join(table_html(*table) for table in tables))}"
+        f"{_folded('More plots', ''.join(plots[1:]))}"
+    )
+
+
+def note(comparison: Summary | None, attribute: str) -> str:
+    """What was found, and what a reader of the tables has to know, as HTML."""
+    if comparison is None:
+        return (
+            "<p>No comparison of edits is here. It is made by</p>"
+            f"<pre>{escape(COMMAND)}</pre><p>Below is how well directions read.</p>"
+        )
+    first, *rest = comparison.answer
+    told = "".join(f"<li>{escape(sentence)}</li>" for sentence in rest)
+    text = "Strong: the face shows the attribute before it breaks; onset: the strength where it " \
+        "appears; leakage: what else changes there."  # fmt: skip
+    if attribute not in comparison.editing:
+        compared = ", ".join(human_name(name).lower() for name in comparison.editing)
+        text = (
+            f"Edits of {human_name(attribute).lower()} were not compared; of {compared} they were."
+        )
+    return f"<h3>{escape(first)}</h3><ul>{told}</ul><p>{escape(text)}</p>"
+
+
+def _claims_html(comparison: Summary | None) -> str:
+    """The paper's claims, each with its verdict."""
+    items = "".join(
+        f'<li><i class="hl-dot" data-level="{LEVELS.get(verdict.partition(",")[0], "none")}"></i>'
+        f"<span>{escape(claim)}<small>{escape(verdict)}</small></span></li>"
+        for claim, verdict in claim_rows(comparison)
+    )
+    return f'<h3>The paper\'s claims</h3><ul class="hl-claims">{items}</ul>' if items else ""
+
+
+def _folded(title: str, content: str) -> str:
+    return f"<details><summary>{title}</summary>{content}</details>" if content else ""
 
 
 def _cell(score: Estimate | None) -> str:

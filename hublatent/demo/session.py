@@ -376,7 +376,7 @@ def first_request(shelf: ModelShelf, n_models: int, preferred: Sequence[str] = (
         return replace(request, models=shelf.names[:n_models])
     source = min(opened, key=lambda o: (o.model.has_encoder, -o.n_layers))
     ready = ready_models(shelf, drawn_face(source, 0), shelf.names)
-    order = {name: i for i, name in enumerate((source.name, *preferred))}
+    order = {name: i for i, name in enumerate(dict.fromkeys((source.name, *preferred)))}
     first = sorted(ready, key=lambda name: order.get(name, len(order)))
     return replace(request, models=tuple(first[:n_models]), source=source.name)
 
