@@ -19,7 +19,6 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from scipy.ndimage import gaussian_filter
-from scipy.optimize import minimize_scalar
 from sklearn.metrics import log_loss, roc_auc_score
 from torch import Tensor, nn
 
@@ -364,8 +363,8 @@ def test_temperature_minimises_the_cross_entropy() -> None:
             log_loss(truth, 1 / (1 + np.exp(-logits.double().numpy().ravel() / np.exp(log_t))))
         )
 
-    best = minimize_scalar(loss, bounds=(-3, 3), method="bounded", options={"xatol": 1e-9})
-    assert fit_temperature(logits, labels) == pytest.approx(np.exp(best.x), rel=1e-5)
+    best = np.log(fit_temperature(logits, labels))
+    assert loss(best) < min(loss(best - 1e-3), loss(best + 1e-3))
 
 
 @pytest.mark.parametrize("sign", [1, -1])

@@ -54,6 +54,7 @@ from hublatent.storage import write_text
 from training.trainers.commands import command_of
 
 SIDE = 96
+ALPHA_STEP = 6  # of the paper's sweep, in which outcomes are counted; pictures show some of it
 SUMMARY = {"strong": ".0%", "decohered": ".0%", "no effect": ".0%", "reached": ".0%",
            "onset": ".2f", "leakage": ".3f", "identity": ".0%"}  # fmt: skip
 
@@ -248,9 +249,13 @@ def run(arguments: Arguments) -> None:
         "alpha": {f"α = {a:g}": a * alpha * sigma for a in arguments.alphas},
         "sigma": {f"{s:+g}σ": s * sigma for s in arguments.sigmas},
     }
+    sweeps = {
+        "alpha": np.arange(1, max(arguments.alphas) + 1, ALPHA_STEP) * alpha,
+        "sigma": np.array(arguments.sigmas),
+    }
     figures = {}
     for name, alphas in scales.items():
-        strips = experiment.strips([direction], [0.0, *(a / sigma for a in alphas.values())])
+        strips = experiment.strips([direction], [0.0, *sweeps[name]])
         figures[name] = outcomes.summary(strips)
         endings = strips.set_index("face")["outcome"].reindex(experiment.without.names)
         latents = torch.from_numpy(experiment.without.latents[: arguments.n_faces])

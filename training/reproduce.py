@@ -152,7 +152,7 @@ def _tables() -> Iterator[Step]:
     maps = f"-m hublatent map {models} --data {{data}} --judge {JUDGE}"
     yield Step("maps", f"{maps} --out {{cards}}/latent-maps", 60)
     experiment = "training/paper_experiment.py --model {cards}/stylegan2-celeba"
-    judged = f"--out {{cards}}/paper-experiment --judge {JUDGE}"
+    judged = f"--out {{cards}}/paper-experiment --judge {JUDGE} --judges {{cards}}"
     yield Step("paper-experiment", f"{experiment} {judged}", 15)
     yield Step("readme", "training/cards/update_readme.py --cards {cards}", 3)
 

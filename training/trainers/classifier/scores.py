@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.optimize import minimize_scalar
 from torch import Tensor
 from torch.nn import functional
 
@@ -19,6 +21,7 @@ from hublatent.stats import bootstrap_weights, interval, weighted_auroc
 from training.trainers import loop
 
 N_BINS = 15
+LARGEST_LOG_T = math.log(1e3)
 BLURS = (1.0, 2.0)  # pixels
 Floats = NDArray[np.floating]
 
@@ -62,23 +65,16 @@ def fit_temperature(logits: Tensor, labels: Tensor) -> float:
         DataError: the logits carry nothing about the labels, or everything.
     """
     logits, labels = logits.double(), labels.double()
-    inverse = torch.ones((), dtype=torch.float64)
-    for _ in range(100):  # Newton's steps on the derivative with respect to 1 / T
-        p = (logits * inverse).sigmoid()
-        slope = ((p - labels) * logits).mean()
-        curvature = (p * (1 - p) * logits.square()).mean()
-        # Far from the minimum a whole step may overshoot: at most a factor of 2 at a time.
-        proposal = inverse - slope / curvature
-        nearer = proposal.clamp(float(inverse) / 2, float(inverse) * 2)
-        if abs(float(nearer - inverse)) <= 1e-12 * float(inverse):
-            return 1 / float(nearer)
-        inverse = nearer
-        if not 1e-3 < float(inverse) < 1e3:
-            break
-    raise DataError(
-        "No temperature fits the validation images: their logits separate the labels perfectly, or "
-        "not at all. Give more validation images, or train longer."
-    )
+    found = minimize_scalar(
+        lambda log_t: float(cross_entropy(logits / math.exp(log_t), labels)),
+        bounds=(-LARGEST_LOG_T, LARGEST_LOG_T), method="bounded", options={"xatol": 1e-9},
+    )  # fmt: skip
+    if abs(found.x) > LARGEST_LOG_T - 0.01:
+        raise DataError(
+            "No temperature fits the validation images: their logits separate the labels "
+            "perfectly, or not at all. Give more validation images, or train longer."
+        )
+    return math.exp(found.x)
 
 
 def calibration_error(weights: Floats, probabilities: Floats, labels: Floats) -> Floats:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
@@ -44,17 +44,11 @@ class AdaptiveProbability:
 
     def state_dict(self) -> dict[str, Any]:
         """What a resumed run needs."""
-        return {
-            "p": self.p,
-            "sign_sum": self.sign_sum,
-            "n_images": self.n_images,
-            "n_updates": self.n_updates,
-        }
+        return asdict(self)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take up a saved state."""
-        for name in self.state_dict():
-            setattr(self, name, state[name])
+        """Take up a saved state; target and pace stay the recipe's."""
+        vars(self).update({**state, "target": self.target, "ramp_images": self.ramp_images})
 
 
 def augment(images: Tensor, p: float, generator: torch.Generator) -> Tensor:
@@ -186,24 +180,21 @@ def _recolour(images: Tensor, matrices: Tensor) -> Tensor:
     return recoloured.reshape(images.shape)
 
 
-def _matrix(rows: list[list[Tensor]]) -> Tensor:
-    return torch.stack([torch.stack(row, dim=-1) for row in rows], dim=-2)
-
-
 def _scaling(x: Tensor, y: Tensor) -> Tensor:
-    one, zero = torch.ones_like(x), torch.zeros_like(x)
-    return _matrix([[x, zero, zero], [zero, y, zero], [zero, zero, one]])
+    return torch.diag_embed(torch.stack([x, y, torch.ones_like(x)], dim=1))
 
 
 def _translation(x: Tensor, y: Tensor) -> Tensor:
-    one, zero = torch.ones_like(x), torch.zeros_like(x)
-    return _matrix([[one, zero, x], [zero, one, y], [zero, zero, one]])
+    matrix = torch.eye(3).repeat(len(x), 1, 1)
+    matrix[:, :2, 2] = torch.stack([x, y], dim=1)
+    return matrix
 
 
 def _rotation(angle: Tensor) -> Tensor:
     cos, sin = angle.cos(), angle.sin()
-    one, zero = torch.ones_like(angle), torch.zeros_like(angle)
-    return _matrix([[cos, -sin, zero], [sin, cos, zero], [zero, zero, one]])
+    matrix = torch.eye(3).repeat(len(angle), 1, 1)
+    matrix[:, :2, :2] = torch.stack([cos, -sin, sin, cos], dim=1).view(-1, 2, 2)
+    return matrix
 
 
 def _rotation_about(axis: Tensor, angle: Tensor) -> Tensor:
