@@ -12,12 +12,14 @@ import pytest
 import torch
 from PIL import Image
 
+from hublatent.demo.atlas import draw_atlas
 from hublatent.demo.catalogue import (
     collect_models,
     find_models,
     offered_attributes,
     offered_methods,
 )
+from hublatent.demo.composing import Composition, animate, compose, share_picture
 from hublatent.demo.faces import Face, Photo, drawn_face
 from hublatent.demo.session import FRAMES, EditRequest, compare_edits
 from hublatent.demo.shelf import ModelShelf
@@ -28,8 +30,10 @@ from hublatent.editing import edit, probability
 from hublatent.errors import DirectionError, HublatentError, ImageError
 from hublatent.figures import data_uri, difference_map, fit, grid, strip
 from hublatent.images import to_pil, to_tensor
+from hublatent.models.vae import VAE
 from hublatent.perception.faces import SAME_PERSON_DISTANCE
-from tests.tiny_models import save_model, tiny_eigenfaces, tiny_vae
+from tests.conftest import PROJECT
+from tests.tiny_models import random_directions, save_model, tiny_eigenfaces, tiny_vae
 
 
 @pytest.fixture
@@ -326,3 +330,27 @@ def test_an_effect_that_is_out_of_reach_stops_where_the_person_changes() -> None
     assert not reached and strength == pytest.approx(3, abs=0.1)
     assert sweep.strength_for(0.9) == (pytest.approx(4.39, abs=0.06), True)
     assert Sweep(target=SWEEP * 0.5).strength_for(0.99) == (6.0, False)
+
+
+@pytest.mark.parametrize("channels", [1, 4])
+def test_models_of_other_channels_are_edited_composed_and_mapped(
+    channels: int, tmp_path: Path
+) -> None:
+    model = VAE(64, latent_dim=8, width=8, max_width=8, n_stages=3, channels=channels).eval()
+    name = f"{channels}-channels"
+    folder = save_model(model, tmp_path / name, random_directions(model))
+    shelf = ModelShelf({name: str(folder)}, device="cpu", cards=PROJECT / "model_cards")
+    opened = shelf.open(name)
+    for face in (drawn_face(opened, 0), uploaded_face(png_bytes((64, 64)))):
+        request = request_for(shelf, models=(name,))
+        (row,) = compare_edits(shelf, face, request)
+        assert row.edited is not None and row.verdict is not None, row.problem
+        assert "glasses" in results_html([row], request).lower()
+        assert download_of([row], request) is not None
+        what = Composition((("Smiling", 2.0),), "joint")
+        (composed,) = compose(shelf, face, None, (name,), what)
+        assert composed.edited is not None, composed.problem
+        assert share_picture([composed], ["caption"]).mode == "RGB"
+        assert animate(shelf, face, None, (name,), what)[:3] == b"GIF"
+    atlas = draw_atlas(opened, shelf.judges, 40)
+    assert atlas.logits is not None and atlas.places("PCA").shape == (40, 2)

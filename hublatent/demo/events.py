@@ -335,7 +335,7 @@ class Callbacks:
         return shown, self.faces(source, face), face, *self.view(face, EditRequest.of(*values))
 
     def project(
-        self, face: Face | None, waiting: str, request: gr.Request, *values: Any
+        self, face: Face | None, waiting: str, names: list[str], request: gr.Request
     ) -> Iterator[tuple[Any, Any]]:
         """Find the face in the models that wait for it, and show how far that is; then redraw."""
         if face is None or not waiting:
@@ -353,7 +353,7 @@ class Callbacks:
             seen.picture = picture
 
         with ThreadPoolExecutor(1) as pool:
-            wanted = EditRequest.of(*values)
+            wanted = EditRequest(models=checked_names("models", names, MAX_ROWS))
             search = pool.submit(project_missing, self.shelf, face, wanted, say, watch)
             try:
                 while not futures.wait([search], timeout=SECONDS_BETWEEN_PICTURES).done:

@@ -227,7 +227,7 @@ def _connect(app: gr.Blocks, do: Callbacks, c: SimpleNamespace) -> None:
         [c.photo, *nudges, c.source, *controls], cut, **latest, **private,
     )  # fmt: skip
     c.waiting.change(
-        do.project, [c.face, c.waiting, *controls], [c.found, c.search],
+        do.project, [c.face, c.waiting, c.models], [c.found, c.search],
         trigger_mode="always_last", concurrency_limit=1,
         **{**private, "concurrency_id": "projection"},
     )  # fmt: skip

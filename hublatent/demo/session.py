@@ -400,8 +400,11 @@ def project_missing(
 
 
 def _edited_row(opened: OpenModel, judges: Judges, face: Face, request: EditRequest) -> Row:
+    def find(*wanted: Any) -> Direction:
+        return opened.memory.get(("direction", *wanted), lambda: opened.find(*wanted))
+
     wanted = (request.attribute, request.method, request.held, request.layers)
-    direction = opened.memory.get(("direction", *wanted), lambda: opened.find(*wanted))
+    direction = find(*wanted)
     latents = latents_of(opened, face)
     still = opened.memory.get(
         ("still", face.key, *wanted), lambda: _still(opened, judges, face, latents, direction)
@@ -414,7 +417,7 @@ def _edited_row(opened: OpenModel, judges: Judges, face: Face, request: EditRequ
     (difference,) = difference_map(images, still.unedited)
     before = after = None
     # What holding leaves of a direction has no curve of its own; the attribute is read as without.
-    reader = opened.find(request.attribute, request.method)
+    reader = find(request.attribute, request.method)
     known = reader.threshold is not None and reader.gain is not None
     if known and reader.layers == direction.layers:  # other layers would not move the reading
         before, after = (float(probability(z, reader)) for z in (latents, moved))

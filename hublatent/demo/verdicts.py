@@ -215,7 +215,8 @@ def _sigmoid(logits: Floats) -> Floats:
 
 
 def _rgb(images: Tensor) -> Tensor:
-    return images.expand(-1, 3, -1, -1) if images.shape[1] == 1 else images
+    """Grey images (B, 1, H, H) threefold, and those with more channels without the rest."""
+    return images.expand(-1, 3, -1, -1) if images.shape[1] == 1 else images[:, :3]
 
 
 def _array(values: Tensor) -> Floats:
