@@ -69,7 +69,8 @@ def audit_plot(curve: pd.DataFrame) -> bytes:
     def draw(axes: Any) -> None:
         strength, start, band = curve["strength"], curve["P"].iloc[0], curve["null band"]
         axes[0].plot(strength, curve["P"], color=COLOURS[0], marker="o", label="P")
-        axes[0].fill_between(strength, start - band, start + band, alpha=0.3, label="null band")
+        low, high = np.clip((start - band, start + band), 0, 1)
+        axes[0].fill_between(strength, low, high, alpha=0.3, label="null band")
         for i, name in enumerate(("same person", "whole"), start=1):
             axes[1].plot(strength, curve[name], color=COLOURS[i], marker="o", label=name)
         axes[1].legend(frameon=False)
