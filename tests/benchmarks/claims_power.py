@@ -41,7 +41,8 @@ def main() -> None:
                 runs = range(arguments.n)
                 named = [names_one(key, simulate(models, n_trainings, seed)) for seed in runs]
                 shares.append(sum(named) / arguments.n)
-            print(f"{n_trainings} trainings, {key}: false {shares[0]:.3f}, power {shares[1]:.3f}", flush=True)
+            found = f"false {shares[0]:.3f}, power {shares[1]:.3f}"
+            print(f"{n_trainings} trainings, {key}: {found}", flush=True)
 
 
 if __name__ == "__main__":
