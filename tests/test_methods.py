@@ -22,7 +22,6 @@ from hublatent.discovery.methods.assessor import learn
 from hublatent.discovery.methods.components import principal_components, weight_factors
 from hublatent.discovery.methods.pairs import common_direction, direction_of_pairs, with_styles
 from hublatent.discovery.methods.stylespace import channel_direction, relevance
-from hublatent.discovery.methods.supervised_pca import TargetEdit, explained
 from hublatent.discovery.quantities import face_quantities, read_quantities, with_quantities
 from hublatent.discovery.unlabelled import discover_unlabelled
 from hublatent.editing import edit
@@ -265,51 +264,16 @@ def test_what_changes_nothing_has_no_name(model: Linear) -> None:
 # --- quantities -----------------------------------------------------------------------------------
 
 
-def test_the_component_of_a_quantity_is_recovered() -> None:
+def test_the_component_of_a_quantity_is_recovered(model: Linear) -> None:
     rng = np.random.default_rng(0)
     truth, y = rng.normal(size=D), rng.uniform(-1, 1, 4000)
     latents = y[:, None] * truth + 0.2 * rng.normal(size=(4000, D))
-    found = TargetEdit.fit(latents, y, degree=1)
-    assert cosine(found.component, truth) > 0.99
-    moved = found.apply(torch.from_numpy(latents[:50]), torch.from_numpy(y[:50]), 0.5)
-    obtained = (moved.numpy() - latents[:50]) @ truth / (truth @ truth)
-    np.testing.assert_allclose(obtained, 0.5, atol=0.02)
-
-
-def test_a_curved_regression_obtains_what_a_straight_one_misses() -> None:
-    rng = np.random.default_rng(1)
-    y = rng.uniform(0, 1, 4000)
-    latents = np.outer(np.sign(y) * y**3, np.eye(D)[0]) + 0.01 * rng.normal(size=(4000, D))
-    start, change = y[:200] * 0.5, rng.uniform(0.1, 0.4, 200)
-    at_start = torch.from_numpy(np.outer(start**3, np.eye(D)[0]))
-    quality = {}
-    for degree in (1, 3):
-        found = TargetEdit.fit(latents, y, degree)
-        moved = found.apply(at_start, torch.from_numpy(start), torch.from_numpy(change)).numpy()
-        quality[degree] = explained(change, np.cbrt(moved[:, 0]) - start)
-    assert quality[3] > 0.9 > quality[1]
-
-
-def test_what_is_explained() -> None:
-    requested = np.linspace(-1, 1, 9)
-    assert explained(requested, requested) == 1
-    assert explained(requested, np.zeros(9)) == 0
-    assert explained(requested, -requested) == pytest.approx(-3)
-
-
-@pytest.mark.parametrize(
-    ("latents", "quantity", "match"),
-    [
-        (np.ones((5, 2)), np.ones(4), "expected"),
-        (np.ones((5, 2)), np.ones(5), "takes 1 values"),
-        (np.ones((5, 2)), np.array([1, 2, 3, 4, np.nan]), "not all of them finite"),
-    ],
-)
-def test_a_quantity_that_cannot_be_regressed_is_refused(
-    latents: np.ndarray, quantity: np.ndarray, match: str
-) -> None:
-    with pytest.raises(DataError, match=match):
-        TargetEdit.fit(latents, quantity)
+    plain = LabelledLatents(latents, y[:, None] > 0, ("First",), np.arange(4000))
+    data = with_quantities(plain, {"First": y})
+    found = discover(data, "First", "supervised-pca", model=model)
+    assert cosine(found.vector, truth) > 0.99
+    covariance = (y - y.mean()) @ latents / len(y)
+    assert cosine(found.vector, covariance) == pytest.approx(1, abs=1e-6)
 
 
 # --- style channels -------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from hublatent import AttributeClassifier, project
 from hublatent.cli import main
 from hublatent.errors import HublatentError
 from hublatent.images import open_image, save_png, to_pil, to_tensor
-from hublatent.inversion.latents_file import read_document
+from hublatent.inversion.latents_file import PROJECTED
 from hublatent.inversion.optimiser import DescentSettings, noise_regularization
 from hublatent.inversion.perceptual import lpips_embedding
 from hublatent.inversion.projection import DivergedError, Projection
@@ -428,7 +428,7 @@ def test_the_command_writes_latents_and_pictures(model, folders, pictures, tmp_p
     printed = capsys.readouterr().out
     with safe_open(tmp_path / "latents.safetensors", framework="pt") as file:
         latents, errors = file.get_tensor("latents"), file.get_tensor("errors")
-    document = read_document(tmp_path / "latents.safetensors")
+    document = PROJECTED.read_document(tmp_path / "latents.safetensors")
     assert document["fingerprint"] == model.fingerprint() and document["names"] == ["anna", "ben"]
     originals = to_tensor([open_image(path) for path in pictures], SIZE)
     with torch.no_grad():

@@ -14,18 +14,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from hublatent.errors import DataError
-from hublatent.storage import atomic_path
+from hublatent.storage import TensorFormat
 
 if TYPE_CHECKING:
     from hublatent.model import LatentModel
 
-FORMAT = "hublatent-projected"
-FORMAT_VERSION = 1
+PROJECTED = TensorFormat("hublatent-projected", version=1, noun="projected latents")
 SHARD_PATTERN = "shard-*.safetensors"
 
 
@@ -53,14 +50,12 @@ class ProjectedImages:
 
 def describe(model: LatentModel, **facts: Any) -> dict[str, Any]:
     """The JSON document of a file: the model it belongs to, and further facts."""
-    return {
-        "format": FORMAT,
-        "version": FORMAT_VERSION,
+    known = {
         "architecture": model.architecture,
         "space": model.space,
         "fingerprint": model.fingerprint(),
-        **json.loads(json.dumps(facts)),
     }
+    return {**known, **json.loads(json.dumps(facts))}
 
 
 def write_projected(
@@ -73,32 +68,7 @@ def write_projected(
         tensors: latents, errors and, in a shard, indices.
         document: from `describe`.
     """
-    contents = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    with atomic_path(path) as temporary:
-        save_file(contents, temporary, metadata={FORMAT: json.dumps(document)})
-
-
-def read_document(path: Path) -> dict[str, Any]:
-    """Read a file's JSON document.
-
-    Raises:
-        DataError: it is no file of projected latents, or of a newer format.
-    """
-    try:
-        with safe_open(path, framework="pt") as file:
-            document = json.loads((file.metadata() or {}).get(FORMAT, "null"))
-    except (SafetensorError, OSError, json.JSONDecodeError) as error:
-        raise DataError(
-            f"{path} cannot be read ({error}). Delete it, and the same command makes it again."
-        ) from error
-    if not isinstance(document, dict):
-        raise DataError(f"{path} holds no projected latents; expected a file of {FORMAT}.")
-    if document.get("format") != FORMAT or document.get("version") != FORMAT_VERSION:
-        raise DataError(
-            f"{path} has the format {document.get('format')!r}, version "
-            f"{document.get('version')!r}; this hublatent reads {FORMAT!r}, {FORMAT_VERSION}."
-        )
-    return document
+    PROJECTED.write(path, tensors, document)
 
 
 def read_latents(path: str | Path, model: LatentModel) -> tuple[list[str], Tensor]:
@@ -114,10 +84,10 @@ def read_latents(path: str | Path, model: LatentModel) -> tuple[list[str], Tenso
     Raises:
         DataError: there is none, it names no pictures, or it belongs to another model.
     """
-    document = read_document(Path(path))
+    document, tensors = PROJECTED.read(path)
     _check_model(Path(path), document, model)
-    with safe_open(path, framework="pt") as file:
-        latents = file.get_tensor("latents").to(model.latent_mean)
+    (latents,) = _parts(Path(path), tensors, "latents")
+    latents = latents.to(model.latent_mean)
     names = document.get("names") or []
     if len(names) != len(latents) or latents.shape[1:] != model.latent_shape:
         raise DataError(f"{path} does not hold one latent for each picture that it names.")
@@ -140,7 +110,7 @@ def check_same_run(folder: Path, document: Mapping[str, Any]) -> None:
         DataError: says what differs.
     """
     for path in sorted(folder.glob(SHARD_PATTERN)):
-        found = _without_number(read_document(path))
+        found = _run_of(path)
         if found != document:
             raise DataError(
                 f"{path} is of another run ({_difference(found, document)}). Repeat that run's "
@@ -167,10 +137,11 @@ def read_projected(folder: str | Path, model: LatentModel) -> ProjectedImages:
             f"{folder} holds no projected images ({SHARD_PATTERN}); training/project_images.py "
             "makes them."
         )
-    document = _without_number(read_document(paths[0]))
+    document = _run_of(paths[0])
     check_same_run(Path(folder), document)
     _check_model(paths[0], document, model)
-    shards = [_read_shard(path) for path in paths]
+    names = ("latents", "errors", "indices")
+    shards = [_parts(path, PROJECTED.read(path)[1], *names) for path in paths]
     latents, errors, indices = (torch.cat(column) for column in zip(*shards, strict=True))
     if len(indices) != document["n_images"] or len(indices.unique()) != len(indices):
         raise DataError(
@@ -183,14 +154,11 @@ def read_projected(folder: str | Path, model: LatentModel) -> ProjectedImages:
     )
 
 
-def _read_shard(path: Path) -> tuple[Tensor, Tensor, Tensor]:
-    try:
-        with safe_open(path, framework="pt") as file:
-            return (
-                file.get_tensor("latents"), file.get_tensor("errors"), file.get_tensor("indices"),
-            )  # fmt: skip
-    except SafetensorError as error:
-        raise DataError(f"{path} is incomplete: {error}.") from error
+def _parts(path: Path, tensors: Mapping[str, Tensor], *names: str) -> list[Tensor]:
+    missing = [name for name in names if name not in tensors]
+    if missing:
+        raise DataError(f"{path} is incomplete: it lacks {', '.join(missing)}.")
+    return [tensors[name] for name in names]
 
 
 def _check_model(path: Path, document: Mapping[str, Any], model: LatentModel) -> None:
@@ -206,8 +174,14 @@ def _check_model(path: Path, document: Mapping[str, Any], model: LatentModel) ->
             )
 
 
-def _without_number(document: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in document.items() if key != "shard"}
+def _run_of(path: Path) -> dict[str, Any]:
+    """What all shards of a run say, as `describe` gives it."""
+    try:
+        document = PROJECTED.read_document(path)
+    except DataError as error:
+        raise DataError(f"{error} Delete it, and the same command makes it again.") from error
+    own = ("format", "version", "shard")
+    return {key: value for key, value in document.items() if key not in own}
 
 
 def _difference(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:

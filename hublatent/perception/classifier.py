@@ -12,6 +12,7 @@ from torch.nn import functional
 from hublatent.checkpoint import check_number
 from hublatent.errors import CheckpointError, HublatentError, find_name, unknown_name
 from hublatent.hub import HubModel
+from hublatent.perception.features import unit_vectors
 
 # CelebA's attributes in CelebA's order (Liu et al. 2015, arXiv:1411.7766).
 CELEBA_ATTRIBUTES = (
@@ -23,8 +24,6 @@ CELEBA_ATTRIBUTES = (
 )
 N_STAGES = 4
 MAX_ATTRIBUTES = 1000
-# Keeps the gradient finite where all channels are 0.
-EPSILON = 1e-8
 
 
 class AttributeClassifier(nn.Module, HubModel):
@@ -132,7 +131,7 @@ class AttributeClassifier(nn.Module, HubModel):
             One float32 map per stage, (B, width * 2**i, S / 2**(i + 1), S / 2**(i + 1)) with S
             the network's own image_size.
         """
-        return [_unit_vectors(maps) for maps in self._activations(images)]
+        return [unit_vectors(maps) for maps in self._activations(images)]
 
     def index(self, attribute: str) -> int:
         """Where an attribute stands among the logits; in any case, "glasses" is understood.
@@ -249,8 +248,3 @@ def _weighted_pool(n_channels: int, side: int) -> nn.Sequential:
     average = nn.Conv2d(n_channels, n_channels, side, groups=n_channels, bias=False)
     nn.init.constant_(average.weight, 1 / side**2)
     return nn.Sequential(average, nn.BatchNorm2d(n_channels, affine=False), nn.Flatten())
-
-
-def _unit_vectors(maps: Tensor) -> Tensor:
-    maps = maps.float()
-    return maps * (maps.square().sum(dim=1, keepdim=True) + EPSILON).rsqrt()

@@ -81,7 +81,7 @@ class ImageFeatures(nn.Module, HubModel):
         Returns:
             Four float32 maps, as of `forward`.
         """
-        return [_unit_vectors(maps) for maps in self(enlarged(images, size))]
+        return [unit_vectors(maps) for maps in self(enlarged(images, size))]
 
 
 class Block(nn.Module):
@@ -132,6 +132,7 @@ def _check_shape(images: Tensor) -> None:
         )
 
 
-def _unit_vectors(maps: Tensor) -> Tensor:
+def unit_vectors(maps: Tensor) -> Tensor:
+    """Maps (B, C, H, W) whose vector of channels has length 1 at each position, in float32."""
     maps = maps.float()
     return maps * (maps.square().sum(dim=1, keepdim=True) + EPSILON).rsqrt()
