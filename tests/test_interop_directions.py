@@ -7,6 +7,7 @@ import pickle
 import random
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,12 +22,12 @@ from hublatent.interop.convert import convert
 from hublatent.interop.directions import (
     export_interfacegan,
     export_npz,
-    import_direction,
     import_directions,
     read_foreign,
     read_latents,
     to_direction,
 )
+from hublatent.model import LatentModel
 from hublatent.models.stylegan2 import StyleGAN2
 from tests.foreign_writers import (
     Call,
@@ -501,6 +502,14 @@ def torch_zip(path: Path, payload: bytes) -> Path:
         archive.writestr("archive/data.pkl", payload)
         archive.writestr("archive/version", "3\n")
     return path
+
+
+def import_direction(
+    path: Path, model: LatentModel | None, attribute: str, **options: Any
+) -> Direction:
+    """The one direction of a file."""
+    (direction,) = import_directions([path], attribute, model, **options).directions
+    return direction
 
 
 def refusal(path: Path) -> str:

@@ -25,7 +25,6 @@ __all__ = [
     "Imported",
     "export_interfacegan",
     "export_npz",
-    "import_direction",
     "import_directions",
     "read_foreign",
     "read_latents",
@@ -92,30 +91,6 @@ def to_direction(
         conditioned_on=foreign.conditioned_on,
     )
     return direction if model is None else direction.with_sigma(model)
-
-
-def import_direction(
-    path: str | Path,
-    model: LatentModel | None,
-    attribute: str | None = None,
-    *,
-    layers: Sequence[int] | None = None,
-    space: str | None = None,
-) -> Direction:
-    """Import a file that holds one direction; see `to_direction`.
-
-    Raises:
-        DirectionError: the file holds several, is damaged, or does not fit the model.
-    """
-    found = read_foreign(path)
-    if len(found) > 1:
-        raise DirectionError(
-            f"{path} holds {len(found)} directions; import them with import_directions()."
-        )
-    try:
-        return to_direction(found[0], attribute, model, layers=layers, space=space)
-    except DirectionError as error:
-        raise DirectionError(f"{path}: {error}") from error
 
 
 def import_directions(
