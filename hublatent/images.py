@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import io
 import math
-import os
 import re
 import struct
 import zlib
@@ -21,6 +20,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from hublatent.errors import ImageError
+from hublatent.storage import atomic_path
 
 MAX_BYTES = 32 * 2**20
 MAX_PIXELS = 64_000_000
@@ -268,13 +268,8 @@ def save_png(image: Image.Image, path: str | Path) -> None:
 
 
 def _save(image: Image.Image, target: Path, kind: str, **options: int) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    try:
+    with atomic_path(target) as temporary:
         image.save(temporary, format=kind, **options)
-        temporary.replace(target)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _open_header(

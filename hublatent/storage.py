@@ -37,19 +37,29 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
 
     Yields:
         The temporary path, on the same file system, so that the final rename is atomic.
+
+    Raises:
+        OSError: it cannot be written; names `path`.
     """
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent)
-    os.close(handle)
-    temporary = Path(name)
+    prefix, temporary = f".{target.name}.", None
     try:
+        handle, name = tempfile.mkstemp(prefix=prefix, suffix=".tmp", dir=target.parent)
+        os.close(handle)
+        temporary = Path(name)
         yield temporary
         # mkstemp makes private files; a published file is as readable as any other.
         temporary.chmod(0o666 & ~_umask())
         temporary.replace(target)
+    except OSError as error:
+        names_it = error.filename is None or Path(error.filename).name.startswith(prefix)
+        if error.errno is not None and names_it:
+            raise OSError(error.errno, error.strerror, str(target)) from error
+        raise
     finally:
-        temporary.unlink(missing_ok=True)
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
 
 
 def remove_torn_files(folder: str | Path) -> None:
@@ -178,7 +188,7 @@ class TensorFormat:
             OSError: the disk is full, or may not be written; an earlier file is as it was.
         """
         text = json.dumps({"format": self.name, "version": self.version, **document})
-        with atomic_path(path) as temporary, naming(Path(path)):
+        with atomic_path(path) as temporary:
             save_safetensors(tensors, temporary, {self.name: text})
 
     def read(self, path: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:

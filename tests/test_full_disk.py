@@ -16,6 +16,7 @@ import torch
 import hublatent
 from hublatent.direction import Direction
 from hublatent.errors import HubError
+from hublatent.images import save_image, to_pil
 from hublatent.interop.directions import export_interfacegan, export_npz
 from hublatent.model import LatentModel
 from tests.hub_standin import HubStandIn, connected
@@ -117,6 +118,13 @@ def test_exports(export: Callable[..., None], disk: Disk) -> None:
     direction = Direction("Age", "svm", torch.ones(4000))
     path = disk.folder / "age"
     error = refusal(lambda: export(direction, path), disk)
+    assert error.filename == str(path) and not contents(disk.folder)
+
+
+def test_a_picture(disk: Disk) -> None:
+    noise = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    path = disk.folder / "edited.png"
+    error = refusal(lambda: save_image(to_pil(noise)[0], path), disk)
     assert error.filename == str(path) and not contents(disk.folder)
 
 

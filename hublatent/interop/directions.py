@@ -18,7 +18,7 @@ from hublatent.errors import DirectionError
 from hublatent.interop.formats import ForeignDirection, read_foreign, read_latents
 from hublatent.interop.stylespace import import_channels, read_channels
 from hublatent.model import LatentModel
-from hublatent.storage import atomic_path, naming
+from hublatent.storage import atomic_path
 
 __all__ = [
     "ForeignDirection",
@@ -186,7 +186,7 @@ def export_npz(direction: Direction, path: str | Path) -> None:
 
 def _write(path: str | Path, content: io.BytesIO) -> None:
     # NumPy writing to the file itself would not say that the disk is full.
-    with atomic_path(path) as temporary, naming(Path(path)):
+    with atomic_path(path) as temporary:
         temporary.write_bytes(content.getvalue())
 
 
