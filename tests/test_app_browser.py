@@ -278,6 +278,16 @@ def test_a_face_without_an_encoder_is_looked_for_while_the_others_are_shown(
     assert not page.locator("#waiting").is_visible()
 
 
+def test_every_tab_stands_in_the_bar_once_whichever_was_opened(page: Any, address: str) -> None:
+    open_page(page, f"{address}?models=vae-tiny&face=vae-tiny")
+    page.get_by_role("tab", name="Make a direction").click()
+    page.wait_for_selector(".hl-sorted img")
+    page.get_by_role("tab", name="Scores").click()
+    page.wait_for_selector("#scores table")
+    names = ["Edit", "Compose", "Make a direction", "Map", "Scores"]
+    assert page.locator("[role=tab]").all_inner_texts() == names
+
+
 def test_layers_are_asked_for_only_where_there_are_some(page: Any, address: str) -> None:
     open_page(page, f"{address}?models=vae-tiny&face=vae-tiny")
     assert not page.locator("#layers").is_visible()

@@ -85,14 +85,13 @@ class Composer(PageTab):
 
     @warn_user
     def follow(self, request: gr.Request) -> list[Any]:
-        """The changes that a link names, and the tab comes to the front."""
+        """The changes that a link names; page.js brings the tab to the front."""
         changes = changes_from(dict(request.query_params))
         if not changes:
-            return [gr.skip()] * (1 + 2 * N_CHANGES)
+            return [gr.skip()] * (2 * N_CHANGES)
         names, strengths = zip(*changes, strict=True)
         rest = N_CHANGES - len(changes)
-        tabs = gr.Tabs(selected="compose")
-        return [tabs, *names, *[None] * rest, *strengths, *[0.0] * rest]
+        return [*names, *[None] * rest, *strengths, *[0.0] * rest]
 
     def open(self, models: list[str], chosen: str, layers: str, *names: str) -> list[Any]:
         """The attributes and layers that the models offer; the one chosen in "Edit" comes first."""
@@ -152,14 +151,13 @@ def _dice() -> list[float]:
     return [round(random.gauss(0, 1.5), 1) for _ in range(N_CHANGES)]
 
 
-def build(do: Any, c: Any, app: gr.Blocks, tabs: gr.Tabs) -> None:
+def build(do: Any, c: Any, app: gr.Blocks) -> None:
     """Lay the tab out, and connect its events.
 
     Args:
         do: the page's events.
         c: the controls of the tab "Edit".
         app: the page.
-        tabs: of the page.
     """
     composer = Composer(do)
     names: list[gr.Dropdown] = []
@@ -202,6 +200,7 @@ def build(do: Any, c: Any, app: gr.Blocks, tabs: gr.Tabs) -> None:
             result = gr.HTML(elem_id="composed", apply_default_css=False)
             shown_past = gr.HTML(elem_id="past", js_on_load=SAY_JS, apply_default_css=False)
             file, past = gr.JSON(visible=False), gr.State([], time_to_live=3600)
+            kinds = {kind: gr.State(kind) for kind in ("png", "gif", "mp4") if kind in buttons}
     private: dict[str, Any] = {
         "api_visibility": "private", "concurrency_id": "page", "show_progress": "hidden",
     }  # fmt: skip
@@ -211,7 +210,7 @@ def build(do: Any, c: Any, app: gr.Blocks, tabs: gr.Tabs) -> None:
     kept_now = {
         "fn": composer.remember, "inputs": [past, *asked], "outputs": [past, shown_past], **private
     }  # fmt: skip
-    app.load(composer.follow, None, [tabs, *names, *strengths], **private)
+    app.load(composer.follow, None, [*names, *strengths], **private)
     tab.select(
         composer.open, [c.models, c.attribute, layers, *names], [layers, *names], **private
     ).then(**shown).then(**kept_now)
@@ -224,8 +223,6 @@ def build(do: Any, c: Any, app: gr.Blocks, tabs: gr.Tabs) -> None:
     ):
         button.click(change, None, changed, **private).then(**shown).then(**kept_now)
     shown_past.select(composer.recall, past, values, **private).then(**shown)
-    for kind in ("png", "gif", "mp4"):
-        if kind in buttons:
-            kind_asked = [gr.State(kind), *asked]
-            saved = buttons[kind].click(composer.save, kind_asked, file, **private)
-            saved.then(None, file, None, js=DOWNLOAD_JS)
+    for kind, state in kinds.items():
+        saved = buttons[kind].click(composer.save, [state, *asked], file, **private)
+        saved.then(None, file, None, js=DOWNLOAD_JS)

@@ -49,7 +49,7 @@ def build_app(do: Callbacks) -> gr.Blocks:
                 c = SimpleNamespace(**_bar(do), **_faces(), **_matrix(do), **_unseen())
                 c.controls = [c.models, c.attribute, c.method, c.hold, c.mode, c.strength, c.layers]
                 c.view = [c.strength, c.original, c.results, c.query, c.waiting]
-            compose_tab.build(do, c, app, tabs)
+            compose_tab.build(do, c, app)
             make_tab.build(do, c, tabs)
             map_tab.build(do, c, tabs)
             with gr.Tab(SCORES_TAB, id="scores", elem_id="scores-tab") as scores_tab:

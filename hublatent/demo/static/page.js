@@ -46,6 +46,7 @@
 
   /* On a phone one model is shown at a time. */
   let chosen = null;
+  let linked = new URLSearchParams(location.search).has("changes");
   function showModel(name) {
     for (const row of document.querySelectorAll(".hl-row"))
       row.classList.toggle("hl-shown", row.dataset.model === name);
@@ -54,6 +55,10 @@
   }
   function showChosen() {
     const rows = [...document.querySelectorAll(".hl-row")];
+    if (rows.length && linked) {
+      linked = false;
+      $("#compose-tab-button")?.click();
+    }
     if (!rows.length || rows.some((row) => row.classList.contains("hl-shown"))) return;
     const row = rows.find((row) => row.dataset.model === chosen) || rows[0];
     showModel(row.dataset.model);
