@@ -169,6 +169,7 @@ def build(do: Any, c: Any, app: gr.Blocks) -> None:
                 with gr.Row(elem_classes="hl-change"):
                     names.append(gr.Dropdown(
                         [], label=f"Attribute {i + 1}", show_label=False, scale=2, min_width=120,
+                        allow_custom_value=True,
                     ))  # fmt: skip
                     strengths.append(gr.Slider(
                         -MAX_STRENGTH, MAX_STRENGTH, 2.0 if i == 0 else 0, step=0.1,
