@@ -59,6 +59,7 @@ def reading_plot(evidence: Evidence) -> bytes:
         if known and max(known) > 3 * min(known):  # a shorter logarithmic axis has crowded ticks
             axes[0].set_xscale("log")
         axes[1].set(xlabel="distortion: mean squared error, pixels in [0, 1]")
+        axes[1].locator_params(axis="x", nbins=5)
 
     return _png(draw)
 
