@@ -161,7 +161,7 @@ def test_directions_are_listed(client: Any) -> None:
         ("encode", {"model": 5}, "expected a text"),
         ("directions", {"model": "/etc/passwd"}, "no Hub id"),
         ("make_direction", {"with_seeds": [1, 2]}, "a name"),
-        ("make_direction", {"name": "x", "with_seeds": [1, 2]}, "at least 5"),
+        ("make_direction", {"name": "x", "with_seeds": [1, 2]}, "5 to 50 are needed"),
         ("make_direction", {"name": "x", "with_seeds": [0] * 51}, "at most 50"),
     ],
 )

@@ -339,23 +339,24 @@ def test_several_changes_are_composed_and_saved(page: Any, address: str) -> None
 
     open_page(page, f"{address}?models=vae-tiny,eigenfaces-tiny&face=vae-tiny")
     page.get_by_role("tab", name="Compose").click()
-    shown = page.locator(".hl-card > img")
+    shown = page.locator(".hl-card img")
     shown.first.wait_for()
     seen = [shown.first.get_attribute("src")]
     for slider in (0, 1):
         page.locator(".hl-change input[type=number]").nth(slider).fill("4")
         page.wait_for_function(
-            "old => document.querySelector('.hl-card > img').src != old", arg=seen[-1]
+            "old => document.querySelector('.hl-card img').src != old", arg=seen[-1]
         )
         seen.append(shown.first.get_attribute("src"))
     with page.expect_download() as download:
-        page.locator("#compose-save").click()
+        page.locator("#compose-gif").click()
     with Image.open(download.value.path()) as animation:
         assert animation.format == "GIF" and animation.n_frames > 12
         assert animation.width == 2 * 160 + 2
-    page.locator("#compose-reset").click()
+    page.locator("#compose-reset").click()  # then both pictures of a card are the same
     page.wait_for_function(
-        "old => document.querySelector('.hl-card > img').src == old", arg=seen[0]
+        "() => { const [edited, unedited] = document.querySelectorAll('.hl-card img');"
+        " return edited.src == unedited.src; }"
     )
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
 
