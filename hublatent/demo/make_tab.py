@@ -299,7 +299,7 @@ def build(do: Any, c: Any, tabs: gr.Tabs) -> None:
         )  # fmt: skip
         with gr.Row(elem_classes="hl-buttons"):
             use = gr.Button("Use it in Edit", variant="primary", elem_id="use-made", **hidden)
-            audit = gr.Button("Audit it (some minutes)", size="sm", visible=at_home, elem_id="audit")
+            audit = gr.Button("Audit (some minutes)", size="sm", visible=at_home, elem_id="audit")
             target = gr.Textbox(
                 placeholder="user/my-direction", show_label=False, label="Repository", scale=2,
                 max_length=100, visible=at_home or on_space, elem_id="push-repo",
