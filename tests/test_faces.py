@@ -40,7 +40,7 @@ def projected(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """A projection that answers at once; returns what it was called with."""
     calls: list[int] = []
 
-    def project(model, images, *, classifier, perceptual, progress):  # type: ignore[no-untyped-def]
+    def project(model, images, *, progress, watch):  # type: ignore[no-untyped-def]
         calls.append(len(images))
         if progress is not None:
             progress(3, 10)
@@ -89,13 +89,6 @@ def test_a_failed_projection_is_told_and_not_tried_again(
     row = compare_edits(shelf, face, ask())[1]
     assert row.problem == "The projection diverged." and not row.pending
     assert len(calls) == 1
-
-
-def test_without_the_classifier_one_sentence_says_what_to_do(folder: Path) -> None:
-    shelf = ModelShelf(find_models(folder), device="cpu", cards=folder / "none")
-    face = drawn_face(shelf.open("vae-tiny"), 0)
-    project_missing(shelf, face, ask())
-    assert "attributes-celeba" in compare_edits(shelf, face, ask())[1].problem
 
 
 def test_stored_latents_show_sample_faces_at_once(

@@ -47,7 +47,7 @@ def edit(
     style: Annotated[int | None, arg(metavar="SEED")] = None,
     unit: Unit = "sigma",
     directions: ModelOption = None,
-    classifier: Classifier = DEFAULT_CLASSIFIER,
+    classifier: Annotated[str | None, arg(metavar="MODEL")] = None,
     revision: Revision = None,
 ) -> None:
     """Edit pictures: find their latents, move them along directions, decode them.
@@ -69,7 +69,8 @@ def edit(
             directions have some: a seed of it.
         unit: of the strength: standard deviations, the raw coefficient, or a target probability.
         directions: a direction file, folder or Hub id; by default the model's own.
-        classifier: whose features a projection compares; a folder or a Hub id.
+        classifier: whose features a projection compares, a folder or a Hub id; by default features
+            that have seen no labels.
         revision: branch, tag or commit of the model on the Hub.
     """
     import torch
@@ -226,11 +227,12 @@ def _read_latents(path: Path, model: LatentModel) -> tuple[list[str], Tensor]:
     return names, latents
 
 
-def _latents(model: LatentModel, images: Tensor, classifier: str) -> Tensor:
+def _latents(model: LatentModel, images: Tensor, classifier: str | None) -> Tensor:
     import torch
 
     if not model.has_encoder:
-        return _project(model, images, "features", classifier).latents
+        perceptual: Perceptual = "features" if classifier else "image-features"
+        return _project(model, images, perceptual, classifier or DEFAULT_CLASSIFIER).latents
     with torch.inference_mode():
         return torch.cat([model.encode(part) for part in images.split(32)])
 

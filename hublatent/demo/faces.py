@@ -202,7 +202,7 @@ def project_face(
     """Find a face in a model without an encoder, so that `latents_of` knows it, or why it failed.
 
     Args:
-        shelf: gives the classifier whose features compare the pictures.
+        shelf: on which one projection goes on at a time.
         opened: the model.
         face: the face; one that is known already is not looked for again.
         progress: called with the steps done and the steps in all.
@@ -213,9 +213,7 @@ def project_face(
             latents_of(opened, face)
         except NotProjectedError:
             try:
-                found: Tensor | HublatentError = _project(
-                    shelf, opened.model, face, progress, watch
-                )
+                found: Tensor | HublatentError = _project(opened.model, face, progress, watch)
             except StoppedError:
                 raise
             except HublatentError as error:
@@ -226,10 +224,8 @@ def project_face(
 
 
 def _project(
-    shelf: ModelShelf, model: LatentModel, face: Face, progress: Progress | None,
-    watch: Watch | None,
-) -> Tensor:  # fmt: skip
-    classifier = shelf.classifier()
+    model: LatentModel, face: Face, progress: Progress | None, watch: Watch | None
+) -> Tensor:
     from hublatent.inversion.projection import project
 
     step = itertools.count()
@@ -239,10 +235,7 @@ def _project(
         if watch and next(step) % WATCHED == 0:
             watch(to_pil(model.decode(latents))[0].convert("RGB"))
 
-    result = project(
-        model, images_of(model, face), classifier=classifier, perceptual="features",
-        progress=progress, watch=show,
-    )  # fmt: skip
+    result = project(model, images_of(model, face), progress=progress, watch=show)
     return result.latents.detach().to(model.latent_mean)
 
 
