@@ -13,12 +13,14 @@ import torch
 from hublatent.demo.catalogue import find_models
 from hublatent.demo.faces import Face, drawn_face
 from hublatent.demo.making import (
+    Made,
     make_directions,
     name_part,
     open_directions,
     part_strips,
     save_directions,
     unzip_heaps,
+    use_made,
 )
 from hublatent.demo.session import EditRequest, compare_edits
 from hublatent.demo.shelf import LOCAL, ModelShelf
@@ -146,3 +148,21 @@ def test_a_component_gets_a_name_and_is_carried_across(shelf: ModelShelf, tmp_pa
     assert "no map" in without.problem
     with pytest.raises(HublatentError, match="name"):
         name_part(shelf, "", "components", 1, "vae-tiny", MODELS)
+
+
+def test_another_style_of_a_direction_takes_its_place(shelf: ModelShelf) -> None:
+    opened = shelf.open("vae-tiny")
+    assert opened.directions is not None
+    plain = opened.directions["Smiling", "joint"]
+    styled = replace(plain, styles=torch.ones(1, *plain.vector.shape))
+    made = [Made("vae-tiny", "", styled), Made("stylegan2-tiny", "no direction")]
+    assert use_made(shelf, made) == "Smiling"
+    vectors = []
+    for style in (0, 1, 0):
+        use_made(shelf, made, style)
+        used = shelf.open("vae-tiny").directions["Smiling", "joint"]  # type: ignore[index]
+        assert used.sigma is not None
+        vectors.append(used.vector)
+    assert torch.equal(vectors[0], vectors[2]) and not torch.equal(vectors[0], vectors[1])
+    with pytest.raises(HublatentError, match="no styles"):
+        use_made(shelf, [Made("vae-tiny", "", plain)], 0)

@@ -25,6 +25,7 @@ from hublatent.demo.making import (
     part_strips,
     save_directions,
     unzip_heaps,
+    use_made,
 )
 from hublatent.demo.webpage import FACE_SIDES, SAY_JS, image, say, sigmas
 from hublatent.direction_set import DirectionSet
@@ -113,12 +114,18 @@ class Maker(PageTab):
         files = gr.update(value=paths, visible=bool(paths))
         return made_html(made), files, gr.update(visible=usable), list(made)
 
+    @warn_user
     def use(self, made: list[Made] | None, face: Face | None, *values: Any) -> tuple[Any, ...]:
         """The direction joins those of "Edit", and the page goes there."""
-        found = [(m.model, m.direction) for m in made or [] if m.direction is not None]
-        for model, direction in found:
-            self.shelf.add(model, direction)
-        return self._go_to(found[0][1].attribute, face, *values)
+        return self._go_to(use_made(self.shelf, made or ()), face, *values)
+
+    @warn_user
+    def restyle(
+        self, made: list[Made] | None, style: int, face: Face | None, *values: Any
+    ) -> tuple[Any, ...]:
+        """Another style of the attribute, such as another kind of glasses, joins "Edit"."""
+        attribute = use_made(self.shelf, made or (), style)
+        return style + 1, *self._go_to(attribute, face, *values)
 
     @warn_user
     def open_file(
@@ -258,6 +265,7 @@ def build(do: Any, c: Any, tabs: gr.Tabs) -> None:
     hidden: dict[str, Any] = {"size": "sm", "visible": False, "min_width": 120}
     with gr.Tab(TITLE, id="make", elem_id="make-tab") as tab:
         start, made = gr.State(0), gr.State(None, time_to_live=3600)
+        style = gr.State(0)
         gr.Markdown(HELP)
         with gr.Row():
             with gr.Column(scale=3, min_width=300, elem_classes="hl-plain"):
@@ -299,6 +307,7 @@ def build(do: Any, c: Any, tabs: gr.Tabs) -> None:
         )  # fmt: skip
         with gr.Row(elem_classes="hl-buttons"):
             use = gr.Button("Use it in Edit", variant="primary", elem_id="use-made", **hidden)
+            restyle = gr.Button("Another style", size="sm", visible=at_home, elem_id="restyle")
             audit = gr.Button("Audit (some minutes)", size="sm", visible=at_home, elem_id="audit")
             target = gr.Textbox(
                 placeholder="user/my-direction", show_label=False, label="Repository", scale=2,
@@ -321,6 +330,7 @@ def build(do: Any, c: Any, tabs: gr.Tabs) -> None:
     gr.on([panel.expand, method.input], maker.parts, [c.source, method], parts, **private)
     parts.select(maker.pick_part, [name, c.source, method, c.models], shown, **private)
     use.click(maker.use, [made, c.face, *c.controls], edit, **private)
+    restyle.click(maker.restyle, [made, style, c.face, *c.controls], [style, *edit], **private)
     gr.on(
         [opened.upload, fetch.click, repo.submit], maker.open_file,
         [opened, repo, c.face, *c.controls], [made, *edit], **slow,

@@ -187,6 +187,28 @@ def _previewed(opened: OpenModel, made: Made) -> Made:
     return replace(made, before=before, after=after)
 
 
+def use_made(shelf: ModelShelf, made: Sequence[Made], style: int | None = None) -> str:
+    """Let the directions join those that the models are edited along; returns the attribute.
+
+    Args:
+        shelf: the models.
+        made: what was made or opened.
+        style: seed of a style of the attribute, such as another kind of glasses, which is then
+            used instead.
+
+    Raises:
+        HublatentError: nothing was made, or it has no styles.
+    """
+    found = [(m.model, m.direction) for m in made if m.direction is not None]
+    if not found:
+        raise HublatentError("Make or open a direction first.")
+    for name, direction in found:
+        if style is not None:
+            direction = direction.sampled_style(style).with_sigma(shelf.open(name).model)
+        shelf.add(name, direction)
+    return found[0][1].attribute
+
+
 def save_directions(shelf: ModelShelf, made: Sequence[Made], folder: Path) -> list[Path]:
     """Write a direction file for each model that has one; returns the files."""
     files = []
