@@ -19,7 +19,9 @@ from hublatent.demo.faces import drawn_face, latents_of
 from hublatent.demo.shelf import ModelShelf
 from hublatent.direction_set import DirectionSet
 from hublatent.editing import edit
+from hublatent.errors import HublatentError
 from hublatent.images import to_pil
+from hublatent.inversion import projection
 from tests.tiny_models import ATTRIBUTES, METHODS
 
 ENDPOINTS = ("edit", "compare_at_equal_effect", "compose", "encode", "directions", "make_direction")
@@ -89,7 +91,13 @@ def test_an_edit_is_the_models_own_arithmetic(client: Any, shelf: ModelShelf) ->
     assert answers[0]["strength_sigma"] == 2.0
 
 
-def test_one_models_problem_is_an_answer(client: Any, tmp_path: Path) -> None:
+def test_one_models_problem_is_an_answer(
+    client: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def project(*_: object, **__: object) -> None:
+        raise HublatentError("The projection diverged.")
+
+    monkeypatch.setattr(projection, "project", project)
     pictures, answers = client.predict(
         image=picture_file(tmp_path), models=["vae-tiny", "stylegan2-tiny"], api_name="/edit"
     )

@@ -258,7 +258,6 @@ def test_a_face_without_an_encoder_is_looked_for_while_the_others_are_shown(
         return SimpleNamespace(latents=model.sample_latents(len(images)))
 
     monkeypatch.setattr(projection, "project", project)
-    monkeypatch.setattr(ModelShelf, "classifier", lambda _: None)
     seed = page.viewport_size["width"]  # another face for each width: an answer is kept
     query = f"{address}?models=vae-tiny,stylegan2-tiny&face=vae-tiny&seed="
     open_page(page, f"{query}{seed + 1}")
