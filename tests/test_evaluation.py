@@ -9,7 +9,7 @@ import pytest
 
 from hublatent.errors import DataError
 from hublatent.evaluation import outcomes, table
-from hublatent.evaluation.claims import CLAIMS, examine, examine_claim, letters, overall
+from hublatent.evaluation.claims import CLAIMS, examine, examine_claim, letters, of_pair, overall
 from hublatent.evaluation.report import read_summary, write_report
 from tests.made_up_evidence import N_FACES, simulate
 
@@ -54,7 +54,7 @@ def test_a_model_that_breaks_early_decoheres() -> None:
     }
     assert shares["btcvae"]["strong"] == 1 and shares["vae"]["decohered"] == 1
     assert shares["btcvae"]["n"] == 2 * 3 * N_FACES
-    assert verdict_of("1c", evidence).startswith("open")  # stronger, and leaks as much
+    assert verdict_of("1c", evidence).startswith("supported")  # stronger, and leaks as much
 
 
 def test_a_tie_is_equivalent_and_a_difference_is_seen() -> None:
@@ -64,6 +64,12 @@ def test_a_tie_is_equivalent_and_a_difference_is_seen() -> None:
     trained = simulate({"btcvae": {"accuracy": 0.85, "spread": 0.003},
                         "vae": {"accuracy": 0.8, "spread": 0.003}}, n_trainings=3)  # fmt: skip
     assert verdict_of("1a", trained) == "supported"
+
+
+def test_better_in_one_quantity_and_equivalent_in_the_other_is_better() -> None:
+    assert of_pair(["better", "equivalent"]) == "better"
+    assert of_pair(["better", "worse"]) == "worse" and of_pair(["better", "open"]) == "open"
+    assert of_pair(["equivalent", "equivalent, this checkpoint only"]).startswith("equivalent, ")
 
 
 def test_a_leak_is_seen() -> None:

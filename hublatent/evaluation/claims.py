@@ -7,7 +7,7 @@ contradicted by a single one that goes the other.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import combinations
@@ -55,11 +55,13 @@ class Contrast:
         text: what is subtracted from what, in words.
         quantity: whose margin it has: "accuracy", "leakage" or "share".
         difference: with its interval; p adjusted for the claim's other contrasts.
+        pair: whom it compares, where several quantities do.
     """
 
     text: str
     quantity: str
     difference: Difference
+    pair: str = ""
 
     @property
     def verdict(self) -> str:
@@ -249,7 +251,8 @@ def edit_contrasts(
             difference = evidence.edit_difference(first, second, methods, quantity)
         except (DataError, KeyError):  # the edits of one of them nobody could judge
             continue
-        yield Contrast(f"{noun}: {names[0]} minus {names[1]}", quantity, difference)
+        pair = f"{names[0]} minus {names[1]}"
+        yield Contrast(f"{noun}: {pair}", quantity, difference, pair)
 
 
 def kl_weight(evidence: Evidence) -> Iterator[Contrast]:
@@ -467,8 +470,22 @@ def examine_claim(evidence: Evidence, key: str) -> Finding:
         replace(c, difference=replace(c.difference, p=p))
         for c, p in zip(contrasts, adjusted, strict=True)
     )
-    verdict = overall([c.verdict for c in family], claim.expected)
+    pairs: dict[str, list[str]] = {}
+    for contrast in family:
+        pairs.setdefault(contrast.pair or contrast.text, []).append(contrast.verdict)
+    verdict = overall([of_pair(verdicts) for verdicts in pairs.values()], claim.expected)
     return Finding(key, claim.statement, verdict, family)
+
+
+def of_pair(verdicts: Sequence[str]) -> str:
+    """One verdict of the quantities in which two models are compared.
+
+    Better in one and equivalent in the others is better; worse in one is worse.
+    """
+    kinds = {text.partition(",")[0] for text in verdicts}
+    found = next(k for k in ("worse", OPEN, "better", EQUIVALENT) if k in kinds)
+    alone = any(ONE_CHECKPOINT in text for text in verdicts)
+    return f"{found}, {ONE_CHECKPOINT}" if alone else found
 
 
 def overall(verdicts: list[str], expected: str = "better") -> str:
