@@ -160,6 +160,13 @@ class DirectionSet:
             raise DirectionError(unknown_name(f"method for {name}", wanted, of_attribute))
         return of_attribute[wanted]
 
+    @classmethod
+    def open(cls, source: str | Path, model: LatentModel | None = None) -> DirectionSet:
+        """The directions of a file, or of a folder or Hub id: `load`, or else `from_pretrained`."""
+        if Path(source).is_file():
+            return cls.load(source, model)
+        return cls.from_pretrained(str(source), model)
+
     def default(self, attribute: str) -> Direction:
         """The direction that is meant where no method is named.
 

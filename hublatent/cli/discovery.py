@@ -110,7 +110,9 @@ def _path(model: str, out: Path | None) -> Path:
     """The direction file: as given, or the one in the model's folder."""
     if out is None and not Path(model).is_dir():
         raise HublatentError(f"{model} is not a folder here; say with --out where they go.")
-    return out or Path(model) / "directions.safetensors"
+    from hublatent.hub import DIRECTIONS_NAME
+
+    return out or Path(model) / DIRECTIONS_NAME
 
 
 def _add(

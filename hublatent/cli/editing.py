@@ -200,11 +200,13 @@ def _directions(
 
     if given is None:
         return model, DirectionSet.from_pretrained(source, model, model.commit)
-    if not Path(given).is_file():
-        return model, DirectionSet.from_pretrained(given, model)
-    if isinstance(model, StyleGAN2) and DirectionSet.load(given).space == StyleSpace.space:
+    if (
+        isinstance(model, StyleGAN2)
+        and Path(given).is_file()
+        and DirectionSet.load(given).space == StyleSpace.space
+    ):
         model = StyleSpace(model)
-    return model, DirectionSet.load(given, model)
+    return model, DirectionSet.open(given, model)
 
 
 def _find(directions: DirectionSet, attribute: str, method: str | None) -> Direction:

@@ -94,9 +94,7 @@ def carry(
     from hublatent.errors import find_name, unknown_name
     from hublatent.mapping import LatentMap
 
-    is_file = Path(directions).is_file()
-    read = DirectionSet.load if is_file else DirectionSet.from_pretrained
-    found = read(directions)
+    found = DirectionSet.open(directions)
     name = None if attribute is None else find_name(attribute, found.attributes)
     if attribute is not None and name is None:
         raise HublatentError(unknown_name("attribute", attribute, found.attributes))

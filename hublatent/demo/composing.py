@@ -6,18 +6,24 @@ import io
 import shutil
 import subprocess
 import textwrap
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 from urllib.parse import urlencode
 
 import torch
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from hublatent.demo.faces import Face, latents_of, time_limit
+from hublatent.demo.faces import Face, latents_of
 from hublatent.demo.names import human_name
-from hublatent.demo.session import MAX_ROWS, MODES, SHOWN_SIDE, checked_number, checked_text
+from hublatent.demo.session import (
+    MAX_ROWS,
+    MODES,
+    SHOWN_SIDE,
+    checked_number,
+    checked_text,
+    each_model,
+)
 from hublatent.demo.shelf import ModelShelf, OpenModel
 from hublatent.demo.verdicts import Judges, describe_change
 from hublatent.direction import LayerRange
@@ -122,7 +128,7 @@ def compose(
 
     return [
         Composed(name, shelf.tell(found)) if isinstance(found, HublatentError) else found
-        for name, found in _each(shelf, models, answer)
+        for name, found in each_model(shelf, models[:MAX_ROWS], answer)
     ]
 
 
@@ -146,10 +152,11 @@ def animate(
         steps = (opened.model.decode(start + share * (end - start)) for share in WAY)
         return [fit(to_pil(drawn)[0].convert("RGB"), FRAME_SIDE, FRAME_SIDE) for drawn in steps]
 
-    found = [answer for _, answer in _each(shelf, models, frames)]
+    found = [answer for _, answer in each_model(shelf, models[:MAX_ROWS], frames)]
     columns = [answer for answer in found if isinstance(answer, list)]
     if not columns:
-        raise next(iter(found), HublatentError("No model is chosen."))
+        errors = [answer for answer in found if isinstance(answer, HublatentError)]
+        raise next(iter(errors), HublatentError("No model is chosen."))
     strips = [strip(frame) for frame in zip(*columns, strict=True)]
     return _mp4(strips) if kind == "mp4" else _gif(strips)
 
@@ -200,19 +207,6 @@ def share_picture(answers: Sequence[Composed], lines: Sequence[str]) -> Image.Im
     whole.paste(sheet)
     ImageDraw.Draw(whole).multiline_text((12, sheet.height + 8), text, fill="black", font=font)
     return whole
-
-
-def _each(
-    shelf: ModelShelf, models: Sequence[str], answer: Callable[[OpenModel], Any]
-) -> Iterator[tuple[str, Any]]:
-    """Each model's name with its answer, or with the error that stands for it."""
-    check = time_limit(shelf.limits.request_seconds)
-    for i, name in enumerate(models[:MAX_ROWS]):
-        try:
-            check(i, len(models))
-            yield name, answer(shelf.open(name))
-        except HublatentError as error:
-            yield name, error
 
 
 def _ends(

@@ -23,6 +23,7 @@ from hublatent.demo.making import (
     name_part,
     open_directions,
     part_strips,
+    ready,
     save_directions,
     unzip_heaps,
     use_made,
@@ -117,14 +118,14 @@ class Maker(PageTab):
     @warn_user
     def use(self, made: list[Made] | None, face: Face | None, *values: Any) -> tuple[Any, ...]:
         """The direction joins those of "Edit", and the page goes there."""
-        return self._go_to(use_made(self.shelf, made or ()), face, *values)
+        return self._go_to(use_made(self.shelf, made), face, *values)
 
     @warn_user
     def restyle(
         self, made: list[Made] | None, style: int, face: Face | None, *values: Any
     ) -> tuple[Any, ...]:
         """Another style of the attribute, such as another kind of glasses, joins "Edit"."""
-        attribute = use_made(self.shelf, made or (), style)
+        attribute = use_made(self.shelf, made, style)
         return style + 1, *self._go_to(attribute, face, *values)
 
     @warn_user
@@ -139,22 +140,17 @@ class Maker(PageTab):
     @warn_user
     def audit(self, made: list[Made] | None) -> str:
         """What the direction that was made or opened last does, costs and holds."""
-        found = next((m for m in made or [] if m.direction is not None), None)
-        if found is None or found.direction is None:
-            raise HublatentError("Make or open a direction first.")
-        page = audit_page(self.shelf, found.model, found.direction)
+        page = audit_page(self.shelf, *ready(made)[0])
         return f'<iframe class="hl-audit" title="Audit" srcdoc="{escape(page)}"></iframe>'
 
     @warn_user
     def push(self, made: list[Made] | None, repo: str, token: gr.OAuthToken | None) -> str:
         """Publish the direction of the first model; on a Space as the visitor who signed in."""
-        found = next((m for m in made or [] if m.direction is not None), None)
-        if found is None or found.direction is None:
-            raise HublatentError("Make or open a direction first.")
+        name, direction = ready(made)[0]
         if token is None and not self.shelf.limits.local_paths:
             raise HublatentError("Sign in to the Hub first.")
-        opened = self.shelf.open(found.model)
-        directions = DirectionSet.of(opened.model, [found.direction])
+        opened = self.shelf.open(name)
+        directions = DirectionSet.of(opened.model, [direction])
         mine = {"token": token.token} if token else {}
         url = directions.push_to_hub(repo.strip(), model=opened.model, **mine)
         return f"Published: [{repo.strip()}]({url})"

@@ -28,8 +28,8 @@ from hublatent.demo.faces import (
     NotProjectedError,
     drawn_face,
     latents_of,
-    time_limit,
 )
+from hublatent.demo.session import each_model
 from hublatent.demo.shelf import JUDGE, Limits, ModelShelf, OpenModel
 from hublatent.direction import Direction
 from hublatent.direction_set import DirectionSet
@@ -40,7 +40,6 @@ from hublatent.errors import DirectionError, HublatentError
 from hublatent.figures import fit
 from hublatent.images import to_pil
 from hublatent.mapping import carry_to
-from hublatent.model import LatentModel
 
 MIN_FACES, MAX_FACES = 5, 50  # of a heap
 PREVIEW_STRENGTH, PREVIEW_SIDE = 3.0, 96
@@ -148,19 +147,17 @@ def _in_every_model(
     shelf: ModelShelf, models: Sequence[str], find: Callable[[OpenModel], FewImages | Direction]
 ) -> list[Made]:
     """Find a direction in each model, or carry it there."""
-    answers: dict[str, Made] = {}
-    check = time_limit(shelf.limits.request_seconds)
-    for i, name in enumerate(models):
-        try:
-            check(i, len(models))
-            opened = shelf.open(name)
-            found = find(opened)
-            direction = found.direction if isinstance(found, FewImages) else found
-            answers[name] = _previewed(opened, Made(
-                name, "", direction, found if isinstance(found, FewImages) else None
-            ))  # fmt: skip
-        except HublatentError as error:
-            answers[name] = Made(name, shelf.tell(error))
+
+    def make(opened: OpenModel) -> Made:
+        found = find(opened)
+        few = found if isinstance(found, FewImages) else None
+        direction = found.direction if isinstance(found, FewImages) else found
+        return _previewed(opened, Made(opened.name, "", direction, few))
+
+    answers = {
+        name: Made(name, shelf.tell(found)) if isinstance(found, HublatentError) else found
+        for name, found in each_model(shelf, models, make)
+    }
     found_here = [(a.model, a.direction) for a in answers.values() if a.direction is not None]
     for name in [name for name, answer in answers.items() if answer.direction is None]:
         for source, direction in found_here:
@@ -187,7 +184,19 @@ def _previewed(opened: OpenModel, made: Made) -> Made:
     return replace(made, before=before, after=after)
 
 
-def use_made(shelf: ModelShelf, made: Sequence[Made], style: int | None = None) -> str:
+def ready(made: Sequence[Made] | None) -> list[tuple[str, Direction]]:
+    """The directions that were made or opened, each after the name of its model.
+
+    Raises:
+        HublatentError: there is none.
+    """
+    found = [(m.model, m.direction) for m in made or () if m.direction is not None]
+    if not found:
+        raise HublatentError("Make or open a direction first.")
+    return found
+
+
+def use_made(shelf: ModelShelf, made: Sequence[Made] | None, style: int | None = None) -> str:
     """Let the directions join those that the models are edited along; returns the attribute.
 
     Args:
@@ -199,9 +208,7 @@ def use_made(shelf: ModelShelf, made: Sequence[Made], style: int | None = None) 
     Raises:
         HublatentError: nothing was made, or it has no styles.
     """
-    found = [(m.model, m.direction) for m in made if m.direction is not None]
-    if not found:
-        raise HublatentError("Make or open a direction first.")
+    found = ready(made)
     for name, direction in found:
         if style is not None:
             direction = direction.sampled_style(style).with_sigma(shelf.open(name).model)
@@ -241,7 +248,7 @@ def open_directions(
     error = HublatentError("No model is open that directions could belong to.")
     for opened in shelf.open_all(models):
         try:
-            found = read_directions(where, opened.model)
+            found = DirectionSet.open(where, opened.model)
         except DirectionError as caught:
             error = caught
             continue
@@ -253,13 +260,6 @@ def open_directions(
                     shelf.add(other.name, carry_to(direction, *ends, shelf.maps))
         return [(opened.name, direction) for direction in found]
     raise error
-
-
-def read_directions(where: str | Path, model: LatentModel) -> DirectionSet:
-    """The directions of a model in a file, a folder or a repository of the Hub."""
-    if Path(where).is_file():
-        return DirectionSet.load(where, model)
-    return DirectionSet.from_pretrained(str(where), model)
 
 
 def unzip_heaps(content: bytes, limits: Limits) -> tuple[list[bytes], list[bytes]]:

@@ -7,10 +7,10 @@ compare_edits a row of pictures and words per model
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import quote
 
 import numpy as np
@@ -55,6 +55,7 @@ MAX_NAME = 200  # letters of a model's path, an attribute and the like
 # What the page shows first: an edit that every bundled model can do.
 DEFAULT_ATTRIBUTE, DEFAULT_SEED = "Smiling", 26
 AS_FOUND = "as found"  # the layers that a direction has of itself
+Answer = TypeVar("Answer")
 # Pictures are kept no wider than they are shown, whatever size a model draws.
 SHOWN_SIDE, FRAME_SIDE = 512, 128
 # Pixels that are decoded at once: large pictures one after the other.
@@ -336,16 +337,27 @@ def compare_edits(shelf: ModelShelf, face: Face, request: EditRequest) -> list[R
     Returns:
         A row per model; one that cannot answer says why, and does not stop the others.
     """
-    rows = []
+    return [
+        Row(name, problem=shelf.tell(found), pending=isinstance(found, NotProjectedError))
+        if isinstance(found, HublatentError)
+        else found
+        for name, found in each_model(
+            shelf, request.models, lambda o: _edited_row(o, shelf.judges, face, request)
+        )
+    ]
+
+
+def each_model(
+    shelf: ModelShelf, models: Sequence[str], answer: Callable[[OpenModel], Answer]
+) -> Iterator[tuple[str, Answer | HublatentError]]:
+    """Each model's name with its answer, or with the error that stands for it."""
     check = time_limit(shelf.limits.request_seconds)
-    for i, name in enumerate(request.models):
+    for i, name in enumerate(models):
         try:
-            check(i, len(request.models))
-            rows.append(_edited_row(shelf.open(name), shelf.judges, face, request))
+            check(i, len(models))
+            yield name, answer(shelf.open(name))
         except HublatentError as error:
-            pending = isinstance(error, NotProjectedError)
-            rows.append(Row(name, problem=shelf.tell(error), pending=pending))
-    return rows
+            yield name, error
 
 
 def ready_models(shelf: ModelShelf, face: Face, names: Sequence[str]) -> tuple[str, ...]:

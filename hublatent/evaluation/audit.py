@@ -77,11 +77,7 @@ def choose(given: str, model: LatentModel, attribute: str | None, method: str | 
     Raises:
         DirectionError: it is of another model, unknown, or one of several.
     """
-    found = (
-        DirectionSet.load(given, model)
-        if Path(given).is_file()
-        else DirectionSet.from_pretrained(given, model)
-    )
+    found = DirectionSet.open(given, model)
     if attribute is None:
         if len(found.attributes) != 1:
             names = ", ".join(found.attributes[:5])
