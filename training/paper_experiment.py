@@ -31,13 +31,12 @@ from hublatent.direction_set import DirectionSet
 from hublatent.editing import edit
 from hublatent.errors import DataError, exit_on_user_error
 from hublatent.evaluation import outcomes
-from hublatent.evaluation.coherence import MIN_FACES, ConditionJudge
+from hublatent.evaluation.coherence import MIN_FACES
 from hublatent.evaluation.edits import (
     ABSENT,
     MAX_CLOSELY,
     SAMPLES_PER_FACE,
     STRENGTHS,
-    Faces,
     edit_rows,
     sampled_faces,
 )
@@ -47,8 +46,6 @@ from hublatent.evaluation.table import join
 from hublatent.figures import fit, grid
 from hublatent.images import save_png, to_pil
 from hublatent.model import LatentModel
-from hublatent.perception.classifier import AttributeClassifier
-from hublatent.perception.faces import FaceIdentity
 from hublatent.publish import cells
 from hublatent.storage import write_text
 from training.trainers.commands import command_of
@@ -100,12 +97,7 @@ def load_judges(arguments: Arguments, model: LatentModel) -> Judges:
     draws = torch.Generator().manual_seed(arguments.seed + 1)
     latents = model.sample_latents(MIN_FACES, generator=draws)
     faces = torch.cat([model.decode(part) for part in latents.split(BATCH)])
-    classifier = AttributeClassifier.from_pretrained(arguments.judge).eval()
-    condition = ConditionJudge.from_pretrained(arguments.judges, faces)
-    identity = FaceIdentity.from_pretrained(arguments.judges / "face-identity").eval()
-    logits = torch.cat([classifier(part) for part in faces.split(BATCH)])
-    spread = logits.std(dim=0).clamp_min(1e-6).numpy()
-    return Judges(classifier, condition, identity, folder_name(Path(arguments.judge)), spread)
+    return Judges.of_faces(arguments.judge, arguments.judges, faces)
 
 
 class Experiment:
@@ -136,10 +128,7 @@ class Experiment:
                 f"{(~shows).sum()} of {n_drawn} samples lack {attribute} and {shows.sum()} show "
                 f"it, says {judges.name}; at least 2 and 1 are needed."
             )
-        self.without, self.having = (
-            Faces(pool.latents[kind][:n], list(np.asarray(pool.names)[kind][:n]))
-            for kind in (~shows, shows)
-        )
+        self.without, self.having = pool.parted(shows, n)
 
     def strips(self, directions: Sequence[Direction], strengths: Sequence[float]) -> pd.DataFrame:
         """What becomes of each face along each direction (outcomes.edits), strengths in sigma."""

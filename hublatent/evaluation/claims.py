@@ -413,7 +413,7 @@ def _at_distance(rows: pd.DataFrame) -> tuple[Floats, pd.DataFrame] | None:
     rows = rows[(rows["reading"] == "target") & rows["strength"].notna()]
     if not len(steps) or not len(rows):
         return None
-    grid = 1 / (1 + np.exp(-rows.pivot_table("value", "face", "strength", observed=True)))
+    grid = outcomes.probability(rows.pivot_table("value", "face", "strength", observed=True))
     return grid.columns.to_numpy(float) * float(steps.mean()), grid
 
 
@@ -482,10 +482,8 @@ def of_pair(verdicts: Sequence[str]) -> str:
 
     Better in one and equivalent in the others is better; worse in one is worse.
     """
-    kinds = {text.partition(",")[0] for text in verdicts}
-    found = next(k for k in ("worse", OPEN, "better", EQUIVALENT) if k in kinds)
-    alone = any(ONE_CHECKPOINT in text for text in verdicts)
-    return f"{found}, {ONE_CHECKPOINT}" if alone else found
+    kinds, note = _kinds(verdicts)
+    return next(k for k in ("worse", OPEN, "better", EQUIVALENT) if k in kinds) + note
 
 
 def overall(verdicts: list[str], expected: str = "better") -> str:
@@ -497,7 +495,7 @@ def overall(verdicts: list[str], expected: str = "better") -> str:
     """
     if not verdicts:
         return UNMEASURED
-    kinds = {text.partition(",")[0] for text in verdicts}
+    kinds, note = _kinds(verdicts)
     found = OPEN
     if kinds & ({"better", "worse"} - {expected}):
         found = CONTRADICTED
@@ -505,8 +503,13 @@ def overall(verdicts: list[str], expected: str = "better") -> str:
         found = SUPPORTED
     elif kinds == {EQUIVALENT}:
         found = EQUIVALENT
+    return found + note
+
+
+def _kinds(verdicts: Sequence[str]) -> tuple[set[str], str]:
+    """The kinds of some verdicts, and ", this checkpoint only" if that is said of one."""
     alone = any(ONE_CHECKPOINT in text for text in verdicts)
-    return f"{found}, {ONE_CHECKPOINT}" if alone else found
+    return {text.partition(",")[0] for text in verdicts}, f", {ONE_CHECKPOINT}" if alone else ""
 
 
 def letters(names: list[str], differ: Callable[[str, str], bool]) -> dict[str, str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,9 +12,10 @@ import torch
 from torch import Tensor
 
 from hublatent.direction import Direction
-from hublatent.discovery import N_FOLDS, LabelledLatents, touched_layers
+from hublatent.discovery import N_FOLDS, LabelledLatents
 from hublatent.discovery.labelled import Latents
 from hublatent.discovery.methods import METHODS, Population, Problem
+from hublatent.discovery.unlabelled import unlabelled_direction
 from hublatent.editing import edit, to_sigma
 from hublatent.errors import DataError
 from hublatent.evaluation import table
@@ -43,6 +44,14 @@ class Faces:
 
     def __len__(self) -> int:
         return len(self.latents)
+
+    def parted(self, mask: Bools, n: int) -> tuple[Faces, Faces]:
+        """At most n of those outside a mask (N,), and at most n of those in it."""
+        names = np.asarray(self.names)
+        outside, inside = (
+            Faces(self.latents[kind][:n], list(names[kind][:n])) for kind in (~mask, mask)
+        )
+        return outside, inside
 
 
 def test_faces(
@@ -85,15 +94,13 @@ def faces_without(
     """
     if subject.model.has_encoder:
         label = subject.dataset.label(attribute)
-        found = tuple(test_faces(subject, kind, n, seed, partition) for kind in (~label, label))
+        without, having = (
+            test_faces(subject, kind, n, seed, partition) for kind in (~label, label)
+        )
     else:
         pool, probabilities = sampled_faces(subject, judges, SAMPLES_PER_FACE * n, seed)
         has = probabilities[:, judges.classifier.index(attribute)] >= ABSENT
-        found = tuple(
-            Faces(pool.latents[kind][:n], list(np.asarray(pool.names)[kind][:n]))
-            for kind in (~has, has)
-        )
-    without, having = found
+        without, having = pool.parted(has, n)
     if len(without) < 2 or not len(having):
         raise DataError(
             f"{subject.training}, {attribute}: {len(without)} faces lack it and {len(having)} have "
@@ -249,12 +256,7 @@ def _shuffled_directions(
 
 def _direction(row: Floats, model: LatentModel, name: str) -> Direction:
     """A row at norm 1 in every layer that directions of this model move."""
-    layers = touched_layers(model, None)
-    vector = torch.zeros(model.latent_shape)
-    vector[... if layers is None else list(layers)] = torch.from_numpy(
-        row / np.linalg.norm(row)
-    ).float()
-    return Direction("nothing", name, vector).with_sigma(model)
+    return replace(unlabelled_direction(model, torch.from_numpy(row), name), attribute="nothing")
 
 
 def drawn(model: LatentModel, latents: Latents | Tensor) -> Iterator[Tensor]:

@@ -80,15 +80,28 @@ class Judges:
                 f"The data have {len(indices)} training pictures; judging whether an edited face "
                 f"is still one takes {MIN_FACES} at least."
             )
-        faces = dataset.batch(indices).to(device)
-        home = Path(judge).parent
-        classifier = AttributeClassifier.from_pretrained(judge).to(device).eval()
+        return cls.of_faces(judge, Path(judge).parent, dataset.batch(indices).to(device))
+
+    @classmethod
+    def of_faces(cls, judge: str, home: Path, faces: Tensor) -> Judges:
+        """Load the classifier, and the other judges from a folder.
+
+        Args:
+            judge: folder or Hub id of the classifier.
+            home: holds face-identity and what says whether an image is a face.
+            faces: (n, 3, H, H), whole ones, on the device where all of them work.
+
+        Raises:
+            HublatentError: a judge is missing.
+        """
+        classifier = AttributeClassifier.from_pretrained(judge).to(faces.device).eval()
         identity = FaceIdentity.from_pretrained((home / "face-identity").as_posix())
         condition = ConditionJudge.from_pretrained(home, faces)
         with torch.inference_mode():
             logits = torch.cat([classifier(part) for part in faces.split(BATCH)])
         spread = logits.std(dim=0).clamp_min(1e-6).cpu().numpy()
-        return cls(classifier, condition, identity.to(device).eval(), Path(judge).name, spread)
+        identity = identity.to(faces.device).eval()
+        return cls(classifier, condition, identity, Path(judge).name, spread)
 
     @torch.inference_mode()
     def read(self, batches: Iterable[Tensor], n_closely: int = 0) -> Reading:

@@ -55,9 +55,9 @@ def edits(table: pd.DataFrame, **wanted: Any) -> pd.DataFrame:
 def presence(table: pd.DataFrame, training: str, attribute: str) -> float:
     """The P above which an attribute counts as drawn by a model."""
     rows = select(table, training=training, attribute=attribute)
-    having = _probability(rows.loc[rows["method"] == CEILING, "value"])
+    having = probability(rows.loc[rows["method"] == CEILING, "value"])
     start = (rows["strength"] == 0) & (rows["reading"] == "target")
-    without = _probability(rows.loc[start, "value"])
+    without = probability(rows.loc[start, "value"])
     if not len(having) or not len(without):
         return ABSENT
     return float((having.mean() + without.mean()) / 2)
@@ -69,17 +69,14 @@ def _strips(group: pd.DataFrame, threshold: float) -> pd.DataFrame:
         reading: part.pivot_table("value", "face", "strength", observed=True)
         for reading, part in group.groupby("reading", observed=True)
     }
-    target = _probability(grids["target"])
+    target = probability(grids["target"])
     target = target[target.iloc[:, 0] < min(ABSENT, threshold)]
     strengths = target.columns.to_numpy(float)
     there = np.array([onset(strengths, row >= threshold, row, threshold) for row in target.values])
     found = pd.DataFrame({"face": target.index.astype(str), "there": there})
     left = grids["coherence"].reindex(target.index) if "coherence" in grids else target * np.nan
     known = left.notna().all(axis=1).to_numpy()
-    found["broken"] = [
-        onset(strengths, row < BROKEN_BELOW, -row, -BROKEN_BELOW) if ok else np.nan
-        for row, ok in zip(left.to_numpy(), known, strict=True)
-    ]
+    found["broken"] = np.where(known, breaks(strengths, left.to_numpy()), np.nan)
     found["outcome"] = pd.Series(outcome(there, found["broken"].to_numpy())).where(known)
     for reading in ("leakage", "logit leakage", "identity", "coherence"):
         grid = grids[reading].reindex(target.index) if reading in grids else target * np.nan
@@ -107,6 +104,11 @@ def onset(strengths: Floats, reached: Floats, values: Floats, threshold: float) 
         return float(strengths[i])
     share = (threshold - values[i - 1]) / (values[i] - values[i - 1])
     return float(strengths[i - 1] + np.clip(share, 0, 1) * (strengths[i] - strengths[i - 1]))
+
+
+def breaks(strengths: Floats, left: Floats, threshold: float = BROKEN_BELOW) -> Floats:
+    """The strengths (n,) from which faces are broken, of what is left of them (n, S)."""
+    return np.array([onset(strengths, row < threshold, -row, -threshold) for row in left])
 
 
 def outcome(there: Floats, broken: Floats) -> Floats:
@@ -143,5 +145,6 @@ def accuracy(table: pd.DataFrame, method: str = "svm") -> pd.DataFrame:
     return rows.pivot_table("value", "face", ["training", "attribute"], observed=True)
 
 
-def _probability(logits: Any) -> Any:
+def probability(logits: Any) -> Any:
+    """P of logits, an array or a table."""
     return 1 / (1 + np.exp(-logits))

@@ -26,7 +26,6 @@ from hublatent.hub import CARD_NAME, DIRECTIONS_NAME
 from hublatent.model import LatentModel
 from hublatent.models import load, why_no_latent_model
 from hublatent.models.style_space import StyleSpace
-from hublatent.models.stylegan2 import StyleGAN2
 from hublatent.perception.classifier import AttributeClassifier
 from hublatent.publish.card import RECIPE_KEY, read_card
 from hublatent.stats import Ints
@@ -119,7 +118,7 @@ class Subject:
                 raise DataError(f"{self.folder} has no encoder and no {DIRECTIONS_NAME}.")
             return self.stored[attribute, method].with_sigma(self.model)
         model, data = self.model, self.known
-        if method == "stylespace" and isinstance(model, StyleGAN2):
+        if method == "stylespace":
             model, data = self.styles
         return discover(data, attribute, method, model=model, classifier=self.classifier, seed=seed)
 

@@ -148,7 +148,7 @@ def _strips(
         column = judges.classifier.index(attribute)
         has = probabilities[:, column] >= ABSENT
         ceiling = probabilities[has, column].mean() if has.any() else 1.0
-        faces = Faces(pool.latents[~has][:n], list(np.asarray(pool.names)[~has][:n]))
+        faces, _ = pool.parted(has, n)
         threshold = (ceiling + probabilities[~has, column].mean()) / 2
         directions = subject.directions(attribute, METHODS, arguments.seed)
         for nothing in random_directions(subject.model, 1, column):
@@ -165,15 +165,15 @@ def _edited(
     images = [list(drawn(subject.model, edit(latents, direction, s))) for s in STRENGTHS]
     readings = [judges.read(iter(some), len(faces)) for some in images]
     seen = [changes(reading, readings[0], judges, column) for reading in readings]
-    target = np.stack([1 / (1 + np.exp(-s["target"])) for s in seen], axis=1)  # (n, S)
+    target = outcomes.probability(np.stack([s["target"] for s in seen], axis=1))  # (n, S)
     left = np.stack([s["coherence"] for s in seen], axis=1)
-    strengths = np.array(STRENGTHS)
+    strengths, broken = np.array(STRENGTHS), outcomes.breaks(np.array(STRENGTHS), left)
     frames = [to_pil(torch.cat(some)) for some in images]
     for i in range(len(faces)):
         row = {
             "model": subject.name, "attribute": direction.attribute, "method": direction.method,
             "there": outcomes.onset(strengths, target[i] >= threshold, target[i], threshold),
-            "broken": outcomes.onset(strengths, left[i] < BROKEN_BELOW, -left[i], -BROKEN_BELOW),
+            "broken": broken[i],
             **{f"left {s:g}": round(float(v), 3) for s, v in zip(STRENGTHS, left[i], strict=True)},
         }  # fmt: skip
         yield row, [fit(some[i], SIDE, SIDE) for some in frames]
@@ -208,10 +208,7 @@ def agreement(one: pd.DataFrame, other: pd.DataFrame) -> tuple[float, float, flo
 def at_threshold(key: pd.DataFrame, threshold: float) -> pd.DataFrame:
     """The program's onsets if a face counted as broken below another threshold."""
     left = key[[f"left {s:g}" for s in STRENGTHS]].to_numpy()
-    broken = [
-        outcomes.onset(np.array(STRENGTHS), row < threshold, -row, -threshold) for row in left
-    ]
-    return key[["there"]].assign(broken=broken)
+    return key[["there"]].assign(broken=outcomes.breaks(np.array(STRENGTHS), left, threshold))
 
 
 def best_threshold(key: pd.DataFrame, labellings: Sequence[pd.DataFrame]) -> float:
