@@ -28,14 +28,19 @@
   /* The address follows what is shown: one entry in the history for each change, and one for a
      drag of the slider, however many values it passed. Browsers limit how often that may be. */
   let settled = null;
+  function write(query) {
+    if (!query || query === location.search) return;
+    const call = history.state?.hublatent ? "pushState" : "replaceState";
+    try { history[call]({ hublatent: true }, "", query); } catch (error) {}
+  }
   function remember(query) {
     clearTimeout(settled);
-    settled = setTimeout(() => {
-      if (!query || query === location.search) return;
-      const call = history.state?.hublatent ? "pushState" : "replaceState";
-      try { history[call]({ hublatent: true }, "", query); } catch (error) {}
-    }, 250);
+    /* What the page opened with is written at once: a click within the time that a drag takes to
+       settle would replace it, and Back would leave the page. */
+    if (history.state?.hublatent) settled = setTimeout(write, 250, query);
+    else write(query);
   }
+  window.addEventListener("popstate", () => clearTimeout(settled));
 
   function download(file) {
     if (!file) return;
