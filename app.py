@@ -5,7 +5,9 @@ What it shows is in hublatent/demo/: the page in page.py, pictures and numbers i
 
 from __future__ import annotations
 
+import errno
 import os
+import socket
 import sys
 import threading
 from dataclasses import dataclass
@@ -19,6 +21,7 @@ from tyro.conf import FlagCreatePairsOff, arg
 
 from hublatent.errors import HublatentError
 
+IN_USE = "Port {} is in use; choose another with --port."
 CARDS = Path(__file__).resolve().parent / "model_cards"
 
 
@@ -52,6 +55,8 @@ def main(arguments: Arguments) -> None:
     from hublatent.demo.shelf import LOCAL, PUBLIC, ModelShelf
 
     public = arguments.public or arguments.share or bool(os.environ.get("SPACE_ID"))
+    if arguments.port is not None and not arguments.prepare:
+        check_port(arguments.port)
     catalogue = collect_models(arguments.models, CARDS)
     print(f"loading {len(catalogue)} models ...", flush=True)
     shelf = ModelShelf(catalogue, limits=PUBLIC if public else LOCAL, cards=CARDS)
@@ -82,10 +87,20 @@ def main(arguments: Arguments) -> None:
     except OSError as error:
         if "empty port" not in str(error):
             raise
-        raise HublatentError(
-            f"Port {arguments.port or '7860 and those after it'} is in use; choose another with "
-            "--port."
-        ) from error
+        raise HublatentError(IN_USE.format(arguments.port or "7860 and those after it")) from error
+
+
+def check_port(port: int) -> None:
+    """Refuse a port that cannot be had, before the models are loaded; serving binds it later."""
+    if not 0 < port < 1 << 16:
+        raise HublatentError(f"--port {port}; expected 1 to 65535.")
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((os.environ.get("GRADIO_SERVER_NAME", "127.0.0.1"), port))
+        except OSError as error:
+            why = IN_USE if error.errno == errno.EADDRINUSE else "Port {} cannot be had: {}."
+            raise HublatentError(why.format(port, error.strerror)) from error
 
 
 if __name__ == "__main__":

@@ -107,7 +107,7 @@ class Direction:
     def __post_init__(self) -> None:
         vector = self.vector.detach().to(device="cpu", dtype=torch.float32, copy=True)
         for part in (self.attribute, self.method):
-            _check_name_part(part)
+            check_name(part)
         if vector.ndim not in (1, 2) or not vector.numel():
             raise DirectionError(
                 f"{self.name}: a vector has shape (D,) or (L, D), not {tuple(vector.shape)}."
@@ -336,7 +336,8 @@ class Direction:
         )  # fmt: skip
 
 
-def _check_name_part(part: str) -> None:
+def check_name(part: str) -> None:
+    """Refuse what cannot be the name of an attribute or a method."""
     # Names become tensor names and file names: no path, no control character, no second dot.
     if not part or len(part) > 200 or not part.isprintable() or set(part) & set("./\\"):
         raise DirectionError(

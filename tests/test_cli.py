@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -12,11 +13,13 @@ import pytest
 import torch
 from PIL import Image
 
+import app
 import hublatent
 from hublatent import AttributeClassifier
 from hublatent.cli import main
 from hublatent.direction import Direction
 from hublatent.direction_set import DirectionSet
+from hublatent.errors import HublatentError
 from hublatent.images import open_image, to_tensor
 from hublatent.inversion.latents_file import describe, write_projected
 from hublatent.model import LatentModel
@@ -92,9 +95,13 @@ def test_info(folder: Path, model: LatentModel, run: Run) -> None:
 
 
 def test_info_says_what_a_classifiers_folder_is(tmp_path: Path, run: Run) -> None:
-    classifier = AttributeClassifier(image_size=32, attributes="Smiling,Male", width=4)
+    names = [f"Name_{i}" for i in range(9)]
+    classifier = AttributeClassifier(image_size=32, attributes=",".join(names), width=4)
     classifier.save_pretrained(tmp_path / "judge")
-    assert "reads 2 attributes" in run("info", tmp_path / "judge")
+    printed = run("info", tmp_path / "judge")
+    assert "reads 9 attributes" in printed and "Name_5 and 3 more" in printed
+    assert "Name_6" not in printed
+    assert set(names) <= set(run("info", tmp_path / "judge", "--all").split())
 
 
 def test_info_without_directions(tmp_path: Path, model: LatentModel, run: Run) -> None:
@@ -192,6 +199,9 @@ def test_mistakes_of_edit(folder: Path, picture: Path, tmp_path: Path, refuse: R
     assert "does not exist" in refuse(
         "edit", folder, tmp_path / "no.png", "--attribute", "Smiling", *rest
     )
+    for latents in ("no.npz", "latents.safetensors"):
+        words = ("edit", folder, tmp_path / latents, "--attribute", "Smiling", *rest)
+        assert "hublatent project" in refuse(*words)
     assert "neither an existing folder" in refuse(
         "edit", "no such/model/here", picture, "--attribute", "Smiling", *rest
     )
@@ -275,6 +285,8 @@ def test_import_directions(tmp_path: Path, run: Run, refuse: Refuse) -> None:
     assert "5" in sentence and "16" in sentence
     assert len(DirectionSet.load(out, gan)) == 1  # the good file is still there
     assert "No file" in refuse("import-directions", "--attribute", "Age", "--out", out)
+    words = ("import-directions", tmp_path / "age_w.npy", "--out", out, "--for", "no/model")
+    assert "'A/B' is no attribute" in refuse(*words, "--attribute", "A/B")  # before all else
 
 
 def test_push_and_pull(
@@ -323,6 +335,19 @@ def test_push_directions_alone(
     assert "not a readable" in refuse("push-directions", folder / "README.md", "user/glasses")
 
 
+@pytest.mark.parametrize(
+    "command",
+    ["find-measured", "choose-defaults", "audit", "compare", "replicate", "metrics", "map"],
+)
+def test_every_command_that_reads_labelled_pictures_takes_the_same_options(
+    command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        main([command, "--help"])
+    printed = capsys.readouterr().out
+    assert all(f"--{name}" in printed for name in ("data", "split", "identity-column", "cache"))
+
+
 @pytest.mark.parametrize("words", [["--help"], ["--version"], ["edit", "--help"], ["edit"], ["x"]])
 def test_help_and_usage_errors_need_no_torch(words: list[str]) -> None:
     script = (
@@ -349,3 +374,19 @@ def test_python_m_hublatent(tmp_path: Path) -> None:
     )  # fmt: skip
     assert done.returncode == 2 and done.stderr.count("\n") == 1 and "config.json" in done.stderr
     assert done.stdout == ""
+
+
+def test_the_app_looks_at_its_port_before_it_loads_models(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("GRADIO_SERVER_NAME", "127.0.0.1")
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(HublatentError, match=f"Port {port} is in use"):
+            app.main(app.Arguments(port=port))
+    with pytest.raises(HublatentError, match="expected 1 to 65535"):
+        app.main(app.Arguments(port=70_000))
+    assert capsys.readouterr().out == ""
+    app.check_port(port)

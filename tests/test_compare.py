@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hublatent.data import load_dataset
+from hublatent.data import DataSource, load_dataset
 from hublatent.discovery import FROM_LABELS, METHODS
 from hublatent.errors import HublatentError
 from hublatent.evaluation import outcomes, run, table
@@ -28,12 +28,12 @@ def test_compare_finds_and_edits_what_was_planted_and_reuses_its_parts(
     judges = Judges(known_judge(), AllWhole(), AllWhole(), "judge", np.ones(2))  # type: ignore[arg-type]
     monkeypatch.setattr(Judges, "load", lambda *_: judges)
     folder, out = save_model(linear_model(), tmp_path / "linear"), tmp_path / "out"
-    data = write_known_faces(tmp_path / "data")
+    data = DataSource(str(write_known_faces(tmp_path / "data")), cache=tmp_path / "cache")
 
     def compare() -> dict[str, bytes]:
         run.compare(
             [folder], data, out, judge="judge", attributes=["Bright"], methods=["svm"],
-            n_faces=10, cache=tmp_path / "cache",
+            n_faces=10,
         )  # fmt: skip
         names = ("index.html", "summary.json")
         return {name: (out / name).read_bytes() for name in (*names, table.TABLE_NAME)}
@@ -74,10 +74,11 @@ def test_every_method_is_compared_where_a_model_has_it(
         save_model(generator.eval(), tmp_path / "styles"),
     ]
     methods = [m for m in METHODS if m not in FROM_LABELS or m == "joint"]
-    out, data = tmp_path / "out", write_known_faces(tmp_path / "data", 240)
+    faces = write_known_faces(tmp_path / "data", 240)
+    out, data = tmp_path / "out", DataSource(str(faces), cache=tmp_path / "cache")
     run.compare(
         folders, data, out, judge="cards/judge", attributes=["Bright"], methods=methods,
-        n_faces=4, cache=tmp_path / "cache",
+        n_faces=4,
     )  # fmt: skip
     rows = table.load(out / table.TABLE_NAME)
     found = rows[rows["reading"] == "step"].groupby("model", observed=True)["method"].unique()
@@ -92,5 +93,5 @@ def test_every_method_is_compared_where_a_model_has_it(
     with pytest.raises(HublatentError, match="Unknown method 'guess'"):
         run.compare(
             folders, data, out, judge="judge", attributes=["Bright"], methods=["guess"],
-            n_faces=4, cache=tmp_path / "cache",
+            n_faces=4,
         )  # fmt: skip

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from tyro.conf import arg
 
-from hublatent.cli.options import DEFAULT_CLASSIFIER, Classifier, Model
+from hublatent.cli.options import DEFAULT_CLASSIFIER, Classifier, Data, Model
 from hublatent.errors import HublatentError
 
 if TYPE_CHECKING:
@@ -59,29 +59,26 @@ def find_unlabelled(
 
 def find_measured(
     model: Model,
-    data: str,
+    source: Data,
     quantities: tuple[str, ...] = ("Brightness", "Yaw", "Face_Length", "Mouth_Width"),
     detector: Annotated[str, arg(metavar="MODEL")] = "model_cards/face-detector",
     out: Annotated[Path | None, arg(metavar="FILE")] = None,
     seed: int = 0,
-    cache: Path | None = None,
 ) -> None:
     """Find directions of what is measured on faces, and how exactly requested changes come out.
 
     Args:
         model: folder or Hub id of a model with an encoder.
-        data: folder or Hub dataset of aligned faces; their labels are not read.
+        source: aligned faces; their labels are not read.
         quantities: brightness; pose (yaw), the mouth's distance below the eyes and its width, both
             in distances between the eyes, by the face detector's five points.
         detector: folder or Hub id of the face detector.
         out: the direction file, whose other directions are kept; by default
             directions.safetensors in the model's folder, whose card then tells the scores.
         seed: of the folds and of the faces that are edited.
-        cache: folder of the decoded pictures; by default ~/.cache/hublatent/datasets.
     """
     path = _path(model, out)
     import hublatent
-    from hublatent.data import load_dataset
     from hublatent.discovery.measured import find_measured as find
     from hublatent.hub import CARD_NAME, DIRECTIONS_NAME
     from hublatent.perception.faces import FaceDetector
@@ -89,7 +86,7 @@ def find_measured(
     from hublatent.storage import write_text
 
     loaded = hublatent.load(model)
-    faces = load_dataset(data, loaded.image_size, cache=cache)
+    faces = source.load(loaded.image_size)
     seen = FaceDetector.from_pretrained(detector)
     found = list(find(loaded, faces, seen, quantities, seed=seed, progress=True))
     names = {d.name for d in found}

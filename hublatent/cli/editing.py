@@ -34,6 +34,7 @@ Unit = Literal["sigma", "raw", "probability"]
 # Shares of the whole edit that the strip shows.
 STRIP_SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
 STRIP_SIDE = 128
+LATENTS_SUFFIXES = (".safetensors", ".npz", ".npy", ".pt")
 
 
 def edit(
@@ -80,7 +81,12 @@ def edit(
     from hublatent.models.style_space import StyleSpace
 
     wanted = _strengths(direction, attribute, strength)
-    is_latents = picture.suffix in (".safetensors", ".npz", ".npy", ".pt")
+    is_latents = picture.suffix in LATENTS_SUFFIXES
+    if is_latents and not picture.is_file():
+        raise HublatentError(
+            f"There is no file {picture}; `hublatent project MODEL PICTURE --out FOLDER` writes "
+            "the latents.safetensors of pictures."
+        )
     files = [] if is_latents else _pictures(picture)
     originals = [open_image(file) for file in files]
     loaded = load(model, revision=revision)

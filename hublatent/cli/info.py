@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from hublatent.cli.options import Model, Revision, describe
@@ -17,7 +18,7 @@ def info(model: Model, revision: Revision = None, all: bool = False) -> None:
     Args:
         model: a folder or a Hub id, of a generative model or of a classifier.
         revision: branch, tag or commit on the Hub.
-        all: show every direction with its scores.
+        all: show every direction with its scores, or every attribute of a classifier.
     """
     from hublatent.checkpoint import read_config
     from hublatent.direction_set import DirectionSet
@@ -28,9 +29,10 @@ def info(model: Model, revision: Revision = None, all: bool = False) -> None:
     where = snapshot(model, revision=revision, files=MODEL_FILES, optional=(DIRECTIONS_NAME,))
     if read_config(where.folder)["architecture"] == AttributeClassifier.architecture:
         classifier = AttributeClassifier.from_snapshot(where)
-        n_attributes = len(classifier.attribute_names)
-        print(f"{model} reads {n_attributes} attributes in pictures; it draws none.")
+        names = classifier.attribute_names
+        print(f"{model} reads {len(names)} attributes in pictures; it draws none.")
         describe(classifier)
+        print("\n  ".join(("attributes:", *names)) if all else f"attributes: {_some(names)}")
         return
     loaded = load(model, revision=where.commit)
     describe(loaded)
@@ -45,10 +47,13 @@ def info(model: Model, revision: Revision = None, all: bool = False) -> None:
 
 
 def _summarise(directions: DirectionSet) -> None:
-    names = ", ".join(directions.attributes[:6])
-    more = f" and {len(directions.attributes) - 6} more" if len(directions.attributes) > 6 else ""
-    print(f"attributes: {names}{more}\nmethods: {', '.join(directions.methods)}")
+    print(f"attributes: {_some(directions.attributes)}\nmethods: {', '.join(directions.methods)}")
     print("Every direction and its scores: --all")
+
+
+def _some(names: Sequence[str]) -> str:
+    more = f" and {len(names) - 6} more (--all)" if len(names) > 6 else ""
+    return ", ".join(names[:6]) + more
 
 
 def _line(direction: Direction) -> str:

@@ -49,9 +49,12 @@ def import_directions(
         space: the latent space they are in, where neither the file nor its format says.
         licence: the terms their author gave, in a sentence; kept in the file, and on its card.
     """
+    from hublatent.direction import check_name
     from hublatent.interop import directions
     from hublatent.models import load
 
+    if attribute is not None:
+        check_name(attribute)
     loaded = None if model is None else load(model)
     imported = directions.import_directions(
         files, attribute, loaded, layers=layers, space=space, licence=licence

@@ -15,6 +15,8 @@ def map(
     models: Annotated[Positional[tuple[str, ...]], arg(metavar="MODEL...")],
     out: FolderOption,
     data: Text = None,
+    split: Text = None,
+    identity_column: Text = None,
     samples: int = 4000,
     judge: Annotated[str | None, arg(metavar="MODEL")] = None,
     faces: int = 100,
@@ -28,13 +30,15 @@ def map(
         out: the folder for one file a pair, named SOURCE--TARGET.safetensors, and their card.
         data: a folder or Hub dataset of faces that all models read; without it, models read
             samples of one of each two.
+        split: of a Hub dataset, the one split to take.
+        identity_column: of a table or Hub dataset, the column that says who is on each picture.
         samples: how many, without --data.
         judge: a classifier that judges edits along directions carried by the maps (needs --data).
         faces: how many faces are edited for it.
         seed: of samples, folds and bootstraps.
         cache: folder of the decoded pictures; by default ~/.cache/hublatent/datasets.
     """
-    from hublatent.data import load_dataset
+    from hublatent.data import DataSource
     from hublatent.direction_set import DirectionSet
     from hublatent.mapping import fit_maps
     from hublatent.models import load
@@ -47,7 +51,9 @@ def map(
         raise HublatentError("--judge needs --data: the faces whose edits it judges.")
     loaded = {name: load(model) for name, model in zip(names, models, strict=True)}
     size = max(model.image_size for model in loaded.values())
-    dataset = None if data is None else load_dataset(data, size, cache=cache)
+    dataset = None
+    if data is not None:
+        dataset = DataSource(data, split, identity_column, cache).load(size)
     fitted = {}
     for pair, latent_map in fit_maps(loaded, dataset or samples, out, seed):
         fitted[pair] = latent_map

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from tyro.conf import Positional, arg
 
-from hublatent.cli.options import Classifier, Model
+from hublatent.cli.options import Classifier, Data, Model
 
 Estimator = Literal["gradient-boosting", "random-forest", "logistic"]
 
@@ -44,7 +44,7 @@ def data(
 
 def metrics(
     model: Model,
-    data: str,
+    source: Data,
     metrics: tuple[str, ...] | None = None,
     n: int | None = None,
     estimator: Estimator | None = None,
@@ -53,7 +53,6 @@ def metrics(
     features: Classifier = "model_cards/image-features",
     out: Path | None = None,
     seed: int = 0,
-    cache: Path | None = None,
 ) -> None:
     """Measure disentanglement: on drawn factors, or on a data set's attributes.
 
@@ -62,7 +61,7 @@ def metrics(
 
     Args:
         model: a folder or a Hub id.
-        data: "sprites", or a folder or Hub dataset of labelled pictures.
+        source: labelled pictures, or "sprites".
         metrics: which ones; all by default.
         n: pictures encoded; 10,000 sprites or 4,000 labelled pictures by default.
         estimator: DCI's, on which its scores depend: random-forest on sprites and logistic on
@@ -73,11 +72,10 @@ def metrics(
         features: whose perceptual distance path length is measured by.
         out: a CSV file for the scores; the labels' correlations go beside it.
         seed: of every draw.
-        cache: folder of the decoded pictures; by default ~/.cache/hublatent/datasets.
     """
     import pandas as pd
 
-    from hublatent.data import load_dataset, sprites
+    from hublatent.data import sprites
     from hublatent.errors import HublatentError, unknown_name
     from hublatent.evaluation.metrics import METRICS, label_correlations, measure
     from hublatent.models import load
@@ -91,12 +89,12 @@ def metrics(
     if n is not None and n < measure.MIN_PICTURES:
         raise HublatentError(f"--n {n}; expected {measure.MIN_PICTURES} or more.")
     loaded = load(model)
-    drawn = data == sprites.NAME and not Path(data).exists()
+    drawn = source.data == sprites.NAME and not Path(source.data).exists()
     names = tuple(sprites.FACTORS)
     if drawn:
         latents, factors = measure.sprite_latents(loaded, n or 10_000, seed)
     else:
-        dataset = load_dataset(data, loaded.image_size, cache=cache)
+        dataset = source.load(loaded.image_size)
         latents, factors, names = measure.attribute_latents(loaded, dataset, n or 4000, seed)
     chosen = estimator or ("random-forest" if drawn else "logistic")
     found = measure.scores(latents, factors, metrics or METRICS, chosen, not drawn, seed)

@@ -11,7 +11,7 @@ import pandas as pd
 import torch
 
 from hublatent.checkpoint import folder_name
-from hublatent.data import load_dataset
+from hublatent.data import DataSource
 from hublatent.direction import Direction, Origin
 from hublatent.direction_set import DirectionSet
 from hublatent.discovery import FROM_LABELS, cross_validate
@@ -197,13 +197,13 @@ def _cells(found: Audit) -> Sequence[tuple[str, ...]]:
 
 
 def audit(
-    given: str, model: str, data: str, out: Path, *, judge: str, attribute: str | None = None,
-    method: str | None = None, n_faces: int = 60, seed: int = 0, cache: Path | None = None,
+    given: str, model: str, data: DataSource, out: Path, *, judge: str,
+    attribute: str | None = None, method: str | None = None, n_faces: int = 60, seed: int = 0,
 ) -> Audit:  # fmt: skip
     """Audit a direction and write the page; arguments as of `hublatent audit`."""
     loaded = load(model).eval()
     direction = choose(given, loaded, attribute, method)
-    dataset = load_dataset(data, loaded.image_size, cache=cache)
+    dataset = data.load(loaded.image_size)
     name = folder_name(Path(model))
     subject = Subject(name, name, loaded, dataset, Path(model))
     judges = Judges.load(judge, dataset)

@@ -21,7 +21,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from tqdm import tqdm
 
-from hublatent.data import FaceDataset, load_dataset
+from hublatent.data import DataSource, FaceDataset
 from hublatent.discovery import LabelledLatents
 from hublatent.discovery.cross_validation import N_DRAWS, N_FOLDS, cross_validate
 from hublatent.discovery.labelled import BATCH, Latents
@@ -286,15 +286,14 @@ class Training:
     accuracy: dict[str, Floats]
 
 
-def replicate(runs: Path, data: str, out: Path, *, cache: Path | None = None, seed: int = 0) -> str:
+def replicate(runs: Path, data: DataSource, out: Path, seed: int = 0) -> str:
     """Walk each row of the paper's table, compare the trainings, and write out/report.md.
 
     Args:
         runs: holds trainings of RECIPES, each in a folder RECIPE-SEED as training/train_vae.py
             writes it.
-        data: folder or Hub dataset of labelled faces.
+        data: labelled faces.
         out: the folder to write to.
-        cache: folder of the decoded images.
         seed: of everything drawn.
 
     Returns:
@@ -310,7 +309,7 @@ def replicate(runs: Path, data: str, out: Path, *, cache: Path | None = None, se
             f"{', '.join(RECIPES)}; train them with training/train_vae.py."
         )
     size = load(folders[0]).image_size
-    opened = lru_cache(partial(load_dataset, data, size, cache=cache, progress=False))
+    opened = lru_cache(partial(data.load, size, False))
     trainings: list[Training] = []
     walks: dict[PaperRow, list[Step]] = {}
     for folder in tqdm(folders, desc="read trainings", unit="training"):
@@ -319,7 +318,7 @@ def replicate(runs: Path, data: str, out: Path, *, cache: Path | None = None, se
         for row in ROWS:
             if row.recipe == trainings[-1].recipe and row not in walks:
                 walks[row] = walk(row, found, seed)
-    command = f"python -m hublatent replicate {portable(runs)} --data {portable(data)}"
+    command = f"python -m hublatent replicate {portable(runs)} {data.words()}"
     command += f" --out {portable(out)} --seed {seed}"
     page = report(walks, trainings, found.dataset, command)
     write_text(out / REPORT_NAME, page)

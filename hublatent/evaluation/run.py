@@ -13,6 +13,7 @@ from typing import Any
 import pandas as pd
 from tqdm import tqdm
 
+from hublatent.data import DataSource
 from hublatent.direction import ORIGIN_KINDS
 from hublatent.discovery import METHODS as DISCOVERED
 from hublatent.errors import DataError, HublatentError, unknown_name
@@ -192,7 +193,7 @@ def wishes_for(
 
 def compare(
     folders: Sequence[Path],
-    data: str | Path,
+    data: DataSource,
     out: Path,
     *,
     judge: str,
@@ -201,13 +202,12 @@ def compare(
     n_faces: int = 100,
     seed: int = 0,
     device: str = "cpu",
-    cache: Path | None = None,
 ) -> Summary:
     """Compare models: measure, write the long table and the report; goes on where it stopped.
 
     Args:
         folders: of models; checkpoints whose recipes differ in the seed alone are trainings of one.
-        data: folder or Hub dataset of labelled faces.
+        data: labelled faces.
         out: folder of the report, the long table and the finished parts.
         judge: folder or Hub id of the classifier that judges; the other judges lie beside it.
         attributes: what is read and edited; by default all that enough pictures show are read, and
@@ -216,12 +216,11 @@ def compare(
         n_faces: that lack the attribute, in each edit.
         seed: of every draw.
         device: where models and judges work.
-        cache: folder of the decoded pictures.
 
     Raises:
         HublatentError: there is nothing to compare, or a judge is missing.
     """
-    subjects = gather(folders, data, device, cache)
+    subjects = gather(folders, data, device)
     subjects += untrained(subjects, seed)
     judges = Judges.load(judge, subjects[0].dataset, device)
     wishes = wishes_for(subjects, judges, attributes, methods, n_faces, seed)
@@ -236,7 +235,7 @@ def compare(
         models = pd.DataFrame([subject.about() for subject in subjects])
         write_text(out / MODELS_NAME, models.to_csv(index=False))
         names = " ".join(portable(folder) for folder in folders)
-        command = f"python -m hublatent compare {names} --data {portable(data)}"
+        command = f"python -m hublatent compare {names} {data.words()}"
         command += f" --out {portable(out)} --faces {n_faces}"
         command += f" --attributes {' '.join(attributes)}" if attributes else ""
         command += f" --methods {' '.join(methods)}" if tuple(methods) != METHODS else ""

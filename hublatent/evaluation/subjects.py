@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from hublatent.checkpoint import folder_name, init_parameters
-from hublatent.data import FaceDataset, load_dataset
+from hublatent.data import DataSource, FaceDataset
 from hublatent.direction import Direction, Origin
 from hublatent.direction_set import DirectionSet
 from hublatent.discovery import LabelledLatents, discover
@@ -163,9 +163,7 @@ class Subject:
         }
 
 
-def gather(
-    folders: Sequence[Path], data: str | Path, device: str = "cpu", cache: Path | None = None
-) -> list[Subject]:
+def gather(folders: Sequence[Path], data: DataSource, device: str = "cpu") -> list[Subject]:
     """Load every model of some folders; folders that hold other things are passed over.
 
     Raises:
@@ -182,7 +180,7 @@ def gather(
         if model.channels != 3:
             raise DataError(f"{folder} draws {model.channels} channels; faces are compared in 3.")
         if model.image_size not in datasets:
-            datasets[model.image_size] = load_dataset(data, model.image_size, cache=cache)
+            datasets[model.image_size] = data.load(model.image_size)
         recipe, facts = _run_of(folder)
         name = folder_name(folder)
         dataset = datasets[model.image_size]

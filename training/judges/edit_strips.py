@@ -27,6 +27,7 @@ import tyro
 from sklearn.metrics import cohen_kappa_score
 from tqdm import tqdm
 
+from hublatent.data import DataSource
 from hublatent.direction import Direction
 from hublatent.editing import edit
 from hublatent.errors import DataError, exit_on_user_error
@@ -105,7 +106,7 @@ class Score:
 
 def draw(arguments: Draw) -> None:
     """Edit, choose, and write the sheets and their key."""
-    subjects = gather(sorted(arguments.models.glob("*-celeba")), arguments.data)
+    subjects = gather(sorted(arguments.models.glob("*-celeba")), DataSource(str(arguments.data)))
     judges = Judges.load(str(arguments.models / "judge-celeba"), subjects[0].dataset, "cpu")
     found, pictures = [], []
     for subject in tqdm(subjects, unit="model"):

@@ -12,7 +12,7 @@ from typing import Any, ClassVar, TypeVar
 
 import tyro
 
-from hublatent.data import FaceDataset, load_dataset
+from hublatent.data import DataSource, FaceDataset
 from hublatent.errors import DataError, unknown_name
 from hublatent.images import CELEBA_CROP
 from hublatent.storage import portable
@@ -33,35 +33,18 @@ LEFT_OUT = ("cache", "data", "recipe", "settings", "state_seconds", "out", "expo
 
 
 @dataclass(frozen=True, kw_only=True)
-class DataArguments:
-    """The pictures that a script reads.
+class DataArguments(DataSource):
+    """The pictures that a script reads, and what is seen of them.
 
     Attributes:
-        data: folder or Hub dataset of faces.
-        split: of a Hub dataset, the one split to take.
-        identity_column: of a table or Hub dataset, the column that says who is on each picture; by
-            default one of the usual names.
         crop: of CelebA, the side of the central square that is seen, of 178 x 218.
-        cache: folder of the decoded images; by default ~/.cache/hublatent/datasets.
     """
 
-    data: str
-    split: str | None = None
-    identity_column: str | None = None
     crop: int = CELEBA_CROP
-    cache: Path | None = None
 
-    def load(self, image_size: int, progress: bool = True) -> FaceDataset:
+    def load(self, image_size: int, progress: bool = True, crop: int | None = None) -> FaceDataset:
         """The data set, its pictures so many pixels wide."""
-        return load_dataset(
-            self.data,
-            image_size,
-            cache=self.cache,
-            split=self.split,
-            identity_column=self.identity_column,
-            crop=self.crop,
-            progress=progress,
-        )
+        return super().load(image_size, progress, crop or self.crop)
 
 
 class Recipe:
