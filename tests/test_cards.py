@@ -22,7 +22,7 @@ from hublatent.publish import CardInput, check_card, check_folder, render_card
 from hublatent.publish.card_tables import best_of_each, of_headline
 from hublatent.publish.cells import check_number
 from hublatent.publish.licences import Licence
-from hublatent.publish.samples import draw_samples
+from hublatent.publish.push import draw_samples
 from hublatent.stats import Estimate
 from tests.tiny_models import random_directions, save_model, tiny_stylegan2, tiny_vae
 from training.cards.make_card import Arguments, assemble, training_command

@@ -14,7 +14,7 @@ from hublatent.direction_set import DirectionSet
 from hublatent.hub import DISCRIMINATOR_NAME, PUBLISHED_FILES
 from hublatent.perception.classifier import CELEBA_ATTRIBUTES, AttributeClassifier, split_names
 from hublatent.publish import CardInput, check_folder, render_card
-from hublatent.publish.licences import CELEBA, face_data
+from hublatent.publish.licences import CELEBA, face_licence
 from tests.conftest import PROJECT
 from training.recipes import RECIPES
 
@@ -43,7 +43,7 @@ def test_it_may_be_published_as_it_is(folder: Path) -> None:
 def test_every_card_states_the_licence_of_its_data(card: Path) -> None:
     data = ModelCard.load(card).data
     if card.parent.name.endswith("-celeba") or card.parent.name == "latent-maps":
-        assert (data.license_name, data.license_link) == (CELEBA.licence.name, CELEBA.licence.link)
+        assert (data.license_name, data.license_link) == (CELEBA.name, CELEBA.link)
     else:  # from packages of others, whose licence lies beside
         assert data.license in ("mit", "apache-2.0", "cc0-1.0")
         assert (card.parent / "LICENSE").is_file()
@@ -53,9 +53,9 @@ def test_every_card_states_the_licence_of_its_data(card: Path) -> None:
 def test_a_classifiers_licence_follows_the_data_set(dataset: str) -> None:
     model = AttributeClassifier(16, 3, 4, 1, attributes="Cat")
     card = ModelCard(render_card(CardInput("user/reader", model, dataset=dataset)))
-    known = face_data(dataset)
-    assert card.data.license == (known.licence.hub_id if known else "unknown")
-    assert known is None or known.licence.sentence in card.text
+    known = face_licence(dataset)
+    assert card.data.license == (known.hub_id if known else "unknown")
+    assert known is None or known.sentence in card.text
     assert ("must not be used for" in card.text) == (known is not None)
 
 
@@ -65,7 +65,7 @@ def test_a_classifier_states_the_data_sets_licence_and_what_it_is_not_for(name: 
     card = ModelCard.load(CARDS / name / "README.md")
     assert card.data.license == "other"
     assert card.data.license_name == "celeba-non-commercial-research"
-    assert CELEBA.licence.sentence in card.text and "## What it must not be used for" in card.text
+    assert CELEBA.sentence in card.text and "## What it must not be used for" in card.text
 
 
 def test_directions_of_all_attributes_edit(folder: Path) -> None:

@@ -87,7 +87,7 @@ def pull(
     """
     from hublatent.direction_set import DirectionSet
     from hublatent.hub import DIRECTIONS_NAME, MODEL_FILES, PUBLISHED_FILES, snapshot
-    from hublatent.publish import check_directions, load_published
+    from hublatent.publish import load_published
     from hublatent.storage import atomic_path
 
     files = (DIRECTIONS_NAME,) if only_directions else MODEL_FILES
@@ -98,7 +98,6 @@ def pull(
     if model is None:
         print(f"directions: {len(DirectionSet.load(where.folder / DIRECTIONS_NAME))}")
     else:
-        check_directions(where.folder, model)
         describe(model)
     if out is not None:
         for name in present:

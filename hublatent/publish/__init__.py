@@ -1,11 +1,9 @@
 """Publishing: cards, what a folder must be to go to the Hub, and the commit that takes it."""
 
-from hublatent.publish.card import CardInput, render_card
+from hublatent.publish.card import CardInput, check_card, render_card
 from hublatent.publish.commits import publish, repo_has_file
 from hublatent.publish.maps import map_card, push_map, write_maps_card
 from hublatent.publish.push import (
-    check_card,
-    check_directions,
     check_folder,
     converted_card,
     load_published,
@@ -16,7 +14,6 @@ from hublatent.publish.push import (
 __all__ = [
     "CardInput",
     "check_card",
-    "check_directions",
     "check_folder",
     "converted_card",
     "load_published",

@@ -6,6 +6,7 @@ and a name from a stranger's file is text, whatever it holds.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml  # type: ignore[import-untyped, unused-ignore]
-from huggingface_hub import EvalResult, ModelCard, ModelCardData
+from huggingface_hub import CardData, EvalResult, ModelCard, ModelCardData
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
@@ -26,17 +27,9 @@ from hublatent.hub.client import check_repo_id
 from hublatent.model import LatentModel
 from hublatent.models import ARCHITECTURES
 from hublatent.perception.classifier import AttributeClassifier
-from hublatent.publish.card_tables import (
-    attribute_table,
-    best_of_each,
-    classifier_rows,
-    direction_row,
-    measured_section,
-    of_headline,
-    score_rows,
-)
-from hublatent.publish.cells import check_number, code, number_cell, table, text
-from hublatent.publish.licences import Licence, face_data, licence_of
+from hublatent.publish import card_tables as tables
+from hublatent.publish.cells import check_number, code, number_cell, text
+from hublatent.publish.licences import Licence, face_licence, licence_of
 
 RECIPE_KEY = "hublatent_recipe"
 TASK = "unconditional-image-generation"
@@ -44,6 +37,7 @@ CLASSIFIER_TASK = "image-classification"
 UNMEASURED = dict.fromkeys(
     ("n_parameters", "preprocessing", "torch", "data", "test", "recipe", "validation")
 )
+GROUPS = ("Male", "Young", "Pale_Skin", "Eyeglasses", "Bald")  # attributes that part people
 
 
 @dataclass(frozen=True)
@@ -99,16 +93,26 @@ class CardInput:
     @property
     def architecture(self) -> str:
         """Of the model, or of the one that the directions belong to."""
-        if self.model is not None:
-            return self.model.architecture
-        return UNKNOWN if self.directions is None else self.directions.architecture
+        owner = self.directions if self.model is None else self.model
+        return UNKNOWN if owner is None else owner.architecture
+
+    @property
+    def description(self) -> str:
+        """What the architecture is: the first line of its class's docstring."""
+        classes = {**ARCHITECTURES, AttributeClassifier.architecture: AttributeClassifier}
+        found = classes.get(self.architecture)
+        return self.architecture if found is None else (found.__doc__ or "").splitlines()[0]
 
     @property
     def datasets(self) -> list[str]:
         """Names of all data that it was made from."""
-        origins = [d.origin for d in self.directions or () if d.origin is not None]
-        names = [self.dataset] * (self.dataset is not None) + [o.dataset for o in origins]
-        return list(dict.fromkeys(name for name in names if name is not None))
+        origins = [d.origin.dataset for d in self.directions or () if d.origin is not None]
+        return [name for name in dict.fromkeys([self.dataset, *origins]) if name is not None]
+
+    @property
+    def of_faces(self) -> bool:
+        """Whether some of them are known data of faces."""
+        return any(map(face_licence, self.datasets))
 
     @property
     def terms(self) -> Licence:
@@ -131,25 +135,39 @@ def render_card(given: CardInput) -> str:
             weights, or a baseline is of other data.
     """
     _check(given)
-    data = _metadata(given)
+    head = _head_of(given)
+    card = fill_card("card", head, **_context(given))
+    if _figures(card.data) != _figures(head):
+        raise HublatentError(f"The head of the card of {given.name} does not parse: {card.data}.")
+    return card.content
+
+
+def fill_card(template: str, head: ModelCardData, **context: Any) -> ModelCard:
+    """Fill a template; a text from the context is no markup there."""
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent / "templates"),
         undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, autoescape=False,
         finalize=lambda value: text(value) if isinstance(value, str) else value,
     )  # fmt: skip
     environment.filters.update(number=number_cell, code=code, verbatim=Markup)
-    rendered = environment.get_template("card.md.jinja").render(
-        metadata=Markup(data.to_yaml().strip()), **_context(given)
-    )
-    card = ModelCard(re.sub(r"\n{3,}", "\n\n", rendered))
-    parsed, wanted = (_figures(d.get("eval_results") or []) for d in (card.data, data))
-    if parsed != wanted:
-        raise HublatentError(f"The head of the card of {given.name} does not parse: {parsed}.")
-    return card.content
+    known = {"metadata": Markup(head.to_yaml()), "version": __version__}
+    filled = environment.get_template(f"{template}.md.jinja").render(**known, **context)
+    return ModelCard(re.sub(r"\n{3,}", "\n\n", filled).rstrip() + "\n")
 
 
-def _figures(results: Iterable[EvalResult]) -> list[tuple[str, str, float]]:
-    """What results state, in an order of its own: a head gathers those of each data set."""
+def card_head(name: str, licence: Licence, tags: Iterable[str], **more: Any) -> ModelCardData:
+    """A card's head; a licence that the Hub does not know stands there with its name and link."""
+    if licence.hub_id == "other":
+        more |= {"license_name": licence.name, "license_link": licence.link or None}
+    return ModelCardData(
+        model_name=name, library_name="hublatent", license=licence.hub_id,
+        tags=["hublatent", *tags], **more,
+    )  # fmt: skip
+
+
+def _figures(head: CardData) -> list[tuple[str, str, float]]:
+    """What a head states, in an order of its own: it gathers the results of each data set."""
+    results: list[EvalResult] = head.get("eval_results") or []
     return sorted((str(r.dataset_split), str(r.metric_name), r.metric_value) for r in results)
 
 
@@ -178,58 +196,49 @@ def _check(given: CardInput) -> None:
 
 def _context(given: CardInput) -> dict[str, Any]:
     """The templates' variables."""
-    model, directions = given.model, given.directions
-    latent = model if isinstance(model, LatentModel) else None
-    fingerprint = latent.fingerprint() if latent else directions.fingerprint if directions else None
-    origins = [d.origin for d in directions or () if d.origin]
+    directions = given.directions
+    shape: Iterable[int] = ()
+    fingerprint = None
+    if isinstance(given.model, LatentModel):
+        shape, fingerprint = given.model.latent_shape, given.model.fingerprint()
+    elif directions:
+        shape, fingerprint = next(iter(directions)).vector.shape, directions.fingerprint
+    shares = {name: given.shares[name] for name in GROUPS if name in given.shares}
     return {
         "given": given,
-        "model": model,
+        "model": given.model,
         "directions": directions,
         "results": {**UNMEASURED, **given.results},
         "fingerprint": fingerprint,
-        "description": describe(given.architecture),
-        "shape": " x ".join(map(str, _latent_shape(given))),
-        "example": next(iter(best_of_each(of_headline(directions))), None),
-        "faces": any(map(face_data, given.datasets)),
-        "of_samples": any(origin.kind == "sampled" for origin in origins),
-        "origins": list(_origins(directions)),
-        "score_table": table(
-            ("attribute", "direction", "accuracy", "precision", "recall", "F1", "AUROC"),
-            score_rows(given),
-        ),
-        "attribute_table": attribute_table(given),
-        "direction_table": table(
-            ("direction", "sigma", "layers", "examples", "found in", "held"),
-            map(direction_row, directions or ()),
-        ),
-        "measured_section": Markup(measured_section(directions)),
+        "shape": " x ".join(map(str, shape)),
+        "example": next(iter(tables.best_of_each(tables.of_headline(directions))), None),
+        "of_samples": any(d.origin and d.origin.kind == "sampled" for d in directions or ()),
+        "origins": _origins(directions),
+        "score_table": tables.score_table(given),
+        "attribute_table": tables.attribute_table(given),
+        "direction_table": tables.direction_table(directions),
+        "measured_section": Markup(tables.measured_section(directions)),
         "n_unscored": sum(not direction.scores for direction in directions or ()),
-        "classifier_table": table(
-            ("attribute", "positives", "AUROC", "calibration error"), classifier_rows(given)
-        ),
-        "balance": _balance(given.shares),
-        "version": __version__,
+        "classifier_table": tables.classifier_table(given),
+        "balance": ", ".join(f"{share:.1%} {name}" for name, share in shares.items()),
         "unknown": UNKNOWN,
     }
 
 
-def describe(architecture: str) -> str:
-    """What an architecture is: the first line of its class's docstring."""
-    model_class = {**ARCHITECTURES, "attribute-classifier": AttributeClassifier}.get(architecture)
-    return architecture if model_class is None else (model_class.__doc__ or "").splitlines()[0]
+def _origins(directions: DirectionSet | None) -> list[tuple[str, str]]:
+    """Which methods' directions were found in what, where some were not found in images."""
+    origins = [direction.origin for direction in directions or ()]
+    if directions is None or all(origin is None or origin.kind == "encoded" for origin in origins):
+        return []
+    methods: dict[str, dict[str, None]] = {}
+    for direction in directions:
+        found = methods.setdefault(str(direction.origin or "unknown data"), {})
+        found[directions.method_of(direction)] = None
+    return [(", ".join(names), origin) for origin, names in methods.items()]
 
 
-def _latent_shape(given: CardInput) -> tuple[int, ...]:
-    if isinstance(given.model, LatentModel):
-        return given.model.latent_shape
-    return tuple(next(iter(given.directions)).vector.shape) if given.directions else ()
-
-
-def _metadata(given: CardInput) -> ModelCardData:
-    licence, more = given.terms, dict[str, Any]()
-    if licence.hub_id == "other":
-        more |= {"license_name": licence.name, "license_link": licence.link or None}
+def _head_of(given: CardInput) -> ModelCardData:
+    more: dict[str, Any] = {}
     if given.base_model is not None:
         more |= {"base_model": given.base_model, "base_model_relation": "adapter"}
     if given.samples_caption:
@@ -239,16 +248,15 @@ def _metadata(given: CardInput) -> ModelCardData:
         more[RECIPE_KEY] = dict(given.results["recipe"])
     if given.kind != "directions":
         more["pipeline_tag"] = CLASSIFIER_TASK if given.kind == "classifier" else TASK
-    papers = re.findall(r"arXiv:(\d{4}\.\d{4,5})", describe(given.architecture))
-    tags = ["hublatent", *["latent-space"] * (given.kind != "classifier"), given.architecture]
-    tags += ["latent-directions"] * (given.directions is not None)
-    tags += ["faces"] * any(map(face_data, given.datasets)) + [f"arxiv:{p}" for p in papers]
-    return ModelCardData(
-        model_name=given.name,
-        library_name="hublatent",
-        license=licence.hub_id,
+    tags = ["latent-space"] * (given.kind != "classifier")
+    tags += [given.architecture] * (given.architecture != UNKNOWN)
+    tags += ["latent-directions"] * (given.directions is not None) + ["faces"] * given.of_faces
+    papers = re.findall(r"arXiv:(\d{4}\.\d{4,5})", given.description)
+    return card_head(
+        given.name,
+        given.terms,
+        [*tags, *(f"arxiv:{paper}" for paper in papers)],
         datasets=[name for name in given.datasets if "/" in name] or None,
-        tags=[tag for tag in tags if tag != UNKNOWN],
         eval_results=list(_eval_results(given)) or None,
         **more,
     )
@@ -262,11 +270,10 @@ def _eval_results(given: CardInput) -> Iterator[EvalResult]:
     if given.kind == "classifier" and test.get("mean", {}).get("auroc"):
         value = test["mean"]["auroc"]["value"]
         yield _eval_result("Attributes", dataset, "test", "mean AUROC", value)
-    directions = given.directions
-    for direction in of_headline(directions):
-        if directions is not None and "accuracy" in direction.scores:
+    for direction in tables.of_headline(given.directions):
+        if given.directions is not None and "accuracy" in direction.scores:
             value = direction.scores["accuracy"].value
-            name = f"{direction.attribute}.{directions.method_of(direction)}"
+            name = f"{direction.attribute}.{given.directions.method_of(direction)}"
             data = "unknown" if direction.origin is None else direction.origin.dataset
             split = f"{_examples(direction)}, balanced, 5 folds by identity"
             yield _eval_result("Separability", data, split, "accuracy", value, name)
@@ -275,22 +282,14 @@ def _eval_results(given: CardInput) -> Iterator[EvalResult]:
 def _eval_result(
     task: str, dataset: str, split: str, measure: str, value: Any, of: str = ""
 ) -> EvalResult:
-    """One figure for a card's head; the number is checked.
-
-    Args:
-        task: what is measured, such as "Reconstruction".
-        dataset: the data set's name.
-        split: the part of the data.
-        measure: its name, such as "MSE, pixels in [0, 1]"; its type is what stands before a comma.
-        value: the figure.
-        of: the attribute or direction that it is of.
-    """
-    known, name = face_data(dataset), f"{of} {measure}".strip()
+    """A figure for the head; a measure's type is what stands before a comma of its name."""
+    faces, name = face_licence(dataset), f"{of} {measure}".strip()
+    title = faces.faces if faces else dataset
     return EvalResult(
         task_type=CLASSIFIER_TASK if task == "Attributes" else TASK,
         task_name=task,
-        dataset_type=known.name if known else dataset.lower(),
-        dataset_name=known.title if known else dataset,
+        dataset_type=title.lower(),
+        dataset_name=title,
         dataset_split=split,
         metric_type=re.sub(r"[^a-z0-9]+", "_", measure.partition(",")[0].lower()).strip("_"),
         metric_name=name,
@@ -306,24 +305,6 @@ def _examples(direction: Direction) -> str:
     return str(origin) if origin.kind == "sampled" else f"{origin}, train and validation"
 
 
-def _origins(directions: DirectionSet | None) -> Iterator[tuple[str, str]]:
-    """Which methods' directions were found in what, where some were not found in images."""
-    methods: dict[str, dict[str, None]] = {}
-    if directions is None:
-        return
-    for direction in directions:
-        found = methods.setdefault(str(direction.origin or "unknown data"), {})
-        found[directions.method_of(direction)] = None
-    if any(d.origin and d.origin.kind != "encoded" for d in directions):
-        yield from ((", ".join(names), origin) for origin, names in methods.items())
-
-
-def _balance(shares: Mapping[str, float]) -> str:
-    """Which share of the training images has the attributes that divide people into groups."""
-    told = [name for name in ("Male", "Young", "Pale_Skin", "Eyeglasses", "Bald") if name in shares]
-    return ", ".join(f"{shares[name]:.1%} {name}" for name in told)
-
-
 def read_card(path: Path) -> ModelCard:
     """Read a card as the Hub does.
 
@@ -337,3 +318,17 @@ def read_card(path: Path) -> ModelCard:
     except (ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError) as error:
         first_line = f"{error}".splitlines()[0]
         raise HubError(f"{path} does not parse as a model card: {first_line}.") from error
+
+
+def check_card(path: Path) -> None:
+    """Refuse a model card that the Hub would not understand, or that names no licence."""
+    data: Any = read_card(path).data
+    if not data.get("license"):
+        raise HubError(f"{path} names no license; add the line 'license: ...' to its head.")
+    for result in data.eval_results or []:
+        value = result.metric_value
+        if type(value) not in (int, float) or not math.isfinite(value):
+            raise HubError(
+                f"{path}: the model-index gives {result.metric_type} = {value!r}; expected a "
+                "finite number."
+            )

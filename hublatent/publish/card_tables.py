@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
@@ -40,20 +40,23 @@ def best_of_each(directions: Iterable[Direction]) -> list[Direction]:
     return list(best.values())
 
 
-def score_rows(given: CardInput) -> Iterator[list[Any]]:
+def score_table(given: CardInput) -> Markup:
     """The headline attributes' directions, then each baseline's; of directions alone, all."""
     directions = given.directions
     if directions is None:
-        return
-    shown = of_headline(directions) if given.kind == "model" else list(directions)
-    for attribute in dict.fromkeys(direction.attribute for direction in shown if direction.scores):
-        for direction in shown:
-            if direction.attribute == attribute and direction.scores:
-                yield [attribute, code(directions.method_of(direction)), *_score_cells(direction)]
+        return Markup("")
+    wanted = of_headline(directions) if given.kind == "model" else directions
+    scored = [direction for direction in wanted if direction.scores]
+    rows: list[list[Any]] = []
+    for attribute in dict.fromkeys(direction.attribute for direction in scored):
+        shown = [(code(directions.method_of(d)), d) for d in scored if d.attribute == attribute]
         for name, baseline in given.baselines.items():
             if (attribute, BASELINE_METHOD) in baseline:
                 label = Markup(f"{text(name)} {code(BASELINE_METHOD)}")
-                yield [attribute, label, *_score_cells(baseline[attribute, BASELINE_METHOD])]
+                shown.append((label, baseline[attribute, BASELINE_METHOD]))
+        rows += [[attribute, label, *_score_cells(direction)] for label, direction in shown]
+    head = ("attribute", "direction", "accuracy", "precision", "recall", "F1", "AUROC")
+    return table(head, rows)
 
 
 def _score_cells(direction: Direction) -> list[str]:
@@ -70,22 +73,21 @@ def attribute_table(given: CardInput) -> Markup:
     for attribute in sorted(directions.attributes, key=lambda a: order.get(a, len(order))):
         ours = {directions.method_of(d): d for d in directions if d.attribute == attribute}
         # Only the joint regression uses more than the balanced set.
-        counts = [d.n_positive for d in ours.values() if d.method != "joint"] or [None]
+        n = next((d.n_positive for d in ours.values() if d.method != "joint"), None)
         share = given.shares.get(attribute)
+        share_cell = "-" if share is None else f"{check_number(f'share of {attribute}', share):.1%}"
         cells = (_score_cells(ours[m])[0] if m in ours else "-" for m in directions.methods)
-        rows.append(
-            [
-                attribute,
-                "-" if share is None else f"{check_number(f'share of {attribute}', share):.1%}",
-                "-" if counts[0] is None else f"{counts[0]:,}",
-                *cells,
-            ]
-        )
+        rows.append([attribute, share_cell, "-" if n is None else f"{n:,}", *cells])
     return table(("attribute", "share", "examples", *directions.methods), rows)
 
 
-def direction_row(direction: Direction) -> list[Any]:
-    """What a direction was found from, as table cells."""
+def direction_table(directions: DirectionSet | None) -> Markup:
+    """What directions were found from."""
+    head = ("direction", "sigma", "layers", "examples", "found in", "held")
+    return table(head, map(_direction_row, directions or ()))
+
+
+def _direction_row(direction: Direction) -> list[Any]:
     counts = (direction.n_positive, direction.n_negative)
     sigma, layers = direction.sigma, direction.layers
     return [
@@ -100,13 +102,11 @@ def direction_row(direction: Direction) -> list[Any]:
 
 def measured_section(directions: DirectionSet | None) -> str:
     """How exactly requested changes of measured quantities come out; "" where nobody measured."""
+    scores = ("effect", "R2 of changes")
     rows = [
-        [
-            d.attribute,
-            *(interval_cell(name, d.scores[name]) for name in ("effect", "R2 of changes")),
-        ]
-        for d in directions or ()
-        if "R2 of changes" in d.scores
+        [direction.attribute, *(interval_cell(name, direction.scores[name]) for name in scores)]
+        for direction in directions or ()
+        if "R2 of changes" in direction.scores
     ]
     if not rows:
         return ""
@@ -129,15 +129,15 @@ def with_measured(card: str, directions: DirectionSet) -> str:
     return plain[:end] + measured_section(directions) + plain[end:]
 
 
-def classifier_rows(given: CardInput) -> Iterator[list[Any]]:
+def classifier_table(given: CardInput) -> Markup:
+    """How well a classifier reads each attribute, and their mean."""
     test = given.results.get("test") or {}
-    for name, scores in test.get("attributes", {}).items():
-        cells = (_estimate_cell(f"{name} {s}", scores.get(s)) for s in ("auroc", "ece"))
-        yield [name, f"{scores['n_positive']:,}", *cells]
+    read = [(name, f"{s['n_positive']:,}", s) for name, s in test.get("attributes", {}).items()]
     if "mean" in test:
-        cells = (_estimate_cell(f"mean {s}", test["mean"].get(s)) for s in ("auroc", "ece"))
-        yield [Markup("**mean**"), "", *cells]
-
-
-def _estimate_cell(name: str, score: Mapping[str, float] | None) -> str:
-    return interval_cell(name, None if score is None else Estimate(**score))
+        read.append((Markup("**mean**"), "", test["mean"]))
+    rows = []
+    for name, n_positive, scores in read:
+        found = {s: Estimate(**scores[s]) if scores.get(s) else None for s in ("auroc", "ece")}
+        cells = (interval_cell(f"{name} {score}", estimate) for score, estimate in found.items())
+        rows.append([name, n_positive, *cells])
+    return table(("attribute", "positives", "AUROC", "calibration error"), rows)

@@ -14,14 +14,10 @@ from hublatent.stats import Estimate
 
 
 def check_number(name: str, value: Any) -> float:
-    """A plain float for a card.
-
-    Args:
-        name: what is measured, for the message.
-        value: a number of Python, NumPy or torch.
+    """A plain float, of a number of Python, NumPy or torch.
 
     Raises:
-        HublatentError: it is no number, NaN or infinite.
+        HublatentError: it is no number, NaN or infinite; says which by its name.
     """
     try:
         number = float(value)
@@ -62,18 +58,13 @@ def text(value: Any) -> Markup:
 def code(value: Any) -> Markup:
     """Text as code, within a table cell too."""
     plain = re.sub(r"\s+", " ", str(value)).replace("`", "'").replace("|", "\\|")
-    plain = plain.replace("<", "&lt;")
-    return Markup(f"`{plain}`")
-
-
-def row(cells: Iterable[Any]) -> Markup:
-    """A table row."""
-    return Markup(f"| {' | '.join(map(text, cells))} |")
+    return Markup(f"`{plain.replace('<', '&lt;')}`")
 
 
 def table(head: Iterable[Any], rows: Iterable[Iterable[Any]]) -> Markup:
     """A table; "" without rows."""
-    names, lines = list(head), [row(cells) for cells in rows]
+    head, *lines = (list(map(text, cells)) for cells in (head, *rows))
     if not lines:
         return Markup("")
-    return Markup("\n".join([row(names), "|" + "---|" * len(names), *lines]) + "\n\n")
+    shown = [f"| {' | '.join(cells)} |" for cells in (head, *lines)]
+    return Markup("\n".join([shown[0], "|" + "---|" * len(head), *shown[1:]]) + "\n\n")

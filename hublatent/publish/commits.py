@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import Any
 
 from huggingface_hub import CommitOperationAdd, HfApi
 
 from hublatent.errors import HubError
 from hublatent.hub.client import call_hub, check_repo_id
 from hublatent.hub.download import PUBLISHED_FILES
-
-Result = TypeVar("Result")
 
 
 def publish(
@@ -61,20 +58,21 @@ def publish(
                 f"{repo} exists and is public; nothing was sent. Drop private to publish."
             )
         additions = [CommitOperationAdd(path_in_repo=p.name, path_or_fileobj=p) for p in paths]
-        for addition in additions:
-            # One by one in this thread: several at once would each retry for half a minute.
-            api.preupload_lfs_files(repo, [addition], revision=revision, create_pr=create_pr)
-        result = api.create_commit(
-            repo,
-            additions,
-            commit_message=message,
-            revision=revision,
-            create_pr=create_pr,
-            parent_commit=info.sha,
-        )
+        where: dict[str, Any] = {"revision": revision, "create_pr": create_pr}
+        try:
+            for addition in additions:
+                # One by one in this thread: several would each retry for half a minute.
+                api.preupload_lfs_files(repo, [addition], **where)
+            result = api.create_commit(
+                repo, additions, commit_message=message, parent_commit=info.sha, **where
+            )
+        except RuntimeError as error:  # in which the client hides why a large file did not arrive
+            reason = f" ({error.__cause__})" if error.__cause__ is not None else ""
+            first_line = f"{error}{reason}".splitlines()[0].rstrip(". )")
+            raise HubError(f"Nothing was published to {repo}: {first_line}. Try again.") from error
         return str(result.pr_url or result.commit_url)
 
-    return call_hub(lambda: _with_upload_errors(commit, repo), repo, revision)
+    return call_hub(commit, repo, revision)
 
 
 def repo_has_file(
@@ -92,13 +90,3 @@ def repo_has_file(
         return call_hub(lambda: api.file_exists(repo, name, revision=branch), repo, branch)
 
     return on(None) or (revision is not None and on(revision))
-
-
-def _with_upload_errors(commit: Callable[[], Result], repo: str) -> Result:
-    """The client hides why a large file's upload failed in a RuntimeError."""
-    try:
-        return commit()
-    except RuntimeError as error:
-        reason = f" ({error.__cause__})" if error.__cause__ is not None else ""
-        first_line = f"{error}{reason}".splitlines()[0].rstrip(". )")
-        raise HubError(f"Nothing was published to {repo}: {first_line}. Try again.") from error

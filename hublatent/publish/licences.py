@@ -15,63 +15,38 @@ class Licence:
         link: where its text stands; "" where nowhere.
         sentence: what it says, in a card's words.
         hub_id: the Hub's id; "other" where the name is its own, "unknown" where nobody has said.
+        faces: how the data set of faces is written whose terms these are; "" where of other data.
     """
 
     name: str
     link: str
     sentence: str
     hub_id: str = "other"
+    faces: str = ""
 
 
-@dataclass(frozen=True)
-class FaceData:
-    """A data set of faces that is known here: how it is written, and its terms."""
-
-    name: str
-    title: str
-    licence: Licence
-
-
-CELEBA = FaceData(
-    "celeba",
-    "CelebA",
-    Licence(
-        "celeba-non-commercial-research",
-        "https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html",
-        "These files come from CelebA, whose authors make it available for non-commercial research "
-        "purposes only; use them for nothing else.",
-    ),
+CELEBA = Licence(
+    "celeba-non-commercial-research",
+    "https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html",
+    "These files come from CelebA, whose authors make it available for non-commercial research "
+    "purposes only; use them for nothing else.",
+    faces="CelebA",
 )
-CELEBA_HQ = FaceData(
-    "celebamask-hq",
-    "CelebAMask-HQ",
-    Licence(
-        "celebamask-hq-non-commercial-research",
-        "https://github.com/switchablenorms/CelebAMask-HQ",
-        "These files come from CelebAMask-HQ, whose authors make it available for non-commercial "
-        "research and education only; use them for nothing else.",
-    ),
+CELEBA_HQ = Licence(
+    "celebamask-hq-non-commercial-research",
+    "https://github.com/switchablenorms/CelebAMask-HQ",
+    "These files come from CelebAMask-HQ, whose authors make it available for non-commercial "
+    "research and education only; use them for nothing else.",
+    faces="CelebAMask-HQ",
 )
-FFHQ = FaceData(
-    "ffhq",
+FFHQ = Licence(
+    "cc-by-nc-sa-4.0",
+    "https://github.com/NVlabs/ffhq-dataset",
+    "These files come from FFHQ, which is under CC BY-NC-SA 4.0: not for commercial purposes, "
+    "and what is made from it is shared under the same terms.",
+    "cc-by-nc-sa-4.0",
     "FFHQ",
-    Licence(
-        "cc-by-nc-sa-4.0",
-        "https://github.com/NVlabs/ffhq-dataset",
-        "These files come from FFHQ, which is under CC BY-NC-SA 4.0: not for commercial purposes, "
-        "and what is made from it is shared under the same terms.",
-        "cc-by-nc-sa-4.0",
-    ),
 )
-# By the last part of the data set's name; samples are labelled by a classifier of such data.
-FACE_DATA = {
-    "celeba": CELEBA,
-    "attributes-celeba": CELEBA,
-    "judge-celeba": CELEBA,
-    "celeba-hq": CELEBA_HQ,
-    "celebamask-hq": CELEBA_HQ,
-    "ffhq": FFHQ,
-}
 UNSTATED = Licence(
     "",
     "",
@@ -79,11 +54,17 @@ UNSTATED = Licence(
     "than a look.",
     "unknown",
 )
+# By the last part of the data set's name; samples are labelled by a classifier of such data.
+FACE_LICENCES = {
+    **dict.fromkeys(("celeba", "attributes-celeba", "judge-celeba"), CELEBA),
+    **dict.fromkeys(("celeba-hq", "celebamask-hq"), CELEBA_HQ),
+    "ffhq": FFHQ,
+}
 
 
-def face_data(dataset: str) -> FaceData | None:
-    """The known data set of faces that has a name, such as "celeba" or "user/celeba"."""
-    return FACE_DATA.get(dataset.rpartition("/")[2].lower())
+def face_licence(dataset: str) -> Licence | None:
+    """The terms of a known data set of faces, such as "celeba" or "user/celeba"."""
+    return FACE_LICENCES.get(dataset.rpartition("/")[2].lower())
 
 
 def licence_of(datasets: Iterable[str], stated: str | None = None) -> Licence:
@@ -96,16 +77,14 @@ def licence_of(datasets: Iterable[str], stated: str | None = None) -> Licence:
     Returns:
         The licence; its sentences name every data set whose terms hold.
     """
-    names = list(dict.fromkeys(datasets))
-    known = dict.fromkeys(data.licence for name in names if (data := face_data(name)))
+    found = {name: face_licence(name) for name in datasets}
+    known = list(dict.fromkeys(licence for licence in found.values() if licence is not None))
     sentences = [licence.sentence for licence in known]
     if stated is not None:
-        text = " ".join([f"As their author states: {stated}", *sentences])
-        return Licence("stated-in-the-card", "", text)
-    others = [name for name in names if face_data(name) is None]
+        terms = " ".join([f"As their author states: {stated}", *sentences])
+        return Licence("stated-in-the-card", "", terms)
     if not known:
         return UNSTATED
-    if others:
-        sentences.append(f"The terms of {', '.join(others)}, which are not known here, hold too.")
-    first = next(iter(known))
-    return Licence(first.name, first.link, " ".join(sentences), first.hub_id)
+    if others := ", ".join(name for name, licence in found.items() if licence is None):
+        sentences.append(f"The terms of {others}, which are not known here, hold too.")
+    return Licence(known[0].name, known[0].link, " ".join(sentences), known[0].hub_id)

@@ -2,30 +2,37 @@
 
 from __future__ import annotations
 
-import math
 import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
+from PIL import Image
+
+from hublatent import figures
 from hublatent.checkpoint import CONFIG_NAME, read_config
 from hublatent.direction import Direction
 from hublatent.direction_set import DirectionSet
+from hublatent.editing import edit
 from hublatent.errors import HubError
 from hublatent.hub import CARD_NAME, DIRECTIONS_NAME, PUBLISHED_FILES, SAMPLES_NAME, HubModel
-from hublatent.images import save_png
+from hublatent.images import save_png, to_pil
 from hublatent.model import LatentModel
 from hublatent.models import load
 from hublatent.perception.classifier import AttributeClassifier
-from hublatent.publish.card import CardInput, read_card, render_card
+from hublatent.publish.card import CardInput, check_card, render_card
 from hublatent.publish.card_tables import best_of_each, of_headline
 from hublatent.publish.commits import publish, repo_has_file
 from hublatent.publish.licences import Licence
-from hublatent.publish.samples import draw_samples
 from hublatent.storage import write_text
 
 MAX_SAMPLE_ROWS = 6
+SAMPLE_COLUMNS = 8
+UNEDITED_ROWS = 3  # where there is nothing to edit along
+SAMPLE_STRENGTH = 3.0
+SAMPLE_WIDTH = 128  # pixels; smaller images are enlarged by a whole factor
 
 
 def push_model(
@@ -84,19 +91,48 @@ def push_directions(
 def write_card(
     folder: Path, given: CardInput, model: HubModel | None, shown: Sequence[Direction] = ()
 ) -> None:
-    """Write a card and, with a latent model, the picture that it draws.
-
-    Args:
-        folder: where README.md and samples.png go.
-        given: what the card says.
-        model: draws the picture; without one, or with a classifier, there is none.
-        shown: directions that the picture shows.
-    """
+    """Write README.md and, with a latent model, samples.png, which shows some directions."""
     if isinstance(model, LatentModel):
         picture, caption = draw_samples(model, shown)
         save_png(picture, folder / SAMPLES_NAME)
         given = replace(given, samples_caption=caption)
     write_text(folder / CARD_NAME, render_card(given))
+
+
+@torch.no_grad()
+def draw_samples(
+    model: LatentModel, directions: Sequence[Direction] = (), seed: int = 0, n_rows: int = 1
+) -> tuple[Image.Image, str]:
+    """Draw a model's own samples, and the same ones edited along each of some directions.
+
+    Args:
+        model: the model.
+        directions: one per row, each with its sigma; without any there are more samples instead.
+        seed: of the samples.
+        n_rows: rows of samples; the last is edited.
+
+    Returns:
+        The picture, and a sentence that says what it shows.
+    """
+    draws = torch.Generator().manual_seed(seed)
+    latents = model.sample_latents(SAMPLE_COLUMNS, generator=draws)
+    n_more = (n_rows if directions else max(n_rows, UNEDITED_ROWS)) - 1
+    more = [("", model.sample_latents(SAMPLE_COLUMNS, generator=draws)) for _ in range(n_more)]
+    if not directions:
+        rows, caption = [("samples", latents), *more], "Samples."
+    else:
+        rows = [*more, ("samples", latents)]
+        caption = "Samples, and the same ones edited along the directions that the rows name."
+        if more:
+            caption = (
+                "Samples; those of the row with that name edited along the directions named below."
+            )
+    for direction in directions:
+        label = f"{direction.name} at +{SAMPLE_STRENGTH:g} standard deviations"
+        rows.append((label, edit(latents, direction, SAMPLE_STRENGTH)))
+    scale = max(1, SAMPLE_WIDTH // model.image_size)
+    pictures = [to_pil(model.decode(latents), scale) for _, latents in rows]
+    return figures.grid(pictures, [label for label, _ in rows], [""] * SAMPLE_COLUMNS), caption
 
 
 def converted_card(
@@ -124,38 +160,21 @@ def check_folder(folder: str | Path) -> HubModel:
     if not path.is_dir():
         raise HubError(f"{folder} is not a folder; expected one with {', '.join(PUBLISHED_FILES)}.")
     model = load_published(path)
-    check_directions(path, model)
     check_card(path / CARD_NAME)
     return model
 
 
 def load_published(folder: Path) -> HubModel:
-    """Load whatever is published from here, a latent model or an attribute classifier, strictly."""
+    """Load a latent model or an attribute classifier, strictly, and refuse others' directions."""
     if read_config(folder)["architecture"] == AttributeClassifier.architecture:
-        return AttributeClassifier.from_pretrained(folder)
-    return load(folder)
-
-
-def check_directions(folder: Path, model: HubModel) -> None:
-    """Refuse directions that lie beside a model but were not found on it."""
+        model: HubModel = AttributeClassifier.from_pretrained(folder)
+    else:
+        model = load(folder)
     path = folder / DIRECTIONS_NAME
-    if not path.is_file():
-        return
-    if not isinstance(model, LatentModel):
-        raise HubError(f"{folder} holds directions, but its {model.architecture} has no latents.")
-    DirectionSet.load(path, model)
-
-
-def check_card(path: Path) -> None:
-    """Refuse a model card that the Hub would not understand, or that names no licence."""
-    data: Any = read_card(path).data
-    if not data.get("license"):
-        raise HubError(f"{path} names no license; add the line 'license: ...' to its head.")
-    for result in data.eval_results or []:
-        value = result.metric_value
-        number = isinstance(value, (int, float)) and not isinstance(value, bool)
-        if not number or not math.isfinite(value):
+    if path.is_file():
+        if not isinstance(model, LatentModel):
             raise HubError(
-                f"{path}: the model-index gives {result.metric_type} = {value!r}; expected a "
-                "finite number."
+                f"{folder} holds directions, but its {model.architecture} has no latents."
             )
+        DirectionSet.load(path, model)
+    return model

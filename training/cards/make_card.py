@@ -33,7 +33,7 @@ from hublatent.images import save_png
 from hublatent.model import LatentModel
 from hublatent.publish import CardInput, render_card
 from hublatent.publish.card_tables import best_of_each, of_headline
-from hublatent.publish.samples import draw_samples
+from hublatent.publish.push import draw_samples
 from hublatent.storage import atomic_folder_update
 from training.recipes import RECIPES
 from training.trainers.commands import changes, command_of, words_of
