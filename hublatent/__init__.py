@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
-
 if TYPE_CHECKING:
     from hublatent.direction import Direction
     from hublatent.direction_set import DirectionSet
@@ -33,63 +32,31 @@ if TYPE_CHECKING:
     from hublatent.perception.faces import FaceDetector, FaceIdentity
     from hublatent.perception.features import ImageFeatures
 
-# Where each public name lives; its module, and with it torch, is imported at the first use.
-_HOMES = {
-    "VAE": "models",
-    "AttributeClassifier": "perception.classifier",
-    "Autoencoder": "models",
-    "BetaTCVAE": "models",
-    "BetaVAE": "models",
-    "Direction": "direction",
-    "DirectionSet": "direction_set",
-    "Eigenfaces": "models",
-    "FaceDetector": "perception.faces",
-    "FaceIdentity": "perception.faces",
-    "FactorVAE": "models",
-    "ImageFeatures": "perception.features",
-    "LSAVAE": "models",
-    "LatentMap": "mapping",
-    "ProGAN": "models",
-    "StyleGAN": "models",
-    "StyleGAN2": "models",
-    "StyleGAN3": "models",
-    "discover": "discovery",
-    "edit": "editing",
-    "load": "models",
-    "project": "inversion.projection",
-    "register": "models",
-    "traverse": "editing",
-    "wrap": "models.wrapped",
-}
+# The public names by module, which is imported, and with it torch, at a name's first use.
+_MODULES = {
+    "direction": ["Direction"],
+    "direction_set": ["DirectionSet"],
+    "discovery": ["discover"],
+    "editing": ["edit", "traverse"],
+    "inversion.projection": ["project"],
+    "mapping": ["LatentMap"],
+    "models": [
+        "LSAVAE", "VAE", "Autoencoder", "BetaTCVAE", "BetaVAE", "Eigenfaces", "FactorVAE", "ProGAN",
+        "StyleGAN", "StyleGAN2", "StyleGAN3", "load", "register",
+    ],
+    "models.wrapped": ["wrap"],
+    "perception.classifier": ["AttributeClassifier"],
+    "perception.faces": ["FaceDetector", "FaceIdentity"],
+    "perception.features": ["ImageFeatures"],
+}  # fmt: skip
+_HOMES = {name: module for module, names in _MODULES.items() for name in names}
 
 __all__ = [
-    "LSAVAE",
-    "VAE",
-    "AttributeClassifier",
-    "Autoencoder",
-    "BetaTCVAE",
-    "BetaVAE",
-    "Direction",
-    "DirectionSet",
-    "Eigenfaces",
-    "FaceDetector",
-    "FaceIdentity",
-    "FactorVAE",
-    "ImageFeatures",
-    "LatentMap",
-    "ProGAN",
-    "StyleGAN",
-    "StyleGAN2",
-    "StyleGAN3",
-    "__version__",
-    "discover",
-    "edit",
-    "load",
-    "project",
-    "register",
-    "traverse",
-    "wrap",
-]
+    "LSAVAE", "VAE", "AttributeClassifier", "Autoencoder", "BetaTCVAE", "BetaVAE", "Direction",
+    "DirectionSet", "Eigenfaces", "FaceDetector", "FaceIdentity", "FactorVAE", "ImageFeatures",
+    "LatentMap", "ProGAN", "StyleGAN", "StyleGAN2", "StyleGAN3", "__version__", "discover", "edit",
+    "load", "project", "register", "traverse", "wrap",
+]  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:

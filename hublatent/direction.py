@@ -37,11 +37,10 @@ class Origin:
     """Where the latents come from that a direction was found in.
 
     Attributes:
-        kind: "encoded" images, "projected" images, or "sampled": the model's own samples, labelled
-            by a classifier.
+        kind: "encoded" or "projected" images, or the model's own samples, labelled by a classifier.
         dataset: the data set's name; the classifier's where the latents were sampled.
         digest: sha256 of the data, or of the classifier's weights, or its first digits.
-        n: how many latents; None where unknown.
+        n: how many latents.
     """
 
     kind: OriginKind
@@ -122,23 +121,21 @@ class Direction:
                 f"{self.name}: the vector's norm is {norm:.3g}; expected {NORM_RANGE[0]:g} to "
                 f"{NORM_RANGE[1]:g}. Scale it."
             )
+        object.__setattr__(self, "vector", vector)
         if vector.ndim == 2:
             touched = tuple(int(i) for i in vector.any(dim=1).nonzero().flatten())
             object.__setattr__(self, "layers", touched)
-        object.__setattr__(self, "vector", vector)
-        if self.styles is not None:
-            object.__setattr__(self, "styles", self._checked_styles(self.styles))
-
-    def _checked_styles(self, styles: Tensor) -> Tensor:
-        styles = styles.detach().to(device="cpu", dtype=torch.float32, copy=True)
-        if not len(styles) or styles.shape[1:] != self.vector.shape:
+        if self.styles is None:
+            return
+        styles = self.styles.detach().to(device="cpu", dtype=torch.float32, copy=True)
+        object.__setattr__(self, "styles", styles)
+        if not len(styles) or styles.shape[1:] != vector.shape:
             raise DirectionError(
                 f"{self.name}: its styles have the shape ({_shape(styles)}); expected "
-                f"(M, {_shape(self.vector)}), M at least 1."
+                f"(M, {_shape(vector)}), M at least 1."
             )
         if not bool(torch.isfinite(styles).all()):
             raise DirectionError(f"{self.name}: its styles hold NaN or infinite values.")
-        return styles
 
     @property
     def name(self) -> str:
@@ -151,14 +148,7 @@ class Direction:
         return float(self.vector.double().square().sum())
 
     def coordinate(self, latents: Tensor) -> Tensor:
-        """c(z) = <z, v> / <v, v>.
-
-        Args:
-            latents: (B, *latent_shape).
-
-        Returns:
-            (B,), on the latents' device and in their dtype.
-        """
+        """c(z) = <z, v> / <v, v> of latents (B, *latent_shape): (B,), on their device."""
         self.check_shape(latents)
         vector = self.vector.to(latents)
         return (latents * vector).flatten(1).sum(1) / vector.square().sum()  # (B,)
@@ -172,13 +162,10 @@ class Direction:
             )
 
     def with_sigma(self, model: LatentModel) -> Direction:
-        """The same direction with its sigma for a model.
+        """The same direction with its sigma for a model, from the covariance of real latents.
 
         With u the sum of v's rows (the layers of real latents are alike),
         sigma = sqrt(u' Cov u) / <v, v>.
-
-        Args:
-            model: gives the covariance of real latents.
 
         Raises:
             DirectionError: the vector does not fit the model.
@@ -203,12 +190,7 @@ class Direction:
 
         Editing along v moves the coordinate along a filter b by <v, b> / <b, b>. Taking out v's
         component in the span of the held filters, on the layers that v touches, makes it zero.
-
-        Args:
-            held: the filters of the attributes to hold; an attribute's `svm` direction reads it.
-
-        Returns:
-            A direction that names what it holds and the share of its norm that survived.
+        An attribute's `svm` direction is its filter.
 
         Raises:
             DirectionError: shapes differ, the held filters are nearly dependent, or almost nothing
@@ -222,7 +204,9 @@ class Direction:
                     f"{self.name} has shape ({_shape(self.vector)}), "
                     f"{other.name} has ({_shape(other.vector)}); hold directions of one model."
                 )
-        touched = _touched(self.vector)
+        touched: Tensor | int = 1
+        if self.vector.ndim == 2:
+            touched = self.vector.any(dim=1, keepdim=True)  # (L, 1)
         filters = torch.stack([(other.vector.double() * touched).flatten() for other in held])
         norms = filters.norm(dim=1, keepdim=True)
         apart = [other.name for other, norm in zip(held, norms, strict=True) if norm == 0]
@@ -254,10 +238,7 @@ class Direction:
     def varied(self, coefficients: Sequence[float] | Tensor) -> Direction:
         """Another style of the attribute (FLAME, Parihar et al. 2022).
 
-        v / |v| + sum of c_k styles[k], at v's norm.
-
-        Args:
-            coefficients: (M,), one for each style; FLAME draws them from -0.35 to 0.35.
+        v / |v| + sum of c_k styles[k], at v's norm; c (M,), one coefficient for each style.
 
         Raises:
             DirectionError: the direction has no styles, or another number of them.
@@ -274,11 +255,7 @@ class Direction:
         return self._derived((moved * (norm / moved.norm())).float())
 
     def sampled_style(self, seed: int) -> Direction:
-        """A style drawn at random, its coefficients from -0.35 to 0.35 as FLAME draws them.
-
-        Raises:
-            DirectionError: the direction has no styles.
-        """
+        """A style drawn at random, its coefficients from -0.35 to 0.35 as FLAME draws them."""
         if self.styles is None:
             raise DirectionError(f"{self.name} has no styles to draw from.")
         generator = torch.Generator().manual_seed(seed)
@@ -354,13 +331,6 @@ def check_fits_shape(direction: Direction, model: LatentModel) -> None:
         )
 
 
-def _touched(vector: Tensor) -> Tensor:
-    """1 on the rows that a vector touches, 0 elsewhere; broadcasts to the vector's shape."""
-    if vector.ndim == 1:
-        return torch.ones(1, dtype=torch.float64)
-    return vector.any(dim=1, keepdim=True).double()  # (L, 1)
-
-
 def _shape(vector: Tensor) -> str:
     return ", ".join(map(str, vector.shape))
 
@@ -374,11 +344,7 @@ class LayerRange:
 
     @classmethod
     def parse(cls, text: str) -> LayerRange:
-        """Read "3-5" or "4".
-
-        Raises:
-            DirectionError: it is written another way.
-        """
+        """Read "3-5" or "4"; a DirectionError says that it is written another way."""
         match = re.fullmatch(r"\s*(\d{1,4})\s*(?:[-–]\s*(\d{1,4})\s*)?", text)
         first, last = match.groups() if match else (None, None)
         if first is None or int(last or first) < int(first):
@@ -393,19 +359,15 @@ class LayerRange:
     def of(self, direction: Direction) -> Direction:
         """A direction that moves these layers and no other.
 
-        A direction that moves all its layers alike, as `discover` makes them, is put on these
-        layers; of one whose layers differ, those outside the range are left out.
-
-        Args:
-            direction: one of a model whose latents have layers; another is returned as it is.
-
-        Returns:
-            A direction without what was measured on the old layers.
+        One that moves all its layers alike, as `discover` makes them, is put on these layers; of
+        one whose layers differ, those outside the range are left out. What was measured on the
+        old layers is absent. A direction of a model without layers is returned as it is.
 
         Raises:
             DirectionError: the range is outside the latent, or nothing of the direction is in it.
         """
-        if direction.layers is None or direction.layers == self._layers:
+        own = tuple(range(self.first, self.last + 1))
+        if direction.layers in (None, own):
             return direction
         inside = self.rows(len(direction.vector))
         rows = direction.vector[list(direction.layers)]  # (touched, D)
@@ -420,21 +382,13 @@ class LayerRange:
         return direction._derived(vector)
 
     def rows(self, n_layers: int) -> slice:
-        """These layers among so many.
-
-        Raises:
-            DirectionError: there are fewer.
-        """
+        """These layers among so many; a DirectionError says that there are fewer."""
         if self.last >= n_layers:
             raise DirectionError(
                 f"Layers {self} were asked for; this model's latents have layers 0 to "
                 f"{n_layers - 1}."
             )
         return slice(self.first, self.last + 1)
-
-    @property
-    def _layers(self) -> tuple[int, ...]:
-        return tuple(range(self.first, self.last + 1))
 
 
 def offered_ranges(n_layers: int) -> tuple[str, ...]:

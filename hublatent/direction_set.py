@@ -76,7 +76,7 @@ class DirectionSet:
     defaults: Mapping[str, tuple[str, str]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        names = [f"{direction.attribute}.{self.method_of(direction)}" for direction in self]
+        names = [self._name_of(direction) for direction in self]
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise DirectionError(f"A set holds each direction once; twice: {', '.join(twice)}.")
@@ -106,11 +106,15 @@ class DirectionSet:
     @cached_property
     def default_origin(self) -> OriginKind | None:
         """The kind of origin that is meant where none is named; None where none is known."""
-        return _default_kind(map(_kind, self))
+        return _default_kind(direction.origin for direction in self)
 
     def method_of(self, direction: Direction) -> str:
         """A direction's method, with its origin if that is not the default one: "svm-projected"."""
-        return _qualified(direction.method, _kind(direction), self.default_origin)
+        kind = direction.origin.kind if direction.origin else None
+        return _qualified(direction.method, kind, self.default_origin)
+
+    def _name_of(self, direction: Direction) -> str:
+        return f"{direction.attribute}.{self.method_of(direction)}"
 
     @cached_property
     def _by_name(self) -> dict[str, dict[str, Direction]]:
@@ -138,19 +142,12 @@ class DirectionSet:
         return self.get(*key)
 
     def get(self, attribute: str, method: str, origin: OriginKind | None = None) -> Direction:
-        """The direction of an attribute.
-
-        Args:
-            attribute: its name, in any case; "glasses" is understood as Eyeglasses.
-            method: how it was found, such as "joint".
-            origin: "encoded", "sampled" or "projected"; None takes the default one.
+        """The direction of an attribute, in any case; "glasses" is understood as Eyeglasses.
 
         Raises:
             DirectionError: there is none; says which there are.
         """
-        name = find_name(attribute, self.attributes)
-        if name is None:
-            raise DirectionError(unknown_name("attribute", attribute, self.attributes))
+        name = self._find(attribute)
         plain, _, kind = method.rpartition("-")
         if kind in ORIGIN_KINDS and origin is None:
             method, origin = plain, kind
@@ -170,19 +167,20 @@ class DirectionSet:
     def default(self, attribute: str) -> Direction:
         """The direction that is meant where no method is named.
 
-        That which was measured to edit best, on its layers (see `defaults`); else "joint", else the
-        attribute's only one.
-
-        Raises:
-            DirectionError: there is none, or it takes a choice.
+        That which was measured to edit best, on its layers (see `defaults`); else the attribute's
+        only one, else "joint". A DirectionError says that there is none.
         """
-        name = find_name(attribute, self.attributes)
-        if name is None:
-            raise DirectionError(unknown_name("attribute", attribute, self.attributes))
+        name = self._find(attribute)
         only = next(iter(self._by_name[name])) if len(self._by_name[name]) == 1 else DEFAULT_METHOD
         method, layers = self.defaults.get(name, (only, ""))
         direction = self[name, method]
         return LayerRange.parse(layers).of(direction) if layers else direction
+
+    def _find(self, attribute: str) -> str:
+        name = find_name(attribute, self.attributes)
+        if name is None:
+            raise DirectionError(unknown_name("attribute", attribute, self.attributes))
+        return name
 
     def __repr__(self) -> str:
         shown = ", ".join(self.attributes[:5])
@@ -234,22 +232,17 @@ class DirectionSet:
         return replace(self, directions=tuple(known))
 
     def save(self, path: str | Path) -> None:
-        """Write the set as one safetensors file, atomically.
-
-        Raises:
-            OSError: the disk is full, or may not be written; an earlier file is as it was.
-        """
+        """Write the set as one safetensors file, atomically."""
         document = {key: getattr(self, key) for key in (*_TEXTS, *_OPTIONAL_TEXTS)}
-        entries = [_to_json(direction) for direction in self]
         tensors = {}
         for direction in self:
-            name = _tensor_name(direction.attribute, self.method_of(direction))
-            tensors[name] = direction.vector
+            tensors[f"{self._name_of(direction)}.vector"] = direction.vector
             if direction.styles is not None:
-                tensors[_styles_name(name)] = direction.styles
+                tensors[f"{self._name_of(direction)}.styles"] = direction.styles
         if self.defaults:
             document["defaults"] = {name: list(default) for name, default in self.defaults.items()}
-        DIRECTIONS.write(path, tensors, {**document, "directions": entries})
+        document["directions"] = [_to_json(direction) for direction in self]
+        DIRECTIONS.write(path, tensors, document)
 
     @classmethod
     def load(
@@ -259,7 +252,7 @@ class DirectionSet:
 
         Args:
             path: the safetensors file.
-            model: if given, the directions must have been found on it; a missing sigma is filled.
+            model: that the directions were found on; it fills a missing sigma.
             override: use them with a model of the same architecture, space and shape but another
                 fingerprint all the same; the set records it.
 
@@ -290,13 +283,10 @@ class DirectionSet:
         override: bool = False,
         **hub_options: Any,
     ) -> DirectionSet:
-        """Read a set from a model's folder, or from the Hub.
+        """Read a set from a model's folder, or from the Hub; see `load`.
 
-        Args:
-            repo: a folder or a Hub id.
-            model, override: see `load`.
-            revision: branch, tag or commit on the Hub.
-            hub_options: token, cache_dir, local_files_only, max_bytes.
+        `revision` is a branch, tag or commit; hub_options are token, cache_dir, local_files_only
+        and max_bytes.
         """
         limited = {"max_bytes": MAX_DOWNLOAD_BYTES, **hub_options}
         where = snapshot(repo, revision=revision, files=(DIRECTIONS_NAME,), **limited)
@@ -316,16 +306,12 @@ class DirectionSet:
 
         Args:
             repo: the Hub id; made where it does not exist.
-            model: the model they belong to; draws the card's picture. Without it there is none.
+            model: draws the card's picture; without it there is none.
             base_model: the model's Hub id, for the card.
             options: private, revision, create_pr, token, message of `hublatent.publish.publish`.
 
         Returns:
             The commit's URL.
-
-        Raises:
-            HubError: the Hub refused, or an id is none.
-            DirectionError: the directions belong to another model.
         """
         return publisher().push_directions(
             self, repo, model=model, base_model=base_model, **options
@@ -357,25 +343,13 @@ _ORIGIN_TYPES: dict[str, tuple[type, ...]] = {
 _NEVER_NEGATIVE = ("sigma", "n_positive", "n_negative", "surviving_norm", "n")
 
 
-def _kind(direction: Direction) -> OriginKind | None:
-    return None if direction.origin is None else direction.origin.kind
-
-
-def _default_kind(kinds: Iterable[OriginKind | None]) -> OriginKind | None:
-    held = set(kinds)
-    return next((kind for kind in ORIGIN_KINDS if kind in held), None)
+def _default_kind(origins: Iterable[Origin | None]) -> OriginKind | None:
+    kinds = {origin.kind for origin in origins if origin}
+    return next((kind for kind in ORIGIN_KINDS if kind in kinds), None)
 
 
 def _qualified(method: str, kind: OriginKind | None, default: OriginKind | None) -> str:
     return method if kind in (None, default) else f"{method}-{kind}"
-
-
-def _tensor_name(attribute: str, method: str) -> str:
-    return f"{attribute}.{method}.vector"
-
-
-def _styles_name(tensor_name: str) -> str:
-    return tensor_name.removesuffix("vector") + "styles"
 
 
 def _to_json(direction: Direction) -> dict[str, Any]:
@@ -385,12 +359,8 @@ def _to_json(direction: Direction) -> dict[str, Any]:
     return values
 
 
-def _from_document(document: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> DirectionSet:
-    """A set from what its file says, every part of which is checked.
-
-    Raises:
-        DirectionError: it says what cannot be.
-    """
+def _from_document(document: Mapping[str, Any], tensors: dict[str, Tensor]) -> DirectionSet:
+    """A set from what its file says, every part of which is checked."""
     items = document.get("directions")
     if not isinstance(items, list):
         raise DirectionError("its directions are not a list.")
@@ -401,20 +371,20 @@ def _from_document(document: Mapping[str, Any], tensors: Mapping[str, Tensor]) -
         if text is not None or key in _TEXTS:
             _check_text(key, text)
     entries = [_checked(item, _FIELD_TYPES, "a direction") for item in items]
-    origins = [_origin(entry["origin"]) for entry in entries]
-    kinds = [None if origin is None else origin.kind for origin in origins]
-    default = _default_kind(kinds)
-    names = [
-        _tensor_name(entry["attribute"], _qualified(entry["method"], kind, default))
-        for entry, kind in zip(entries, kinds, strict=True)
-    ]
-    optional = set(map(_styles_name, names))
-    if sorted(names) != sorted(set(tensors) - optional):
-        raise DirectionError("its tensors and its list of directions disagree.")
-    found = [
-        _direction(entry, origin, tensors[name], tensors.get(_styles_name(name)))
-        for entry, origin, name in zip(entries, origins, names, strict=True)
-    ]
+    for entry in entries:
+        if entry["origin"] is not None:
+            entry["origin"] = Origin(**_checked(entry["origin"], _ORIGIN_TYPES, "an origin"))
+    default = _default_kind(entry["origin"] for entry in entries)
+    found = []
+    for entry in entries:
+        kind = entry["origin"].kind if entry["origin"] else None
+        name = f"{entry['attribute']}.{_qualified(entry['method'], kind, default)}"
+        vector = tensors.pop(f"{name}.vector", None)
+        if vector is None:
+            raise DirectionError(f"its tensors and its list disagree about {shorten(name)}.")
+        found.append(_direction(entry, vector, tensors.pop(f"{name}.styles", None)))
+    if tensors:
+        raise DirectionError(f"its tensors and its list disagree about {shorten(min(tensors))}.")
     defaults = _defaults(document.get("defaults", {}))
     return DirectionSet(tuple(found), defaults=defaults, **texts)  # type: ignore[arg-type]
 
@@ -430,27 +400,21 @@ def _defaults(value: Any) -> dict[str, tuple[str, str]]:
     return {name: (method, layers) for name, (method, layers) in value.items()}
 
 
-def _origin(value: Any) -> Origin | None:
-    return None if value is None else Origin(**_checked(value, _ORIGIN_TYPES, "an origin"))
-
-
-def _direction(
-    entry: Mapping[str, Any], origin: Origin | None, vector: Tensor, styles: Tensor | None
-) -> Direction:
+def _direction(entry: Mapping[str, Any], vector: Tensor, styles: Tensor | None) -> Direction:
     for tensor in (vector, styles):
         if tensor is not None and tensor.dtype != torch.float32:
             raise DirectionError(
                 f"a tensor of {shorten(entry['attribute'])} has the type {tensor.dtype}; expected "
                 "float32."
             )
-    layers = entry["layers"]
     scores = {
         _check_text("a score's name", name): _estimate(name, triple)
         for name, triple in entry["scores"].items()
     }
     held = tuple(_check_text("a held name", name) for name in entry["conditioned_on"])
-    changed = {"origin": origin, "scores": scores, "conditioned_on": held, "layers": None}
-    direction = Direction(vector=vector, styles=styles, **{**entry, **changed})
+    own = {"scores": scores, "conditioned_on": held, "layers": None}
+    direction = Direction(vector=vector, styles=styles, **{**entry, **own})
+    layers = entry["layers"]
     if direction.layers != (None if layers is None else tuple(layers)):
         raise DirectionError(f"{direction.name} touches other layers than it says.")
     return direction

@@ -27,7 +27,7 @@ def edit(
         latents: (B, *latent_shape).
         direction: what to change.
         strength: how far, a number or one per latent (B,).
-        unit: "sigma", "raw" or "probability".
+        unit: of the strength.
 
     Returns:
         The moved latents (B, *latent_shape), on their device and in their dtype.
@@ -46,33 +46,14 @@ def edit(
 def traverse(
     latents: Tensor, direction: Direction, strengths: Tensor, unit: Unit = "sigma"
 ) -> Tensor:
-    """Move latents to several strengths.
-
-    Args:
-        latents: (B, *latent_shape).
-        direction: what to change.
-        strengths: (S,), how far.
-        unit: of the strengths.
-
-    Returns:
-        (B, S, *latent_shape).
-    """
+    """Move latents (B, *latent_shape) by each of the strengths (S,): (B, S, *latent_shape)."""
     return torch.stack([edit(latents, direction, float(s), unit) for s in strengths], dim=1)
 
 
 def to_raw(
     latents: Tensor, direction: Direction, strength: float | Tensor, unit: Unit = "sigma"
 ) -> Tensor:
-    """The coefficient of the direction's vector that a strength stands for.
-
-    Args:
-        latents: (B, *latent_shape).
-        direction: the direction.
-        strength: a number or (B,).
-        unit: of the strength.
-
-    Returns:
-        (B,), the paper's alpha of each latent.
+    """What a strength, a number or (B,), multiplies the vector by: the paper's alpha (B,).
 
     Raises:
         DirectionError: the direction lacks sigma, threshold or gain, or p is not inside (0, 1).
@@ -87,12 +68,12 @@ def to_raw(
     if unit == "raw":
         return strengths
     if unit == "sigma":
-        return strengths * _known(direction, "sigma", direction.sigma)
+        return strengths * _known(direction, "sigma")
     if unit == "probability":
         if bool(((strengths <= 0) | (strengths >= 1)).any()):
             raise DirectionError("A target probability lies between 0 and 1, without the ends.")
-        target = _threshold(direction) + torch.logit(strengths) / _gain(direction)
-        return target - direction.coordinate(latents)
+        threshold, gain = _known(direction, "threshold"), _known(direction, "gain")
+        return threshold + torch.logit(strengths) / gain - direction.coordinate(latents)
     raise DirectionError(unknown_name("unit", unit, get_args(Unit)))
 
 
@@ -100,33 +81,17 @@ def to_sigma(
     latents: Tensor, direction: Direction, strength: float | Tensor, unit: Unit = "raw"
 ) -> Tensor:
     """A strength in standard deviations (B,): the raw coefficient over sigma; see `to_raw`."""
-    sigma = _known(direction, "sigma", direction.sigma)
-    return to_raw(latents, direction, strength, unit) / sigma
+    return to_raw(latents, direction, strength, unit) / _known(direction, "sigma")
 
 
 def probability(latents: Tensor, direction: Direction) -> Tensor:
-    """P(attribute | z) = sigmoid(gain * (c(z) - threshold)), at equal priors.
-
-    Args:
-        latents: (B, *latent_shape).
-        direction: the direction; needs threshold and gain.
-
-    Returns:
-        (B,), in [0, 1].
-    """
-    excess = direction.coordinate(latents) - _threshold(direction)
-    return torch.sigmoid(_gain(direction) * excess)
+    """P(attribute | z) = sigmoid(gain * (c(z) - threshold)), at equal priors: (B,), in [0, 1]."""
+    threshold, gain = _known(direction, "threshold"), _known(direction, "gain")
+    return torch.sigmoid(gain * (direction.coordinate(latents) - threshold))
 
 
-def _threshold(direction: Direction) -> float:
-    return _known(direction, "threshold", direction.threshold)
-
-
-def _gain(direction: Direction) -> float:
-    return _known(direction, "gain", direction.gain)
-
-
-def _known(direction: Direction, what: str, value: float | None) -> float:
+def _known(direction: Direction, what: Literal["sigma", "threshold", "gain"]) -> float:
+    value: float | None = getattr(direction, what)
     if value is None:
         remedy = (
             "direction.with_sigma(model) gives it"

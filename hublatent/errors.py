@@ -46,14 +46,7 @@ def find_name(given: str, available: Iterable[str]) -> str | None:
     """The name that somebody means: in any case, with any separators, or only how it ends.
 
     "eyeglasses", "wearing hat" and "glasses" are understood; "beard" is not, since of CelebA's
-    names only No_Beard ends so and means the opposite.
-
-    Args:
-        given: a name as people type it.
-        available: the names.
-
-    Returns:
-        One of the names; None where none or several are meant.
+    names only No_Beard ends so and means the opposite. None where none or several are meant.
     """
     wanted = _letters(given)
     spelled = {name: _letters(name) for name in available}
@@ -68,15 +61,9 @@ def find_name(given: str, available: Iterable[str]) -> str | None:
 
 
 def unknown_name(kind: str, given: str, available: Iterable[str]) -> str:
-    """Say that a name is unknown, offering the nearest known ones.
+    """A sentence or two that say that a name, of such a kind as "attribute", is unknown.
 
-    Args:
-        kind: what the name stands for, such as "attribute".
-        given: the unknown name.
-        available: every name that would have been accepted.
-
-    Returns:
-        One or two sentences for an error message.
+    They offer the nearest ones of those that would have been accepted.
     """
     names = sorted(available)
     wanted, spelled = _letters(given), {_letters(name): name for name in names}
@@ -98,12 +85,7 @@ def shorten(value: object) -> str:
 
 
 def exit_on_user_error(main: Callable[[], Result], program: str = "error") -> Result:
-    """Run a command; the user's mistakes end it with one sentence on stderr and exit code 2.
-
-    Args:
-        main: the command's body.
-        program: the word before the sentence.
-    """
+    """Run a command; the user's mistakes end it with one sentence on stderr and exit code 2."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a terminal of few letters shows escapes
             stream.reconfigure(errors="backslashreplace")

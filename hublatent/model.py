@@ -58,13 +58,7 @@ class LatentModel(nn.Module, HubModel):
         return True
 
     def encode(self, images: Tensor) -> Tensor:
-        """Read the latents of images; deterministic.
-
-        Args:
-            images: (B, C, H, W), in [-1, 1].
-
-        Returns:
-            Latents (B, *latent_shape).
+        """The latents (B, *latent_shape) of images (B, C, H, W) in [-1, 1]; deterministic.
 
         Raises:
             HublatentError: the model has no encoder.
@@ -75,14 +69,7 @@ class LatentModel(nn.Module, HubModel):
         )
 
     def decode(self, latents: Tensor) -> Tensor:
-        """Draw the images of latents.
-
-        Args:
-            latents: (B, *latent_shape).
-
-        Returns:
-            Images (B, C, H, W), in [-1, 1].
-        """
+        """Draw the images (B, C, H, W) in [-1, 1] of latents (B, *latent_shape)."""
         raise NotImplementedError
 
     def synthesize(
@@ -93,20 +80,13 @@ class LatentModel(nn.Module, HubModel):
         Args:
             latents: (B, *latent_shape).
             noise: "const" takes the model's own noise maps; or (B, 1, H, W) for each of them.
-
-        Returns:
-            Images (B, C, H, W).
         """
         return self.decode(latents)
 
     def first_affine(self, layers: Sequence[int] | None = None) -> Tensor:
-        """The weights that first act on a latent, which the method "factorisation" takes apart.
+        """The weights (N, D) that first act on a latent, by default on its `default_layers`.
 
-        Args:
-            layers: of a latent (L, D); None takes the default ones.
-
-        Returns:
-            (N, D).
+        The method "factorisation" takes them apart.
 
         Raises:
             HublatentError: the model does not say which they are.
@@ -122,17 +102,10 @@ class LatentModel(nn.Module, HubModel):
 
     @torch.no_grad()
     def sample_latents(self, n: int, *, generator: torch.Generator | None = None) -> Tensor:
-        """Draw latents where real images lie: from the Gaussian of the latent statistics.
+        """Draw latents (n, *latent_shape) from the Gaussian of the latent statistics.
 
-        With a calibrated decoder the prior N(0, I) is far from where real latents lie, so the
-        aggregate posterior's mean and covariance are used instead.
-
-        Args:
-            n: how many.
-            generator: a CPU generator; the same seed gives the same latents on every device.
-
-        Returns:
-            Latents (n, *latent_shape), on the model's device.
+        With a calibrated decoder the prior N(0, I) is far from where real latents lie. A CPU
+        generator of one seed gives the same latents on every device.
 
         Raises:
             HublatentError: the latent statistics are damaged.
@@ -156,25 +129,13 @@ class LatentModel(nn.Module, HubModel):
 
     @torch.no_grad()
     def sample(self, n: int, seed: int = 0) -> Tensor:
-        """Draw images of nobody.
-
-        Args:
-            n: how many.
-            seed: the same one gives the same images.
-
-        Returns:
-            (n, C, H, W), in [-1, 1], on the model's device.
-        """
+        """Draw images of nobody: (n, C, H, W), in [-1, 1], on the model's device."""
         latents = self.sample_latents(n, generator=torch.Generator().manual_seed(seed))
         return torch.cat([self.decode(part) for part in latents.split(SAMPLE_BATCH)])
 
     @torch.no_grad()
     def set_latent_statistics(self, latents: Tensor) -> None:
-        """Fix the latent statistics, once, after training.
-
-        Args:
-            latents: (N, D), latents of real images at their natural prevalence.
-        """
+        """Fix the latent statistics from latents (N, D) of real images at natural prevalence."""
         values = latents.double()
         self.latent_mean.copy_(values.mean(dim=0))
         self.latent_covariance.copy_(torch.cov(values.T))
@@ -185,9 +146,7 @@ class LatentModel(nn.Module, HubModel):
         That is the architecture, the arguments that differ from their defaults, and every tensor's
         name, type, shape and bytes; nothing that `auxiliary` names. It is computed once and anew
         when a weight has changed, unless the change was made through `.data`, which nobody sees.
-
-        Returns:
-            64 hexadecimal digits; two models with the same one edit alike.
+        Two models with the same 64 hexadecimal digits edit alike.
         """
         return self._fingerprints()[0]
 

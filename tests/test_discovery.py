@@ -16,7 +16,6 @@ from hublatent.discovery import (
     cross_validation,
     discover,
     discover_all,
-    read_over_draws,
 )
 from hublatent.discovery.methods import METHODS
 from hublatent.errors import DataError, HublatentError
@@ -183,16 +182,6 @@ def test_held_out_people_do_not_help(model):
     assert discover(leaky, "A", "svm", model=wide).scores["accuracy"].value > 0.95
 
 
-def test_smaller_learning_sets_are_balanced_parts_of_larger_ones(factor):
-    (problem,) = cross_validation.pose(two_classes(factor, np.ones(D), n=400), ["A"], seed=5)
-    small, large = (cross_validation._some(problem, n) for n in (20, 50))
-    assert set(small) <= set(large)
-    folds = problem.population.folds[small]
-    for fold in range(5):
-        assert abs(problem.label[small[folds != fold]].sum() - 10) <= 1
-        assert (folds != fold).sum() == 20
-
-
 def test_too_few_examples_or_people_are_refused(model):
     rng = np.random.default_rng(8)
     latents = rng.normal(size=(200, D)).astype(np.float32)
@@ -237,30 +226,6 @@ def test_normals_are_those_of_scikit_learn(factor, method):
         assert cosine(fits.rows[fold], theirs.coef_[0]) > 0.99999
         margin = fits.rows[fold] @ mean + fits.intercepts[fold]
         assert margin == pytest.approx(theirs.intercept_[0], abs=0.01)
-
-
-def test_scores_over_draws_cover_people_and_draws(factor):
-    data = two_classes(factor, np.array([1.0, -0.5, 0.0, 0.8, 0.2]), n=1500)
-    alone = cross_validate(data, "A", seed=3).scores(seed=3)
-    drawn = read_over_draws(data, "A", n_draws=1, seed=3).scores()
-    for name, estimate in alone.items():
-        assert drawn[name].value == pytest.approx(estimate.value, abs=1e-6), name
-        assert drawn[name].low == pytest.approx(estimate.low, abs=0.005), name
-        assert drawn[name].high == pytest.approx(estimate.high, abs=0.005), name
-    several = read_over_draws(data, "A", n_draws=4)
-    each = [cross_validate(data, "A", seed=s).correct.mean() for s in range(4)]
-    assert several.scores()["accuracy"].value == pytest.approx(np.mean(each), abs=1e-6)
-
-
-def test_differences_over_draws_are_paired(factor):
-    data = two_classes(factor, np.array([1.0, -0.5, 0.0, 0.8, 0.2]), n=1000)
-    one = read_over_draws(data, "A", n_draws=3)
-    assert all(d.low == d.value == d.high == 0 for d in one.difference(one).values())
-    noise = np.random.default_rng(1).normal(size=data.latents.shape)
-    worse = read_over_draws(replace(data, latents=data.latents + 2 * noise), "A", n_draws=3)
-    assert one.difference(worse)["auroc"].low > 0
-    with pytest.raises(DataError, match="same images"):
-        one.difference(read_over_draws(data, "A", n_draws=3, seed=1))
 
 
 # --- numbers at their edges -----------------------------------------------------------------------

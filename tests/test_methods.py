@@ -17,12 +17,16 @@ from hublatent.data import load_dataset
 from hublatent.direction import Direction
 from hublatent.direction_set import DirectionSet
 from hublatent.discovery import LabelledLatents, discover, unlabelled
-from hublatent.discovery.measured import find_measured
 from hublatent.discovery.methods.assessor import learn
 from hublatent.discovery.methods.components import principal_components, weight_factors
 from hublatent.discovery.methods.pairs import common_direction, direction_of_pairs, with_styles
 from hublatent.discovery.methods.stylespace import channel_direction, relevance
-from hublatent.discovery.quantities import face_quantities, read_quantities, with_quantities
+from hublatent.discovery.quantities import (
+    face_quantities,
+    find_measured,
+    read_quantities,
+    with_quantities,
+)
 from hublatent.discovery.unlabelled import discover_unlabelled
 from hublatent.editing import edit
 from hublatent.errors import DataError, DirectionError, HublatentError

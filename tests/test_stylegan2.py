@@ -19,8 +19,7 @@ from hublatent.errors import CheckpointError, HublatentError
 from hublatent.interop.nvidia import from_state_dict
 from hublatent.models.layers import channels_by_height
 from hublatent.models.style_space import StyleSpace
-from hublatent.models.stylegan2 import StyleGAN2, mix_styles
-from hublatent.models.stylegan2_layers import blurred, upsampling_conv
+from hublatent.models.stylegan2 import StyleGAN2, blurred, mix_styles, upsampling_conv
 from tests import stylegan2_reference as reference
 from training.trainers.loop import parameter_count
 from training.trainers.stylegan2.adversarial import path_lengths

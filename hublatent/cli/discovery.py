@@ -79,7 +79,7 @@ def find_measured(
     """
     path = _path(model, out)
     import hublatent
-    from hublatent.discovery.measured import find_measured as find
+    from hublatent.discovery.quantities import find_measured as find
     from hublatent.hub import CARD_NAME, DIRECTIONS_NAME
     from hublatent.perception.faces import FaceDetector
     from hublatent.publish.card_tables import with_measured

@@ -6,14 +6,13 @@ Every model has the same balanced images and the same folds of identities.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from hublatent.discovery.labelled import BLOCK, LabelledLatents
 from hublatent.discovery.methods import METHODS, Fits, Population, Problem
-from hublatent.discovery.readings import DrawnReadings, HeldOut
+from hublatent.discovery.readings import HeldOut
 from hublatent.errors import DataError, HublatentError, unknown_name
 from hublatent.stats import (
     Floats,
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
     from hublatent.perception.classifier import AttributeClassifier
 
 N_FOLDS = 5
-N_DRAWS = 20
+N_DRAWS = 20  # of the negatives and folds, in comparisons
 
 
 def pose(
@@ -41,15 +40,7 @@ def pose(
 ) -> Iterator[Problem]:
     """Each attribute's problem; what does not depend on the attribute is computed once.
 
-    Args:
-        data: latents with labels.
-        attributes: what to find.
-        model: whose latents they are, for the methods that need it.
-        classifier: for the methods that need it; not the judge.
-        seed: of the balanced sets and the folds.
-
-    Raises:
-        DataError: as `balanced_set`, for any of them, before the first is yielded.
+    A DataError, as of `balanced_set`, comes before the first is yielded.
     """
     chosen = {attribute: balanced_set(data, attribute, seed) for attribute in attributes}
     population = Population(data, identity_folds(data.identities, N_FOLDS, seed), N_FOLDS)
@@ -58,15 +49,7 @@ def pose(
 
 
 def balanced_set(data: LabelledLatents, attribute: str, seed: int = 0) -> Ints:
-    """The images that an attribute is learnt and read on: as many with as without it.
-
-    Args:
-        data: the latents and labels.
-        attribute: one of the data's.
-        seed: of the balanced set and the folds.
-
-    Returns:
-        (n,), ascending indices.
+    """The images (n,) that an attribute is learnt and read on: as many with as without it.
 
     Raises:
         DataError: it is unknown, fewer than 20 examples have or lack it, or they show so few
@@ -94,7 +77,6 @@ def cross_validate(
     *,
     model: LatentModel | None = None,
     seed: int = 0,
-    n_labelled: int | None = None,
 ) -> HeldOut:
     """Cross-validate a method by identity.
 
@@ -104,7 +86,6 @@ def cross_validate(
         method: one of METHODS.
         model: whose latents they are, for the methods that need it.
         seed: of the balanced set and the folds; the same one gives all models the same.
-        n_labelled: how many labelled images each fold may learn from; None takes all.
 
     Raises:
         DataError: the attribute is unknown or has too few examples.
@@ -112,35 +93,7 @@ def cross_validate(
     """
     check_methods([method])
     (problem,) = pose(data, (attribute,), model=model, seed=seed)
-    learnt = problem
-    if n_labelled is not None:
-        learnt = replace(problem, chosen=_some(problem, n_labelled), _memory={})
-    return read_held_out(problem, METHODS[method](learnt))
-
-
-def read_over_draws(
-    data: LabelledLatents,
-    attribute: str,
-    method: str = "svm",
-    *,
-    model: LatentModel | None = None,
-    n_draws: int = N_DRAWS,
-    seed: int = 0,
-) -> DrawnReadings:
-    """Cross-validate a method by identity, again for each draw of the negatives and the folds.
-
-    Args:
-        data, attribute, method, model: as for `cross_validate`.
-        n_draws: how many; draw k has the seed `seed` + k, which gives all models the same.
-        seed: of the first draw, and of the bootstrap.
-
-    Raises:
-        DataError: the attribute is unknown or has too few examples.
-        HublatentError: the method is unknown.
-    """
-    seeds = range(seed, seed + n_draws)
-    draws = (cross_validate(data, attribute, method, model=model, seed=s) for s in seeds)
-    return DrawnReadings(tuple(draws), seed)
+    return read_held_out(problem, METHODS[method](problem))
 
 
 def read_held_out(problem: Problem, fits: Fits) -> HeldOut:
@@ -187,22 +140,3 @@ def check_methods(methods: Sequence[str]) -> None:
     for method in methods:
         if method not in METHODS:
             raise HublatentError(unknown_name("method", method, METHODS))
-
-
-def _some(problem: Problem, n: int) -> Ints:
-    """So many images that those outside any one fold are about n, half of each kind.
-
-    A smaller choice is part of a larger one.
-    """
-    shuffled = np.random.default_rng(problem.seed).permutation(problem.chosen)
-    label, folds = problem.label[shuffled], problem.population.folds[shuffled]
-    per_kind = n * problem.n_folds / (problem.n_folds - 1) / 2
-    chosen = []
-    for kind, wanted in ((True, np.ceil(per_kind)), (False, np.floor(per_kind))):
-        cells = [shuffled[(label == kind) & (folds == fold)] for fold in range(problem.n_folds)]
-        # The first of each fold, then the second of each; where one kind ends, the other goes on.
-        ranks = np.concatenate([np.arange(len(cell)) for cell in cells])
-        order = np.argsort(ranks, kind="stable")[: int(wanted)]
-        chosen.append(np.concatenate(cells)[order])
-        folds = problem.n_folds - 1 - folds
-    return np.sort(np.concatenate(chosen))

@@ -45,7 +45,7 @@ def discover(
     Returns:
         The direction; every row it touches has norm 1, unless the method moves each layer its own
         way ("pairs"), where the norm over all layers of the model is 1. Its scores are those of
-        reading codes averaged over all layers, as in the paper; threshold and gain belong to
+        reading latents averaged over all layers, as in the paper; threshold and gain belong to
         its coordinate.
 
     Raises:
@@ -68,18 +68,10 @@ def discover_all(
     classifier: AttributeClassifier | None = None,
     seed: int = 0,
 ) -> Iterator[Direction]:
-    """Find many directions; what several of them need is computed once.
-
-    Args:
-        data, model, layers, classifier, seed: as for `discover`.
-        attributes: what to find.
-        methods: some of METHODS.
+    """Find many directions, as `discover` does; what several of them need is computed once.
 
     Yields:
-        What `discover` returns, for each method of the first attribute, then of the next.
-
-    Raises:
-        DataError, HublatentError: as `discover`.
+        For each method of the first attribute, then of the next.
     """
     check_methods(methods)
     layers = touched_layers(model, layers)

@@ -8,14 +8,14 @@ never give: w = Cov^-1 (m1 - m0). Each image is read by a discriminant that has 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import NormalDist
 
 import torch
 from torch import Tensor
 
 from hublatent.direction import Direction
-from hublatent.discovery.directions import touched_layers
+from hublatent.discovery.unlabelled import unlabelled_direction
 from hublatent.errors import DataError
 from hublatent.model import LatentModel
 from hublatent.stats import Estimate
@@ -55,9 +55,6 @@ def discover_from_few(
 
     Returns:
         The direction, of norm 1 in each layer that it moves, and how well it reads.
-
-    Raises:
-        DataError: there are too few or too many images, or the two heaps are alike.
     """
     for heap in (with_it, without_it):
         model.check_latents(heap)
@@ -66,22 +63,18 @@ def discover_from_few(
                 f"{len(heap)} images in a heap; expected {MIN_IMAGES} to {MAX_IMAGES}, better "
                 "10 and more."
             )
-    heaps = [heap.double().cpu().reshape(len(heap), -1, heap.shape[-1]).mean(1)
-             for heap in (with_it, without_it)]  # (n, D)  # fmt: skip
-    difference = heaps[0].mean(0) - heaps[1].mean(0)
+    positives, negatives = (
+        heap.double().cpu().reshape(len(heap), -1, heap.shape[-1]).mean(1)  # (n, D)
+        for heap in (with_it, without_it)
+    )
+    difference = positives.mean(0) - negatives.mean(0)
     if not bool(difference.norm() > 1e-9):
         raise DataError("The two heaps have the same mean; they seem to hold the same images.")
-    accuracy = _leave_one_out(heaps[0], heaps[1], model.latent_covariance.double().cpu())
-    row = (difference / difference.norm()).float()
-    vector = row
-    layers = touched_layers(model, None)
-    if layers is not None:
-        vector = torch.zeros(model.latent_shape)
-        vector[list(layers)] = row
-    direction = Direction(
-        attribute, METHOD, vector, n_positive=len(with_it), n_negative=len(without_it),
-        scores={"accuracy": accuracy},
-    ).with_sigma(model)  # fmt: skip
+    accuracy = _leave_one_out(positives, negatives, model.latent_covariance.double().cpu())
+    direction = replace(
+        unlabelled_direction(model, difference, METHOD), attribute=attribute,
+        n_positive=len(with_it), n_negative=len(without_it), scores={"accuracy": accuracy},
+    )  # fmt: skip
     return FewImages(direction, accuracy, accuracy.low <= 0.5)
 
 
@@ -90,8 +83,10 @@ def _leave_one_out(positives: Tensor, negatives: Tensor, covariance: Tensor) -> 
     ridge = RIDGE * covariance.diagonal().mean() * torch.eye(len(covariance), dtype=torch.float64)
     factor = torch.linalg.cholesky(covariance + ridge)
     # In whitened coordinates the discriminant is the difference of the means.
-    heaps = [torch.linalg.solve_triangular(factor, h.T, upper=False).T
-             for h in (positives, negatives)]  # (n, D)  # fmt: skip
+    heaps = [
+        torch.linalg.solve_triangular(factor, heap.T, upper=False).T  # (n, D)
+        for heap in (positives, negatives)
+    ]
     shares = []
     for own, other in (heaps, heaps[::-1]):
         rest = (own.sum(0) - own) / (len(own) - 1)  # (n, D): the mean without each

@@ -89,12 +89,8 @@ class LabelledLatents:
         """(N, D): the same of the mirror images, if there are any."""
         return None if self.mirrored is None else _pooled(self.mirrored)
 
-    def blocks(self, indices: Ints, size: int = BLOCK) -> Iterator[tuple[Ints, Latents]]:
+    def blocks(self, indices: Ints) -> Iterator[tuple[Ints, Latents]]:
         """Go over some images' pooled latents, then their mirror images', a block at a time.
-
-        Args:
-            indices: (n,), of the images.
-            size: maximum number of images in a block.
 
         Yields:
             Indices (b,) and their pooled latents (b, D), copied.
@@ -102,8 +98,8 @@ class LabelledLatents:
         for latents in (self.pooled_latents, self.pooled_mirrored):
             if latents is None:
                 return
-            for start in range(0, len(indices), size):
-                part = indices[start : start + size]
+            for start in range(0, len(indices), BLOCK):
+                part = indices[start : start + BLOCK]
                 yield part, latents[part]
 
     def label(self, attribute: str) -> Bools:
@@ -111,11 +107,7 @@ class LabelledLatents:
         return np.asarray(self.labels[:, self.column(attribute)])
 
     def column(self, attribute: str) -> int:
-        """Where an attribute stands among the K.
-
-        Raises:
-            DataError: it is unknown.
-        """
+        """Where an attribute stands among the K."""
         if attribute not in self.attributes:
             raise DataError(unknown_name("attribute", attribute, self.attributes))
         return self.attributes.index(attribute)
@@ -133,16 +125,6 @@ def encode(
 
     Processes of one torch.distributed group (`accelerate launch`) share the work; all get all of
     it, and the same as one process alone.
-
-    Args:
-        model: a model with an encoder.
-        dataset: the images and their labels.
-        partitions: which images.
-        mirror: whether to encode the mirror images too.
-        progress: whether to show a progress bar.
-
-    Raises:
-        DataError: there are no such images.
     """
     indices = dataset.indices(*partitions)
     if not len(indices):

@@ -1,18 +1,38 @@
-"""Measured quantities in the place of labels: brightness, pose, the shape of a face, any column."""
+"""Measured quantities in the place of labels, such as brightness, pose and the shape of a face.
+
+Supervised principal components give a direction of each; how exactly a requested change comes out
+is measured, as Slot et al. 2021 edit faces (Neural Comput. & Appl. 33:1079).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
+from torch import Tensor
 
+from hublatent.data import FaceDataset
 from hublatent.data.tables import read_table
-from hublatent.discovery.labelled import LabelledLatents
-from hublatent.errors import DataError
-from hublatent.stats import Floats
+from hublatent.direction import Direction
+from hublatent.discovery.directions import discover_all
+from hublatent.discovery.labelled import LabelledLatents, encode, encode_images
+from hublatent.editing import edit
+from hublatent.errors import DataError, HublatentError, unknown_name
+from hublatent.images import as_rgb
+from hublatent.stats import Estimate, Floats, Ints, bootstrap_means, interval
 
+if TYPE_CHECKING:
+    from hublatent.model import LatentModel
+    from hublatent.perception.faces import FaceDetector
+
+QUANTITIES = ("Brightness", "Yaw", "Face_Length", "Mouth_Width")
+CHANGES = np.array([-2.0, -1.0, 1.0, 2.0])  # requested, in deviations of the quantity
+N_PICTURES = 200  # that are edited for each of the two scores
+BATCH = 64
 # The columns of CelebA's list_landmarks_align_celeba: left and right as seen.
 LANDMARKS = tuple(
     f"{point}_{axis}"
@@ -27,9 +47,6 @@ def with_quantities(data: LabelledLatents, quantities: Mapping[str, Floats]) -> 
     Args:
         data: N latents; their labels are left out, and the mirror images too: pose has a side.
         quantities: name -> (N,).
-
-    Raises:
-        DataError: there are none, or one has another length, is constant or not finite.
     """
     for name, values in quantities.items():
         if values.shape != (len(data.latents),):
@@ -55,9 +72,6 @@ def read_quantities(path: Path, names: Sequence[str]) -> dict[str, Floats]:
 
     Returns:
         Each other column's name -> (N,); of CelebA's landmarks the `face_quantities`.
-
-    Raises:
-        DataError: the file is malformed, lacks an image, or a field is no number.
     """
     table = read_table(path)
     wanted = table.columns.iloc[table.rows_of(names)]
@@ -96,3 +110,96 @@ def _numbers(texts: Iterable[str], path: Path, column: str) -> Floats:
         return np.array([float(text) for text in texts])
     except ValueError as error:
         raise DataError(f"{path}: a field of the column {column} is no number: {error}.") from error
+
+
+def find_measured(
+    model: LatentModel,
+    dataset: FaceDataset,
+    detector: FaceDetector,
+    quantities: Sequence[str] = QUANTITIES,
+    *,
+    seed: int = 0,
+    progress: bool = False,
+) -> Iterator[Direction]:
+    """Find the directions of measured quantities by supervised principal components.
+
+    Args:
+        model: with an encoder.
+        dataset: faces; training and validation pictures are learnt from, test pictures edited.
+        detector: finds the points that pose and shape are measured by.
+        quantities: some of QUANTITIES.
+        seed: of the folds, the pictures that are edited, and the bootstrap.
+        progress: whether to show a bar while encoding.
+
+    Yields:
+        A direction for each. Beside how well it reads "above the median", its scores say what edits
+        do: "effect", how many deviations of the quantity one sigma changes (so a change c takes
+        the strength c / effect), and "R2 of changes", of those obtained against those requested by
+        that rule, on people who took no part.
+    """
+    for name in quantities:
+        if name not in QUANTITIES:
+            raise HublatentError(unknown_name("measured quantity", name, QUANTITIES))
+    data = encode(model, dataset, mirror=False, progress=progress)
+    learnt, test = dataset.indices("train", "validation"), dataset.indices("test")
+    if len(test) < 2:
+        raise DataError(f"{dataset.name} has {len(test)} test pictures; changes are scored on two.")
+    parts = [_measure(dataset.batch(part), detector) for part in _batches(learnt)]
+    values = {name: np.concatenate([part[name] for part in parts]) for name in quantities}
+    data = with_quantities(data, values)
+    rng = np.random.default_rng(seed)
+    own = torch.from_numpy(data.latents[rng.permutation(len(learnt))[:N_PICTURES]])
+    test = rng.permutation(test)[:N_PICTURES]
+    others = torch.cat(
+        [torch.from_numpy(encode_images(model, dataset.batch(part))) for part in _batches(test)]
+    )
+    for direction in discover_all(data, quantities, ("supervised-pca",), model=model, seed=seed):
+        deviation = float(values[direction.attribute].std())
+        obtained = _changes(model, detector, direction, own, CHANGES) / deviation  # (S, n)
+        # The slope on the changes by least squares; its interval is over pictures.
+        slopes = CHANGES @ obtained / np.square(CHANGES).sum()  # (n,)
+        effect = _mean(slopes, np.arange(len(slopes)))
+        obtained = _changes(model, detector, direction, others, CHANGES / effect.value) / deviation
+        wrong = np.square(obtained - CHANGES[:, None]).sum(axis=0)  # (n,)
+        explained = 1 - wrong / np.square(CHANGES).sum()  # R^2: the changes' mean is 0
+        score = _mean(explained, dataset.identities[test], seed)
+        yield replace(
+            direction, scores={**direction.scores, "effect": effect, "R2 of changes": score}
+        )
+
+
+def _batches(indices: Ints) -> list[Ints]:
+    return np.split(indices, range(BATCH, len(indices), BATCH))
+
+
+@torch.inference_mode()
+def _measure(images: Tensor, detector: FaceDetector) -> dict[str, Floats]:
+    """QUANTITIES (B,) of aligned faces (B, C, H, H); brightness from 0 to 1."""
+    points = detector.points(as_rgb(images.to(next(detector.parameters())))).double().cpu().numpy()
+    brightness = ((images.double() + 1) / 2).mean(dim=(1, 2, 3)).cpu().numpy()
+    return {"Brightness": brightness, **face_quantities(points)}
+
+
+@torch.inference_mode()
+def _changes(
+    model: LatentModel,
+    detector: FaceDetector,
+    direction: Direction,
+    latents: Tensor,
+    strengths: Floats,
+) -> Floats:
+    """(S, n): how far edits by each strength change the quantity."""
+
+    def measured(strength: float) -> Floats:
+        moved = edit(latents.to(model.latent_mean), direction, strength)
+        drawn = (model.decode(part) for part in moved.split(BATCH))
+        return np.concatenate([_measure(images, detector)[direction.attribute] for images in drawn])
+
+    start = measured(0.0)
+    return np.stack([measured(float(strength)) - start for strength in strengths])
+
+
+def _mean(values: Floats, identities: Ints, seed: int = 0) -> Estimate:
+    """Mean of values (n,), with the bootstrap's interval over people."""
+    mean, drawn = bootstrap_means(values[:, None], identities, seed)
+    return interval(drawn[:, 0], float(mean[0]))

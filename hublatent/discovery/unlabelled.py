@@ -58,9 +58,6 @@ def discover_unlabelled(
         Directions of norm 1 in each layer they touch, pointing to presence; the method ends in a
         number, as in "components-03". One within the null band is called "Component-03". Their
         scores are "effect" and "null band".
-
-    Raises:
-        HublatentError: the method is unknown, or the model names no weights to take apart.
     """
     if method not in UNLABELLED:
         raise HublatentError(unknown_name("method without labels", method, UNLABELLED))
@@ -75,7 +72,10 @@ def discover_unlabelled(
         ]
         return direction, (ends[1] - ends[0]) / (2 * STRENGTH * scale)  # (n, K)
 
-    band = _null_band([effects(row, "random")[1] for row in _random_rows(rows.shape[1], seed)])
+    generator = torch.Generator().manual_seed(seed + 1)
+    random_rows = torch.randn(N_RANDOM, rows.shape[1], generator=generator)
+    largest = [np.abs(effects(row, "random")[1].mean(axis=0)).max() for row in random_rows]
+    band = float(np.percentile(largest, PERCENTILE))
     return [
         _named(*effects(row, f"{method}-{i:02d}"), classifier.attribute_names, band, i, seed)
         for i, row in enumerate(rows)
@@ -98,15 +98,6 @@ def _named(
         attribute=names[strongest] if effect.value > band else f"Component-{i:02d}",
         scores={"effect": effect, "null band": Estimate(band, band, band)},
     )
-
-
-def _null_band(effects: Sequence[Floats]) -> float:
-    largest = [np.abs(e.mean(axis=0)).max() for e in effects]
-    return float(np.percentile(largest, PERCENTILE))
-
-
-def _random_rows(width: int, seed: int) -> Tensor:
-    return torch.randn(N_RANDOM, width, generator=torch.Generator().manual_seed(seed + 1))
 
 
 def unlabelled_direction(model: LatentModel, row: Tensor, method: str) -> Direction:

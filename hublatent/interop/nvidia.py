@@ -31,8 +31,7 @@ from hublatent.interop.networks import (
 from hublatent.interop.untrusted import Module, UnreadableFileError
 from hublatent.models.layers import GAIN
 from hublatent.models.stylegan2 import StyleGAN2
-from hublatent.models.stylegan3 import OUTPUT_SCALE, StyleGAN3
-from hublatent.models.stylegan3_layers import CLAMP, FILTER_SIZE, OVERSAMPLING
+from hublatent.models.stylegan3 import CLAMP, FILTER_SIZE, OUTPUT_SCALE, OVERSAMPLING, StyleGAN3
 
 NVIDIA = "NVIDIA's PyTorch format"
 LR_MULTIPLIER = 0.01  # of the mapping network, NVIDIA's default

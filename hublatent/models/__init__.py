@@ -10,15 +10,13 @@ from hublatent.checkpoint import CONFIG_NAME, WEIGHTS_NAME, init_parameters, rea
 from hublatent.errors import CheckpointError, HublatentError, unknown_name
 from hublatent.hub import snapshot
 from hublatent.model import LatentModel
-from hublatent.models.autoencoder import Autoencoder
 from hublatent.models.eigenfaces import Eigenfaces
-from hublatent.models.factorvae import FactorVAE
 from hublatent.models.lsavae import LSAVAE
 from hublatent.models.progan import ProGAN
 from hublatent.models.stylegan import StyleGAN
 from hublatent.models.stylegan2 import StyleGAN2
 from hublatent.models.stylegan3 import StyleGAN3
-from hublatent.models.vae import VAE, BetaTCVAE, BetaVAE
+from hublatent.models.vae import VAE, Autoencoder, BetaTCVAE, BetaVAE, FactorVAE
 
 Model = TypeVar("Model", bound=LatentModel)
 
@@ -43,14 +41,8 @@ def register(model_class: type[Model]) -> type[Model]:
     From then on `load`, direction files, cards, the commands and the app take it for one of
     theirs. Its `__init__` takes named numbers, texts and truth values: they are its config.json.
 
-    Args:
-        model_class: a subclass of LatentModel that names its `architecture`.
-
-    Returns:
-        The class.
-
     Raises:
-        HublatentError: it is no such class, or another one has that name.
+        HublatentError: it is no LatentModel with an `architecture`, or another one has that name.
     """
     name = getattr(model_class, "architecture", None)
     if not issubclass(model_class, LatentModel) or not isinstance(name, str) or not name:
@@ -73,14 +65,7 @@ def register(model_class: type[Model]) -> type[Model]:
 
 
 def why_no_latent_model(folder: Path) -> str:
-    """Why a folder holds no latent model.
-
-    Args:
-        folder: any path; neither weights nor directions are read.
-
-    Returns:
-        The reason; empty where it holds one.
-    """
+    """Why a folder holds no latent model; "" where it holds one, as far as config.json says."""
     missing = [name for name in (CONFIG_NAME, WEIGHTS_NAME) if not (folder / name).is_file()]
     if missing:
         return "no model." if len(missing) == 2 else f"it has no {missing[0]}."
@@ -120,12 +105,9 @@ def load(
         CheckpointError: it is no latent model, or incomplete or damaged.
     """
     where = snapshot(
-        source,
-        revision=revision,
-        token=token,
-        cache_dir=cache_dir,
+        source, revision=revision, token=token, cache_dir=cache_dir,
         local_files_only=local_files_only,
-    )
+    )  # fmt: skip
     name = read_config(where.folder)["architecture"]
     if name not in ARCHITECTURES:
         raise CheckpointError(

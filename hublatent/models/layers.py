@@ -23,15 +23,10 @@ def channels_by_height(
     image_size: int, channels: int, channel_base: int, channel_max: int, channel_min: int = 1
 ) -> dict[int, int]:
     """The number of channels at each height from 4 to image_size, after checking the arguments."""
-    check_number("image_size", image_size, 16, 1024)
-    check_number("channels", channels, 1, 4)
+    check_images(image_size, channels)
     check_number("channel_base", channel_base, 1, 2**20)
     check_number("channel_max", channel_max, 1, 4096)
     check_number("channel_min", channel_min, 1, 4096)
-    if image_size & (image_size - 1):
-        raise CheckpointError(
-            f"image_size = {image_size}; expected a power of two from 16 to 1024."
-        )
     heights = [2**i for i in range(2, image_size.bit_length())]
     widths = {h: max(channel_min, min(channel_base // h, channel_max)) for h in heights}
     n_weights = sum(9 * width * (width + widths.get(h // 2, 0)) for h, width in widths.items())
@@ -42,6 +37,16 @@ def channels_by_height(
         f"{channel_min}",
     )
     return widths
+
+
+def check_images(image_size: int, channels: int) -> None:
+    """Refuse images that no generator here draws."""
+    check_number("image_size", image_size, 16, 1024)
+    check_number("channels", channels, 1, 4)
+    if image_size & (image_size - 1):
+        raise CheckpointError(
+            f"image_size = {image_size}; expected a power of two from 16 to 1024."
+        )
 
 
 def largest_map(widths: dict[int, int]) -> int:

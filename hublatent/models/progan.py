@@ -95,11 +95,7 @@ class ProGAN(LatentModel):
 class NormalizedConv(nn.Module):
     """Convolution with equalised learning rate, bias, leaky ReLU and pixel normalisation.
 
-    Args:
-        n_in: channels of the input.
-        n_out: channels of the output.
-        kernel_size: 3; or 4 for the first layer, which spreads one pixel over a map of 4x4.
-        up: whether the output is twice as high.
+    The first layer, of kernel_size 4, spreads one pixel over a map of 4x4.
     """
 
     def __init__(self, n_in: int, n_out: int, kernel_size: int = 3, up: bool = False) -> None:

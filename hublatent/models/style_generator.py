@@ -24,14 +24,14 @@ class StyleGenerator(LatentModel):
     """A generator whose latents (L, D), in W+, hold one row for each layer.
 
     Args:
-        image_size: height and width in pixels.
+        image_size: height and width in pixels, a power of two from 16 to 1024.
         channels: image channels.
-        n_layers: L, number of rows that the synthesis takes.
-        largest_map: numbers in the largest feature map of one image.
         latent_dim: D, width of a layer's latent.
         z_dim: width of the mapping network's input.
         mapping_layers: depth of the mapping network.
         mapping_lr_multiplier: learning rate of the mapping network relative to the rest.
+        n_layers: L, number of rows that the synthesis takes; follows from the architecture.
+        largest_map: numbers in the largest feature map of one image.
     """
 
     space = "w+"
@@ -46,12 +46,12 @@ class StyleGenerator(LatentModel):
         self,
         image_size: int,
         channels: int,
-        n_layers: int,
-        largest_map: int,
         latent_dim: int,
         z_dim: int,
         mapping_layers: int,
         mapping_lr_multiplier: float,
+        n_layers: int,
+        largest_map: int,
     ) -> None:
         check_number("latent_dim", latent_dim, 1, 4096)
         check_number("z_dim", z_dim, 1, 4096)
@@ -80,11 +80,7 @@ class StyleGenerator(LatentModel):
     def from_snapshot(
         cls: type[Generator], where: Snapshot, device: str | None = None
     ) -> Generator:
-        """Load a generator, and its encoder if it has one, from files that are already here.
-
-        Raises:
-            CheckpointError: the encoder was trained for another generator, too.
-        """
+        """Load a generator, and its encoder, which has to be its own, from files that are here."""
         model = super().from_snapshot(where, device)
         if model.encoder is not None and not model.matches(model.encoder_of):
             raise CheckpointError(
@@ -95,12 +91,7 @@ class StyleGenerator(LatentModel):
         return model
 
     def add_encoder(self, width: int, fingerprint: str) -> None:
-        """Give the generator a fresh encoder.
-
-        Args:
-            width: channels of the encoder's first stage; 0 for none.
-            fingerprint: of the generator that it is, or will be, trained for.
-        """
+        """Give the generator, of this fingerprint, a fresh encoder of some width; 0 for none."""
         self.encoder_width = width
         self.encoder_of = fingerprint
         if width:
@@ -118,18 +109,12 @@ class StyleGenerator(LatentModel):
         return self.latent_covariance.diagonal().mean().sqrt()
 
     def mapping(self, z: Tensor, truncation: float = 1.0, cutoff: int | None = None) -> Tensor:
-        """Map Gaussian inputs to W and repeat them for every layer (Karras et al. 2019).
+        """Map Gaussian inputs z (B, z_dim) to W+ latents (B, L, D), alike in all layers.
 
         Args:
             z: (B, z_dim), from N(0, I).
             truncation: psi; w is pulled towards latent_mean, fully at 0 and not at all at 1.
             cutoff: truncate only the first so many layers; None truncates all.
-
-        Returns:
-            W+ latents (B, L, D).
-
-        Raises:
-            HublatentError: z has another shape.
         """
         if z.ndim != 2 or z.shape[1] != self.z_dim:
             raise HublatentError(
@@ -152,12 +137,9 @@ class StyleGenerator(LatentModel):
 
     @torch.no_grad()
     def measure_latents(self, n: int = 10_000, seed: int = 0, keep_mean: bool = False) -> None:
-        """Fix the latent statistics from samples of W; every layer shares them.
+        """Fix the latent statistics from n samples of W; every layer shares them.
 
-        Args:
-            n: number of samples.
-            seed: of the samples.
-            keep_mean: keep latent_mean, such as a foreign checkpoint's own average.
+        `keep_mean` keeps latent_mean, such as a foreign checkpoint's own average.
         """
         mean = self.latent_mean.clone()
         generator = torch.Generator().manual_seed(seed)
@@ -226,7 +208,14 @@ class StyleGenerator(LatentModel):
     ) -> list[Tensor | None]:
         constant = self.noise_maps()
         if not isinstance(noise, str):
-            _check_noise_maps(noise, constant)
+            shapes, wanted = ([tuple(m.shape) for m in maps] for maps in (noise, constant))
+            if [shape[-2:] for shape in shapes] != wanted or any(
+                len(shape) not in (2, 4) or shape[1:-2] not in ((), (1,)) for shape in shapes
+            ):
+                raise HublatentError(
+                    f"synthesize got noise maps of the shapes {shapes}; expected (H, W) or "
+                    f"(B, 1, H, W) with the heights and widths {wanted}."
+                )
             return list(noise)
         if noise == "none":
             return [None] * len(constant)
@@ -249,15 +238,3 @@ def _rows_of(noise: Tensor | None, rows: slice) -> Tensor | None:
     if noise is None or noise.ndim == 2 or len(noise) == 1:
         return noise
     return noise[rows]
-
-
-def _check_noise_maps(given: Sequence[Tensor], expected: Sequence[Tensor]) -> None:
-    shapes = [tuple(m.shape) for m in given]
-    wanted = [tuple(m.shape) for m in expected]
-    if [shape[-2:] for shape in shapes] != wanted or any(
-        len(shape) not in (2, 4) or shape[1:-2] not in ((), (1,)) for shape in shapes
-    ):
-        raise HublatentError(
-            f"synthesize got noise maps of the shapes {shapes}; expected (H, W) or (B, 1, H, W) "
-            f"with the heights and widths {wanted}."
-        )

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Literal
-
 import torch
 from torch import Tensor
 
@@ -20,9 +17,6 @@ class StyleSpace(LatentModel):
         space.decode(hublatent.edit(styles, direction, 3))
 
     Its directions are vectors (S,) over all channels; their fingerprint is the model's.
-
-    Args:
-        model: the StyleGAN2, which it shares.
     """
 
     space = "s"
@@ -49,12 +43,6 @@ class StyleSpace(LatentModel):
         """The styles (n, S) of samples of W."""
         with torch.no_grad():
             return self.to_styles(self.model.sample_latents(n, generator=generator))
-
-    def synthesize(
-        self, latents: Tensor, noise: Literal["const"] | Sequence[Tensor] = "const"
-    ) -> Tensor:
-        """Draw the images (B, C, H, W) of styles (B, S), with constant noise."""
-        return self.decode(latents)
 
     def decode(self, latents: Tensor) -> Tensor:
         """Draw the images (B, C, H, W) in [-1, 1] of styles (B, S)."""

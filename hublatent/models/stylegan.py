@@ -31,12 +31,7 @@ class StyleGAN(StyleGenerator):
     are the same mirrored in both axes.
 
     Args:
-        image_size: height and width in pixels, a power of two from 16 to 1024.
-        channels: image channels.
-        latent_dim: D, width of a layer's latent.
-        z_dim: width of the mapping network's input.
-        mapping_layers: depth of the mapping network.
-        mapping_lr_multiplier: learning rate of the mapping network relative to the rest.
+        image_size to mapping_lr_multiplier: as in StyleGenerator.
         channel_base: channels times height of the feature maps; twice NVIDIA's fmap_base.
         channel_max: channels never exceed this.
     """
@@ -58,8 +53,8 @@ class StyleGAN(StyleGenerator):
     ) -> None:
         widths = channels_by_height(image_size, channels, channel_base, channel_max)
         super().__init__(
-            image_size, channels, 2 * len(widths), largest_map(widths),
-            latent_dim, z_dim, mapping_layers, mapping_lr_multiplier,
+            image_size, channels, latent_dim, z_dim, mapping_layers, mapping_lr_multiplier,
+            2 * len(widths), largest_map(widths),
         )  # fmt: skip
         self.channel_base = channel_base
         self.channel_max = channel_max
@@ -95,13 +90,7 @@ class StyledLayer(nn.Module):
 
     The equalised learning rate's gain is not applied to the weight but divided out of what is
     added after it: leaky ReLU is positively homogeneous, and the normalisation takes out the scale.
-
-    Args:
-        n_in: channels of the input; 0 for the first layer, which has no convolution.
-        n_out: channels of the output.
-        height: of the output.
-        latent_dim: width of a layer's latent.
-        up: whether the input's height is half of that.
+    The first layer has n_in = 0, and no convolution; with `up` the output is twice as high.
     """
 
     noise_const: Tensor
@@ -136,13 +125,7 @@ class StyledLayer(nn.Module):
 def adaptive_instance_norm(x: Tensor, style: Tensor, eps: float) -> Tensor:
     """AdaIN (Karras et al. 2019, eq. 1): (1 + y_s) (x - mean) / deviation + y_b in each channel.
 
-    Args:
-        x: (B, C, H, W).
-        style: (B, 2 C), y_s and then y_b.
-        eps: added to the variance.
-
-    Returns:
-        (B, C, H, W).
+    x is (B, C, H, W); the style (B, 2 C) holds y_s and then y_b; eps is added to the variance.
     """
     factor, shift = style.chunk(2, dim=1)  # (B, C) each
     variance, mean = torch.var_mean(x.float(), dim=(2, 3), correction=0)  # (B, C)

@@ -1,17 +1,35 @@
-"""StyleGAN2's generator (Karras et al. 2020, arXiv:1912.04958) in pure PyTorch."""
+"""StyleGAN2's generator (Karras et al. 2020, arXiv:1912.04958), arranged for speed without a GPU.
+
+Every layer equals its usual formulation (a modulated weight per sample), but
+- the activations are modulated instead of the weights (section 2.2's equivalence), so that one
+  ordinary convolution serves the whole batch;
+- demodulation and the activation's gain of sqrt(2) wait for the next layer's styles and are
+  multiplied into them: leaky ReLU is positively homogeneous, so that
+  leaky(d x + b) = d leaky(x + b / d), and one pass over the feature map does for two.
+Feature maps are channels_last in memory.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from functools import lru_cache
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hublatent.checkpoint import check_number
 from hublatent.errors import HublatentError
-from hublatent.models.layers import EqualLinear, channels_by_height, largest_map
+from hublatent.models.layers import (
+    GAIN,
+    SLOPE,
+    EqualLinear,
+    channels_by_height,
+    largest_map,
+    per_channel,
+)
 from hublatent.models.style_generator import StyleGenerator
-from hublatent.models.stylegan2_layers import SynthesisBlock
 
 
 class StyleGAN2(StyleGenerator):
@@ -21,12 +39,7 @@ class StyleGAN2(StyleGenerator):
     with channel_min = 1 this is NVIDIA's rule.
 
     Args:
-        image_size: height and width in pixels, a power of two from 16 to 1024.
-        channels: image channels.
-        latent_dim: D, width of a layer's latent.
-        z_dim: width of the mapping network's input.
-        mapping_layers: depth of the mapping network.
-        mapping_lr_multiplier: learning rate of the mapping network relative to the rest.
+        image_size to mapping_lr_multiplier: as in StyleGenerator.
         channel_base: channels times height of the feature maps.
         channel_max: channels never exceed this.
         channel_min: channels never fall below this.
@@ -57,43 +70,32 @@ class StyleGAN2(StyleGenerator):
         check_number("conv_clamp", conv_clamp, 0, 1e9, float)
         widths = channels_by_height(image_size, channels, channel_base, channel_max, channel_min)
         super().__init__(
-            image_size, channels, 2 * len(widths), largest_map(widths),
-            latent_dim, z_dim, mapping_layers, mapping_lr_multiplier,
+            image_size, channels, latent_dim, z_dim, mapping_layers, mapping_lr_multiplier,
+            2 * len(widths), largest_map(widths),
         )  # fmt: skip
         self.channel_base = channel_base
         self.channel_max = channel_max
         self.channel_min = channel_min
         self.conv_clamp = conv_clamp
         self.const = nn.Parameter(torch.randn(widths[4], 4, 4))
-        self.blocks = nn.ModuleDict(
-            {
-                str(height): SynthesisBlock(
-                    widths.get(height // 2, 0), width, height, latent_dim, channels, conv_clamp
-                )
-                for height, width in widths.items()
-            }
-        )
+        self.blocks = nn.ModuleDict()
+        for height, width in widths.items():
+            self.blocks[str(height)] = SynthesisBlock(
+                widths.get(height // 2, 0), width, height, latent_dim, channels, conv_clamp
+            )
         self.add_encoder(encoder_width, encoder_of)
 
     def to_styles(self, latents: Tensor) -> Tensor:
-        """The styles of latents: what the layers make of them (StyleSpace, Wu et al. 2021).
+        """The styles (B, S) that the layers make of latents (B, L, D) (StyleSpace, Wu et al. 2021).
 
-        Args:
-            latents: (B, L, D).
-
-        Returns:
-            (B, S), one number per channel of each layer's input, in the network's order: the
-            layers of each block, then its ToRGB.
+        One number per channel of each layer's input, in the network's order: the layers of each
+        block, then its ToRGB.
         """
         self.check_latents(latents)
         return torch.cat([affine(latents[:, row]) for affine, row in self.style_layers()], dim=1)
 
     def decode_styles(self, styles: Tensor) -> Tensor:
-        """Draw the images (B, C, H, W) in [-1, 1] of styles (B, S), with constant noise.
-
-        Raises:
-            HublatentError: the styles have another shape.
-        """
+        """Draw the images (B, C, H, W) in [-1, 1] of styles (B, S), with constant noise."""
         widths = [len(affine.bias) for affine, _ in self.style_layers()]
         if styles.ndim != 2 or styles.shape[1] != sum(widths):
             raise HublatentError(
@@ -146,16 +148,145 @@ class StyleGAN2(StyleGenerator):
 
 
 def mix_styles(first: Tensor, second: Tensor, crossover: int | Tensor) -> Tensor:
-    """Take coarse layers of one latent and fine layers of another (Karras et al. 2019, 3.1).
+    """Take the first latents' layers before the crossover, the second ones' from it on.
 
-    Args:
-        first: (B, L, D), for the layers before the crossover.
-        second: (B, L, D), for the layers from the crossover on.
-        crossover: layer number, or one for each latent (B,).
-
-    Returns:
-        Codes (B, L, D).
+    That is style mixing (Karras et al. 2019, section 3.1) of latents (B, L, D) at one layer, or at
+    one for each latent (B,).
     """
     layers = torch.arange(first.shape[1], device=first.device)
     crossover = torch.as_tensor(crossover, device=first.device).reshape(-1, 1)
     return torch.where((layers < crossover).unsqueeze(2), first, second)
+
+
+class SynthesisBlock(nn.Module):
+    """The layers of one height: an up-sampling and a plain convolution, and the way to RGB."""
+
+    def __init__(
+        self, n_in: int, n_out: int, height: int, latent_dim: int, channels: int, clamp: float
+    ) -> None:
+        super().__init__()
+        up = StyledConv(n_in, n_out, height, latent_dim, clamp, up=True) if n_in else None
+        self.conv0: StyledConv | None = up
+        self.conv1 = StyledConv(n_out, n_out, height, latent_dim, clamp)
+        self.to_rgb = ToRGB(n_out, channels, latent_dim, clamp)
+
+    def convs(self) -> list[StyledConv]:
+        """The styled convolutions, in order."""
+        return [self.conv1] if self.conv0 is None else [self.conv0, self.conv1]
+
+    def affines(self) -> list[EqualLinear]:
+        """The affine layers that make each layer's style of a latent."""
+        return [*(conv.affine for conv in self.convs()), self.to_rgb.affine]
+
+    def forward(
+        self,
+        x: Tensor,
+        scale: Tensor,
+        image: Tensor | None,
+        styles: Sequence[Tensor],
+        noise: Sequence[Tensor | None],
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        for i, conv in enumerate(self.convs()):
+            x, scale = conv(x, scale, styles[i], noise[i])  # (B, n_out, H, W), (B, n_out)
+        rgb = self.to_rgb(x, scale, styles[-1])
+        return x, scale, rgb if image is None else upsample(image) + rgb  # (B, C, H, W)
+
+
+class StyledConv(nn.Module):
+    """Modulated convolution, noise, bias and leaky ReLU; a scale is left to the next layer."""
+
+    def __init__(
+        self, n_in: int, n_out: int, height: int, latent_dim: int, clamp: float, up: bool = False
+    ) -> None:
+        super().__init__()
+        self.affine = EqualLinear(latent_dim, n_in, bias_init=1)
+        self.weight = nn.Parameter(torch.randn(n_out, n_in, 3, 3))
+        self.bias = nn.Parameter(torch.zeros(n_out))
+        self.noise_strength = nn.Parameter(torch.zeros(()))
+        self.noise_const: Tensor
+        self.register_buffer("noise_const", torch.randn(height, height))
+        self.clamp = clamp / GAIN
+        self.up = up
+
+    def forward(
+        self, x: Tensor, scale: Tensor, style: Tensor, noise: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """Maps (B, n_in, H, W) with scale and style (B, n_in) -> maps and scale of n_out."""
+        # Demodulation (eq. 3); summing the squared kernel first makes it a matrix product.
+        energy = self.weight.square().sum(dim=(2, 3))  # (n_out, n_in)
+        strength = (style.square() @ energy.T + 1e-8).sqrt()  # (B, n_out)
+        # Without gradients nobody needs the input again, and large new tensors cost page faults.
+        modulation = per_channel(style * scale, x)
+        x = x * modulation if torch.is_grad_enabled() else x.mul_(modulation)
+        # (B, n_out, 2H, 2W) or (B, n_out, H, W)
+        x = upsampling_conv(x, self.weight) if self.up else F.conv2d(x, self.weight, padding=1)
+        x.add_(per_channel(self.bias * strength, x))
+        if noise is not None:
+            x.addcmul_((noise * self.noise_strength).to(x.dtype), per_channel(strength, x))
+        x = F.leaky_relu_(x, SLOPE)
+        if self.clamp:
+            bound = per_channel(strength * self.clamp, x)
+            x = x.clamp(-bound, bound)
+        return x, GAIN / strength
+
+
+class ToRGB(nn.Module):
+    """Modulated 1x1 convolution to image channels, without demodulation."""
+
+    def __init__(self, n_in: int, channels: int, latent_dim: int, clamp: float) -> None:
+        super().__init__()
+        self.affine = EqualLinear(latent_dim, n_in, bias_init=1)
+        self.weight = nn.Parameter(torch.randn(channels, n_in, 1, 1))
+        self.bias = nn.Parameter(torch.zeros(channels))
+        self.clamp = clamp
+
+    def forward(self, x: Tensor, scale: Tensor, style: Tensor) -> Tensor:
+        batch, n_in, height, width = x.shape
+        style = style * scale / math.sqrt(n_in)  # (B, n_in)
+        weight = style[:, :, None] * self.weight.flatten(1).T  # (B, n_in, C)
+        # No copy: channels_last.
+        pixels = x.permute(0, 2, 3, 1).reshape(batch, height * width, n_in)
+        rgb = torch.bmm(pixels, weight.to(x.dtype)).float() + self.bias  # (B, HW, C)
+        rgb = rgb.unflatten(1, (height, width)).permute(0, 3, 1, 2)  # (B, C, H, W)
+        return rgb.clamp(-self.clamp, self.clamp) if self.clamp else rgb
+
+
+def upsampling_conv(x: Tensor, weight: Tensor) -> Tensor:
+    """Double the size, convolve and blur with [1, 3, 3, 1]: (B, I, H, W) -> (B, O, 2H, 2W).
+
+    On a CPU the blur stays a depthwise convolution of its own: folded into the weight it costs four
+    times the multiplications. On a GPU those are cheaper than another pass over the maps.
+    """
+    if x.is_cuda:
+        return F.conv_transpose2d(x, blurred(weight.transpose(0, 1), 4), stride=2, padding=2)
+    x = F.conv_transpose2d(x, weight.transpose(0, 1), stride=2)  # (B, O, 2H + 1, 2W + 1)
+    return F.conv2d(x, blur_kernel(x, gain=4), padding=1, groups=x.shape[1])  # (B, O, 2H, 2W)
+
+
+def upsample(x: Tensor) -> Tensor:
+    """Double the size of images with the filter [1, 3, 3, 1], zero outside, in float32."""
+    with torch.autocast(x.device.type, enabled=False):
+        kernel = blur_kernel(x, gain=4)
+        return F.conv_transpose2d(x, kernel, stride=2, padding=1, groups=x.shape[1])
+
+
+def blur_kernel(x: Tensor, gain: float = 1.0) -> Tensor:
+    """The depthwise kernel (C, 1, 4, 4) of the filter [1, 3, 3, 1] for the channels of x."""
+    return _blur_taps(x.dtype, x.device, gain).expand(x.shape[1], 1, 4, 4)
+
+
+def blurred(weight: Tensor, gain: float = 1.0) -> Tensor:
+    """A convolution's kernels with the blur in them: (A, B, K, K) -> (A, B, K + 3, K + 3)."""
+    # In float32: the sums of a bfloat16 kernel would be rounded once more.
+    with torch.autocast(weight.device.type, enabled=False):
+        planes = weight.float().flatten(0, 1).unsqueeze(1)  # (A * B, 1, K, K)
+        wide = F.conv2d(planes, _blur_taps(planes.dtype, planes.device, gain), padding=3)
+    return wide.squeeze(1).unflatten(0, weight.shape[:2])
+
+
+@lru_cache(maxsize=32)
+def _blur_taps(dtype: torch.dtype, device: torch.device, gain: float) -> Tensor:
+    """The filter's kernel (1, 1, 4, 4); kept, since a GPU waits for each small copy."""
+    with torch.inference_mode(False):  # gradients may flow past it later
+        taps = torch.tensor([1.0, 3.0, 3.0, 1.0], dtype=dtype, device=device)
+        return (torch.outer(taps, taps) * (gain / 64)).reshape(1, 1, 4, 4)

@@ -1,7 +1,7 @@
-"""Variational auto-encoders: VAE, beta-VAE and beta-TCVAE over one convolutional network.
+"""Autoencoder, VAE, beta-VAE, beta-TCVAE and FactorVAE over one convolutional network.
 
-The three differ in the objective they were trained with (training/objectives.py), not in the
-network, so a comparison of equal sizes compares the objectives.
+They differ in the objective they were trained with (training/objectives), not in the network, so a
+comparison of equal sizes compares the objectives.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Blocks:
         kernel_size: 4 or 3, of the layers that halve and double the sides.
         batch_norm: whether it follows each of them.
         bias: of the layers that batch_norm follows; without it all have one.
-        slope: of the leaky ReLU; 0 makes it a ReLU.
+        slope: of the leaky ReLU.
         after_linear: whether the decoder's first layer is followed by it too.
         last_convolution: whether doubling the sides leaves the image to one more convolution.
         output: what brings the image into its range, if anything.
@@ -104,7 +104,7 @@ class ConvolutionalModel(LatentModel):
         check_number("max_width", max_width, 1, 1024)
         check_number("n_stages", n_stages, 1, 8)
         if blocks not in BLOCKS:
-            raise CheckpointError(unknown_name("blocks", blocks, BLOCKS))
+            raise CheckpointError(unknown_name("blocks", str(blocks), BLOCKS))
         if image_size % 2**n_stages:
             raise CheckpointError(
                 f"image_size = {image_size} is not divisible by 2**{n_stages}; "
@@ -153,6 +153,15 @@ class ConvolutionalModel(LatentModel):
         return self.decode_unclamped(latents).clamp(-1, 1)
 
 
+class Autoencoder(ConvolutionalModel):
+    """Convolutional autoencoder, as edited by Slot et al. 2021 (Neural Comput. & Appl. 33:1079).
+
+    Nothing but the reconstruction shapes its latents: it has no prior.
+    """
+
+    architecture = "autoencoder"
+
+
 class VAE(ConvolutionalModel):
     """Variational auto-encoder (Kingma & Welling 2013, arXiv:1312.6114)."""
 
@@ -161,14 +170,7 @@ class VAE(ConvolutionalModel):
     standard_prior: ClassVar[bool] = True  # p(z) is N(0, I), so that the KL from it is the rate
 
     def encode_distribution(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """The posterior q(z|x) of images.
-
-        Args:
-            images: (B, C, H, W), in [-1, 1].
-
-        Returns:
-            Its mean and its log variance, each (B, D), in float32.
-        """
+        """Mean and log variance, (B, D) each, of q(z|x) of images (B, C, H, W) in [-1, 1]."""
         mean, log_variance = self.encoder(images).float().chunk(2, dim=1)  # (B, D) each
         return mean, log_variance.clamp(*LOG_VARIANCE_RANGE)
 
@@ -190,6 +192,15 @@ class BetaTCVAE(VAE):
     architecture = "btcvae"
 
 
+class FactorVAE(VAE):
+    """FactorVAE (Kim & Mnih 2018, arXiv:1802.05983): the total correlation is weighted.
+
+    Its discriminator belongs to training (training/objectives/factorvae.py), not to the model.
+    """
+
+    architecture = "factorvae"
+
+
 def _down(n_in: int, n_out: int, blocks: Blocks) -> nn.Sequential:
     bias = blocks.bias or not blocks.batch_norm
     layer = nn.Conv2d(n_in, n_out, blocks.kernel_size, 2, 1, bias=bias)
@@ -197,8 +208,7 @@ def _down(n_in: int, n_out: int, blocks: Blocks) -> nn.Sequential:
 
 
 def _up(n_in: int, n_out: int, blocks: Blocks) -> nn.Sequential:
-    bias = blocks.bias or not blocks.batch_norm
-    layer = _doubling(n_in, n_out, blocks.kernel_size, bias)
+    layer = _doubling(n_in, n_out, blocks.kernel_size, blocks.bias or not blocks.batch_norm)
     return nn.Sequential(layer, *_after(n_out, blocks))
 
 

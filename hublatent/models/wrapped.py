@@ -106,8 +106,6 @@ def wrap(
     Returns:
         The model, in evaluation mode, with latents (D,), the functions' own ones flattened.
 
-    Raises:
-        HublatentError: shapes disagree, or there are fewer than two images.
     """
     own_shape = tuple(latent_shape)
     if not own_shape or min(own_shape) < 1 or math.prod(own_shape) > MAX_WIDTH:

@@ -26,7 +26,7 @@ from hublatent import VAE
 from hublatent.discovery import LabelledLatents, discover_all
 from hublatent.discovery.cross_validation import pose
 from hublatent.discovery.methods import Problem
-from hublatent.discovery.methods.svm import SVM_C
+from hublatent.discovery.methods.linear import SVM_C
 from hublatent.stats import Bools, Floats, Ints
 
 METHODS = ("svm", "pattern", "joint")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from hublatent.models.autoencoder import Autoencoder
+from hublatent.models.vae import Autoencoder
 from training.objectives.elbo import pixel_mse
 from training.objectives.objective import Batch, Objective
 

@@ -19,7 +19,7 @@ Others need more than labels, or less:
     supervised-pca   covariance of the latents with a quantity
     stylespace       the most relevant style channels, of latents that are styles
 
-A new method is one file and one line here.
+A new method is a function, in the file of its family or one of its own, and a line here.
 """
 
 from __future__ import annotations
@@ -27,28 +27,14 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from hublatent.discovery.methods.assessor import assessor
-from hublatent.discovery.methods.axis import axis
-from hublatent.discovery.methods.components import components, factorisation
-from hublatent.discovery.methods.joint import joint
-from hublatent.discovery.methods.logistic import logistic
-from hublatent.discovery.methods.means import mean_difference
+from hublatent.discovery.methods.components import axis, components, factorisation
+from hublatent.discovery.methods.linear import logistic, pattern, svm
+from hublatent.discovery.methods.means import joint, mean_difference, supervised_pca
 from hublatent.discovery.methods.pairs import pairs
-from hublatent.discovery.methods.pattern import pattern
-from hublatent.discovery.methods.problem import Fits, Population, Problem, without_each
+from hublatent.discovery.methods.problem import Fits, Population, Problem
 from hublatent.discovery.methods.stylespace import stylespace
-from hublatent.discovery.methods.supervised_pca import supervised_pca
-from hublatent.discovery.methods.svm import svm
 
-__all__ = [
-    "FILTERS",
-    "FROM_LABELS",
-    "METHODS",
-    "Fits",
-    "Method",
-    "Population",
-    "Problem",
-    "without_each",
-]
+__all__ = ["FILTERS", "FROM_LABELS", "METHODS", "Fits", "Method", "Population", "Problem"]
 
 Method = Callable[[Problem], Fits]
 

@@ -28,15 +28,9 @@ Score = Callable[[Tensor], Tensor]
 
 
 def learn(
-    model: LatentModel,
-    score: Score,
-    *,
-    n_steps: int = N_STEPS,
-    batch_size: int = BATCH,
-    largest_change: float = LARGEST_CHANGE,
-    penalty: float = PENALTY,
+    model: LatentModel, score: Score, *, n_steps: int = N_STEPS, penalty: float = PENALTY,
     seed: int = 0,
-) -> Tensor:
+) -> Tensor:  # fmt: skip
     """Learn the step in latent space that raises a score of the image by 1.
 
     Minimises, over samples z and changes a (Goetschalckx et al. 2019),
@@ -51,17 +45,9 @@ def learn(
         model: any model, in evaluation mode.
         score: images (B, C, H, W) -> (B,), differentiable; such as a classifier's logit, but never
             the judge's.
-        n_steps: steps of gradient descent.
-        batch_size: samples in a step.
-        largest_change: a is uniform up to this, to either side.
-        penalty: its weight.
-        seed: of the samples and the changes.
 
     Returns:
         (D,), t; a latent with layers moves all its default layers by it.
-
-    Raises:
-        HublatentError: the model is in training mode, or the score was no longer finite.
     """
     if model.training:
         raise HublatentError(
@@ -72,18 +58,18 @@ def learn(
     factor = _factor(model.latent_covariance)  # t = factor u, so that the penalty is |u|^2
     layers = torch.zeros(*model.latent_shape[:-1], 1).to(factor)  # (1,) or (L, 1)
     layers[list(model.default_layers) if model.default_layers else ...] = 1
-    squared_change = largest_change**2 / 3  # E a^2
+    squared_change = LARGEST_CHANGE**2 / 3  # E a^2
 
     # The start is the minimum of the linear case, the rate that of its steepest direction. Adam
     # would set out in the direction of the gradient's signs, and hardly come back from it.
-    samples = model.sample_latents(4 * batch_size, generator=generator).split(batch_size)
+    samples = model.sample_latents(4 * BATCH, generator=generator).split(BATCH)
     slopes = torch.cat([_slopes(model, score, z, layers) for z in samples]) @ factor  # (4 B, D)
     mean = slopes.mean(dim=0)
     u = mean / (mean.square().sum() + penalty / squared_change)
     rate = 1 / (squared_change * slopes.square().sum(dim=1).mean() + penalty)
     for step in range(n_steps):
-        changes = (torch.rand(batch_size, generator=generator).to(u) * 2 - 1) * largest_change
-        latents = model.sample_latents(batch_size, generator=generator)
+        changes = (torch.rand(BATCH, generator=generator).to(u) * 2 - 1) * LARGEST_CHANGE
+        latents = model.sample_latents(BATCH, generator=generator)
         with torch.no_grad():
             wanted = score(model.synthesize(latents)) + changes  # (B,)
         with torch.enable_grad():

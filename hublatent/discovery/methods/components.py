@@ -1,4 +1,4 @@
-"""Directions that need no labels: principal components (GANSpace) and a factorisation (SeFa)."""
+"""Directions that the model offers: principal components, weight factors, its own dimensions."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ import torch
 from torch import Tensor
 
 from hublatent.discovery.methods.problem import Fits, Problem, without_each
-from hublatent.errors import HublatentError
-from hublatent.stats import Floats
+from hublatent.errors import HublatentError, unknown_name
 
 if TYPE_CHECKING:
     from hublatent.model import LatentModel
@@ -20,12 +19,9 @@ N_CANDIDATES = 80  # GANSpace's number of components
 
 
 def principal_components(model: LatentModel) -> Tensor:
-    """The eigenvectors of the model's latent covariance (GANSpace, Härkönen et al. 2020).
+    """Eigenvectors of the model's latent covariance (GANSpace, Härkönen et al. 2020).
 
-    The covariance lies in the checkpoint, so nothing is sampled.
-
-    Returns:
-        (D, D), unit rows, the largest variance first.
+    Unit rows (D, D), the largest variance first. Nothing is sampled.
     """
     return torch.linalg.eigh(model.latent_covariance.double().cpu())[1].T.flip(0)
 
@@ -34,10 +30,8 @@ def principal_components(model: LatentModel) -> Tensor:
 def weight_factors(model: LatentModel) -> Tensor:
     """Directions that the first weights amplify most (SeFa, Shen & Zhou 2021, arXiv:2007.06600).
 
-    The eigenvectors of A' A, A the weights that first act on a latent, each row of norm 1.
-
-    Returns:
-        (D, D), unit rows, the largest eigenvalue first.
+    The eigenvectors of A' A, A the weights that first act on a latent, each row of norm 1: unit
+    rows (D, D), the largest eigenvalue first.
 
     Raises:
         HublatentError: the model names no such weights.
@@ -69,18 +63,27 @@ def _nearest(problem: Problem, find: Callable[[LatentModel], Tensor]) -> Fits:
         for fold in range(problem.n_folds):
             for kind in (0, 1):
                 own = coordinates[(folds == fold) & (labels == bool(kind))]
-                sums[fold, kind] += [
-                    np.full(len(rows), len(own)),
-                    own.sum(0),
-                    np.square(own).sum(0),
-                ]
-    return Fits(np.stack([_largest(part, rows) for part in without_each(sums)]))
+                sums[fold, kind, 0] += len(own)
+                sums[fold, kind, 1:] += own.sum(0), np.square(own).sum(0)
+    counts, totals, squares = np.moveaxis(without_each(sums), 2, 0)  # (F + 1, 2, K) each
+    means = totals / counts
+    variances = (squares / counts - np.square(means)).mean(axis=1)  # (F + 1, K)
+    effects = (means[:, 1] - means[:, 0]) / np.sqrt(np.maximum(variances, 1e-30))
+    strongest = np.abs(effects).argmax(axis=1)
+    signs = np.sign(effects[range(len(effects)), strongest])  # so that they point to presence
+    return Fits(signs[:, None] * rows[strongest])
 
 
-def _largest(sums: Floats, rows: Floats) -> Floats:
-    """The row (D,) whose classes' (2, 3, K) sums differ most, pointing to presence."""
-    means = sums[:, 1] / sums[:, 0]  # (2, K)
-    variances = (sums[:, 2] / sums[:, 0] - np.square(means)).mean(axis=0)
-    effects = (means[1] - means[0]) / np.sqrt(np.maximum(variances, 1e-30))
-    chosen = int(np.abs(effects).argmax())
-    return np.asarray(np.sign(effects[chosen]) * rows[chosen])
+def axis(problem: Problem) -> Fits:
+    """The dimension that the model reserves for the attribute (Li et al. 2018, LSA-VAE)."""
+    axes = getattr(problem.model, "attribute_axes", None)
+    if axes is None:
+        raise HublatentError(
+            f"The method 'axis' needs a model with a latent dimension for each attribute, such as "
+            f"LSAVAE; a {type(problem.model).__name__} has none."
+        )
+    if problem.attribute not in axes:
+        raise HublatentError(unknown_name("attribute of this model", problem.attribute, axes))
+    row = np.zeros(problem.data.latents.shape[-1])
+    row[axes[problem.attribute]] = 1
+    return Fits(np.tile(row, (problem.n_folds + 1, 1)))

@@ -1,8 +1,9 @@
-"""Regularised linear classifiers, one without each fold and one of all, by Newton's method.
+"""Linear classifiers, svm and logistic, and the pattern that belongs to the svm filter.
 
-Latents are centred, and the intercept is not penalised, so that the normal does not depend on
-where the latents lie. One pass over the latents gives every fold's gradient; the folds start from
-the classifier of all examples and share its curvature, which is again a sum over folds.
+Newton's method fits one without each fold and one to all examples. Latents are centred, and the
+intercept is not penalised, so that the normal does not depend on where the latents lie. One pass
+over the latents gives every fold's gradient; the folds start from the classifier of all examples
+and share its curvature, which is again a sum over folds.
 """
 
 from __future__ import annotations
@@ -12,17 +13,52 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from hublatent.discovery.methods.means import moments
-from hublatent.discovery.methods.problem import Fits, Problem, without_each
+from hublatent.discovery.methods.problem import Fits, Problem, once, without_each
 from hublatent.errors import DataError
 from hublatent.stats import Floats, Ints
 
 # Margins y (<w, z> + b) -> the loss, its slope and its curvature, elementwise.
 Loss = Callable[[Floats], tuple[Floats, Floats, Floats]]
 
+SVM_C = 0.01
+# The logistic loss bends an eighth as much as the squared hinge, so C is about eight times larger.
+LOGISTIC_C = 0.1
 MAX_STEPS = 50
 TOLERANCE = 1e-4  # the last step, relative to the weights
 SLOW = 0.3  # a step that leaves more of the gradient than this has outdated curvature
 INTERCEPT_PENALTY = 1e-6  # only so that the curvature stays invertible where nothing is misread
+
+
+@once
+def svm(problem: Problem) -> Fits:
+    """Normal of the linear SVM (the paper, section 5; Cortes & Vapnik 1995)."""
+    return fit_linear(problem, squared_hinge, SVM_C)
+
+
+def logistic(problem: Problem) -> Fits:
+    """Normal of a logistic regression."""
+    return fit_linear(problem, log_loss, LOGISTIC_C)
+
+
+def pattern(problem: Problem) -> Fits:
+    """How the latent moves when the attribute changes (Haufe et al. 2014, eq. 6).
+
+    The covariance of the balanced set times the svm filter.
+    """
+    filters = svm(problem).rows  # (F + 1, D)
+    n_fits, n_folds = len(filters), problem.n_folds
+    products = np.zeros((n_folds, *filters.shape))  # of each fold, the sum of z <z, filter>
+    for latents, _, folds in problem.blocks():
+        block = latents.astype(np.float64)
+        member = folds == np.arange(n_folds)[:, None]  # (F, b)
+        weights = member[:, None] * (block @ filters.T).T  # (F, F + 1, b)
+        products += (weights.reshape(-1, len(block)) @ block).reshape(products.shape)
+    totals = moments(problem)
+    counts, sums = (without_each(x.sum(axis=1)) for x in (totals.counts, totals.sums))
+    mean = sums / counts
+    own = without_each(products)[range(n_fits), range(n_fits)]  # (F + 1, D)
+    centred = own - counts * mean * (mean * filters).sum(axis=1, keepdims=True)
+    return Fits(centred / (counts - 1))
 
 
 def squared_hinge(margins: Floats) -> tuple[Floats, Floats, Floats]:
@@ -42,21 +78,14 @@ def fit_linear(problem: Problem, loss: Loss, c: float) -> Fits:
 
     One number scales all dimensions, so that c means the same in every model; standardising each
     would lift the noise of unused ones to the size of the rest.
-
-    Args:
-        problem: the balanced examples and their folds.
-        loss: of a margin.
-        c: its weight.
-
-    Raises:
-        DataError: all latents are the same.
     """
     objective = _Objective(problem, loss, c)
-    everything = _minimise(objective, np.zeros((1, objective.width + 1)), [problem.n_folds])
-    folds = range(problem.n_folds)
-    start = np.repeat(everything, problem.n_folds, axis=0)
+    n_folds = problem.n_folds
+    everything = _minimise(objective, np.zeros((1, objective.width + 1)), np.array([n_folds]))
+    start = np.repeat(everything, n_folds, axis=0)
     curvature = objective.curvature(everything[0])[:-1]
-    theta = np.concatenate([_minimise(objective, start, folds, curvature), everything])
+    of_folds = _minimise(objective, start, np.arange(n_folds), curvature)
+    theta = np.concatenate([of_folds, everything])
     rows = theta[:, :-1] / objective.scale
     return Fits(rows, theta[:, -1] - rows @ objective.mean)
 
@@ -66,7 +95,7 @@ class _Objective:
 
     def __init__(self, problem: Problem, loss: Loss, c: float) -> None:
         self.problem, self.loss, self.c = problem, loss, c
-        totals = problem.once(moments)
+        totals = moments(problem)
         n = totals.counts.sum()
         self.mean = totals.sums.sum(axis=(0, 1)) / n  # (D,)
         self.width = len(self.mean)
@@ -116,18 +145,13 @@ class _Objective:
 def _minimise(
     objective: _Objective,
     theta: Floats,
-    left_out: Iterator[int] | range | list[int],
+    omitted: Ints,
     curvature: Floats | None = None,
 ) -> Floats:
-    """Newton's method for P problems at once; curvature is renewed where it has become too old.
+    """Newton's method for P problems at once, from theta (P, D + 1), each without a fold.
 
-    Args:
-        objective: what to minimise.
-        theta: (P, D + 1), the starts.
-        left_out: (P,), which fold each problem leaves out.
-        curvature: (P, D + 1, D + 1), what is known of it.
+    The curvature (P, D + 1, D + 1) is renewed where it has become too old.
     """
-    omitted = np.array(list(left_out))
     theta = theta.copy()
     if curvature is None:
         curvature = np.stack(

@@ -60,10 +60,9 @@ def direction_of_pairs(
     row = common_direction(changes) if estimate == "singular" else _mean_direction(changes)
     vector = torch.from_numpy(row).float()
     n = len(changes)
-    found = Direction(
+    return Direction(
         attribute, "pairs", vector, n_positive=n, n_negative=n, scores=agreement(changes)
-    )
-    return found.with_sigma(model)
+    ).with_sigma(model)
 
 
 def with_styles(model: LatentModel, directions: Sequence[Direction]) -> Direction:
@@ -74,14 +73,10 @@ def with_styles(model: LatentModel, directions: Sequence[Direction]) -> Directio
 
     Args:
         model: gives sigma.
-        directions: one of each style, all for one attribute.
+        directions: two or more, one of each style, all for one attribute.
 
     Returns:
         u with `styles`, for `Direction.varied`.
-
-    Raises:
-        DirectionError: there are fewer than two, their shapes differ, or one points away from what
-            they have in common.
     """
     shapes = {tuple(direction.vector.shape) for direction in directions}
     if len(directions) < 2 or len(shapes) > 1:
@@ -162,16 +157,11 @@ def pairs(problem: Problem) -> Fits:
 
 
 def same_person_pairs(label: Bools, identities: Ints, n_pairs: int, seed: int = 0) -> Ints:
-    """Draw pairs of images of one person each, nobody twice.
-
-    Args:
-        label: (N,), presence of the attribute.
-        identities: (N,).
-        n_pairs: how many at most; a smaller draw is part of a larger one.
-        seed: of the draw.
+    """Draw pairs of images of one person each, nobody twice, n_pairs at most.
 
     Returns:
-        (P, 2), indices of the image without and of the one with the attribute.
+        (P, 2), indices of the image without and of the one with the attribute, whose presence
+        label (N,) tells. A smaller draw is part of a larger one.
     """
     rng = np.random.default_rng(seed)
     found = []

@@ -7,8 +7,9 @@ that of the fold, so one pass over the latents serves every fold (`without_each`
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeVar
+from dataclasses import dataclass
+from functools import wraps
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from hublatent.model import LatentModel
     from hublatent.perception.classifier import AttributeClassifier
 
+Given = TypeVar("Given")
 Result = TypeVar("Result")
 
 
@@ -39,24 +41,11 @@ class Fits:
 
 @dataclass(frozen=True, eq=False)
 class Population:
-    """All labelled latents, at their natural prevalence, dealt into folds by identity.
-
-    Attributes:
-        data: N labelled latents.
-        folds: (N,), 0 to n_folds - 1.
-        n_folds: how many.
-    """
+    """All labelled latents, at their natural prevalence, and the fold (N,) of each person."""
 
     data: LabelledLatents
     folds: Ints
     n_folds: int
-    _memory: dict[Callable[..., Any], Any] = field(default_factory=dict, repr=False)
-
-    def once(self, compute: Callable[[Population], Result]) -> Result:
-        """`compute(self)`, computed once for all attributes."""
-        if compute not in self._memory:
-            self._memory[compute] = compute(self)
-        return self._memory[compute]
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,7 +56,7 @@ class Problem:
         population: all labelled latents, and their folds.
         attribute: one of the data's.
         chosen: (n,), the balanced set: as many examples with as without the attribute.
-        model: whose latents they are; None where no method asks for it.
+        model: whose latents they are, for the methods that need it.
         seed: for methods that draw.
         classifier: for methods that learn through the model; never the judge.
     """
@@ -78,16 +67,13 @@ class Problem:
     model: LatentModel | None = None
     seed: int = 0
     classifier: AttributeClassifier | None = None
-    _memory: dict[Callable[..., Any], Any] = field(default_factory=dict, repr=False)
 
     @property
     def data(self) -> LabelledLatents:
-        """The labelled latents."""
         return self.population.data
 
     @property
     def n_folds(self) -> int:
-        """How many folds are held out in turn."""
         return self.population.n_folds
 
     @property
@@ -95,37 +81,24 @@ class Problem:
         """(N,): presence of the attribute."""
         return self.data.label(self.attribute)
 
-    @property
-    def target(self) -> Floats:
-        """(N,): the continuous quantity behind the label; the label itself where none is known."""
-        if self.data.targets is None:
-            return self.label.astype(np.float64)
-        return np.asarray(self.data.targets[:, self.data.column(self.attribute)], np.float64)
-
-    def once(self, compute: Callable[[Problem], Result]) -> Result:
-        """`compute(self)`, computed once however many methods need it."""
-        if compute not in self._memory:
-            self._memory[compute] = compute(self)
-        return self._memory[compute]
-
     def blocks(self) -> Iterator[tuple[Latents, Bools, Ints]]:
-        """Go over the balanced set, mirror images included, a block at a time.
-
-        Yields:
-            Pooled latents (b, D), labels (b,) and folds (b,).
-        """
+        """Pooled latents (b, D), labels and folds (b,) of the balanced set, mirror images too."""
         label = self.label
         for indices, latents in self.data.blocks(self.chosen):
             yield latents, label[indices], self.population.folds[indices]
 
-    def each_fold(self, fit: Callable[[Ints], Floats]) -> Fits:
-        """Fit anew without each fold: for methods that are no sums over examples.
 
-        Args:
-            fit: indices (n,) of balanced examples -> the direction (D,) or (L, D).
-        """
-        folds = self.population.folds[self.chosen]
-        return Fits(np.stack([fit(self.chosen[folds != f]) for f in range(self.n_folds + 1)]))
+def once(compute: Callable[[Given], Result]) -> Callable[[Given], Result]:
+    """Compute something of a Problem or a Population once, however many methods need it."""
+
+    @wraps(compute)
+    def kept(given: Given) -> Result:
+        if compute.__name__ not in vars(given):
+            vars(given)[compute.__name__] = compute(given)
+        result: Result = vars(given)[compute.__name__]
+        return result
+
+    return kept
 
 
 def without_each(parts: Floats) -> Floats:

@@ -10,7 +10,7 @@ import torch
 
 from hublatent.discovery.methods.problem import Fits, Problem
 from hublatent.errors import DataError, HublatentError
-from hublatent.stats import Bools, Floats, Ints
+from hublatent.stats import Bools, Floats
 
 if TYPE_CHECKING:
     from hublatent.discovery.labelled import LabelledLatents
@@ -22,11 +22,7 @@ N_CHANNELS = 10
 
 @torch.no_grad()
 def in_styles(model: LatentModel, data: LabelledLatents) -> tuple[StyleSpace, LabelledLatents]:
-    """A StyleGAN2 as a model of styles, and the styles of its latents.
-
-    Raises:
-        DataError: the model has no styles.
-    """
+    """A StyleGAN2 as a model of styles, and the styles of its latents."""
     from hublatent.models.style_space import StyleSpace
     from hublatent.models.stylegan2 import StyleGAN2
 
@@ -46,12 +42,11 @@ def stylespace(problem: Problem) -> Fits:
             "model=StyleSpace(stylegan2) and latents from its to_styles()."
         )
     styles, label = problem.data.pooled_latents, problem.label
-
-    def fit(seen: Ints) -> Floats:
-        # The population is the balanced set: an attribute's rarity would only shrink the rest.
-        return channel_direction(styles[seen].astype(np.float64), label[seen])
-
-    return problem.each_fold(fit)
+    folds = problem.population.folds[problem.chosen]
+    # The population is the balanced set: an attribute's rarity would only shrink the rest.
+    learnt = [problem.chosen[folds != fold] for fold in range(problem.n_folds + 1)]
+    rows = [channel_direction(styles[seen].astype(np.float64), label[seen]) for seen in learnt]
+    return Fits(np.stack(rows))
 
 
 def channel_direction(styles: Floats, label: Bools, n_channels: int = N_CHANNELS) -> Floats:
@@ -65,10 +60,9 @@ def channel_direction(styles: Floats, label: Bools, n_channels: int = N_CHANNELS
 
 
 def relevance(styles: Floats, label: Bools) -> Floats:
-    """(S,): |mean| / deviation of the normalised channels over images with the attribute.
+    """(S,): theta = |mean d| / deviation of d over images with the attribute (Wu et al. 2021).
 
-    With d = (s - mean) / deviation over the population, theta = |mean d| / deviation of d (Wu et
-    al. 2021).
+    d = (s - mean) / deviation over the population.
     """
     spread = np.maximum(styles.std(axis=0), 1e-12)
     normalised = (styles[label] - styles.mean(axis=0)) / spread  # (P, S)

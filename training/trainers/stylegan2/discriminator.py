@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hublatent.models.layers import GAIN, SLOPE, EqualLinear, channels_by_height
-from hublatent.models.stylegan2_layers import blur_kernel, blurred
+from hublatent.models.stylegan2 import blur_kernel, blurred
 from hublatent.storage import atomic_path, save_safetensors
 
 GROUP_SIZE = 4  # images whose statistics the last block compares
