@@ -21,7 +21,7 @@ from hublatent.direction import Direction
 from hublatent.direction_set import DirectionSet
 from hublatent.errors import HublatentError
 from hublatent.images import open_image, to_tensor
-from hublatent.inversion.latents_file import describe, write_projected
+from hublatent.inversion.latents_file import PROJECTED, describe
 from hublatent.model import LatentModel
 from hublatent.models import StyleGAN2
 from tests.conftest import PROJECT
@@ -184,7 +184,7 @@ def test_a_folder_of_pictures_and_projected_latents_are_edited(
     z = model.encode(to_tensor([open_image(tmp_path / "in" / "a.png")], model.image_size))
     latents = tmp_path / "latents.safetensors"
     document = describe(model, names=["a"])
-    write_projected(latents, {"latents": z, "errors": torch.zeros(1)}, document)
+    PROJECTED.write(latents, {"latents": z, "errors": torch.zeros(1)}, document)
     run("edit", folder, latents, "--direction", "Smiling=2", "--out", tmp_path / "again.png")
     first, second = (open_image(tmp_path / name) for name in ("out/a.png", "again.png"))
     assert first.tobytes() == second.tobytes()

@@ -228,7 +228,7 @@ def write_projected_faces(folder: Path, model_folder: Path, dataset: FaceDataset
     for number, part in enumerate(indices.split(50)):
         tensors = {"latents": latents[part], "errors": torch.zeros(len(part)), "indices": part}
         document = {**projected.describe(model, **facts), "shard": number}
-        projected.write_projected(projected.shard_path(folder, number), tensors, document)
+        projected.PROJECTED.write(projected.shard_path(folder, number), tensors, document)
 
 
 def test_projected_images_are_named_as_such(model_folder, faces, cache, dataset, tmp_path):

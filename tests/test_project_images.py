@@ -89,7 +89,9 @@ def refusal(capsys: pytest.CaptureFixture[str], action) -> str:
 
 def test_what_is_read_back(root, whole, model, dataset):
     found = read_projected(whole, model)
-    assert found.indices.tolist() == list(range(N_TRAIN + N_VALIDATION)) and len(found) == 26
+    assert (
+        found.indices.tolist() == list(range(N_TRAIN + N_VALIDATION)) and len(found.indices) == 26
+    )
     assert found.latents.shape == (26, *model.latent_shape) and found.latents.dtype == torch.float32
     with torch.no_grad():
         drawn = model.decode(found.latents)

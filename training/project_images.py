@@ -24,11 +24,11 @@ import hublatent
 from hublatent.data import FaceDataset
 from hublatent.errors import DataError, HublatentError, exit_on_user_error
 from hublatent.inversion.latents_file import (
+    PROJECTED,
     check_same_run,
     describe,
     read_projected,
     shard_path,
-    write_projected,
 )
 from hublatent.inversion.optimiser import DescentSettings
 from hublatent.inversion.perceptual import DEFAULT_CLASSIFIER, Perceptual, load_classifier
@@ -193,9 +193,8 @@ class ShardWriter:
             "errors": found.errors,
             "indices": torch.from_numpy(indices),
         }
-        write_projected(
-            shard_path(self.arguments.out, number), tensors, {**self.document, "shard": number}
-        )
+        path = shard_path(self.arguments.out, number)
+        PROJECTED.write(path, tensors, {**self.document, "shard": number})
 
     def _names(self, indices: Sequence[int] | np.ndarray) -> str:
         return ", ".join(self.dataset.names[i] for i in indices)

@@ -139,7 +139,7 @@ def project(
         revision: branch, tag or commit of the model on the Hub.
     """
     from hublatent.images import open_image, save_png, to_pil, to_tensor
-    from hublatent.inversion.latents_file import describe, write_projected
+    from hublatent.inversion.latents_file import PROJECTED, describe
     from hublatent.models import load
 
     files = [file for given in pictures for file in _pictures(given)]
@@ -153,7 +153,7 @@ def project(
     found = _project(loaded, images, perceptual, classifier, n_steps=steps, seed=seed)
     document = describe(loaded, names=names)
     tensors = {"latents": found.latents, "errors": found.errors}
-    write_projected(out / "latents.safetensors", tensors, document)
+    PROJECTED.write(out / "latents.safetensors", tensors, document)
     for name, picture, error in zip(names, to_pil(found.images), found.errors, strict=True):
         path = out / f"{name}-projected.png"
         save_png(picture, path)

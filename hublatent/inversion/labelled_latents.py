@@ -20,16 +20,10 @@ from hublatent.model import LatentModel, weights_digest
 from hublatent.perception.classifier import AttributeClassifier, split_names
 
 BATCH = 256
-PARTITIONS = ("train", "validation")
 
 
 def projected(model: LatentModel, dataset: FaceDataset, folder: Path) -> LabelledLatents:
-    """Read the training and validation images among those that were projected.
-
-    Args:
-        model: the model that they were projected into.
-        dataset: the images and their labels.
-        folder: what training/project_images.py wrote.
+    """The training and validation images among those that training/project_images.py projected.
 
     Raises:
         DataError: the folder is of another model or of other data, or has no such images.
@@ -40,12 +34,12 @@ def projected(model: LatentModel, dataset: FaceDataset, folder: Path) -> Labelle
             f"{folder} holds images of the data {found.dataset[:12]}; {dataset.name} is "
             f"{dataset.digest[:12]}. Give the --data that were projected."
         )
-    keep = np.isin(found.indices.numpy(), dataset.indices(*PARTITIONS))
+    indices = found.indices.numpy()
+    keep = np.isin(indices, dataset.indices("train", "validation"))
     if not keep.any():
         raise DataError(f"{folder} holds no training or validation images; directions need some.")
-    latents = found.latents.numpy()[keep]
-    origin = Origin("projected", dataset.name, dataset.digest, len(latents))
-    return labelled(dataset, found.indices.numpy()[keep], latents, origin)
+    origin = Origin("projected", dataset.name, dataset.digest, int(keep.sum()))
+    return labelled(dataset, indices[keep], found.latents.numpy()[keep], origin)
 
 
 @torch.no_grad()

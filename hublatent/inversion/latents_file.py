@@ -44,9 +44,6 @@ class ProjectedImages:
     dataset: str
     settings: Mapping[str, Any]
 
-    def __len__(self) -> int:
-        return len(self.indices)
-
 
 def describe(model: LatentModel, **facts: Any) -> dict[str, Any]:
     """The JSON document of a file: the model it belongs to, and further facts."""
@@ -58,25 +55,8 @@ def describe(model: LatentModel, **facts: Any) -> dict[str, Any]:
     return {**known, **json.loads(json.dumps(facts))}
 
 
-def write_projected(
-    path: str | Path, tensors: Mapping[str, Tensor], document: Mapping[str, Any]
-) -> None:
-    """Write a file of projected latents, atomically.
-
-    Args:
-        path: the safetensors file.
-        tensors: latents, errors and, in a shard, indices.
-        document: from `describe`.
-    """
-    PROJECTED.write(path, tensors, document)
-
-
 def read_latents(path: str | Path, model: LatentModel) -> tuple[list[str], Tensor]:
     """Read the latents of named pictures, as `python -m hublatent project` writes them.
-
-    Args:
-        path: the safetensors file.
-        model: the model that the pictures were projected into.
 
     Returns:
         The pictures' names, and their latents (n, *latent_shape).
@@ -85,9 +65,8 @@ def read_latents(path: str | Path, model: LatentModel) -> tuple[list[str], Tenso
         DataError: there is none, it names no pictures, or it belongs to another model.
     """
     document, tensors = PROJECTED.read(path)
-    _check_model(Path(path), document, model)
-    (latents,) = _parts(Path(path), tensors, "latents")
-    latents = latents.to(model.latent_mean)
+    _check_model(path, document, model)
+    latents = _tensor(path, tensors, "latents").to(model.latent_mean)
     names = document.get("names") or []
     if len(names) != len(latents) or latents.shape[1:] != model.latent_shape:
         raise DataError(f"{path} does not hold one latent for each picture that it names.")
@@ -111,22 +90,22 @@ def check_same_run(folder: Path, document: Mapping[str, Any]) -> None:
     """
     for path in sorted(folder.glob(SHARD_PATTERN)):
         found = _run_of(path)
-        if found != document:
-            raise DataError(
-                f"{path} is of another run ({_difference(found, document)}). Repeat that run's "
-                "model, data and settings to go on with it, or choose another folder."
-            )
+        if found == document:
+            continue
+        theirs, ours = ({**d, **d.get("settings", {}), "settings": None} for d in (found, document))
+        differences = (
+            f"{key} {str(theirs.get(key))[:12]} -> {str(ours.get(key))[:12]}"
+            for key in sorted({*theirs, *ours})
+            if theirs.get(key) != ours.get(key)
+        )
+        raise DataError(
+            f"{path} is of another run ({', '.join(differences)}). Repeat that run's model, data "
+            "and settings to go on with it, or choose another folder."
+        )
 
 
 def read_projected(folder: str | Path, model: LatentModel) -> ProjectedImages:
-    """Read what training/project_images.py wrote.
-
-    Args:
-        folder: of the shards.
-        model: the model that the images were projected into.
-
-    Returns:
-        The projected images, in the order of their positions in the data set.
+    """Read what training/project_images.py wrote, in the order of the data set.
 
     Raises:
         DataError: there is none, some are missing, or they belong to another model.
@@ -140,9 +119,11 @@ def read_projected(folder: str | Path, model: LatentModel) -> ProjectedImages:
     document = _run_of(paths[0])
     check_same_run(Path(folder), document)
     _check_model(paths[0], document, model)
-    names = ("latents", "errors", "indices")
-    shards = [_parts(path, PROJECTED.read(path)[1], *names) for path in paths]
-    latents, errors, indices = (torch.cat(column) for column in zip(*shards, strict=True))
+    shards = [(path, PROJECTED.read(path)[1]) for path in paths]
+    latents, errors, indices = (
+        torch.cat([_tensor(path, tensors, name) for path, tensors in shards])
+        for name in ("latents", "errors", "indices")
+    )
     if len(indices) != document["n_images"] or len(indices.unique()) != len(indices):
         raise DataError(
             f"{folder} holds {len(indices.unique())} of {document['n_images']} projected images; "
@@ -154,23 +135,18 @@ def read_projected(folder: str | Path, model: LatentModel) -> ProjectedImages:
     )
 
 
-def _parts(path: Path, tensors: Mapping[str, Tensor], *names: str) -> list[Tensor]:
-    missing = [name for name in names if name not in tensors]
-    if missing:
-        raise DataError(f"{path} is incomplete: it lacks {', '.join(missing)}.")
-    return [tensors[name] for name in names]
+def _tensor(path: str | Path, tensors: Mapping[str, Tensor], name: str) -> Tensor:
+    if name not in tensors:
+        raise DataError(f"{path} is incomplete: it lacks {name}.")
+    return tensors[name]
 
 
-def _check_model(path: Path, document: Mapping[str, Any], model: LatentModel) -> None:
-    for key, theirs in (
-        ("architecture", model.architecture),
-        ("space", model.space),
-        ("fingerprint", model.fingerprint()),
-    ):
-        if document.get(key) != theirs:
+def _check_model(path: str | Path, document: Mapping[str, Any], model: LatentModel) -> None:
+    for key, ours in describe(model).items():
+        if document.get(key) != ours:
             raise DataError(
                 f"{path} holds latents of another model: its {key} is "
-                f"{str(document.get(key))[:12]}, this model's is {theirs[:12]}."
+                f"{str(document.get(key))[:12]}, this model's is {ours[:12]}."
             )
 
 
@@ -180,18 +156,4 @@ def _run_of(path: Path) -> dict[str, Any]:
         document = PROJECTED.read_document(path)
     except DataError as error:
         raise DataError(f"{error} Delete it, and the same command makes it again.") from error
-    own = ("format", "version", "shard")
-    return {key: value for key, value in document.items() if key not in own}
-
-
-def _difference(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
-    """Each key that differs, as "key found -> wanted"; settings are compared one by one."""
-    flat = [{**d, **d.get("settings", {})} for d in (found, wanted)]
-    changed = sorted(
-        k for k in {*flat[0], *flat[1]} - {"settings"} if flat[0].get(k) != flat[1].get(k)
-    )
-    return ", ".join(f"{k} {_brief(flat[0].get(k))} -> {_brief(flat[1].get(k))}" for k in changed)
-
-
-def _brief(value: Any) -> str:
-    return str(value)[:12]
+    return {k: v for k, v in document.items() if k not in ("format", "version", "shard")}

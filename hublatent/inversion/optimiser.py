@@ -29,10 +29,6 @@ NOISE_WEIGHT = 1e5
 # Noise maps move at this share of the rate. At the full one, as in the paper, they run ahead of
 # the code, and the picture that is finally drawn with the model's own maps is a worse one.
 NOISE_RATE = 0.1
-# A trade: with 0.6, an SVM on averaged codes of 320 faces read Eyeglasses with an accuracy of 0.85,
-# with 0 of 0.72; the mean squared error was 0.0094 instead of 0.0068 (100 steps). Adam keeps its
-# moments when the layers part: with fresh ones 8 faces had 0.0114 instead of 0.0091.
-TIED_LAYERS = 0.6
 SMALLEST_NOISE_MAP = 8  # the pyramid of the regularisation ends there
 # An image has converged when its loss has not fallen by this much in so large a share of the steps.
 TOLERANCE, PATIENCE = 0.005, 0.1
@@ -42,21 +38,27 @@ TOLERANCE, PATIENCE = 0.005, 0.1
 class DescentSettings:
     """How a projection descends; lengths are in units of the spread of the model's latents.
 
+    That is the root mean variance of their coordinates.
+
     Attributes:
-        n_steps: at most so many steps per image.
-        n_candidates: samples of the model that compete, with the mean latent, as the start.
-        learning_rate: Adam's largest rate, in units of the spread of the model's latents.
-        latent_noise: standard deviation of noise on the code in every step, in the same units, in
-            each layer its own; it makes for codes whose neighbours look alike.
+        n_steps: at most so many steps; an image that no longer improves leaves its batch.
+        n_candidates: samples of the model that compete, with the mean latent, as the start; a
+            model's own encoder serves instead where it has one.
+        learning_rate: Adam's largest rate.
+        latent_noise: standard deviation of noise on the code in every step, in each layer its own;
+            it makes for codes whose neighbours look alike.
         shrinking_noise: the same, shrinking to 0 over three quarters of the steps.
         tied_layers: share of the steps, from the first, in which all layers have one code; then
             each layer gets its own.
-        optimize_noise: whether noise maps are fitted beside the code, so that the code need not
-            explain what is noise.
+        optimize_noise: whether noise maps are fitted beside the code, where the model has any, so
+            that the code need not explain what is noise; the result is drawn with the model's own.
         pixel_weight: weight of the pixels' mean squared error beside the perceptual loss.
         seed: of the candidates and the noise.
         precision: "bf16" takes the steps' passes through the networks in bfloat16, which is faster
             on processors that have it; codes, optimiser and the result stay in float32.
+
+    Raises:
+        HublatentError: a setting is out of range.
     """
 
     n_steps: int = 300
@@ -64,37 +66,33 @@ class DescentSettings:
     learning_rate: float = 0.1
     latent_noise: float = 0.0
     shrinking_noise: float = 0.0
-    tied_layers: float = TIED_LAYERS
+    # A trade: with 0.6, an SVM on averaged codes of 320 faces read Eyeglasses with an accuracy of
+    # 0.85, with 0 of 0.72; the mean squared error was 0.0094 instead of 0.0068 (100 steps). Adam
+    # keeps its moments when the layers part: with fresh ones 8 faces had 0.0114, not 0.0091.
+    tied_layers: float = 0.6
     optimize_noise: bool = True
     pixel_weight: float = 5.0
     seed: int = 0
     precision: Precision = "fp32"
 
     def __post_init__(self) -> None:
-        if self.n_steps < 1 or self.n_candidates < 0:
-            raise HublatentError(
-                f"n_steps {self.n_steps} and n_candidates {self.n_candidates}; expected at least "
-                "1 and 0."
-            )
-        if not 0 < self.learning_rate < math.inf:
-            raise HublatentError(f"learning_rate {self.learning_rate}; expected above 0.")
-        if not 0 <= self.tied_layers <= 1:
-            raise HublatentError(f"tied_layers {self.tied_layers}; expected a share from 0 to 1.")
         if self.precision not in get_args(Precision):
             raise HublatentError(unknown_name("precision", self.precision, get_args(Precision)))
-        for name in ("latent_noise", "shrinking_noise", "pixel_weight"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise HublatentError(f"{name} {getattr(self, name)}; expected 0 or more.")
+        zero_or_more = ("n_candidates", "latent_noise", "shrinking_noise", "pixel_weight")
+        for name, fits, expected in (
+            ("n_steps", self.n_steps >= 1, "at least 1"),
+            ("learning_rate", 0 < self.learning_rate < math.inf, "above 0"),
+            ("tied_layers", 0 <= self.tied_layers <= 1, "a share from 0 to 1"),
+            *((name, 0 <= getattr(self, name) < math.inf, "0 or more") for name in zero_or_more),
+        ):
+            if not fits:
+                raise HublatentError(f"{name} {getattr(self, name)}; expected {expected}.")
 
     def rate(self, step: int) -> float:
         """The learning rate of a step (Karras et al. 2020, appendix D): up, level, down."""
         t = (step + 1) / self.n_steps
         fall = 0.5 - 0.5 * math.cos(math.pi * min(1.0, (1 - step / self.n_steps) / RATE_FALL))
         return self.learning_rate * fall * min(1.0, t / RATE_RISE)
-
-    def is_tied(self, step: int) -> bool:
-        """Whether all layers still have one code in a step."""
-        return step < self.tied_layers * self.n_steps
 
     def noise_on_code(self, step: int) -> float:
         """The standard deviation of a step's noise on the code."""
@@ -109,11 +107,6 @@ class DescentSettings:
         """
         settled = max(NOISE_PHASE if self.shrinking_noise else RATE_RISE, self.tied_layers)
         return math.ceil(self.n_steps * settled)
-
-    @property
-    def patience(self) -> int:
-        """How many steps without improvement end an image."""
-        return max(10, math.ceil(PATIENCE * self.n_steps))
 
 
 class Descent:
@@ -135,12 +128,9 @@ class Descent:
         seeds: Sequence[int],
         settings: DescentSettings,
     ) -> None:
-        self.model = model
-        self.embed = embed
+        self.model, self.embed, self.targets, self.starts = model, embed, targets, starts
         # The root mean variance of a latent's coordinates; 0 where nothing was ever measured.
         self.spread = float(model.latent_covariance.diagonal().mean().sqrt()) or 1.0
-        self.targets = targets
-        self.starts = starts
         if starts.dim() == 2:  # no layers to tie, and nothing to wait for
             settings = replace(settings, tied_layers=0.0)
         self.settings = settings
@@ -151,19 +141,16 @@ class Descent:
         self.noise_maps = [
             m.expand(n, 1, *m.shape).clone().requires_grad_() for m in self.own_maps
         ]  # (b, 1, H, W) each
-        self.optimizer = torch.optim.Adam(
-            [{"params": [m], "share": share} for m, share in self._variables()]
-        )
+        self.variables = [self.offsets, *self.noise_maps]
+        shares = [1.0, *(NOISE_RATE for _ in self.noise_maps)]  # of the learning rate
+        groups = zip(self.variables, shares, strict=True)
+        self.optimizer = torch.optim.Adam([{"params": [v], "share": share} for v, share in groups])
         self.best = starts.clone()
         self.lowest = start_losses.clone()
         self.losses = torch.full((settings.n_steps, n), math.nan, device=device)
         self.diverged = torch.zeros(n, dtype=torch.bool, device=device)
         self.record = start_losses.clone()  # what an image has to improve on
         self.record_step = torch.full((n,), settings.first_judged, device=device)
-
-    def _variables(self) -> list[tuple[Tensor, float]]:
-        """What is fitted, and its share of the learning rate."""
-        return [(self.offsets, 1.0), *((m, NOISE_RATE) for m in self.noise_maps)]
 
     def run(self, report: Callable[[int], object]) -> None:
         """Descend until every image has stopped.
@@ -173,40 +160,56 @@ class Descent:
         """
         active = torch.arange(len(self.starts), device=self.starts.device)
         for step in range(self.settings.n_steps):
-            self.step(step, active)
-            stopped = self.diverged[active] | self.converged(step, active)
+            self._step(step, active)
+            stopped = self.diverged[active] | self._converged(step, active)
             active = active[~stopped]
             n_left = len(active) * (self.settings.n_steps - step - 1)
             report(len(self.starts) * self.settings.n_steps - n_left)
             if not len(active):
                 return
 
-    def step(self, step: int, active: Tensor) -> None:
+    def _step(self, step: int, active: Tensor) -> None:
         """One step of the images at the positions `active` (a,)."""
         codes = self.starts[active] + self.spread * self.offsets[active]
-        drawn = codes + self.noise(step, active)
+        drawn = codes + self._noise(step, active)
         maps = [m[active] for m in self.noise_maps]
         with autocast(self.settings.precision, drawn.device.type):
             images = self.model.synthesize(drawn, maps or "const")  # (a, C, H, W)
             embedded = self.embed(images).float()  # (a, F)
-        difference = embedded - self.targets[active]
-        losses = difference.square().sum(dim=1)  # (a,)
-        self.note(step, active, codes.detach(), losses.detach())
+        losses = (embedded - self.targets[active]).square().sum(dim=1)  # (a,)
+        self._note(step, active, codes.detach(), losses.detach())
         # A sum, not a mean: an image's gradient must not depend on how many others there are.
         total = losses.sum() + NOISE_WEIGHT * sum(noise_regularization(m).sum() for m in maps)
-        variables = [variable for variable, _ in self._variables()]
         # Not backward(), which would leave gradients in the caller's model.
-        gradients = torch.autograd.grad(total, variables, allow_unused=True)
-        for variable, gradient in zip(variables, gradients, strict=True):
+        gradients = torch.autograd.grad(total, self.variables, allow_unused=True)
+        for variable, gradient in zip(self.variables, gradients, strict=True):
             variable.grad = gradient
-        if self.settings.is_tied(step):
-            self.tie_layers()
+        if step < self.settings.tied_layers * self.settings.n_steps:
+            self._tie_layers()
         for group in self.optimizer.param_groups:
             group["lr"] = self.settings.rate(step) * group["share"]
         self.optimizer.step()
-        self.normalize_noise()
+        self._normalize_noise()
 
-    def tie_layers(self) -> None:
+    def _noise(self, step: int, active: Tensor) -> Tensor | float:
+        """Noise on the codes of the active images, each from a generator of its own."""
+        scale = self.settings.noise_on_code(step)
+        if not scale:
+            return 0.0
+        shape = self.starts.shape[1:]
+        drawn = [torch.randn(shape, generator=self.generators[i]) for i in active.tolist()]
+        return torch.stack(drawn).to(self.starts) * (scale * self.spread)
+
+    def _note(self, step: int, active: Tensor, codes: Tensor, losses: Tensor) -> None:
+        """Record the losses (a,) of codes (a, *latent_shape), and keep the best."""
+        finite = losses.isfinite()
+        self.losses[step, active] = torch.where(finite, losses, math.nan)
+        self.diverged[active] = ~finite
+        better = losses < self.lowest[active]
+        self.lowest[active[better]] = losses[better]
+        self.best[active[better]] = codes[better]
+
+    def _tie_layers(self) -> None:
         """Let all layers of a code (L, D) move alike; the starts, samples or the mean, have one.
 
         Codes near one style per picture are easier to read and to edit than those that fit it
@@ -216,26 +219,8 @@ class Descent:
         if gradient is not None:
             self.offsets.grad = gradient.mean(dim=1, keepdim=True).expand_as(gradient).contiguous()
 
-    def note(self, step: int, active: Tensor, codes: Tensor, losses: Tensor) -> None:
-        """Record the losses (a,) of codes (a, *latent_shape), and keep the best."""
-        finite = losses.isfinite()
-        self.losses[step, active] = torch.where(finite, losses, math.nan)
-        self.diverged[active] = ~finite
-        better = losses < self.lowest[active]
-        self.lowest[active[better]] = losses[better]
-        self.best[active[better]] = codes[better]
-
-    def noise(self, step: int, active: Tensor) -> Tensor | float:
-        """Noise on the codes of the active images, each from a generator of its own."""
-        scale = self.settings.noise_on_code(step)
-        if not scale:
-            return 0.0
-        shape = self.starts.shape[1:]
-        drawn = [torch.randn(shape, generator=self.generators[i]) for i in active.tolist()]
-        return torch.stack(drawn).to(self.starts) * (scale * self.spread)
-
     @torch.no_grad()
-    def normalize_noise(self) -> None:
+    def _normalize_noise(self) -> None:
         """Keep each noise map's mean and variance (Karras et al. 2020, appendix D).
 
         They stay those of the model's own map rather than become exactly 0 and 1: the smallest
@@ -246,13 +231,14 @@ class Descent:
             maps *= own.std() / (maps.std(dim=(2, 3), keepdim=True) + 1e-8)
             maps += own.mean()
 
-    def converged(self, step: int, active: Tensor) -> Tensor:
+    def _converged(self, step: int, active: Tensor) -> Tensor:
         """Which active images (a,) have not improved for a while."""
         losses = self.losses[step, active]
         improved = active[losses < self.record[active] * (1 - TOLERANCE)]
         self.record[improved] = self.losses[step, improved]
         self.record_step[improved] = max(step, self.settings.first_judged)
-        return step - self.record_step[active] >= self.settings.patience
+        patience = max(10, math.ceil(PATIENCE * self.settings.n_steps))
+        return step - self.record_step[active] >= patience
 
 
 def noise_regularization(maps: Tensor) -> Tensor:

@@ -30,9 +30,9 @@ DEFAULT_CLASSIFIER = "model_cards/attributes-celeba"
 IMAGE_FEATURES = "model_cards/image-features"
 CHECKOUT = Path(__file__).resolve().parents[2]
 # ImageFeatures takes multiples of 32 pixels: below 64 its last map would be a single position.
-FEATURE_STEP, FEATURE_SIZES = 32, (64, 256)
-# VGG's pooling needs 16 pixels; above 256 only the memory grows (Karras et al. 2020, appendix D).
-LPIPS_SIZES = (16, 256)
+# VGG's pooling needs 16; above 256 only the memory grows (Karras et al. 2020, appendix D).
+FEATURE_SIZES = range(64, 257, 32)
+LPIPS_SIZES = range(16, 257)
 LPIPS_EPSILON = 1e-10  # the lpips package's own
 
 
@@ -59,9 +59,9 @@ def perceptual_embedding(
     if kind == "lpips":
         return lpips_embedding(load_lpips(device))
     if kind == "image-features":
-        network = load_image_features(str(device))
+        network, size = load_image_features(str(device)), FEATURE_SIZES[0]
         return lambda images: _flattened(
-            network.feature_maps(_features_input(images), FEATURE_SIZES[0])
+            network.feature_maps(_resized(images, FEATURE_SIZES), size)
         )
     if classifier is None:
         raise HublatentError(
@@ -73,20 +73,30 @@ def perceptual_embedding(
     return lambda images: _flattened(classifier.feature_maps(seen(images)))
 
 
+def with_pixels(embed: Embedding, weight: float) -> Embedding:
+    """The embedding of another's distance + weight * mean squared error, pixels in [-1, 1]."""
+    root = torch.tensor(weight).sqrt().item()
+
+    def joined(images: Tensor) -> Tensor:
+        rows = images.flatten(1)
+        return torch.cat([embed(images), rows * rows.shape[1] ** -0.5 * root], dim=1)
+
+    return joined
+
+
 def load_classifier(
     kind: Perceptual, source: str = DEFAULT_CLASSIFIER, device: str | None = None
 ) -> AttributeClassifier | None:
-    """Load the classifier that a perceptual loss needs.
+    """Load the classifier that a perceptual loss needs: for "features" one, for the others none.
 
     Args:
-        kind: "features"; for the others none is loaded.
+        kind: the perceptual loss.
         source: folder or Hub id; the default one is found in the current folder or in the
             checkout that hublatent runs from.
         device: where to put it; None leaves it on the CPU.
 
     Raises:
-        HublatentError: the default one is not there.
-        HubError, CheckpointError: another one cannot be had.
+        HublatentError: it is not there, or cannot be had.
     """
     from hublatent.perception.classifier import AttributeClassifier
 
@@ -99,11 +109,7 @@ def load_classifier(
 
 @lru_cache(maxsize=2)
 def load_image_features(device: str) -> ImageFeatures:
-    """ImageFeatures from the current folder or the checkout that hublatent runs from.
-
-    Raises:
-        HublatentError: it is not there.
-    """
+    """ImageFeatures from the current folder or the checkout that hublatent runs from."""
     from hublatent.perception.features import ImageFeatures
 
     source = _bundled(IMAGE_FEATURES, 'Copy it there, or choose perceptual="features" or "lpips"')
@@ -112,21 +118,12 @@ def load_image_features(device: str) -> ImageFeatures:
 
 
 def _bundled(folder: str, otherwise: str) -> str:
-    if Path(folder).is_dir():
-        return folder
-    if not (CHECKOUT / folder).is_dir():
-        raise HublatentError(
-            f"To project pictures their features are compared, and {folder} is not here. "
-            f"{otherwise}."
-        )
-    return str(CHECKOUT / folder)
-
-
-def _features_input(images: Tensor) -> Tensor:
-    """Images (B, 3, size, size) of a size that ImageFeatures takes."""
-    low, high = FEATURE_SIZES
-    size = min(max(-(-images.shape[-1] // FEATURE_STEP) * FEATURE_STEP, low), high)
-    return as_rgb(_resized(images, size))
+    for path in (Path(folder), CHECKOUT / folder):
+        if path.is_dir():
+            return str(path)
+    raise HublatentError(
+        f"To project pictures their features are compared, and {folder} is not here. {otherwise}."
+    )
 
 
 def load_lpips(device: Any = "cpu") -> Any:
@@ -151,33 +148,25 @@ def load_lpips(device: Any = "cpu") -> Any:
 
 
 def lpips_embedding(network: Any) -> Embedding:
-    """The embedding whose squared distance is LPIPS, eq. 1 of Zhang et al. 2018.
-
-    Args:
-        network: an lpips.LPIPS.
-    """
+    """The embedding whose squared distance is that of an lpips.LPIPS (Zhang et al. 2018, eq. 1)."""
     # Its weights of the squared differences are not negative, so their roots can scale the maps.
     weights = [layer.model[-1].weight.clamp(min=0).sqrt() for layer in network.lins]  # (1, C, 1, 1)
 
     def embed(images: Tensor) -> Tensor:
-        maps = network.net(network.scaling_layer(_lpips_input(images)))
-        scaled = (_unit_vectors(m) * weight for m, weight in zip(maps, weights, strict=True))
-        return _flattened(scaled)
+        maps = network.net(network.scaling_layer(_resized(images, LPIPS_SIZES)))
+        return _flattened(_unit_vectors(m) * w for m, w in zip(maps, weights, strict=True))
 
     return embed
 
 
-def _lpips_input(images: Tensor) -> Tensor:
-    low, high = LPIPS_SIZES
-    return as_rgb(_resized(images, min(max(images.shape[-1], low), high)))
-
-
-def _resized(images: Tensor, size: int) -> Tensor:
-    if size < images.shape[-1]:
-        return functional.interpolate(images, (size, size), mode="area")
-    if size > images.shape[-1]:
-        return functional.interpolate(images, (size, size), mode="bilinear")
-    return images
+def _resized(images: Tensor, sizes: range) -> Tensor:
+    """Images (B, C, H, H) in colour, of the next larger of some sizes; of the largest at most."""
+    height = images.shape[-1]
+    size = next((size for size in sizes if size >= height), sizes[-1])
+    if size != height:
+        mode = "area" if size < height else "bilinear"
+        images = functional.interpolate(images, (size, size), mode=mode)
+    return as_rgb(images)
 
 
 def _unit_vectors(maps: Tensor) -> Tensor:
@@ -189,15 +178,3 @@ def _flattened(maps: Iterable[Tensor]) -> Tensor:
     """Maps (B, C, H, W) as one row (B, F); a squared distance sums C and averages H and W."""
     rows = [m.flatten(1) * (m.shape[-1] * m.shape[-2]) ** -0.5 for m in maps]
     return torch.cat(rows, dim=1)
-
-
-def pixel_embedding(images: Tensor) -> Tensor:
-    """Images as rows (B, F); squared distances are mean squared errors for pixels in [-1, 1]."""
-    rows = images.flatten(1)
-    return rows * rows.shape[1] ** -0.5
-
-
-def join_embeddings(first: Embedding, second: Embedding, weight: float) -> Embedding:
-    """The embedding of the distance first + weight * second."""
-    root = torch.tensor(weight).sqrt().item()
-    return lambda images: torch.cat([first(images), second(images) * root], dim=1)

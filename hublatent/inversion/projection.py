@@ -13,27 +13,26 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from hublatent.errors import HublatentError
-from hublatent.inversion.optimiser import TIED_LAYERS, Descent, DescentSettings
+from hublatent.inversion.optimiser import Descent, DescentSettings
 from hublatent.inversion.perceptual import (
     Embedding,
     Perceptual,
-    join_embeddings,
     perceptual_embedding,
-    pixel_embedding,
+    with_pixels,
 )
-from hublatent.inversion.precision import Precision
 
 if TYPE_CHECKING:
     from hublatent.model import LatentModel
     from hublatent.perception.classifier import AttributeClassifier
 
 Progress = Callable[[int, int], object]
+Watch = Callable[[Tensor], object]
 
 SECOND_RATE = 0.1  # the learning rate of a second attempt, relative to the first
 CHUNK = 32  # candidates that are drawn together
@@ -49,11 +48,10 @@ class DivergedError(HublatentError):
 
     def __init__(self, indices: Sequence[int], learning_rate: float) -> None:
         self.indices = tuple(indices)
-        names = ", ".join(map(str, self.indices))
         super().__init__(
-            f"The projection of image {names} diverged (its loss is not finite), also at a tenth "
-            f"of the learning rate {learning_rate:g}. Choose a lower one; if that changes "
-            "nothing, the model draws values that are not finite."
+            f"The projection of image {', '.join(map(str, indices))} diverged (its loss is not "
+            f"finite), also at a tenth of the learning rate {learning_rate:g}. Choose a lower one; "
+            "if that changes nothing, the model draws values that are not finite."
         )
 
 
@@ -83,24 +81,14 @@ def project(
     *,
     classifier: AttributeClassifier | None = None,
     perceptual: Perceptual | None = None,
-    n_steps: int = 300,
-    n_candidates: int = 256,
-    learning_rate: float = 0.1,
-    latent_noise: float = 0.0,
-    shrinking_noise: float = 0.0,
-    tied_layers: float = TIED_LAYERS,
-    optimize_noise: bool = True,
-    pixel_weight: float = 5.0,
-    seed: int = 0,
-    precision: Precision = "fp32",
     batch_size: int = 32,
     progress: Progress | None = None,
-    watch: Callable[[Tensor], object] | None = None,
+    watch: Watch | None = None,
+    **descent: Any,
 ) -> Projection:
     """Find latents from which a model draws given images.
 
-    Karras et al. 2020 (appendix D) and Abdal et al. 2019. Lengths in latent space are in units of
-    the root mean variance of the model's latents.
+    Karras et al. 2020 (appendix D) and Abdal et al. 2019.
 
     Args:
         model: any latent model.
@@ -108,22 +96,11 @@ def project(
         classifier: whose feature maps the perceptual loss "features" compares; not the judge.
         perceptual: "image-features", which have seen no labels; "features" (needs the classifier)
             or "lpips" (downloads VGG). By default the classifier's where one is given.
-        n_steps: at most so many steps; an image that no longer improves leaves its batch.
-        n_candidates: samples of the model that compete, with the mean latent, as the start; a
-            model's own encoder serves instead where it has one.
-        learning_rate: Adam's largest rate.
-        latent_noise: standard deviation of noise on the code in every step.
-        shrinking_noise: the same, shrinking to 0 over three quarters of the steps.
-        tied_layers: share of the steps, from the first, in which all layers have one code.
-        optimize_noise: whether to fit the noise maps too, where the model has any; the result is
-            drawn with the model's own all the same.
-        pixel_weight: weight of the pixels' mean squared error beside the perceptual loss.
-        seed: of the candidates and of the noise on the code.
-        precision: "bf16" takes the steps in bfloat16, which is faster on processors that have it;
-            the result is drawn and judged in float32.
         batch_size: images that are projected together; halved where memory does not suffice.
         progress: called as progress(steps done, steps in all), counted over all images.
         watch: called before that with the best latents so far of a batch, (b, *latent_shape).
+        descent: n_steps=300, n_candidates=256, learning_rate=0.1, seed=0 and the other settings of
+            `hublatent.inversion.optimiser.DescentSettings`.
 
     Returns:
         The projection, on the model's device.
@@ -133,31 +110,26 @@ def project(
         HublatentError: there are no images, or they do not fit the model; a setting is out of
             range; a perceptual loss cannot be had; memory does not suffice for one image.
     """
-    settings = DescentSettings(
-        n_steps, n_candidates, learning_rate, latent_noise, shrinking_noise, tied_layers,
-        optimize_noise, pixel_weight, seed, precision,
-    )  # fmt: skip
+    settings = DescentSettings(**descent)
     if batch_size < 1:
         raise HublatentError(f"batch_size {batch_size}; expected at least 1.")
     _check(model, images)
     device = model.latent_mean.device
     if perceptual is None:
         perceptual = "image-features" if classifier is None else "features"
-    embed = join_embeddings(
-        perceptual_embedding(perceptual, classifier, device), pixel_embedding, pixel_weight
-    )
+    embed = perceptual_embedding(perceptual, classifier, device)
+    embed = with_pixels(embed, settings.pixel_weight)
     modules: list[nn.Module] = [model] if classifier is None else [model, classifier]
-    _check_modules(modules)
     with _evaluating(modules), torch.inference_mode(False), torch.enable_grad():
         # A copy: tensors made in inference mode cannot take part in gradients.
         images = images.detach().clone().to(device, torch.float32)
         projector = _Projector(model, embed, settings, progress, watch, len(images))
-        parts = list(projector.in_batches(images, batch_size))
-    joined = [
-        torch.cat(column, dim=-1 if i == 1 else 0)
-        for i, column in enumerate(zip(*parts, strict=True))
-    ]
-    return _result(model, images, *joined)
+        parts = zip(*projector.in_batches(images, batch_size), strict=True)
+        latents, losses, steps = map(torch.cat, parts, (0, 1, 0))
+    with torch.no_grad():
+        drawn = torch.cat([model.decode(part) for part in latents.split(CHUNK)])
+        errors = ((drawn - images) / 2).square().flatten(1).mean(dim=1)  # (B,)
+    return Projection(latents, drawn, errors, losses[: int(steps.max())], steps)
 
 
 def _check(model: LatentModel, images: Tensor) -> None:
@@ -175,49 +147,42 @@ def _check(model: LatentModel, images: Tensor) -> None:
             )
 
 
-def _check_modules(modules: Sequence[nn.Module]) -> None:
+@contextmanager
+def _evaluating(modules: Sequence[nn.Module]) -> Iterator[None]:
+    """Put modules into evaluation mode for a while: batch statistics would mix the images."""
     for module in modules:
         if any(parameter.is_inference() for parameter in module.parameters()):
             raise HublatentError(
                 f"The {type(module).__name__} was built in torch.inference_mode(), so nothing can "
                 "be differentiated through it. Load it outside."
             )
+    training = [module.training for module in modules]
+    try:
+        for module in modules:
+            module.eval()
+        yield
+    finally:
+        for module, mode in zip(modules, training, strict=True):
+            module.train(mode)
 
 
-@torch.no_grad()
-def _result(
-    model: LatentModel, images: Tensor, latents: Tensor, losses: Tensor, steps: Tensor
-) -> Projection:
-    drawn = torch.cat([model.decode(part) for part in latents.split(CHUNK)])
-    errors = ((drawn - images) / 2).square().flatten(1).mean(dim=1)  # (B,)
-    return Projection(latents, drawn, errors, losses[: int(steps.max())], steps)
-
-
+@dataclass
 class _Projector:
     """Everything that all batches of one projection share."""
 
-    def __init__(
-        self,
-        model: LatentModel,
-        embed: Embedding,
-        settings: DescentSettings,
-        progress: Progress | None,
-        watch: Callable[[Tensor], object] | None,
-        n_images: int,
-    ) -> None:
-        self.model = model
-        self.embed = embed
-        self.settings = settings
-        self.progress = progress
-        self.watch = watch
-        self.total = n_images * settings.n_steps
-        self.reported = 0
+    model: LatentModel
+    embed: Embedding
+    settings: DescentSettings
+    progress: Progress | None
+    watch: Watch | None
+    n_images: int
+    reported: int = 0
 
     def report(self, done: int) -> None:
         """Tell the caller; after a halved batch the count waits until it is caught up."""
         self.reported = max(self.reported, done)
         if self.progress is not None:
-            self.progress(self.reported, self.total)
+            self.progress(self.reported, self.n_images * self.settings.n_steps)
 
     def in_batches(self, images: Tensor, size: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         """Latents (b, *latent_shape), losses (n_steps, b) and steps (b,) of each batch."""
@@ -239,49 +204,44 @@ class _Projector:
                     f"{size}.",
                     stacklevel=2,
                 )
-                continue
-            yield found
-            start += len(batch)
+            else:
+                yield found
+                start += len(batch)
 
     def project_batch(self, images: Tensor, first: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Project some images; those that diverge get a second attempt at a lower rate.
+        """Project (b, C, H, W); `first` is the first one's position among all images.
 
-        Args:
-            images: (b, C, H, W).
-            first: the first one's position among all images.
+        Those that diverge get a second attempt at a lower rate.
         """
-        self.report(first * self.settings.n_steps)  # the search for starts takes seconds itself
+        n_steps, rate = self.settings.n_steps, self.settings.learning_rate
+        self.report(first * n_steps)  # the search for starts takes seconds itself
         with torch.no_grad():
             targets = self.embed(images)  # (b, F)
             starts, start_losses = self.starts(images, targets)
         seeds = [_noise_seed(image, self.settings.seed) for image in images]
-        everything = torch.arange(len(images), device=targets.device)
 
         def descend(rows: Tensor, settings: DescentSettings) -> Descent:
-            chosen = [seeds[i] for i in rows.tolist()]
             descent = Descent(
-                self.model, self.embed, targets[rows], starts[rows], start_losses[rows], chosen,
-                settings,
+                self.model, self.embed, targets[rows], starts[rows], start_losses[rows],
+                [seeds[i] for i in rows.tolist()], settings,
             )  # fmt: skip
 
             def tell(done: int) -> None:
                 if self.watch is not None:
                     self.watch(descent.best)
-                self.report(first * settings.n_steps + done)
+                self.report(first * n_steps + done)
 
             descent.run(tell)
             return descent
 
+        everything = torch.arange(len(images), device=targets.device)
         descent = descend(everything, self.settings)
         again = everything[descent.diverged]
         if len(again):
-            rate = self.settings.learning_rate
             second = descend(again, replace(self.settings, learning_rate=rate * SECOND_RATE))
             if bool(second.diverged.any()):
-                bad = again[second.diverged].tolist()
-                raise DivergedError([first + i for i in bad], rate)
-            descent.best[again] = second.best
-            descent.losses[:, again] = second.losses
+                raise DivergedError([first + i for i in again[second.diverged].tolist()], rate)
+            descent.best[again], descent.losses[:, again] = second.best, second.losses
         return descent.best, descent.losses, descent.losses.isfinite().sum(dim=0)
 
     def starts(self, images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
@@ -303,8 +263,8 @@ class _Projector:
             embedded = self.embed(self.model.synthesize(part))  # (n, F)
             distances = torch.cdist(targets, embedded).square().nan_to_num(math.inf)  # (b, n)
             values, positions = distances.min(dim=1)
-            nearest = torch.where(_like(values < lowest, nearest), part[positions], nearest)
-            lowest = torch.minimum(values, lowest)
+            nearer = values < lowest
+            nearest[nearer], lowest[nearer] = part[positions[nearer]], values[nearer]
         return nearest, lowest
 
 
@@ -315,25 +275,7 @@ def _noise_seed(image: Tensor, seed: int) -> int:
     return int.from_bytes(digest[:8], "little") >> 1
 
 
-def _like(mask: Tensor, values: Tensor) -> Tensor:
-    """A mask (B,) shaped to select rows of values (B, ...)."""
-    return mask.reshape(-1, *[1] * (values.ndim - 1))
-
-
 def _is_out_of_memory(error: BaseException) -> bool:
-    if isinstance(error, (MemoryError, torch.cuda.OutOfMemoryError)):
-        return True
-    return any(words in str(error) for words in OUT_OF_MEMORY)
-
-
-@contextmanager
-def _evaluating(modules: Sequence[nn.Module]) -> Iterator[None]:
-    """Put modules into evaluation mode for a while: batch statistics would mix the images."""
-    training = [module.training for module in modules]
-    try:
-        for module in modules:
-            module.eval()
-        yield
-    finally:
-        for module, mode in zip(modules, training, strict=True):
-            module.train(mode)
+    return isinstance(error, (MemoryError, torch.cuda.OutOfMemoryError)) or any(
+        words in str(error) for words in OUT_OF_MEMORY
+    )
