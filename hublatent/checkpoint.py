@@ -34,6 +34,7 @@ JSON_SCALARS = (bool, int, float, str)
 MAX_NAME = 100
 
 Result = TypeVar("Result")
+Number = TypeVar("Number", bound=float)
 
 logger = logging.getLogger("hublatent")
 
@@ -135,12 +136,12 @@ def init_parameters(model_class: type) -> dict[str, inspect.Parameter]:
     return dict(list(inspect.signature(model_class.__init__).parameters.items())[1:])  # type: ignore[misc]
 
 
-def check_number(name: str, value: float, low: float, high: float, kind: type = int) -> None:
-    """Refuse an argument outside its range, before memory is allocated for it.
+def check_number(name: str, value: Number, low: float, high: float, kind: type = int) -> Number:
+    """An argument of a model, refused outside its range, before memory is allocated for it.
 
     Args:
         name: the argument's name.
-        value: the given value.
+        value: the given value, which is returned.
         low: smallest accepted value.
         high: largest accepted value.
         kind: int, or float (which also accepts an int).
@@ -152,6 +153,7 @@ def check_number(name: str, value: float, low: float, high: float, kind: type = 
     if not fits_type or not low <= value <= high:
         noun = "an integer" if kind is int else "a number"
         raise CheckpointError(f"{name} = {shorten(value)}; expected {noun} from {low} to {high}.")
+    return value
 
 
 def check_weights_fit(model_class: type, arguments: Mapping[str, Any], path: Path) -> None:

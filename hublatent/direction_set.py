@@ -233,7 +233,7 @@ class DirectionSet:
 
     def save(self, path: str | Path) -> None:
         """Write the set as one safetensors file, atomically."""
-        document = {key: getattr(self, key) for key in (*_TEXTS, *_OPTIONAL_TEXTS)}
+        document = {key: getattr(self, key) for key in _TEXTS}
         tensors = {}
         for direction in self:
             tensors[f"{self._name_of(direction)}.vector"] = direction.vector
@@ -318,27 +318,23 @@ class DirectionSet:
         )
 
 
-_TEXTS = ("architecture", "space", "fingerprint")
-_OPTIONAL_TEXTS = ("override", "licence")
-_NUMBER = (float, int, type(None))
-_COUNT = (int, type(None))
-_FIELD_TYPES: dict[str, tuple[type, ...]] = {
-    "attribute": (str,),
-    "method": (str,),
-    "origin": (dict, type(None)),
-    "sigma": _NUMBER,
-    "threshold": _NUMBER,
-    "gain": _NUMBER,
-    "n_positive": _COUNT,
-    "n_negative": _COUNT,
-    "preprocessing": (str, type(None)),
-    "layers": (list, type(None)),
-    "scores": (dict,),
-    "conditioned_on": (list,),
-    "surviving_norm": (float, int),
-}
-_ORIGIN_TYPES: dict[str, tuple[type, ...]] = {
-    "kind": (str,), "dataset": (str,), "digest": (str, type(None)), "n": _COUNT,
+_NONE = type(None)
+_NUMBER = (float, int, _NONE)
+_COUNT = (int, _NONE)
+_Types = dict[str, tuple[type, ...]]
+# What a document says beside its directions; what it says of each of them; of each one's origin.
+_TEXTS: _Types = {
+    "architecture": (str,), "space": (str,), "fingerprint": (str,), "override": (str, _NONE),
+    "licence": (str, _NONE),
+}  # fmt: skip
+_FIELDS: _Types = {
+    "attribute": (str,), "method": (str,), "origin": (dict, _NONE), "sigma": _NUMBER,
+    "threshold": _NUMBER, "gain": _NUMBER, "n_positive": _COUNT, "n_negative": _COUNT,
+    "preprocessing": (str, _NONE), "layers": (list, _NONE), "scores": (dict,),
+    "conditioned_on": (list,), "surviving_norm": (float, int),
+}  # fmt: skip
+_ORIGIN: _Types = {
+    "kind": (str,), "dataset": (str,), "digest": (str, _NONE), "n": _COUNT,
 }  # fmt: skip
 _NEVER_NEGATIVE = ("sigma", "n_positive", "n_negative", "surviving_norm", "n")
 
@@ -353,7 +349,7 @@ def _qualified(method: str, kind: OriginKind | None, default: OriginKind | None)
 
 
 def _to_json(direction: Direction) -> dict[str, Any]:
-    values = {key: getattr(direction, key) for key in _FIELD_TYPES}
+    values = {key: getattr(direction, key) for key in _FIELDS}
     values["origin"] = asdict(direction.origin) if direction.origin else None
     values["scores"] = {k: [s.value, s.low, s.high] for k, s in direction.scores.items()}
     return values
@@ -366,14 +362,11 @@ def _from_document(document: Mapping[str, Any], tensors: dict[str, Tensor]) -> D
         raise DirectionError("its directions are not a list.")
     if document["version"] == 1:
         items = [_from_version_1(item) for item in items]
-    texts = {key: document.get(key) for key in (*_TEXTS, *_OPTIONAL_TEXTS)}
-    for key, text in texts.items():
-        if text is not None or key in _TEXTS:
-            _check_text(key, text)
-    entries = [_checked(item, _FIELD_TYPES, "a direction") for item in items]
+    texts = _checked({key: document.get(key) for key in _TEXTS}, _TEXTS, "a set")
+    entries = [_checked(item, _FIELDS, "a direction") for item in items]
     for entry in entries:
         if entry["origin"] is not None:
-            entry["origin"] = Origin(**_checked(entry["origin"], _ORIGIN_TYPES, "an origin"))
+            entry["origin"] = Origin(**_checked(entry["origin"], _ORIGIN, "an origin"))
     default = _default_kind(entry["origin"] for entry in entries)
     found = []
     for entry in entries:
@@ -386,7 +379,7 @@ def _from_document(document: Mapping[str, Any], tensors: dict[str, Tensor]) -> D
     if tensors:
         raise DirectionError(f"its tensors and its list disagree about {shorten(min(tensors))}.")
     defaults = _defaults(document.get("defaults", {}))
-    return DirectionSet(tuple(found), defaults=defaults, **texts)  # type: ignore[arg-type]
+    return DirectionSet(tuple(found), defaults=defaults, **texts)
 
 
 def _defaults(value: Any) -> dict[str, tuple[str, str]]:
@@ -422,13 +415,13 @@ def _direction(entry: Mapping[str, Any], vector: Tensor, styles: Tensor | None) 
 
 def _estimate(name: str, triple: Any) -> Estimate:
     numbers = triple if isinstance(triple, list) else []
-    finite = [x for x in numbers if type(x) in (int, float) and abs(x) <= MAX_NUMBER]
+    finite = [float(x) for x in numbers if type(x) in (int, float) and abs(x) <= MAX_NUMBER]
     if len(numbers) != 3 or len(finite) != 3:
         raise DirectionError(f"the score {shorten(name)} is not [value, low, high], all finite.")
-    return Estimate(*map(float, finite))
+    return Estimate(*finite)
 
 
-def _checked(item: Any, types: Mapping[str, tuple[type, ...]], noun: str) -> dict[str, Any]:
+def _checked(item: Any, types: _Types, noun: str) -> dict[str, Any]:
     """Check a JSON object, field by field."""
     if not isinstance(item, dict) or set(item) != set(types):
         raise DirectionError(f"{noun} has exactly {', '.join(types)}.")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from types import EllipsisType
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -26,7 +27,7 @@ class LatentModel(nn.Module, HubModel):
     Attributes:
         architecture: its key in ARCHITECTURES and in config.json.
         space: name of the latent space, "z" or "w+".
-        default_layers: the layers that directions move unless told otherwise; () without layers.
+        default_layers: the layers that directions move unless told otherwise; () for all.
         auxiliary: how names of tensors and arguments begin that lie beside the generator and do
             not define the latent space, such as "encoder".
         image_size: height and width of the images, in pixels.
@@ -95,6 +96,25 @@ class LatentModel(nn.Module, HubModel):
             f"{type(self).__name__} names no weights that first act on a latent, so its "
             "directions cannot be found by factorisation; a subclass does so in first_affine()."
         )
+
+    def moved_rows(self, layers: Iterable[int] | None = None) -> list[int] | EllipsisType:
+        """An index of the rows of a latent that directions move; of all, where it has no layers.
+
+        Args:
+            layers: which; None takes `default_layers`, or all where the model names none.
+        """
+        if len(self.latent_shape) == 1:
+            if layers is not None:
+                raise HublatentError(f"A latent of shape {self.latent_shape} has no layers.")
+            return ...
+        n_layers = self.latent_shape[0]
+        usual = self.default_layers or range(n_layers)
+        chosen = sorted(set(usual if layers is None else layers))
+        if not chosen or chosen[0] < 0 or chosen[-1] >= n_layers:
+            raise HublatentError(
+                f"Layers {(*chosen,)} were given; the model has 0 to {n_layers - 1}."
+            )
+        return chosen
 
     def noise_maps(self) -> list[Tensor]:
         """The constant noise maps (H, W) that the images are drawn with; [] without any."""
@@ -165,8 +185,7 @@ class LatentModel(nn.Module, HubModel):
         versions = (0 if t.is_inference() else t._version for t in tensors.values())
         state = [(t.data_ptr(), v) for t, v in zip(tensors.values(), versions, strict=True)]
         if self._known_fingerprints is None or self._known_fingerprints[0] != state:
-            weights = hashlib.sha256()
-            update_digest(weights, tensors)
+            weights = _digest(tensors)
             whole = hashlib.sha256(json.dumps(self._defining_config(), sort_keys=True).encode())
             whole.update(weights.digest())
             self._known_fingerprints = state, (whole.hexdigest(), weights.hexdigest())
@@ -188,19 +207,17 @@ class LatentModel(nn.Module, HubModel):
 
     def check_images(self, images: Tensor) -> None:
         """Refuse images that are not (B, C, H, W) of this model's size."""
-        wanted = (self.channels, self.image_size, self.image_size)
-        if images.ndim != 4 or tuple(images.shape[1:]) != wanted:
-            raise HublatentError(
-                f"{type(self).__name__} got images of shape {tuple(images.shape)}; "
-                f"expected (B, {', '.join(map(str, wanted))})."
-            )
+        self._check("images", images, (self.channels, self.image_size, self.image_size))
 
     def check_latents(self, latents: Tensor) -> None:
         """Refuse latents that are not (B, *latent_shape)."""
-        if latents.ndim != 1 + len(self.latent_shape) or latents.shape[1:] != self.latent_shape:
+        self._check("latents", latents, self.latent_shape)
+
+    def _check(self, what: str, given: Tensor, shape: tuple[int, ...]) -> None:
+        if given.ndim != 1 + len(shape) or given.shape[1:] != shape:
             raise HublatentError(
-                f"{type(self).__name__} got latents of shape {tuple(latents.shape)}; "
-                f"expected (B, {', '.join(map(str, self.latent_shape))})."
+                f"{type(self).__name__} got {what} of shape {tuple(given.shape)}; "
+                f"expected (B, {', '.join(map(str, shape))})."
             )
 
 
@@ -212,14 +229,13 @@ def check_image_arguments(image_size: int, channels: int) -> None:
 
 def weights_digest(module: nn.Module) -> str:
     """sha256 over a module's sorted (name, dtype, shape, bytes), in hexadecimal digits."""
+    return _digest(module.state_dict()).hexdigest()
+
+
+def _digest(tensors: Mapping[str, Tensor]) -> Any:
     digest = hashlib.sha256()
-    update_digest(digest, module.state_dict())
-    return digest.hexdigest()
-
-
-def update_digest(digest: Any, tensors: Mapping[str, Tensor]) -> None:
-    """Feed sorted (name, dtype, shape, bytes) of tensors to a hash."""
     for name, tensor in sorted(tensors.items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         values = tensor.detach().cpu().contiguous().reshape(-1)
         digest.update(values.view(torch.uint8).numpy().tobytes())
+    return digest

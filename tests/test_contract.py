@@ -259,7 +259,7 @@ def test_what_lies_beside_the_generator_is_not_fingerprinted() -> None:
 
 def test_the_fingerprint_is_computed_once(model: LatentModel, monkeypatch: Any) -> None:
     before = model.fingerprint()
-    monkeypatch.setattr("hublatent.model.update_digest", None)
+    monkeypatch.setattr("hublatent.model._digest", None)
     assert model.fingerprint() == before and model.matches(before)
 
 

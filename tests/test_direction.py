@@ -391,7 +391,7 @@ def change(path: Path, **changes: object) -> None:
         ({"sigma": math.nan}, "not finite"),
         ({"layers": [0]}, "other layers"),
         ({"scores": {"accuracy": [1]}}, "value, low, high"),
-        ({"fingerprint": None}, "not a text"),
+        ({"fingerprint": None}, "wrong type"),
     ],
 )
 def test_a_file_that_contradicts_itself_is_refused(model, tmp_path, changes, message):

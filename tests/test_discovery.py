@@ -19,6 +19,7 @@ from hublatent.discovery import (
 )
 from hublatent.discovery.methods import METHODS
 from hublatent.errors import DataError, HublatentError
+from hublatent.model import LatentModel
 
 D = 5
 
@@ -92,24 +93,25 @@ def test_held_out_scores_of_noise_are_chance(model):
     assert score.low < 0.5 < score.high
 
 
-class Layered:
+class Layered(LatentModel):
     """A model of layered latents, as far as discovery looks at it."""
 
-    latent_shape = (4, D)
-    latent_covariance = torch.eye(D)
     default_layers = (0, 1, 2)
+
+    def __init__(self):
+        super().__init__(16, 3, (4, D))
 
 
 def test_layered_latents_move_only_the_layers_asked_for(factor):
     flat = two_classes(factor, np.eye(D)[0], n=400)
     latents = np.repeat(flat.latents[:, None], 4, axis=1)
     data = LabelledLatents(latents, flat.labels, flat.attributes, flat.identities)
-    assert discover(data, "A", "svm", model=Layered()).layers == (0, 1, 2)  # type: ignore[arg-type]
-    chosen = discover(data, "A", "svm", model=Layered(), layers=[3])  # type: ignore[arg-type]
+    assert discover(data, "A", "svm", model=Layered()).layers == (0, 1, 2)
+    chosen = discover(data, "A", "svm", model=Layered(), layers=[3])
     assert chosen.layers == (3,)
     assert float(chosen.vector[3].norm()) == pytest.approx(1, abs=1e-5)
     with pytest.raises(HublatentError, match="0 to 3"):
-        discover(data, "A", "svm", model=Layered(), layers=[4])  # type: ignore[arg-type]
+        discover(data, "A", "svm", model=Layered(), layers=[4])
 
 
 def test_layered_latents_are_read_averaged_over_all_layers(factor):
@@ -117,7 +119,7 @@ def test_layered_latents_are_read_averaged_over_all_layers(factor):
     latents = np.random.default_rng(6).normal(size=(400, 4, D)).astype(np.float32)
     latents += (flat.latents - latents.mean(axis=1))[:, None]  # their mean is the flat latent
     data = LabelledLatents(latents, flat.labels, flat.attributes, flat.identities)
-    found = discover(data, "A", "svm", model=Layered())  # type: ignore[arg-type]
+    found = discover(data, "A", "svm", model=Layered())
     rows, truth = cross_validate(flat, "A"), found.scores["accuracy"].value
     assert truth == pytest.approx(rows.correct.mean())
 

@@ -2,24 +2,28 @@
 
 labelled.py          LabelledLatents; encode(), which makes them
 methods/             one file per family of methods
-cross_validation.py  balanced sets, folds of identities, readings of people never seen
-readings.py          the scores of such readings
+cross_validation.py  balanced sets, folds of identities, readings of people never seen, scores
 directions.py        discover(), discover_all()
 unlabelled.py        discover_unlabelled(): directions that a classifier names afterwards
 few_images.py        a direction between two heaps of a few images
 quantities.py        measured quantities in the place of labels
 """
 
-from hublatent.discovery.cross_validation import N_DRAWS, N_FOLDS, balanced_set, cross_validate
-from hublatent.discovery.directions import DEFAULT_METHOD, discover, discover_all, touched_layers
+from hublatent.discovery.cross_validation import (
+    N_DRAWS,
+    N_FOLDS,
+    HeldOut,
+    balanced_set,
+    cross_validate,
+)
+from hublatent.discovery.directions import DEFAULT_METHOD, discover, discover_all
 from hublatent.discovery.labelled import LabelledLatents, encode
 from hublatent.discovery.methods import FROM_LABELS, METHODS
 from hublatent.discovery.quantities import with_quantities
-from hublatent.discovery.readings import HeldOut
 from hublatent.discovery.unlabelled import discover_unlabelled
 
 __all__ = [
     "DEFAULT_METHOD", "FROM_LABELS", "METHODS", "N_DRAWS", "N_FOLDS", "HeldOut", "LabelledLatents",
     "balanced_set", "cross_validate", "discover", "discover_all", "discover_unlabelled", "encode",
-    "touched_layers", "with_quantities",
+    "with_quantities",
 ]  # fmt: skip

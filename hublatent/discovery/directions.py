@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING
+from types import EllipsisType
 
 import numpy as np
 import torch
@@ -11,14 +11,11 @@ import torch
 from hublatent.direction import Direction
 from hublatent.direction_set import DEFAULT_METHOD
 from hublatent.discovery.cross_validation import check_methods, pose, read, read_held_out, unit_rows
-from hublatent.discovery.labelled import LabelledLatents, Latents
+from hublatent.discovery.labelled import LabelledLatents
 from hublatent.discovery.methods import METHODS, Fits, Problem
-from hublatent.errors import HublatentError
-from hublatent.stats import Floats, logistic_curve
-
-if TYPE_CHECKING:
-    from hublatent.model import LatentModel
-    from hublatent.perception.classifier import AttributeClassifier
+from hublatent.model import LatentModel
+from hublatent.perception.classifier import AttributeClassifier
+from hublatent.stats import logistic_curve
 
 
 def discover(
@@ -74,56 +71,29 @@ def discover_all(
         For each method of the first attribute, then of the next.
     """
     check_methods(methods)
-    layers = touched_layers(model, layers)
+    rows = model.moved_rows(layers)
     for problem in pose(data, attributes, model=model, classifier=classifier, seed=seed):
         for method in methods:
             found = METHODS[method](problem)
-            yield _direction(problem, method, found, layers).with_sigma(model)
-
-
-def touched_layers(model: LatentModel, layers: Iterable[int] | None) -> tuple[int, ...] | None:
-    """The layers a direction moves; None for a latent without layers."""
-    if len(model.latent_shape) == 1:
-        if layers is not None:
-            raise HublatentError(f"A latent of shape {model.latent_shape} has no layers.")
-        return None
-    n_layers = model.latent_shape[0]
-    chosen = tuple(sorted(set(model.default_layers if layers is None else layers)))
-    if not chosen or chosen[0] < 0 or chosen[-1] >= n_layers:
-        raise HublatentError(f"Layers {chosen} were given; the model has 0 to {n_layers - 1}.")
-    return chosen
+            yield _direction(problem, method, found, rows).with_sigma(model)
 
 
 def _direction(
-    problem: Problem, method: str, fits: Fits, layers: tuple[int, ...] | None
+    problem: Problem, method: str, fits: Fits, rows: list[int] | EllipsisType
 ) -> Direction:
     data, chosen = problem.data, problem.chosen
     label = problem.label[chosen]
-    shape = data.latents.shape[1:]
-    vectors = np.stack([_vector(row, layers, shape) for row in unit_rows(problem, fits)])
+    vectors = np.zeros((problem.n_folds + 1, *data.latents.shape[1:]), np.float32)
+    for vector, row in zip(vectors, unit_rows(problem, fits), strict=True):
+        vector[rows] = row if row.ndim == 1 else row[rows]
     held_out = vectors[:-1].reshape(problem.n_folds, -1).astype(np.float64)
     readings = read(data, chosen, vectors[:-1]) / np.square(held_out).sum(axis=1)  # (n, F)
     coordinate = readings[range(len(chosen)), problem.population.folds[chosen]]
     threshold, gain = logistic_curve(coordinate, label)
     used = problem.label if method == "joint" else label
     return Direction(
-        attribute=problem.attribute,
-        method=method,
-        vector=torch.from_numpy(vectors[-1]),
-        threshold=threshold,
-        gain=gain,
-        n_positive=int(used.sum()),
-        n_negative=int((~used).sum()),
-        origin=data.origin,
-        preprocessing=data.preprocessing,
+        problem.attribute, method, torch.from_numpy(vectors[-1]), threshold=threshold, gain=gain,
+        n_positive=int(used.sum()), n_negative=int((~used).sum()),
+        origin=data.origin, preprocessing=data.preprocessing,
         scores=read_held_out(problem, fits).scores(problem.seed),
-    )
-
-
-def _vector(row: Floats, layers: tuple[int, ...] | None, shape: tuple[int, ...]) -> Latents:
-    """(*shape): the row in each layer it moves."""
-    if layers is None:
-        return row.astype(np.float32)
-    vector = np.zeros(shape, np.float32)
-    vector[list(layers)] = row if row.ndim == 1 else row[list(layers)]
-    return vector
+    )  # fmt: skip

@@ -28,18 +28,12 @@ CONFIDENCE = 0.95
 
 @dataclass(frozen=True, eq=False)
 class FewImages:
-    """What a few images gave.
+    """What a few images gave."""
 
-    Attributes:
-        direction: from the images without to those with.
-        accuracy: share of the images, each read without itself, on the right side; both heaps
-            weigh alike. Its interval is Wilson's.
-        at_chance: whether guessing would do as well: the interval reaches 1/2.
-    """
-
-    direction: Direction
+    direction: Direction  # from the images without to those with
+    # The share of the images, each read without itself, on the right side; both heaps weigh alike.
     accuracy: Estimate
-    at_chance: bool
+    at_chance: bool  # whether guessing would do as well: the interval, Wilson's, reaches 1/2
 
 
 def discover_from_few(

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -13,13 +12,11 @@ from numpy.typing import NDArray
 from torch import distributed as dist
 from tqdm import tqdm
 
+from hublatent.data import FaceDataset
 from hublatent.direction import Origin
 from hublatent.errors import DataError, unknown_name
+from hublatent.model import LatentModel
 from hublatent.stats import Bools, Ints
-
-if TYPE_CHECKING:
-    from hublatent.data import FaceDataset
-    from hublatent.model import LatentModel
 
 Latents = NDArray[np.float32]
 
@@ -85,8 +82,7 @@ class LabelledLatents:
         return _pooled(self.latents)
 
     @cached_property
-    def pooled_mirrored(self) -> Latents | None:
-        """(N, D): the same of the mirror images, if there are any."""
+    def _pooled_mirrored(self) -> Latents | None:
         return None if self.mirrored is None else _pooled(self.mirrored)
 
     def blocks(self, indices: Ints) -> Iterator[tuple[Ints, Latents]]:
@@ -95,7 +91,7 @@ class LabelledLatents:
         Yields:
             Indices (b,) and their pooled latents (b, D), copied.
         """
-        for latents in (self.pooled_latents, self.pooled_mirrored):
+        for latents in (self.pooled_latents, self._pooled_mirrored):
             if latents is None:
                 return
             for start in range(0, len(indices), BLOCK):
@@ -131,24 +127,23 @@ def encode(
         raise DataError(
             f"{dataset.name} has no {' or '.join(partitions)} images; directions need some."
         )
-    shape = (len(indices), *model.latent_shape)
-    latents = np.zeros(shape, np.float32)
-    mirrored = np.zeros(shape, np.float32) if mirror else None
+    n = len(indices)
+    found = np.zeros(((1 + mirror) * n, *model.latent_shape), np.float32)
     shared = dist.is_available() and dist.is_initialized()
     rank, n_processes = (dist.get_rank(), dist.get_world_size()) if shared else (0, 1)
-    mine = range(0, len(indices), BATCH)[rank::n_processes]
+    mine = range(0, n, BATCH)[rank::n_processes]
     for start in tqdm(mine, desc="encode", unit="batch", disable=not progress or rank > 0):
-        part = slice(start, start + BATCH)
-        images = dataset.batch(indices[part])
-        latents[part] = encode_images(model, images)
-        if mirrored is not None:
-            mirrored[part] = encode_images(model, images.flip(3))
-    if shared:
-        for array in (latents, mirrored):
-            if array is not None:
-                _add_up(array, model.latent_mean.device)
-    origin = Origin("encoded", dataset.name, dataset.digest, len(indices))
-    return labelled(dataset, indices, latents, origin, mirrored)
+        images = dataset.batch(indices[start : start + BATCH])
+        found[start : start + len(images)] = encode_images(model, images)
+        if mirror:
+            found[n + start : n + start + len(images)] = encode_images(model, images.flip(3))
+    if shared:  # each process's share is zero in all others
+        for start in range(0, len(found), BLOCK):
+            part = torch.from_numpy(found[start : start + BLOCK]).to(model.latent_mean.device)
+            dist.all_reduce(part)
+            found[start : start + BLOCK] = part.cpu().numpy()
+    origin = Origin("encoded", dataset.name, dataset.digest, n)
+    return labelled(dataset, indices, found[:n], origin, found[n:] if mirror else None)
 
 
 @torch.no_grad()
@@ -158,30 +153,14 @@ def encode_images(model: LatentModel, images: torch.Tensor) -> Latents:
 
 
 def labelled(
-    dataset: FaceDataset,
-    indices: Ints,
-    latents: Latents,
-    origin: Origin,
+    dataset: FaceDataset, indices: Ints, latents: Latents, origin: Origin,
     mirrored: Latents | None = None,
-) -> LabelledLatents:
+) -> LabelledLatents:  # fmt: skip
     """Put the latents (n, *latent_shape) of some of a data set's images beside their labels."""
     return LabelledLatents(
-        latents=latents,
-        labels=dataset.labels[indices],
-        attributes=dataset.attributes,
-        identities=dataset.identities[indices],
-        origin=origin,
-        preprocessing=dataset.preprocessing,
-        mirrored=mirrored,
-    )
-
-
-def _add_up(latents: Latents, device: torch.device) -> None:
-    """Sum over processes, in place: each one's share is zero in all others."""
-    for start in range(0, len(latents), BLOCK):
-        part = torch.from_numpy(latents[start : start + BLOCK]).to(device)
-        dist.all_reduce(part)
-        latents[start : start + BLOCK] = part.cpu().numpy()
+        latents, dataset.labels[indices], dataset.attributes, dataset.identities[indices],
+        origin, dataset.preprocessing, mirrored,
+    )  # fmt: skip
 
 
 def _pooled(latents: Latents) -> Latents:

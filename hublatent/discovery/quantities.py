@@ -6,10 +6,9 @@ is measured, as Slot et al. 2021 edit faces (Neural Comput. & Appl. 33:1079).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -23,11 +22,9 @@ from hublatent.discovery.labelled import LabelledLatents, encode, encode_images
 from hublatent.editing import edit
 from hublatent.errors import DataError, HublatentError, unknown_name
 from hublatent.images import as_rgb
+from hublatent.model import LatentModel
+from hublatent.perception.faces import FaceDetector
 from hublatent.stats import Estimate, Floats, Ints, bootstrap_means, interval
-
-if TYPE_CHECKING:
-    from hublatent.model import LatentModel
-    from hublatent.perception.faces import FaceDetector
 
 QUANTITIES = ("Brightness", "Yaw", "Face_Length", "Mouth_Width")
 CHANGES = np.array([-2.0, -1.0, 1.0, 2.0])  # requested, in deviations of the quantity
@@ -59,8 +56,9 @@ def with_quantities(data: LabelledLatents, quantities: Mapping[str, Floats]) -> 
         raise DataError("No quantities were given.")
     targets = np.column_stack([*quantities.values()]).astype(np.float64)
     labels = targets > np.median(targets, axis=0)
-    return replace(data, labels=labels, attributes=tuple(quantities), targets=targets,
-                   mirrored=None)  # fmt: skip
+    return replace(
+        data, labels=labels, attributes=tuple(quantities), targets=targets, mirrored=None
+    )
 
 
 def read_quantities(path: Path, names: Sequence[str]) -> dict[str, Floats]:
@@ -75,7 +73,14 @@ def read_quantities(path: Path, names: Sequence[str]) -> dict[str, Floats]:
     """
     table = read_table(path)
     wanted = table.columns.iloc[table.rows_of(names)]
-    found = {name: _numbers(wanted[name], path, name) for name in wanted}
+    found = {}
+    for column in wanted:
+        try:
+            found[column] = np.array([float(text) for text in wanted[column]])
+        except ValueError as error:
+            raise DataError(
+                f"{path}: a field of the column {column} is no number: {error}."
+            ) from error
     if set(LANDMARKS) <= set(found):
         points = np.column_stack([found[name] for name in LANDMARKS])  # (N, 10)
         return face_quantities(points.reshape(-1, 5, 2))
@@ -103,13 +108,6 @@ def face_quantities(points: Floats) -> dict[str, Floats]:
         "Face_Length": ((mouth - eyes) * down).sum(axis=1) / squared,
         "Mouth_Width": np.linalg.norm(mouth_right - mouth_left, axis=1) / np.sqrt(squared),
     }
-
-
-def _numbers(texts: Iterable[str], path: Path, column: str) -> Floats:
-    try:
-        return np.array([float(text) for text in texts])
-    except ValueError as error:
-        raise DataError(f"{path}: a field of the column {column} is no number: {error}.") from error
 
 
 def find_measured(
@@ -182,12 +180,9 @@ def _measure(images: Tensor, detector: FaceDetector) -> dict[str, Floats]:
 
 @torch.inference_mode()
 def _changes(
-    model: LatentModel,
-    detector: FaceDetector,
-    direction: Direction,
-    latents: Tensor,
+    model: LatentModel, detector: FaceDetector, direction: Direction, latents: Tensor,
     strengths: Floats,
-) -> Floats:
+) -> Floats:  # fmt: skip
     """(S, n): how far edits by each strength change the quantity."""
 
     def measured(strength: float) -> Floats:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -14,11 +13,9 @@ from hublatent.direction import Direction
 from hublatent.discovery.methods.components import principal_components, weight_factors
 from hublatent.editing import edit
 from hublatent.errors import HublatentError, unknown_name
+from hublatent.model import LatentModel
+from hublatent.perception.classifier import AttributeClassifier
 from hublatent.stats import Estimate, Floats, bootstrap_weights, interval
-
-if TYPE_CHECKING:
-    from hublatent.model import LatentModel
-    from hublatent.perception.classifier import AttributeClassifier
 
 UNLABELLED: dict[str, Callable[[LatentModel], Tensor]] = {
     "components": principal_components,
@@ -103,7 +100,7 @@ def _named(
 def unlabelled_direction(model: LatentModel, row: Tensor, method: str) -> Direction:
     """A row (D,) at norm 1 in each layer that directions of the model move."""
     vector = torch.zeros(model.latent_shape)
-    vector[list(model.default_layers) if model.default_layers else ...] = (row / row.norm()).float()
+    vector[model.moved_rows()] = (row / row.norm()).float()
     return Direction("Component", method, vector).with_sigma(model)
 
 

@@ -14,10 +14,7 @@ from hublatent.model import LatentModel, check_image_arguments
 class Eigenfaces(LatentModel):
     """Encodes and decodes like a VAE, but linearly: z = V (x - mean), x = mean + V' z.
 
-    Args:
-        image_size: height and width, in pixels.
-        channels: image channels.
-        latent_dim: D, how many components.
+    V holds latent_dim components.
     """
 
     architecture = "eigenfaces"

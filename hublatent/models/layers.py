@@ -115,7 +115,9 @@ def conv_after_doubling(x: Tensor, weight: Tensor) -> Tensor:
     """Repeat each pixel in a square of 2x2, then convolve: (B, I, H, W) -> (B, O, 2H, 2W).
 
     Both at once are one transposed convolution with stride 2, whose 4x4 kernel is made of sums of
-    the 3x3 kernel's values: 4 instead of 9 multiplications for each number.
+    the 3x3 kernel's values: 4 instead of 9 multiplications for each number. A checkpoint that was
+    trained with NVIDIA's fused up-sampling holds the kernels of a transposed convolution, which
+    are the same mirrored in both axes.
     """
     side = weight.new_tensor([[0, 0, 1], [0, 1, 1], [1, 1, 0], [1, 0, 0]])
     kernel = weight.transpose(0, 1).flatten(2) @ torch.kron(side, side).T  # (I, O, 16)

@@ -15,13 +15,9 @@ class LSAVAE(VAE):
     reading of the paper's abstract (training/objectives/lsavae.py).
 
     Args:
-        image_size: height and width, in pixels; divisible by 2**n_stages.
-        channels: image channels.
         style_dim: width of the style part.
         attributes: the K attributes' names, separated by commas; D = style_dim + K.
-        width: channels of the first stage.
-        max_width: channels never exceed this.
-        n_stages: number of downsampling stages.
+        image_size, channels, width, max_width, n_stages: as in ConvolutionalModel.
     """
 
     architecture = "lsavae"

@@ -28,10 +28,7 @@ class ProGAN(LatentModel):
     """ProGAN's generator at its full size; its latents are z (D,), drawn from N(0, I).
 
     The network reads only the direction of z, not its length: latents lie on a sphere, and an edit
-    turns them. Feature maps of height r have min(channel_base // r, channel_max) channels. Every
-    up-sampling repeats pixels and then convolves; a checkpoint that was trained with NVIDIA's
-    fused up-sampling holds the kernels of a transposed convolution there, which are the same
-    mirrored in both axes.
+    turns them. Feature maps of height r have min(channel_base // r, channel_max) channels.
 
     Args:
         image_size: height and width in pixels, a power of two from 16 to 1024.

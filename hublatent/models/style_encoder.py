@@ -18,14 +18,8 @@ class StyleEncoder(nn.Module):
     """Images (B, C, H, H) -> offsets (B, L, D) from the mean latent, in units of its spread.
 
     One network reads all latents at once, as in pSp (Richardson et al. 2021, arXiv:2008.00951) and
-    e4e (Tov et al. 2021, arXiv:2102.02766), at a hundredth of their size. Each stage halves the
-    image and has min(width * 2**i, 4 * width) channels.
-
-    Args:
-        image_size: H, a power of two.
-        channels: image channels.
-        latent_shape: (L, D).
-        width: channels of the first stage.
+    e4e (Tov et al. 2021, arXiv:2102.02766), at a hundredth of their size. Stage i halves the image
+    and has min(width * 2**i, 4 * width) channels.
     """
 
     def __init__(

@@ -13,7 +13,7 @@ from hublatent.checkpoint import check_number
 from hublatent.errors import CheckpointError, HublatentError
 from hublatent.hub import Snapshot
 from hublatent.model import LatentModel
-from hublatent.models.layers import GAIN, SLOPE, EqualLinear, chunk_size, pixel_norm
+from hublatent.models.layers import GAIN, SLOPE, EqualLinear, pixel_norm
 from hublatent.models.style_encoder import StyleEncoder
 
 Noise = Literal["const", "random", "none"]
@@ -31,7 +31,6 @@ class StyleGenerator(LatentModel):
         mapping_layers: depth of the mapping network.
         mapping_lr_multiplier: learning rate of the mapping network relative to the rest.
         n_layers: L, number of rows that the synthesis takes; follows from the architecture.
-        largest_map: numbers in the largest feature map of one image.
     """
 
     space = "w+"
@@ -41,6 +40,7 @@ class StyleGenerator(LatentModel):
     # The mapping network's sqrt(2) per layer: of its activations, as in StyleGAN2 and 3, or of its
     # weights, as in StyleGAN, where this is 1.
     activation_gain: ClassVar[float] = GAIN
+    _chunk_size: int  # how many images to draw at a time
 
     def __init__(
         self,
@@ -51,24 +51,20 @@ class StyleGenerator(LatentModel):
         mapping_layers: int,
         mapping_lr_multiplier: float,
         n_layers: int,
-        largest_map: int,
     ) -> None:
         check_number("latent_dim", latent_dim, 1, 4096)
-        check_number("z_dim", z_dim, 1, 4096)
-        check_number("mapping_layers", mapping_layers, 1, 32)
-        check_number("mapping_lr_multiplier", mapping_lr_multiplier, 1e-6, 100, float)
         super().__init__(image_size, channels, (n_layers, latent_dim))
         self.latent_dim = latent_dim
-        self.z_dim = z_dim
-        self.mapping_layers = mapping_layers
-        self.mapping_lr_multiplier = mapping_lr_multiplier
-        self._chunk_size = chunk_size(largest_map)
+        self.z_dim = check_number("z_dim", z_dim, 1, 4096)
+        self.mapping_layers = check_number("mapping_layers", mapping_layers, 1, 32)
+        self.mapping_lr_multiplier = check_number(
+            "mapping_lr_multiplier", mapping_lr_multiplier, 1e-6, 100, float
+        )
         self.encoder = None
-        inputs = [z_dim] + [latent_dim] * (mapping_layers - 1)
         gain = GAIN / self.activation_gain
         self.mapping_network = nn.ModuleList(
-            EqualLinear(n, latent_dim, lr_multiplier=mapping_lr_multiplier, gain=gain)
-            for n in inputs
+            EqualLinear(n_in, latent_dim, lr_multiplier=mapping_lr_multiplier, gain=gain)
+            for n_in in [z_dim] + [latent_dim] * (mapping_layers - 1)
         )
 
     @property
@@ -155,16 +151,13 @@ class StyleGenerator(LatentModel):
         noise: Noise | Sequence[Tensor] = "const",
         generator: torch.Generator | None = None,
     ) -> Tensor:
-        """Draw images without clamping them, with gradients; for training and projection.
+        """Draw the unclamped images (B, C, H, W), float32, of latents (B, L, D), with gradients.
 
         Args:
             latents: (B, L, D).
             noise: "const" takes the model's own noise maps, "random" draws new ones per image,
-                "none" leaves noise out; or one map per layer, shaped as in `noise_maps`.
+                "none" leaves noise out; or one map per layer, (H, W) or (B, 1, H, W).
             generator: draws the random noise.
-
-        Returns:
-            Images (B, C, H, W), float32, unbounded.
         """
         self.check_latents(latents)
         maps = self._noise_maps_for(noise, len(latents), generator)
@@ -200,7 +193,7 @@ class StyleGenerator(LatentModel):
         return torch.cat([affines[layer].weight for layer in chosen])  # (N, D)
 
     def _affines(self) -> list[EqualLinear]:
-        """The affine layer that reads each row of a latent; of several, the first."""
+        """The affine layer that reads each row of a latent; of several, a convolution's."""
         raise NotImplementedError
 
     def _noise_maps_for(

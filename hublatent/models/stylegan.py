@@ -15,6 +15,7 @@ from hublatent.models.layers import (
     EqualLinear,
     ToRGB,
     channels_by_height,
+    chunk_size,
     conv_after_doubling,
     largest_map,
     per_channel,
@@ -25,10 +26,7 @@ from hublatent.models.style_generator import StyleGenerator
 class StyleGAN(StyleGenerator):
     """StyleGAN's generator with adaptive instance normalisation; its latents (L, D) lie in W+.
 
-    Feature maps of height r have min(channel_base // r, channel_max) channels. Every up-sampling
-    repeats pixels and then convolves; a checkpoint that was trained with NVIDIA's fused
-    up-sampling (from 128 pixels on) holds the kernels of a transposed convolution there, which
-    are the same mirrored in both axes.
+    Feature maps of height r have min(channel_base // r, channel_max) channels.
 
     Args:
         image_size to mapping_lr_multiplier: as in StyleGenerator.
@@ -54,8 +52,9 @@ class StyleGAN(StyleGenerator):
         widths = channels_by_height(image_size, channels, channel_base, channel_max)
         super().__init__(
             image_size, channels, latent_dim, z_dim, mapping_layers, mapping_lr_multiplier,
-            2 * len(widths), largest_map(widths),
+            n_layers=2 * len(widths),
         )  # fmt: skip
+        self._chunk_size = chunk_size(largest_map(widths))
         self.channel_base = channel_base
         self.channel_max = channel_max
         self.const = nn.Parameter(torch.ones(1, widths[4], 4, 4))

@@ -26,6 +26,7 @@ from hublatent.models.layers import (
     SLOPE,
     EqualLinear,
     channels_by_height,
+    chunk_size,
     largest_map,
     per_channel,
 )
@@ -67,16 +68,16 @@ class StyleGAN2(StyleGenerator):
         encoder_of: str = "",
     ) -> None:
         check_number("encoder_width", encoder_width, 0, 256)
-        check_number("conv_clamp", conv_clamp, 0, 1e9, float)
         widths = channels_by_height(image_size, channels, channel_base, channel_max, channel_min)
         super().__init__(
             image_size, channels, latent_dim, z_dim, mapping_layers, mapping_lr_multiplier,
-            2 * len(widths), largest_map(widths),
+            n_layers=2 * len(widths),
         )  # fmt: skip
+        self._chunk_size = chunk_size(largest_map(widths))
         self.channel_base = channel_base
         self.channel_max = channel_max
         self.channel_min = channel_min
-        self.conv_clamp = conv_clamp
+        self.conv_clamp = check_number("conv_clamp", conv_clamp, 0, 1e9, float)
         self.const = nn.Parameter(torch.randn(widths[4], 4, 4))
         self.blocks = nn.ModuleDict()
         for height, width in widths.items():
@@ -117,10 +118,7 @@ class StyleGAN2(StyleGenerator):
         return found
 
     def _affines(self) -> list[EqualLinear]:
-        return [
-            *(conv.affine for block in self._blocks() for conv in block.convs()),
-            self._blocks()[-1].to_rgb.affine,
-        ]
+        return list({row: affine for affine, row in self.style_layers()}.values())
 
     def _draw(self, latents: Tensor, noise: Sequence[Tensor | None]) -> Tensor:
         return self._draw_styles(self.to_styles(latents), noise)

@@ -19,7 +19,15 @@ from torch import Tensor, nn
 
 from hublatent.checkpoint import check_number
 from hublatent.errors import CheckpointError
-from hublatent.models.layers import GAIN, SLOPE, EqualLinear, check_images, check_size, per_channel
+from hublatent.models.layers import (
+    GAIN,
+    SLOPE,
+    EqualLinear,
+    check_images,
+    check_size,
+    chunk_size,
+    per_channel,
+)
 from hublatent.models.style_generator import StyleGenerator
 
 OUTPUT_SCALE = 0.25  # the network draws images in [-4, 4]
@@ -72,49 +80,64 @@ class StyleGAN3(StyleGenerator):
         radial_filters: bool = False,
     ) -> None:
         check_images(image_size, channels)
-        check_number("first_cutoff", first_cutoff, 0.5, image_size / 2, float)
-        check_number("first_stopband", first_stopband, first_cutoff, image_size, float)
-        check_number("last_stopband_rel", last_stopband_rel, 1, 4, float)
         check_number("synthesis_layers", synthesis_layers, 4, 32)
-        check_number("critical_layers", critical_layers, 1, synthesis_layers - 1)
-        check_number("channel_base", channel_base, 1, 2**20)
-        check_number("channel_max", channel_max, 1, 4096)
-        check_number("margin_size", margin_size, 0, 64)
-        check_number("kernel_size", kernel_size, 1, 3)
         if not isinstance(radial_filters, bool):
             raise CheckpointError(f"radial_filters = {radial_filters!r}; expected true or false.")
-        bands = layer_bands(
-            image_size, channels, synthesis_layers, critical_layers, channel_base, channel_max,
-            first_cutoff, first_stopband, last_stopband_rel, margin_size,
+        super().__init__(
+            image_size, channels, latent_dim, z_dim, mapping_layers, mapping_lr_multiplier,
+            n_layers=synthesis_layers + 2,
         )  # fmt: skip
+        self.synthesis_layers = synthesis_layers
+        self.critical_layers = check_number(
+            "critical_layers", critical_layers, 1, synthesis_layers - 1
+        )
+        self.channel_base = check_number("channel_base", channel_base, 1, 2**20)
+        self.channel_max = check_number("channel_max", channel_max, 1, 4096)
+        self.first_cutoff = check_number("first_cutoff", first_cutoff, 0.5, image_size / 2, float)
+        self.first_stopband = check_number(
+            "first_stopband", first_stopband, first_cutoff, image_size, float
+        )
+        self.last_stopband_rel = check_number("last_stopband_rel", last_stopband_rel, 1, 4, float)
+        self.margin_size = check_number("margin_size", margin_size, 0, 64)
+        self.kernel_size = check_number("kernel_size", kernel_size, 1, 3)
+        self.radial_filters = radial_filters
+        bands = self._bands()
         largest = max(band.channels * band.size**2 for band in bands)
         n_weights = sum(kernel_size**2 * a.channels * b.channels for a, b in pairwise(bands))
         check_size(
             largest, n_weights, f"channel_base = {channel_base} and channel_max = {channel_max}"
         )
-        super().__init__(
-            image_size, channels, latent_dim, z_dim, mapping_layers, mapping_lr_multiplier,
-            synthesis_layers + 2, 4 * largest,
-        )  # fmt: skip
-        self.synthesis_layers = synthesis_layers
-        self.critical_layers = critical_layers
-        self.channel_base = channel_base
-        self.channel_max = channel_max
-        self.first_cutoff = first_cutoff
-        self.first_stopband = first_stopband
-        self.last_stopband_rel = last_stopband_rel
-        self.margin_size = margin_size
-        self.kernel_size = kernel_size
-        self.radial_filters = radial_filters
+        self._chunk_size = chunk_size(4 * largest)
         self.synthesis = nn.ModuleDict({"input": SynthesisInput(bands[0], latent_dim)})
         for i, (before, after) in enumerate(zip([bands[0], *bands[:-2]], bands[:-1], strict=True)):
             radial = radial_filters and i < synthesis_layers - critical_layers
-            self.synthesis[_name(i, after)] = SynthesisLayer(
-                before, after, latent_dim, kernel_size, radial
-            )
-        self.synthesis[_name(synthesis_layers, bands[-1])] = ToRGB(
-            bands[-2].channels, channels, latent_dim
-        )
+            layer = SynthesisLayer(before, after, latent_dim, kernel_size, radial)
+            self.synthesis[_name(i, after)] = layer
+        to_rgb = ToRGB(bands[-2].channels, channels, latent_dim)
+        self.synthesis[_name(synthesis_layers, bands[-1])] = to_rgb
+
+    def _bands(self) -> list[Band]:
+        """The bands of all layers and of the way to RGB (Karras et al. 2021, appendix F.1).
+
+        Cutoff and stopband grow geometrically from layer to layer, until the critical ones. The
+        input's band is that of the first layer.
+        """
+        n_layers, last_cutoff = self.synthesis_layers, self.image_size / 2
+        last_stopband = last_cutoff * self.last_stopband_rel
+        bands = []
+        for i in range(n_layers + 1):
+            exponent = min(i / (n_layers - self.critical_layers), 1)
+            cutoff = self.first_cutoff * (last_cutoff / self.first_cutoff) ** exponent
+            stopband = self.first_stopband * (last_stopband / self.first_stopband) ** exponent
+            rate = 2 ** math.ceil(math.log2(min(2 * stopband, self.image_size)))
+            channels = round(min(self.channel_base / 2 / cutoff, self.channel_max))
+            size = rate + 2 * self.margin_size
+            if i >= n_layers - 1:
+                size = self.image_size
+            if i == n_layers:
+                channels = self.channels
+            bands.append(Band(channels, size, rate, cutoff, max(stopband, rate / 2) - cutoff))
+        return bands
 
     def _affines(self) -> list[EqualLinear]:
         return [layer.affine for layer in self.synthesis.values()]  # type: ignore[misc]
@@ -127,64 +150,19 @@ class StyleGAN3(StyleGenerator):
         return x * OUTPUT_SCALE  # (B, C, image_size, image_size)
 
 
-def layer_bands(
-    image_size: int,
-    channels: int,
-    n_layers: int,
-    n_critical: int,
-    channel_base: int,
-    channel_max: int,
-    first_cutoff: float,
-    first_stopband: float,
-    last_stopband_rel: float,
-    margin_size: int,
-) -> list[Band]:
-    """The bands of all layers and of the way to RGB (Karras et al. 2021, appendix F.1).
-
-    Cutoff and stopband grow geometrically from layer to layer, until the last n_critical ones. The
-    input's band is that of the first layer.
-    """
-    last_cutoff = image_size / 2
-    last_stopband = last_cutoff * last_stopband_rel
-    bands = []
-    for i in range(n_layers + 1):
-        exponent = min(i / (n_layers - n_critical), 1)
-        cutoff = first_cutoff * (last_cutoff / first_cutoff) ** exponent
-        stopband = first_stopband * (last_stopband / first_stopband) ** exponent
-        rate = 2 ** math.ceil(math.log2(min(2 * stopband, image_size)))
-        bands.append(
-            Band(
-                channels if i == n_layers else round(min(channel_base / 2 / cutoff, channel_max)),
-                image_size if i >= n_layers - 1 else rate + 2 * margin_size,
-                rate,
-                cutoff,
-                max(stopband, rate / 2) - cutoff,
-            )
-        )
-    return bands
-
-
 def _name(i: int, band: Band) -> str:
     return f"L{i}_{band.size}_{band.channels}"
 
 
 @dataclass(frozen=True)
 class Band:
-    """The signals in a layer's output (Karras et al. 2021, section 3.2 and appendix F.1).
-
-    Attributes:
-        channels: of the feature map.
-        size: height and width of the feature map, the margin included.
-        rate: samples along the width of the image.
-        cutoff: highest frequency, in cycles along the width of the image.
-        half_width: half the width of the filters' transition band.
-    """
+    """The signals in a layer's output (Karras et al. 2021, section 3.2 and appendix F.1)."""
 
     channels: int
-    size: int
-    rate: int
-    cutoff: float
-    half_width: float
+    size: int  # height and width of the feature map, the margin included
+    rate: int  # samples along the width of the image
+    cutoff: float  # the highest frequency, in cycles along the width of the image
+    half_width: float  # half the width of the filters' transition band
 
 
 class SynthesisInput(nn.Module):
@@ -211,7 +189,7 @@ class SynthesisInput(nn.Module):
         self.register_buffer("transform", torch.eye(3))  # the user's own, after the latent's
 
     def forward(self, w: Tensor) -> Tensor:
-        """Codes (B, D) -> (B, channels, size, size)."""
+        """Latents (B, D) -> (B, channels, size, size)."""
         # A rounded phase would shift a wave, so this stays in float32 where convolutions do not.
         with torch.autocast(w.device.type, enabled=False):
             return self._waves(w.float())
@@ -328,13 +306,12 @@ def low_pass(
 
     Args:
         factor: by which the rate changes; FILTER_SIZE taps for each.
-        cutoff: in cycles along the width of the image.
-        half_width: half the transition band.
+        cutoff: and half the width of the transition band, in cycles along the width of the image.
         rate: the higher sampling rate.
-        radial: whether it is the same in all directions, and then not separable.
+        radial: whether it is the same in all directions, and then not separable: (taps, taps).
 
     Returns:
-        (taps,), or (taps, taps) where radial; its sum is 1.
+        (taps,); the sum is 1.
     """
     from scipy import signal, special  # heavy, and needed by this architecture alone
 

@@ -23,27 +23,16 @@ LOG_VARIANCE_RANGE = (-12.0, 8.0)
 
 @dataclass(frozen=True)
 class Blocks:
-    """What a network is made of, beyond its widths.
+    """What a network is made of, beyond its widths."""
 
-    Attributes:
-        kernel_size: 4 or 3, of the layers that halve and double the sides.
-        batch_norm: whether it follows each of them.
-        bias: of the layers that batch_norm follows; without it all have one.
-        slope: of the leaky ReLU.
-        after_linear: whether the decoder's first layer is followed by it too.
-        last_convolution: whether doubling the sides leaves the image to one more convolution.
-        output: what brings the image into its range, if anything.
-        reads_pixels: whether the encoder is given pixels in [0, 1], not images in [-1, 1].
-    """
-
-    kernel_size: int = 4
-    batch_norm: bool = True
-    bias: bool = False
-    slope: float = 0.2
-    after_linear: bool = True
-    last_convolution: bool = False
-    output: type[nn.Module] | None = None
-    reads_pixels: bool = False
+    kernel_size: int = 4  # or 3, of the layers that halve and double the sides
+    batch_norm: bool = True  # whether it follows each of them
+    bias: bool = False  # of the layers that batch_norm follows; without it all have one
+    slope: float = 0.2  # of the leaky ReLU
+    after_linear: bool = True  # whether the decoder's first layer is followed by it too
+    last_convolution: bool = False  # whether one more draws the image from its last map
+    output: type[nn.Module] | None = None  # what brings the image into its range, if anything
+    reads_pixels: bool = False  # the encoder is given pixels in [0, 1], not images in [-1, 1]
 
 
 class ToPixels(nn.Module):
@@ -100,9 +89,12 @@ class ConvolutionalModel(LatentModel):
     ) -> None:
         check_image_arguments(image_size, channels)
         check_number("latent_dim", latent_dim, 1, 4096)
-        check_number("width", width, 1, 1024)
-        check_number("max_width", max_width, 1, 1024)
-        check_number("n_stages", n_stages, 1, 8)
+        super().__init__(image_size, channels, (latent_dim,))
+        self.latent_dim = latent_dim
+        self.width = check_number("width", width, 1, 1024)
+        self.max_width = check_number("max_width", max_width, 1, 1024)
+        self.n_stages = check_number("n_stages", n_stages, 1, 8)
+        self.blocks = blocks
         if blocks not in BLOCKS:
             raise CheckpointError(unknown_name("blocks", str(blocks), BLOCKS))
         if image_size % 2**n_stages:
@@ -110,12 +102,6 @@ class ConvolutionalModel(LatentModel):
                 f"image_size = {image_size} is not divisible by 2**{n_stages}; "
                 "expected n_stages halvings to come out even."
             )
-        super().__init__(image_size, channels, (latent_dim,))
-        self.latent_dim = latent_dim
-        self.width = width
-        self.max_width = max_width
-        self.n_stages = n_stages
-        self.blocks = blocks
         made_of = BLOCKS[blocks]
         widths = [min(width * 2**i, max_width) for i in range(n_stages)]
         side = image_size // 2**n_stages

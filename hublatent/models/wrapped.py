@@ -105,7 +105,6 @@ def wrap(
 
     Returns:
         The model, in evaluation mode, with latents (D,), the functions' own ones flattened.
-
     """
     own_shape = tuple(latent_shape)
     if not own_shape or min(own_shape) < 1 or math.prod(own_shape) > MAX_WIDTH:

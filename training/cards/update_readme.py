@@ -27,7 +27,6 @@ from tqdm import tqdm
 
 import hublatent
 from hublatent.direction_set import DirectionSet
-from hublatent.discovery.methods import PROJECTED_SUFFIX
 from hublatent.editing import edit
 from hublatent.errors import DataError, exit_on_user_error
 from hublatent.evaluation.report import PAGE_NAME, read_summary
@@ -111,8 +110,8 @@ def table(folders: Sequence[Path]) -> str:
     for folder in folders:
         measured = dict(_measured(folder))
         # Scores on a model's own samples would not compare with those on real faces.
-        projects = any(f"svm{PROJECTED_SUFFIX} " in name for name in measured)
-        method = f"svm{PROJECTED_SUFFIX}" if projects else "svm"
+        projects = any("svm-projected " in name for name in measured)
+        method = "svm-projected" if projects else "svm"
         scores = [measured.get(f"{name}.{method} accuracy") for name in ATTRIBUTES]
         link = Markup(f"[{folder.name}]({folder.as_posix()})")
         rows.append([link, _cell(measured.get("mse"), 4), *(_cell(score, 3) for score in scores)])

@@ -34,14 +34,9 @@ from hublatent.discovery.methods.pairs import pairs
 from hublatent.discovery.methods.problem import Fits, Population, Problem
 from hublatent.discovery.methods.stylespace import stylespace
 
-__all__ = ["FILTERS", "FROM_LABELS", "METHODS", "Fits", "Method", "Population", "Problem"]
+__all__ = ["FILTERS", "FROM_LABELS", "METHODS", "Fits", "Population", "Problem"]
 
-Method = Callable[[Problem], Fits]
-
-# Ends a method's name where the latents were projected images', not samples or an encoder's.
-PROJECTED_SUFFIX = "-projected"
-
-METHODS: dict[str, Method] = {
+METHODS: dict[str, Callable[[Problem], Fits]] = {
     "svm": svm,
     "logistic": logistic,
     "mean-difference": mean_difference,

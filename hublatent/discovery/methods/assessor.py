@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -15,9 +14,7 @@ from torch import Tensor
 
 from hublatent.discovery.methods.problem import Fits, Problem
 from hublatent.errors import HublatentError
-
-if TYPE_CHECKING:
-    from hublatent.model import LatentModel
+from hublatent.model import LatentModel
 
 N_STEPS = 250
 BATCH = 16
@@ -57,7 +54,7 @@ def learn(
     generator = torch.Generator().manual_seed(seed)
     factor = _factor(model.latent_covariance)  # t = factor u, so that the penalty is |u|^2
     layers = torch.zeros(*model.latent_shape[:-1], 1).to(factor)  # (1,) or (L, 1)
-    layers[list(model.default_layers) if model.default_layers else ...] = 1
+    layers[model.moved_rows()] = 1
     squared_change = LARGEST_CHANGE**2 / 3  # E a^2
 
     # The start is the minimum of the linear case, the rate that of its steepest direction. Adam

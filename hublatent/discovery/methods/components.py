@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -11,9 +10,7 @@ from torch import Tensor
 
 from hublatent.discovery.methods.problem import Fits, Problem, without_each
 from hublatent.errors import HublatentError, unknown_name
-
-if TYPE_CHECKING:
-    from hublatent.model import LatentModel
+from hublatent.model import LatentModel
 
 N_CANDIDATES = 80  # GANSpace's number of components
 
@@ -32,9 +29,6 @@ def weight_factors(model: LatentModel) -> Tensor:
 
     The eigenvectors of A' A, A the weights that first act on a latent, each row of norm 1: unit
     rows (D, D), the largest eigenvalue first.
-
-    Raises:
-        HublatentError: the model names no such weights.
     """
     weights = model.first_affine().double().cpu()  # (N, D)
     weights = weights / weights.norm(dim=1, keepdim=True).clamp(min=1e-12)

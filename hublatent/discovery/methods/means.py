@@ -12,17 +12,11 @@ from hublatent.stats import Floats
 
 @dataclass(frozen=True, eq=False)
 class Moments:
-    """Sums over the balanced examples of each fold (F) and kind (without, with).
+    """Sums over the balanced examples of each fold (F) and kind (without, with)."""
 
-    Attributes:
-        counts: (F, 2, 1).
-        sums: (F, 2, D), of the latents.
-        squares: (F, 2, D), of their squares.
-    """
-
-    counts: Floats
-    sums: Floats
-    squares: Floats
+    counts: Floats  # (F, 2, 1)
+    sums: Floats  # (F, 2, D), of the latents
+    squares: Floats  # (F, 2, D), of their squares
 
 
 @once

@@ -7,7 +7,7 @@ manipulation by StyleGAN latent space exploration" (arXiv:2207.09855).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -16,10 +16,8 @@ from torch import Tensor
 from hublatent.direction import Direction
 from hublatent.discovery.methods.problem import Fits, Problem
 from hublatent.errors import DataError, DirectionError
+from hublatent.model import LatentModel
 from hublatent.stats import Bools, Estimate, Floats, Ints
-
-if TYPE_CHECKING:
-    from hublatent.model import LatentModel
 
 N_PAIRS = 20  # of labelled images of one person each, in `pairs`
 
@@ -94,11 +92,9 @@ def with_styles(model: LatentModel, directions: Sequence[Direction]) -> Directio
         )
     styles = vectors / along.reshape(-1, *[1] * common.ndim) - common
     return Direction(
-        directions[0].attribute,
-        directions[0].method,
-        torch.from_numpy(common).float(),
+        directions[0].attribute, directions[0].method, torch.from_numpy(common).float(),
         styles=torch.from_numpy(styles).float(),
-    ).with_sigma(model)
+    ).with_sigma(model)  # fmt: skip
 
 
 def common_direction(changes: Floats) -> Floats:
@@ -128,22 +124,20 @@ def agreement(changes: Floats) -> dict[str, Estimate]:
     shares = np.array([_singular_share(r) for r in rest])
     # The jackknife: how much the share moves where one pair is left out.
     deviation = float(np.sqrt((n - 1) / n * np.square(shares - shares.mean()).sum()))
+    error = float(np.std(cosines, ddof=1)) / n**0.5
     return {
         "singular share": _around(_singular_share(changes), deviation, 1 / n),
-        "pair cosine": _around(
-            float(np.mean(cosines)), float(np.std(cosines, ddof=1)) / n**0.5, -1
-        ),
+        "pair cosine": _around(float(np.mean(cosines)), error, -1),
     }
 
 
 def pairs(problem: Problem) -> Fits:
     """The mean change of up to 20 pairs of images of one person each, without and with it."""
-    data, label = problem.data, problem.label
-    everyone = np.arange(len(label))
-
-    def fit(fold: int) -> Floats:
-        seen = everyone[problem.population.folds != fold]
-        chosen = same_person_pairs(label[seen], data.identities[seen], N_PAIRS, problem.seed)
+    data, rows = problem.data, []
+    for fold in range(problem.n_folds + 1):
+        seen = np.flatnonzero(problem.population.folds != fold)
+        label, identities = problem.label[seen], data.identities[seen]
+        chosen = same_person_pairs(label, identities, N_PAIRS, problem.seed)
         if not len(chosen):
             raise DataError(
                 f"{problem.attribute}: nobody is on an image with and on one without it, so there "
@@ -151,9 +145,8 @@ def pairs(problem: Problem) -> Fits:
             )
         without, having = seen[chosen].T
         changes = data.latents[having].astype(np.float64) - data.latents[without]
-        return _mean_direction(_unit_changes(changes))
-
-    return Fits(np.stack([fit(fold) for fold in range(problem.n_folds + 1)]))
+        rows.append(_mean_direction(_unit_changes(changes)))
+    return Fits(np.stack(rows))
 
 
 def same_person_pairs(label: Bools, identities: Ints, n_pairs: int, seed: int = 0) -> Ints:

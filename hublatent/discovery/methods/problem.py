@@ -9,17 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import wraps
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 import numpy as np
 
-from hublatent.discovery.labelled import Latents
+from hublatent.discovery.labelled import LabelledLatents, Latents
+from hublatent.model import LatentModel
+from hublatent.perception.classifier import AttributeClassifier
 from hublatent.stats import Bools, Floats, Ints
-
-if TYPE_CHECKING:
-    from hublatent.discovery.labelled import LabelledLatents
-    from hublatent.model import LatentModel
-    from hublatent.perception.classifier import AttributeClassifier
 
 Given = TypeVar("Given")
 Result = TypeVar("Result")
@@ -27,46 +24,32 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True, eq=False)
 class Fits:
-    """The directions that a method found without each fold, then that from all examples.
+    """The directions that a method found without each fold, then that from all examples."""
 
-    Attributes:
-        rows: (F + 1, D), of any norm; (F + 1, L, D) where a method moves each layer its own way.
-        intercepts: (F + 1,), where <z, row> + intercept = 0 decides; None reads at the midpoint of
-            the class means.
-    """
-
-    rows: Floats
+    rows: Floats  # (F + 1, D), of any norm; (F + 1, L, D) where each layer moves its own way
+    # (F + 1,), where <z, row> + intercept = 0 decides; None reads at the midpoint of class means.
     intercepts: Floats | None = None
 
 
 @dataclass(frozen=True, eq=False)
 class Population:
-    """All labelled latents, at their natural prevalence, and the fold (N,) of each person."""
+    """All labelled latents, at their natural prevalence, dealt into folds by identity."""
 
     data: LabelledLatents
-    folds: Ints
+    folds: Ints  # (N,), 0 to n_folds - 1
     n_folds: int
 
 
 @dataclass(frozen=True, eq=False)
 class Problem:
-    """One attribute to find the direction of.
-
-    Attributes:
-        population: all labelled latents, and their folds.
-        attribute: one of the data's.
-        chosen: (n,), the balanced set: as many examples with as without the attribute.
-        model: whose latents they are, for the methods that need it.
-        seed: for methods that draw.
-        classifier: for methods that learn through the model; never the judge.
-    """
+    """One attribute to find the direction of."""
 
     population: Population
     attribute: str
-    chosen: Ints
-    model: LatentModel | None = None
-    seed: int = 0
-    classifier: AttributeClassifier | None = None
+    chosen: Ints  # (n,), the balanced set: as many examples with as without the attribute
+    model: LatentModel | None = None  # whose latents they are, for the methods that need it
+    seed: int = 0  # for methods that draw
+    classifier: AttributeClassifier | None = None  # to learn through the model; never the judge
 
     @property
     def data(self) -> LabelledLatents:

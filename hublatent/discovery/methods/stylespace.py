@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
+from hublatent.discovery.labelled import LabelledLatents
 from hublatent.discovery.methods.problem import Fits, Problem
 from hublatent.errors import DataError, HublatentError
+from hublatent.model import LatentModel
+from hublatent.models.style_space import StyleSpace
+from hublatent.models.stylegan2 import StyleGAN2
 from hublatent.stats import Bools, Floats
-
-if TYPE_CHECKING:
-    from hublatent.discovery.labelled import LabelledLatents
-    from hublatent.model import LatentModel
-    from hublatent.models.style_space import StyleSpace
 
 N_CHANNELS = 10
 
@@ -23,9 +21,6 @@ N_CHANNELS = 10
 @torch.no_grad()
 def in_styles(model: LatentModel, data: LabelledLatents) -> tuple[StyleSpace, LabelledLatents]:
     """A StyleGAN2 as a model of styles, and the styles of its latents."""
-    from hublatent.models.style_space import StyleSpace
-    from hublatent.models.stylegan2 import StyleGAN2
-
     if not isinstance(model, StyleGAN2):
         raise DataError(f"Styles are those of a StyleGAN2; a {type(model).__name__} has none.")
     space = StyleSpace(model)
