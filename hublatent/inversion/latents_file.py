@@ -28,21 +28,13 @@ SHARD_PATTERN = "shard-*.safetensors"
 
 @dataclass(frozen=True, eq=False)
 class ProjectedImages:
-    """What a model draws N images of a data set from.
+    """What a model draws N images of a data set from."""
 
-    Attributes:
-        latents: (N, *latent_shape), float32.
-        errors: (N,), mean squared errors of the images drawn from them, for pixels in [0, 1].
-        indices: (N,) int64, the images' positions in the data set, each once.
-        dataset: the data set's digest.
-        settings: how the images were chosen and projected.
-    """
-
-    latents: Tensor
-    errors: Tensor
-    indices: Tensor
-    dataset: str
-    settings: Mapping[str, Any]
+    latents: Tensor  # (N, *latent_shape), float32
+    errors: Tensor  # (N,), mean squared errors of what is drawn from them, pixels in [0, 1]
+    indices: Tensor  # (N,) int64, the images' positions in the data set, each once
+    dataset: str  # the data set's digest
+    settings: Mapping[str, Any]  # how the images were chosen and projected
 
 
 def describe(model: LatentModel, **facts: Any) -> dict[str, Any]:

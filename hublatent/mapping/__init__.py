@@ -7,7 +7,7 @@ latent_map.py  LatentMap and its file
 bundled.py     the maps of a folder; carry_to()
 """
 
-from hublatent.mapping.bundled import carry_to, find_map, fit_maps, load_maps
+from hublatent.mapping.bundled import carry_to, fit_maps, load_maps
 from hublatent.mapping.fitting import SCORES, Fit, SharedImages
 from hublatent.mapping.latent_map import LatentMap, LatentSpace
 
@@ -18,7 +18,6 @@ __all__ = [
     "LatentSpace",
     "SharedImages",
     "carry_to",
-    "find_map",
     "fit_maps",
     "load_maps",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
 from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,23 +25,6 @@ def load_maps(folder: str | Path) -> tuple[LatentMap, ...]:
     return tuple(LatentMap.load(path) for path in sorted(Path(folder).glob("*.safetensors")))
 
 
-def find_map(source: LatentModel, target: LatentModel, maps: Iterable[LatentMap]) -> LatentMap:
-    """The map from one model's latents to another's, among maps either way.
-
-    Raises:
-        DirectionError: there is none.
-    """
-    known = list(maps)
-    for found in (*known, *(m.reversed() for m in known)):
-        if source.matches(found.source.fingerprint) and target.matches(found.target.fingerprint):
-            return found
-    raise DirectionError(
-        f"There is no map from {source.architecture} {source.fingerprint()[:12]} to "
-        f"{target.architecture} {target.fingerprint()[:12]} among the {len(known)} given; fit one "
-        "with: python -m hublatent map SOURCE TARGET --out FOLDER"
-    )
-
-
 def fit_maps(
     models: Mapping[str, LatentModel], images: FaceDataset | int, folder: str | Path, seed: int = 0
 ) -> Iterator[tuple[tuple[str, str], LatentMap]]:
@@ -56,26 +40,29 @@ def fit_maps(
     Yields:
         The two names, and their map.
     """
-    n_samples = images if isinstance(images, int) else N_SAMPLES
-    shared: dict[str, SharedImages] = {}
-    read: dict[tuple[str, str], Latents] = {}
+
+    @cache
+    def shared(sampler: str | None) -> SharedImages:
+        if sampler is None:
+            return SharedImages.of(images, (), seed=seed)
+        n = images if isinstance(images, int) else N_SAMPLES
+        return SharedImages.of(n, (models[sampler],), seed=seed)
+
+    @cache
+    def latents(name: str, sampler: str | None) -> Latents:
+        return shared(sampler).read(models[name])
+
     for names in combinations(models, 2):
         source, target = (models[name] for name in names)
         path = Path(folder) / f"{names[0]}--{names[1]}.safetensors"
         known = LatentMap.load(path) if path.is_file() else None
         spaces = (LatentSpace.of(source), LatentSpace.of(target))
         if known is None or (known.source, known.target) != spaces:
-            sampler = next((n for n in names if is_sampled(models[n])), names[0])
-            of_data = isinstance(images, FaceDataset) and not is_sampled(models[sampler])
-            key = "" if of_data else sampler
-            if key not in shared:
-                given = images if of_data else n_samples
-                shared[key] = SharedImages.of(given, (models[sampler],), seed=seed)
-            for name in names:
-                if (key, name) not in read:
-                    read[key, name] = shared[key].read(models[name])
-            x, y = (read[key, name] for name in names)
-            known = LatentMap.between(source, target, x, y, shared[key], seed=seed)
+            sampler = next((name for name in names if is_sampled(models[name])), None)
+            if sampler is None and isinstance(images, int):
+                sampler = names[0]
+            x, y = (latents(name, sampler) for name in names)
+            known = LatentMap.between(source, target, x, y, shared(sampler), seed=seed)
             known.save(path)
         yield names, known
 
@@ -92,7 +79,7 @@ def carry_to(
     Args:
         direction: of the source model.
         source, target: the models; the same one returns the direction as it is.
-        maps: where to look for theirs, such as `load_maps("model_cards/latent-maps")`.
+        maps: where to look for theirs, either way, such as `load_maps("model_cards/latent-maps")`.
         kind: see `LatentMap.carry`.
 
     Returns:
@@ -103,4 +90,11 @@ def carry_to(
     """
     if source.fingerprint() == target.fingerprint():
         return direction
-    return find_map(source, target, maps).carry(direction, kind).with_sigma(target)
+    known = list(maps)
+    for found in (*known, *(m.reversed() for m in known)):
+        if source.matches(found.source.fingerprint) and target.matches(found.target.fingerprint):
+            return found.carry(direction, kind).with_sigma(target)
+    raise DirectionError(
+        f"There is no map from {LatentSpace.of(source)} to {LatentSpace.of(target)} among the "
+        f"{len(known)} given; fit one with: python -m hublatent map SOURCE TARGET --out FOLDER"
+    )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,10 +22,9 @@ if TYPE_CHECKING:
     from hublatent.model import LatentModel
 
 Latents = NDArray[np.float64]
+Floats = NDArray[np.float64]
 
-PENALTIES: NDArray[np.float64] = np.logspace(
-    -6, 1, 8
-)  # of the ridge, per image, for latents of variance 1
+PENALTIES = np.logspace(-6, 1, 8)  # of the ridge, per image, for latents of variance 1
 CURVE_SIZES = (50, 100, 200, 500, 1000, 2000, 5000)
 N_FOLDS = 5
 MIN_IMAGES = 50
@@ -47,40 +46,24 @@ SCORES = {
 
 @dataclass(frozen=True, eq=False)
 class Fit:
-    """A map one way.
+    """A map one way."""
 
-    Attributes:
-        matrix: (D_in, D_out), of latents less their mean.
-        penalty: of the ridge, which held-out people chose.
-        scores: those of SCORES.
-        curve: how many images it was fitted to -> R2 on held-out people.
-    """
-
-    matrix: Tensor
-    penalty: float
-    scores: Mapping[str, Estimate] = field(default_factory=dict)
-    curve: Mapping[int, float] = field(default_factory=dict)
+    matrix: Tensor  # (D_in, D_out), of latents less their mean
+    penalty: float  # of the ridge, which held-out people chose
+    scores: Mapping[str, Estimate]  # those of SCORES
+    curve: Mapping[int, float]  # how many images it was fitted to -> R2 on held-out people
 
 
 @dataclass(frozen=True, eq=False)
 class SharedImages:
-    """N images that several models read.
+    """N images that several models read."""
 
-    Attributes:
-        batch: positions (b,) -> those images (b, C, H, W), in [-1, 1].
-        identities: (N,), who is on each.
-        held_out: (N,), those that give scores alone.
-        origin: what they are.
-        sampler: the model that drew them; None for given images.
-        sampled: (N, *latent_shape), what it drew them from.
-    """
-
-    batch: Callable[[Ints], Tensor]
-    identities: Ints
-    held_out: Bools
-    origin: Origin
-    sampler: LatentModel | None = None
-    sampled: Tensor | None = None
+    batch: Callable[[Ints], Tensor]  # positions (b,) -> those images (b, C, H, W), in [-1, 1]
+    identities: Ints  # (N,), who is on each
+    held_out: Bools  # (N,), those that give scores alone
+    origin: Origin  # what they are
+    sampler: LatentModel | None = None  # the model that drew them; None for given images
+    sampled: Tensor | None = None  # (N, *latent_shape), what it drew them from
 
     @classmethod
     def of(
@@ -150,10 +133,9 @@ def is_sampled(model: LatentModel) -> bool:
 
 def as_images_of(model: LatentModel, images: Tensor) -> Tensor:
     """Images (B, C, H, W) in a model's size and channels, on its device."""
-    images = images.to(model.latent_mean)
-    if images.shape[-1] != model.image_size:
-        size = (model.image_size, model.image_size)
-        images = interpolate(images, size, mode="bilinear", antialias=True).clamp(-1, 1)
+    images, size = images.to(model.latent_mean), model.image_size
+    if images.shape[-1] != size:
+        images = interpolate(images, (size, size), mode="bilinear", antialias=True).clamp(-1, 1)
     if images.shape[1] == model.channels:
         return images
     rgb = as_rgb(images)
@@ -173,34 +155,40 @@ def fit_way(
     seed: int = 0,
 ) -> Fit:
     """Fit the map from latents x (N, D_in) to y (N, D_out), and measure it on held-out people."""
-    held = np.flatnonzero(shown.held_out)
-    seen = np.flatnonzero(~shown.held_out)
+    held, seen = np.flatnonzero(shown.held_out), np.flatnonzero(~shown.held_out)
     order = np.random.default_rng(seed).permutation(seen)
-    people = shown.identities
-
-    def r2_of(n: int) -> float:
-        part = order[:n]
-        matrix, _ = ridge(x[part], y[part], people[part], seed)
-        rest = y[held] - _mapped(x[held], x[part], y[part], matrix)
-        return float(1 - np.square(rest).sum() / np.square(y[held] - y[part].mean(0)).sum())
-
+    people, truth = shown.identities, y[held]
     matrix, penalty = ridge(x[seen], y[seen], people[seen], seed)
     guesses = {
         "ridge": _mapped(x[held], x[seen], y[seen], matrix),
         "procrustes": _mapped(x[held], x[seen], y[seen], procrustes(x[seen], y[seen])),
-        "mean face": np.broadcast_to(y[seen].mean(axis=0), y[held].shape),
+        "mean face": np.broadcast_to(y[seen].mean(axis=0), truth.shape),
     }
-    squares = {name: np.square(y[held] - guess).sum(axis=1) for name, guess in guesses.items()}
-    pictures = _pictures(source, target, x[held], y[held], guesses, shown, held)
-    sums: dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]] = {
-        "r2": (squares["mean face"] - squares["ridge"], squares["mean face"]),
-        "procrustes r2": (squares["mean face"] - squares["procrustes"], squares["mean face"]),
+    squares = {name: np.square(truth - guess).sum(axis=1) for name, guess in guesses.items()}
+    total = squares["mean face"]
+    sums: dict[str, tuple[Floats, Floats]] = {
+        "r2": (total - squares["ridge"], total),
+        "procrustes r2": (total - squares["procrustes"], total),
         "latent": (squares["ridge"], np.full(len(held), float(y.shape[1]))),
-        **{name: (errors, np.ones(len(errors))) for name, errors in pictures.items()},
     }
+    for name, model, rows in (
+        ("reconstruction", source, x[held]),
+        ("target reconstruction", target, truth),
+        ("mapped", target, guesses["ridge"]),
+        ("procrustes", target, guesses["procrustes"]),
+        ("mean face", target, guesses["mean face"]),
+    ):
+        errors = _errors(model, rows[:MAX_DRAWN], shown, held)
+        sums[name] = (errors, np.ones(len(errors)))
     scores = {name: _ratio(*sums[name], people[held], seed) for name in SCORES}
-    curve = {n: r2_of(n) for n in CURVE_SIZES if n < len(seen)}
-    curve[len(seen)] = scores["r2"].value
+
+    def r2_of(n: int) -> float:
+        part = order[:n]
+        fewer, _ = ridge(x[part], y[part], people[part], seed)
+        rest = truth - _mapped(x[held], x[part], y[part], fewer)
+        return float(1 - np.square(rest).sum() / np.square(truth - y[part].mean(0)).sum())
+
+    curve = {n: r2_of(n) for n in CURVE_SIZES if n < len(seen)} | {len(seen): scores["r2"].value}
     return Fit(torch.from_numpy(matrix).float(), penalty, scores, curve)
 
 
@@ -222,10 +210,10 @@ def ridge(x: Latents, y: Latents, identities: Ints, seed: int = 0) -> tuple[Late
         for i, matrix in enumerate(_ridge_path(x[~out], y[~out], PENALTIES)):
             errors[i] += np.square(y[out] - _mapped(x[out], x[~out], y[~out], matrix)).sum()
     best = PENALTIES[[int(errors.argmin())]]
-    return next(iter(_ridge_path(x, y, best))), float(best[0])
+    return _ridge_path(x, y, best)[0], float(best[0])
 
 
-def _ridge_path(x: Latents, y: Latents, penalties: NDArray[np.float64]) -> list[Latents]:
+def _ridge_path(x: Latents, y: Latents, penalties: Floats) -> list[Latents]:
     """A = (Z'Z + n penalty I)^-1 Z'Y on standardised Z, for each penalty; one decomposition."""
     spread = np.maximum(x.std(axis=0), 1e-12 + 1e-6 * x.std())  # unused dimensions stay unused
     z = (x - x.mean(axis=0)) / spread
@@ -254,45 +242,19 @@ def _mapped(new: Latents, x: Latents, y: Latents, matrix: Latents) -> Latents:
     return np.asarray(y.mean(axis=0) + (new - x.mean(axis=0)) @ matrix)
 
 
-def _pictures(
-    source: LatentModel,
-    target: LatentModel,
-    x: Latents,
-    y: Latents,
-    guesses: Mapping[str, Latents],
-    shown: SharedImages,
-    held: Ints,
-) -> dict[str, NDArray[np.float64]]:
-    """Squared errors of what is drawn from each kind of latents, of the first held-out images."""
-    drawn = {
-        "reconstruction": (source, x),
-        "target reconstruction": (target, y),
-        "mapped": (target, guesses["ridge"]),
-        "procrustes": (target, guesses["procrustes"]),
-        "mean face": (target, guesses["mean face"]),
-    }
-    n = min(MAX_DRAWN, len(held))
-    return {name: _errors(model, z[:n], shown, held[:n]) for name, (model, z) in drawn.items()}
-
-
 @torch.inference_mode()
-def _errors(
-    model: LatentModel, rows: Latents, shown: SharedImages, indices: Ints
-) -> NDArray[np.float64]:
-    """(n,): mean squared errors of the images that a model draws from rows (n, D)."""
+def _errors(model: LatentModel, rows: Latents, shown: SharedImages, indices: Ints) -> Floats:
+    """(n,): mean squared errors of what a model draws from rows (n, D) for the first n images."""
     errors = []
     for start in range(0, len(rows), BATCH):
-        part = slice(start, start + BATCH)
-        z = torch.from_numpy(np.array(rows[part])).to(model.latent_mean)
-        images = shown.shown_to(model, indices[part])
+        z = torch.from_numpy(np.array(rows[start : start + BATCH])).to(model.latent_mean)
+        images = shown.shown_to(model, indices[start : start + len(z)])
         drawn = model.decode(on_layers(z, model.latent_shape))
         errors.append(((drawn - images) / 2).square().flatten(1).mean(dim=1).double().cpu())
     return np.asarray(torch.cat(errors).numpy())
 
 
-def _ratio(
-    above: NDArray[np.float64], below: NDArray[np.float64], identities: Ints, seed: int
-) -> Estimate:
+def _ratio(above: Floats, below: Floats, identities: Ints, seed: int) -> Estimate:
     """sum(above) / sum(below), with the bootstrap's interval over people."""
     weights = bootstrap_weights(identities[: len(above)], seed=seed)
     drawn = [(w @ above) / (w @ below) for w in weights]

@@ -39,18 +39,13 @@ MAX_DOWNLOAD_BYTES = 64 << 20
 
 @dataclass(frozen=True)
 class LatentSpace:
-    """The latent space of a model, as a map names it.
-
-    Attributes:
-        architecture, space, fingerprint, latent_shape: of the model.
-        layers: those that a direction moves; () for latents without layers.
-    """
+    """The latent space of a model, as a map names it."""
 
     architecture: str
     space: str
     fingerprint: str
     latent_shape: tuple[int, ...]
-    layers: tuple[int, ...] = ()
+    layers: tuple[int, ...] = ()  # those that a direction moves; () for latents without layers
 
     @classmethod
     def of(cls, model: LatentModel) -> LatentSpace:
@@ -118,14 +113,13 @@ class LatentMap:
         cls,
         source: LatentModel,
         target: LatentModel,
-        source_latents: Latents,
-        target_latents: Latents,
+        x: Latents,
+        y: Latents,
         shown: SharedImages,
         *,
         seed: int = 0,
     ) -> LatentMap:
-        """Fit a map to latents (N, D) that two models have read from the same images."""
-        x, y = source_latents, target_latents
+        """Fit a map to latents x (N, D_s) and y (N, D_t) that two models read from images."""
         source_mean, target_mean = (
             torch.from_numpy(z[~shown.held_out].mean(axis=0)).float() for z in (x, y)
         )
@@ -182,7 +176,9 @@ class LatentMap:
                 f"{direction.name} has the shape {tuple(direction.vector.shape)}; this map is from "
                 f"{self.source}, whose latents have {self.source.latent_shape}."
             )
-        wide = direction.vector.double().reshape(-1, direction.vector.shape[-1]).sum(dim=0)
+        wide = (
+            direction.vector.double().reshape(-1, direction.vector.shape[-1]).sum(dim=0)
+        )  # (D_s,)
         if (kind or kind_of(direction)) == "filter":
             row = self.backward.matrix.double() @ wide  # (D_t,)
         else:
@@ -244,19 +240,25 @@ class LatentMap:
         """
         document, tensors = MAPS.read(path)
         try:
-            found = cls(
-                _space(document["source"]),
-                _space(document["target"]),
-                tensors["source_mean"],
-                tensors["target_mean"],
-                _way(document["forward"], tensors["forward"]),
-                _way(document["backward"], tensors["backward"]),
-                Origin(**document["origin"]),
-            )
+            source, target = (_space(document[key]) for key in ("source", "target"))
+            n_source, n_target = source.latent_shape[-1], target.latent_shape[-1]
+            for name, shape in {
+                "forward": (n_source, n_target), "backward": (n_target, n_source),
+                "source_mean": (n_source,), "target_mean": (n_target,),
+            }.items():  # fmt: skip
+                tensor = tensors[name]
+                if tuple(tensor.shape) != shape or not bool(tensor.isfinite().all()):
+                    raise DataError(
+                        f"{path}: {name} has the shape {tuple(tensor.shape)}; expected {shape}, "
+                        "all finite."
+                    )
+            forward, backward = (_way(document[k], tensors[k]) for k in ("forward", "backward"))
+            means = (tensors["source_mean"], tensors["target_mean"])
+            return cls(source, target, *means, forward, backward, Origin(**document["origin"]))
+        except DataError:
+            raise
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise DataError(f"{path}: its description is damaged: {shorten(error)}.") from error
-        found._check(path)
-        return found
 
     @classmethod
     def from_pretrained(
@@ -286,20 +288,6 @@ class LatentMap:
             The commit's URL.
         """
         return publisher().push_map(self, repo, **options)
-
-    def _check(self, path: str | Path) -> None:
-        n_source, n_target = self.source.latent_shape[-1], self.target.latent_shape[-1]
-        for name, tensor, shape in (
-            ("forward", self.forward.matrix, (n_source, n_target)),
-            ("backward", self.backward.matrix, (n_target, n_source)),
-            ("source_mean", self.source_mean, (n_source,)),
-            ("target_mean", self.target_mean, (n_target,)),
-        ):
-            if tuple(tensor.shape) != shape or not bool(tensor.isfinite().all()):
-                raise DataError(
-                    f"{path}: {name} has the shape {tuple(tensor.shape)}; expected {shape}, all "
-                    "finite."
-                )
 
     @property
     def images(self) -> str:
@@ -342,9 +330,10 @@ def _space(document: Mapping[str, Any]) -> LatentSpace:
     shape, layers = (tuple(map(int, document[key])) for key in ("latent_shape", "layers"))
     if not 1 <= len(shape) <= 2 or not all(0 <= layer < shape[0] for layer in layers):
         raise ValueError(f"latents of shape {shape} with the layers {layers}")
-    names = ("architecture", "space", "fingerprint")
-    architecture, space, fingerprint = (document[name] for name in names)
-    for text in (architecture, space, fingerprint):
-        if not isinstance(text, str) or len(text) > 100 or not text.isprintable():
-            raise ValueError(f"{shorten(text)} is no name")
+    architecture, space, fingerprint = (
+        document[key] for key in ("architecture", "space", "fingerprint")
+    )
+    for name in (architecture, space, fingerprint):
+        if not isinstance(name, str) or len(name) > 100 or not name.isprintable():
+            raise ValueError(f"{shorten(name)} is no name")
     return LatentSpace(architecture, space, fingerprint, shape, layers)

@@ -64,20 +64,16 @@ class AttributeClassifier(nn.Module, HubModel):
         check_number("dropout", dropout, 0, 0.95, float)
         names = split_names(attributes)
         super().__init__()
-        self.image_size = image_size
-        self.channels = channels
-        self.width = width
-        self.n_blocks = n_blocks
-        self.dropout = dropout
-        self.attributes = attributes
-        self.attribute_names = names
+        self.image_size, self.channels = image_size, channels
+        self.width, self.n_blocks, self.dropout = width, n_blocks, dropout
+        self.attributes, self.attribute_names = attributes, names
         widths = [width * 2**i for i in range(N_STAGES)]
         # Frames of spectacles are about a pixel thin: something has to look before images shrink.
         first = max(width // 2, 1)
         self.stem = nn.Sequential(*_convolution(channels, first, 1), *_convolution(first, width, 2))
         strides = (1, 2, 2, 2)
         self.stages = nn.ModuleList(
-            _stage(a, b, stride, n_blocks)
+            nn.Sequential(_Block(a, b, stride), *(_Block(b, b, 1) for _ in range(n_blocks - 1)))
             for (a, b), stride in zip(pairwise([width, *widths]), strides, strict=True)
         )
         self.pool = _weighted_pool(widths[-1], image_size // 2**N_STAGES)
@@ -91,13 +87,9 @@ class AttributeClassifier(nn.Module, HubModel):
         return self.head.in_features
 
     def forward(self, images: Tensor) -> Tensor:
-        """Calibrated logits of each attribute.
+        """Calibrated logits (B, K) of images (B, C, H, H) in [-1, 1], of any size H.
 
-        Args:
-            images: (B, C, H, H), in [-1, 1], of any size H.
-
-        Returns:
-            float32 (B, K); `sigmoid` of them are probabilities at the training data's prevalence.
+        `sigmoid` of them are probabilities at the training data's prevalence.
         """
         features = functional.dropout(self.features(images), self.dropout, self.training)
         return self.head(features).float() / self.temperature  # (B, K)
@@ -167,9 +159,7 @@ class AttributeClassifier(nn.Module, HubModel):
             )
         if height != self.image_size:
             size = (self.image_size, self.image_size)
-            images = functional.interpolate(
-                images.float(), size, mode="bilinear", antialias=True, align_corners=False
-            )  # (B, C, S, S)
+            images = functional.interpolate(images.float(), size, mode="bilinear", antialias=True)
         return images.contiguous(memory_format=torch.channels_last)
 
 
@@ -196,13 +186,7 @@ class _Block(nn.Module):
 
 
 def split_names(attributes: str) -> tuple[str, ...]:
-    """Split a comma-separated list of attribute names.
-
-    Args:
-        attributes: such as "Eyeglasses,Male,Smiling".
-
-    Returns:
-        The names.
+    """The names in a list such as "Eyeglasses,Male,Smiling".
 
     Raises:
         CheckpointError: none, too many, empty or repeated names.
@@ -232,12 +216,6 @@ def _convolution(n_in: int, n_out: int, stride: int) -> tuple[nn.Module, ...]:
         nn.BatchNorm2d(n_out),
         nn.ReLU(inplace=True),
     )
-
-
-def _stage(n_in: int, n_out: int, stride: int, n_blocks: int) -> nn.Sequential:
-    blocks = [_Block(n_in, n_out, stride)]
-    blocks += [_Block(n_out, n_out, 1) for _ in range(n_blocks - 1)]
-    return nn.Sequential(*blocks)
 
 
 def _weighted_pool(n_channels: int, side: int) -> nn.Sequential:

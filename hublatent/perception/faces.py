@@ -6,6 +6,8 @@ fitted to them.
 
 from __future__ import annotations
 
+import math
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -32,7 +34,8 @@ PIXEL_SCALE = 127.5 / 128
 PROPOSAL_SIDE, REFINE_SIDE, OUTPUT_SIDE = 12, 24, 48
 PROPOSAL_STRIDE = 2
 PYRAMID_STEP = 0.709
-THRESHOLDS = (0.6, 0.7, 0.7)
+# What passes each network: these probabilities, as logits.
+PROPOSED, REFINED, LOCATED = (math.log(p / (1 - p)) for p in (0.6, 0.7, 0.7))
 MAX_SIDE = 640  # larger pictures are searched at this size
 MAX_ALIGNED = 2048
 
@@ -87,14 +90,11 @@ class FaceDetector(nn.Module, HubModel):
 
     @torch.inference_mode()
     def find(self, image: Image.Image, min_size: int = 20) -> Face:
-        """Find the largest face of a picture.
+        """Find the largest face of a picture, searched at no more than 640 pixels a side.
 
         Args:
-            image: any picture; it is searched at no more than 640 pixels a side.
+            image: any picture.
             min_size: the smallest face looked for, in pixels of the searched picture.
-
-        Returns:
-            The face.
 
         Raises:
             ImageError: there is none.
@@ -107,19 +107,16 @@ class FaceDetector(nn.Module, HubModel):
         pixels = to_float(pictures).to(next(self.parameters()).device) * PIXEL_SCALE
         boxes = self._refine(pixels, self._propose(pixels, min_size))
         boxes, points, logits = self._locate(pixels, boxes)
-        if len(boxes) == 0:
+        if not len(boxes):
             raise ImageError(
                 f"No face was found in the picture of {rgb.width} x {rgb.height} pixels. Choose "
                 "one that shows a whole face from the front, or cut it by hand."
             )
         boxes, points = boxes / scale, points / scale
-        largest = int(((boxes[:, 2:] - boxes[:, :2]).prod(dim=1)).argmax())
+        largest = int((boxes[:, 2:] - boxes[:, :2]).prod(dim=1).argmax())
         left, top, right, bottom = boxes[largest].tolist()
-        return Face(
-            (left, top, right, bottom),
-            points[largest].cpu().numpy().astype(np.float64),
-            float(logits[largest].sigmoid()),
-        )
+        found = points[largest].cpu().numpy().astype(np.float64)
+        return Face((left, top, right, bottom), found, float(logits[largest].sigmoid()))
 
     def align(self, image: Image.Image, size: int, face: Face | None = None) -> Image.Image:
         """Turn, scale and cut a picture so that its face lies as in CelebA's crop.
@@ -144,12 +141,9 @@ class FaceDetector(nn.Module, HubModel):
         margin = _overhang(turn, shift, rgb.size)
         padded = Image.fromarray(np.pad(np.asarray(rgb), ((margin,), (margin,), (0,)), mode="edge"))
         a, b = turn / side, shift + margin * (1 + 1j)
-        cut = padded.transform(
-            (side, side),
-            Image.Transform.AFFINE,
-            (a.real, -a.imag, b.real, a.imag, a.real, b.imag),
-            Image.Resampling.BICUBIC,
-        )
+        matrix = (a.real, -a.imag, b.real, a.imag, a.real, b.imag)
+        affine, bicubic = Image.Transform.AFFINE, Image.Resampling.BICUBIC
+        cut = padded.transform((side, side), affine, matrix, bicubic)
         return cut.resize((size, size), Image.Resampling.LANCZOS)
 
     def confidence(self, images: Tensor) -> Tensor:
@@ -183,34 +177,28 @@ class FaceDetector(nn.Module, HubModel):
         return self.output(_chips(pixels, box, OUTPUT_SIDE))
 
     def _propose(self, pixels: Tensor, min_size: int) -> Tensor:
-        """Boxes (K, 4) that the first network, slid over a pyramid of the picture, takes for faces.
-
-        Args:
-            pixels: (1, 3, H, W).
-            min_size: smallest face looked for, in pixels.
-        """
+        """Boxes (K, 4) that the first network, slid over a pyramid of pixels, takes for faces."""
         height, width = pixels.shape[2:]
         scale = PROPOSAL_SIDE / min_size
-        boxes, logits = [pixels.new_zeros(0, 4)], [pixels.new_zeros(0)]
+        boxes, logits = pixels.new_zeros(0, 4), pixels.new_zeros(0)
         while min(height, width) * scale >= PROPOSAL_SIDE:
             shape = (int(height * scale + 1), int(width * scale + 1))
             level = self.proposal(functional.interpolate(pixels, shape, mode="area"))[0]
-            row, column = torch.nonzero(level[0] > _logit(THRESHOLDS[0]), as_tuple=True)
+            row, column = torch.nonzero(level[0] > PROPOSED, as_tuple=True)
             corner = torch.stack([column, row], dim=1) * PROPOSAL_STRIDE  # (K, 2)
             found = torch.cat([corner, corner + PROPOSAL_SIDE], dim=1) / scale  # (K, 4)
-            found_logits = level[0, row, column]
-            kept = _kept(found, found_logits, 0.5)
-            boxes.append(_moved(found, level[1:, row, column].T)[kept])
-            logits.append(found_logits[kept])
+            sure = level[0, row, column]
+            kept = _kept(found, sure, 0.5)
+            boxes = torch.cat([boxes, _moved(found, level[1:, row, column].T)[kept]])
+            logits = torch.cat([logits, sure[kept]])
             scale *= PYRAMID_STEP
-        every_box, every_logit = torch.cat(boxes), torch.cat(logits)
-        return every_box[_kept(every_box, every_logit, 0.7)]
+        return boxes[_kept(boxes, logits, 0.7)]
 
     def _refine(self, pixels: Tensor, boxes: Tensor) -> Tensor:
         """Those of the boxes (K, 4) that pass the second network, moved."""
         boxes = _squares(boxes)
         found = self.refinement(_chips(pixels, boxes, REFINE_SIDE))  # (K, 5)
-        sure = found[:, 0] > _logit(THRESHOLDS[1])
+        sure = found[:, 0] > REFINED
         boxes, found = boxes[sure], found[sure]
         kept = _kept(boxes, found[:, 0], 0.7)
         return _moved(boxes[kept], found[kept, 1:])
@@ -219,7 +207,7 @@ class FaceDetector(nn.Module, HubModel):
         """Boxes (K, 4), points (K, 5, 2) and logits (K,) of what passes the third network."""
         boxes = _squares(boxes)
         found = self.output(_chips(pixels, boxes, OUTPUT_SIDE))  # (K, 15)
-        sure = found[:, 0] > _logit(THRESHOLDS[2])
+        sure = found[:, 0] > LOCATED
         boxes, found = boxes[sure], found[sure]
         points = boxes[:, None, :2] + _as_points(found) * (boxes[:, 2:] - boxes[:, :2])[:, None]
         boxes = _moved(boxes, found[:, 1:5])
@@ -240,19 +228,12 @@ class FaceIdentity(nn.Module, HubModel):
     def __init__(self) -> None:
         super().__init__()
         widths = [32] * 4 + [64] * 4 + [128] * 3 + [256] * 4
-        halved = (4, 8, 11, 14)
+        steps = enumerate(pairwise(widths), start=1)
         self.network = nn.Sequential(
-            nn.Conv2d(3, 32, 7, 2),
-            nn.ReLU(inplace=True),
-            nn.MaxPool2d(3, 2),
-            *(
-                _Residual(widths[i - 1], widths[i], 2 if i in halved else 1)
-                for i in range(1, len(widths))
-            ),
-            nn.AdaptiveAvgPool2d(1),
-            nn.Flatten(),
-            nn.Linear(widths[-1], EMBEDDING_WIDTH, bias=False),
-        )
+            nn.Conv2d(3, 32, 7, 2), nn.ReLU(inplace=True), nn.MaxPool2d(3, 2),
+            *(_Residual(a, b, 2 if i in (4, 8, 11, 14) else 1) for i, (a, b) in steps),
+            nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(256, EMBEDDING_WIDTH, bias=False),
+        )  # fmt: skip
         self.register_buffer("mean_pixel", torch.tensor(MEAN_PIXEL)[:, None, None], False)
 
     def embed(self, images: Tensor) -> Tensor:
@@ -266,13 +247,9 @@ class FaceIdentity(nn.Module, HubModel):
         """
         _check_square(self, images)
         size = (CHIP_SOURCE, CHIP_SOURCE)
-        whole = functional.interpolate(
-            images.float(), size, mode="bicubic", antialias=True, align_corners=False
-        )  # (B, 3, 198, 198)
-        rows = slice(CHIP_TOP, CHIP_TOP + CHIP_SIDE)
-        columns = slice(CHIP_LEFT, CHIP_LEFT + CHIP_SIDE)
-        pixels = (whole[:, :, rows, columns] + 1) * 127.5  # (B, 3, 150, 150)
-        centred = (pixels - self.mean_pixel) / 256
+        whole = functional.interpolate(images.float(), size, mode="bicubic", antialias=True)
+        chips = whole[..., CHIP_TOP:, CHIP_LEFT:][..., :CHIP_SIDE, :CHIP_SIDE]  # (B, 3, 150, 150)
+        centred = ((chips + 1) * 127.5 - self.mean_pixel) / 256
         return self.network(centred.contiguous(memory_format=torch.channels_last))  # (B, 128)
 
 
@@ -302,10 +279,6 @@ def _convolution(n_in: int, n_out: int, kernel: int) -> tuple[nn.Module, ...]:
 
 def _pool(kernel: int) -> nn.Module:
     return nn.MaxPool2d(kernel, 2, ceil_mode=True)
-
-
-def _logit(probability: float) -> float:
-    return float(np.log(probability / (1 - probability)))
 
 
 def _moved(boxes: Tensor, offsets: Tensor) -> Tensor:
@@ -350,12 +323,8 @@ def _similarity(source: NDArray, target: NDArray) -> tuple[complex, complex]:
 def _overhang(turn: complex, shift: complex, size: tuple[int, int]) -> int:
     """How many pixels the crop, the unit square's image, reaches beyond a picture's edges."""
     corners = turn * np.array([0, 1, 1j, 1 + 1j]) + shift
-    beyond = max(
-        -corners.real.min(),
-        -corners.imag.min(),
-        corners.real.max() - size[0],
-        corners.imag.max() - size[1],
-    )
+    x, y = corners.real, corners.imag
+    beyond = max(-x.min(), -y.min(), x.max() - size[0], y.max() - size[1])
     # A face that fills a picture's corner still lies in the picture: its crop cannot reach further.
     return int(np.clip(np.ceil(beyond) + 1, 0, 2 * max(size)))
 

@@ -39,9 +39,9 @@ class ImageFeatures(nn.Module, HubModel):
         self.stages = nn.ModuleList()
         n_in = STEM_CHANNELS
         for n_blocks, kernel, stride, expansion, n_out in STAGES:
-            blocks = [Block(n_in, n_out, kernel, stride, expansion)]
-            blocks += [Block(n_out, n_out, kernel, 1, expansion) for _ in range(n_blocks - 1)]
-            self.stages.append(nn.Sequential(*blocks))
+            more = (Block(n_out, n_out, kernel, 1, expansion) for _ in range(n_blocks - 1))
+            first = Block(n_in, n_out, kernel, stride, expansion)
+            self.stages.append(nn.Sequential(first, *more))
             n_in = n_out
         self.requires_grad_(False)
 

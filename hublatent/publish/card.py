@@ -42,41 +42,25 @@ GROUPS = ("Male", "Young", "Pale_Skin", "Eyeglasses", "Bald")  # attributes that
 
 @dataclass(frozen=True)
 class CardInput:
-    """What a card is rendered from; what is absent is left out of it.
+    """What a card is rendered from; what is absent is left out of it."""
 
-    Attributes:
-        repo: the Hub id, folder or name of what is published; the example loads it.
-        model: the model, latent or classifier; None where directions are published alone.
-        directions: the directions.
-        results: what its results.json holds.
-        dataset: name of the data it was trained on, such as "celeba"; None where unknown.
-        about: a sentence or two for the top of the card.
-        licence: the terms; None lets the data decide.
-        shares: attribute -> share of the training images that have it.
-        left_out: why attributes have no direction.
-        baselines: name -> directions of another model, found on the same data and seed.
-        commands: what to type to make it again.
-        base_model: the Hub id of the model that directions alone belong to.
-        base_commit: the commit of that model that the picture was drawn with.
-        samples_caption: what samples.png shows; None without such a picture.
-        discriminator: whether the one that the generator was trained against lies beside it.
-    """
-
-    repo: str
-    model: HubModel | None = None
+    repo: str  # the Hub id, folder or name of what is published; the example loads it
+    model: HubModel | None = None  # latent or classifier; None for directions published alone
     directions: DirectionSet | None = None
-    results: Mapping[str, Any] = field(default_factory=dict)
-    dataset: str | None = None
-    about: str = ""
-    licence: Licence | None = None
+    results: Mapping[str, Any] = field(default_factory=dict)  # what its results.json holds
+    dataset: str | None = None  # name of the data it was trained on, such as "celeba"
+    about: str = ""  # a sentence or two for the top of the card
+    licence: Licence | None = None  # None lets the data decide
+    # Attribute -> share of the training images that have it.
     shares: Mapping[str, float] = field(default_factory=dict)
-    left_out: Sequence[str] = ()
+    left_out: Sequence[str] = ()  # why attributes have no direction
+    # Name -> directions of another model, found on the same data and seed.
     baselines: Mapping[str, DirectionSet] = field(default_factory=dict)
-    commands: Sequence[str] = ()
-    base_model: str | None = None
-    base_commit: str | None = None
-    samples_caption: str | None = None
-    discriminator: bool = False
+    commands: Sequence[str] = ()  # what to type to make it again
+    base_model: str | None = None  # the Hub id of the model that directions alone belong to
+    base_commit: str | None = None  # the commit of that model that drew the picture
+    samples_caption: str | None = None  # what samples.png shows; None without such a picture
+    discriminator: bool = False  # whether the one that the generator was trained against is there
 
     @property
     def name(self) -> str:

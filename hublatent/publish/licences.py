@@ -8,21 +8,13 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Licence:
-    """The terms of weights or directions.
+    """The terms of weights or directions."""
 
-    Attributes:
-        name: the Hub's id of the licence or, where the Hub has none, a name of its own.
-        link: where its text stands; "" where nowhere.
-        sentence: what it says, in a card's words.
-        hub_id: the Hub's id; "other" where the name is its own, "unknown" where nobody has said.
-        faces: how the data set of faces is written whose terms these are; "" where of other data.
-    """
-
-    name: str
-    link: str
-    sentence: str
-    hub_id: str = "other"
-    faces: str = ""
+    name: str  # the Hub's id of the licence or, where the Hub has none, a name of its own
+    link: str  # where its text stands; "" where nowhere
+    sentence: str  # what it says, in a card's words
+    hub_id: str = "other"  # where the name is its own; "unknown" where nobody has said
+    faces: str = ""  # how the data set of faces is written whose terms these are
 
 
 CELEBA = Licence(
