@@ -8,9 +8,7 @@ from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
-import numpy as np
 from PIL import Image, ImageDraw, ImageFont
-from torch import Tensor
 
 from hublatent.errors import HublatentError
 
@@ -19,9 +17,6 @@ MARGIN = 12
 FONT_SIZE = 13
 BACKGROUND = "white"
 INK = "#1f2430"
-# Darker, the same, brighter; the two ends are equally dark (ColorBrewer's RdBu).
-DARKER, SAME, BRIGHTER = (33, 102, 172), (247, 247, 247), (178, 24, 43)
-DIFFERENCE_LIMIT = 0.4  # of the range from black to white, at which the colours are full
 
 
 def strip(pictures: Sequence[Image.Image], gap: int = 2) -> Image.Image:
@@ -84,26 +79,6 @@ def grid(
         centre = MARGIN + c * (width + GAP) + width // 2
         draw.text((centre, size[1] - MARGIN), label, fill=INK, font=font, anchor="md")
     return sheet
-
-
-def difference_map(images: Tensor, reference: Tensor) -> list[Image.Image]:
-    """Draw where images are brighter (red) or darker (blue) than a reference.
-
-    The scale is the same for all, so that maps can be compared.
-
-    Args:
-        images: (B, C, H, W), in [-1, 1].
-        reference: (B, C, H, W), in [-1, 1].
-
-    Returns:
-        B RGB pictures of H by W.
-    """
-    shift = (images - reference).mean(dim=1) / 2 / DIFFERENCE_LIMIT  # (B, H, W)
-    shares = shift.clamp(-1, 1).cpu().numpy()[..., None]  # (B, H, W, 1)
-    darker, same, brighter = (np.array(c, dtype=np.float32) for c in (DARKER, SAME, BRIGHTER))
-    ends = np.where(shares < 0, darker, brighter)  # (B, H, W, 3)
-    colours = same + np.abs(shares) * (ends - same)
-    return [Image.fromarray(picture) for picture in colours.round().astype(np.uint8)]
 
 
 def fit(picture: Image.Image, low: int, high: int) -> Image.Image:

@@ -28,7 +28,7 @@ from hublatent.demo.webpage import download_of, moves_of, results_html
 from hublatent.direction import LayerRange
 from hublatent.editing import edit, probability
 from hublatent.errors import DirectionError, HublatentError, ImageError
-from hublatent.figures import data_uri, difference_map, fit, grid, strip
+from hublatent.figures import data_uri, fit, grid, strip
 from hublatent.images import to_pil, to_tensor
 from hublatent.models.vae import VAE
 from hublatent.perception.faces import SAME_PERSON_DISTANCE
@@ -195,10 +195,8 @@ def test_a_slider_move_sends_what_it_changes_and_nothing_else(shelf: ModelShelf)
     page = results_html(first, requests[0])
     (before,), (after,) = (moves_of(r, q) for r, q in zip((first, second), requests, strict=True))
     assert f'data-key="{after["key"]}"' in page and before["key"] == after["key"]
-    for name in ("edited", "difference"):
-        assert before[name]["src"] in page
-        assert before[name]["src"] != after[name]["src"]
-    assert len(json.dumps(after)) < len(page) / 2
+    assert before["edited"]["src"] in page and before["edited"]["src"] != after["edited"]["src"]
+    assert len(json.dumps(after)) < len(page) / 5
     others = request_for(shelf, models=("vae-tiny",), attribute="Male")
     (other,) = moves_of(compare_edits(shelf, face, others), others)
     assert other["key"] != after["key"], "an answer that comes too late finds no row"
@@ -259,18 +257,6 @@ def test_strip_and_grid_place_every_picture() -> None:
     assert data_uri(pictures[0]).startswith("data:image/png;base64,")
 
 
-def test_a_difference_map_is_red_where_brighter_and_blue_where_darker() -> None:
-    reference = torch.zeros(1, 3, 1, 4)
-    images = reference.clone()
-    images[..., 1], images[..., 2], images[..., 3] = 2 * 0.4, -2 * 0.4, 0.4
-    (drawn,) = difference_map(images, reference)
-    same, brighter, darker, half = (drawn.getpixel((x, 0)) for x in range(4))
-    assert same == (247, 247, 247)
-    assert brighter == (178, 24, 43) and darker == (33, 102, 172)
-    middle = [(a + b) / 2 for a, b in zip(same, brighter, strict=True)]
-    assert all(abs(a - b) <= 0.51 for a, b in zip(half, middle, strict=True))
-
-
 class Attributes(HTMLParser):
     """Collects tags, and refuses a script."""
 
@@ -294,7 +280,7 @@ def test_every_picture_has_an_alternative_text_and_names_are_escaped(
     request = request_for(shelf, models=("eigenfaces-tiny", name))
     rows = compare_edits(shelf, face, request)
     images = Attributes(results_html(rows, request)).images
-    assert len(images) == 2 * 10, "unedited, edited, difference and seven frames each"
+    assert len(images) == 2 * 9, "unedited, edited and seven frames each"
     assert all(image["alt"] for image in images)
     file = download_of(rows, request)
     assert file is not None and file["name"] == "Eyeglasses-joint.png"

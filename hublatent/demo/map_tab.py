@@ -16,10 +16,11 @@ from hublatent.demo.events import NO_PROGRESS, Callbacks, PageTab, kept, warn_us
 from hublatent.demo.faces import Face, latents_of
 from hublatent.demo.names import human_name, searchable_name
 from hublatent.demo.shelf import Cache, OpenModel
+from hublatent.demo.webpage import picture_uri, sigmas
 from hublatent.direction import Direction
 from hublatent.editing import probability
 from hublatent.errors import HublatentError
-from hublatent.figures import data_uri, fit
+from hublatent.figures import fit
 from hublatent.stats import Floats
 
 TITLE = "Map"
@@ -138,7 +139,7 @@ def map_html(
     here = ""
     if place is not None and face is not None:
         x, y = np.clip(on_page(place), 5, 95)
-        uri = data_uri(fit(face.picture, 64, 64))
+        uri = picture_uri(fit(face.picture, 64, 64))
         here = (
             f'<g class="hl-here"><image href="{uri}" x="{x - 4:.1f}" y="{y - 4:.1f}" width="8" '
             f'height="8" clip-path="circle(4px at 4px 4px)"/><circle cx="{x:.1f}" cy="{y:.1f}" '
@@ -196,11 +197,11 @@ def histogram_html(atlas: Atlas, direction: Direction, shares: Floats | None, he
     if direction.threshold is not None:
         at = in_sigmas(direction.threshold)
         lines.append(_line(at, "hl-threshold", "threshold"))
-        words.append(f"The threshold lies at {at:+.1f}σ.")
+        words.append(f"The threshold lies at {sigmas(at)}.")
     if here is not None:
         at = in_sigmas(float(direction.coordinate(here)))
         lines.append(_line(at, "hl-today", "this face"))
-        said = f"This face lies at {at:+.1f}σ"
+        said = f"This face lies at {sigmas(at)}"
         if direction.threshold is not None and direction.gain is not None:
             said += f": the direction reads {float(probability(here, direction)):.0%}"
         words.append(f"{said}.")

@@ -16,6 +16,7 @@ from urllib.parse import quote
 import numpy as np
 import torch
 from PIL import Image
+from scipy.special import expit
 from torch import Tensor
 
 from hublatent.demo.faces import (
@@ -44,8 +45,9 @@ from hublatent.direction import Direction, LayerRange
 from hublatent.discovery import DEFAULT_METHOD
 from hublatent.editing import edit, probability, to_sigma, traverse
 from hublatent.errors import HublatentError, shorten, unknown_name
-from hublatent.figures import difference_map, fit
+from hublatent.figures import fit
 from hublatent.images import to_pil
+from hublatent.stats import Floats
 
 # Which of the sweep's strengths are shown as frames.
 FRAMES = slice(0, None, 2)
@@ -60,21 +62,13 @@ Answer = TypeVar("Answer")
 SHOWN_SIDE, FRAME_SIDE = 512, 128
 # Pixels that are decoded at once: large pictures one after the other.
 DECODED_PIXELS = 2**17
+# An equal effect is reached when the classifier sees so much of it; after so many steps it is not.
+TOLERANCE, MAX_STEPS = 0.01, 4
 
 
 @dataclass(frozen=True)
 class Mode:
-    """What the slider's number means.
-
-    Attributes:
-        label: the mode's name on the page.
-        asks: what the slider asks for, after the attribute's name.
-        low: the slider's lowest value.
-        high: its highest.
-        step: its step.
-        default: where it starts.
-        unit: written after the number.
-    """
+    """What the slider's number means: its name, what it asks for, and the slider's numbers."""
 
     label: str
     asks: str
@@ -100,14 +94,10 @@ class EditRequest:
     """What is to be edited, how and by whom.
 
     Attributes:
-        models: names of the models, in the order of their rows.
-        attribute: what to change.
-        method: how the direction was found.
+        models: in the order of their rows.
         held: attributes whose readings stay where they are.
         mode: what the strength means, one of MODES.
-        strength: how far.
-        source: the model that draws the face.
-        seed: that it draws from.
+        source: the model that draws the face from the seed.
         layers: which layers to move, in models whose latents have some; None leaves that to the
             direction.
     """
@@ -135,22 +125,12 @@ class EditRequest:
 
     @classmethod
     def of(
-        cls,
-        models: Any,
-        attribute: Any,
-        method: Any,
-        held: Any,
-        mode: Any,
-        strength: Any,
+        cls, models: Any, attribute: Any, method: Any, held: Any, mode: Any, strength: Any,
         layers: Any = None,
-    ) -> EditRequest:
+    ) -> EditRequest:  # fmt: skip
         """What a page's controls say, whatever it is; an empty one is None."""
-        attribute, method, mode, layers = (
-            checked_text(what, value)
-            for what, value in (
-                ("attribute", attribute), ("method", method), ("mode", mode), ("layers", layers),
-            )
-        )  # fmt: skip
+        given = {"attribute": attribute, "method": method, "mode": mode, "layers": layers}
+        attribute, method, mode, layers = (checked_text(*named) for named in given.items())
         return cls(
             checked_names("models", models, MAX_ROWS), attribute, method,
             checked_names("held", held, MAX_HELD), mode or "sigma",
@@ -188,10 +168,7 @@ class EditRequest:
         Raises:
             HublatentError: a value is malformed or out of range.
         """
-        changes: dict[str, Any] = {}
-        for key, name in _TEXTS.items():
-            if key in query:
-                changes[name] = query[key]
+        changes: dict[str, Any] = {name: query[key] for key, name in _TEXTS.items() if key in query}
         for key, name in _LISTS.items():
             if key in query:
                 changes[name] = tuple(dict.fromkeys(p for p in query[key].split(",") if p))
@@ -252,65 +229,35 @@ def checked_names(what: str, given: Any, most: int) -> tuple[str, ...]:
 
 @dataclass(frozen=True, eq=False)
 class Still:
-    """What of a row does not depend on the strength.
+    """What of a row does not depend on the strength."""
 
-    Attributes:
-        reconstruction: the model's unedited picture of the face.
-        error: mean squared error between it and the face, pixels in [0, 1]; None if the model drew
-            the face.
-        projected: whether its latents were found by projection, not by an encoder.
-        frames: the edits at FRAMES of SWEEP.
-        sweep: what is read along them.
-        unedited: (1, C, H, W), the unedited picture as a tensor.
-    """
-
-    reconstruction: Image.Image
-    error: float | None
-    projected: bool
-    frames: tuple[Image.Image, ...]
-    sweep: Sweep
-    unedited: Tensor
+    reconstruction: Image.Image  # the model's unedited picture of the face
+    error: float | None  # its mean squared error, pixels in [0, 1]; None if the model drew the face
+    projected: bool  # whether its latents were found by projection, not by an encoder
+    frames: tuple[Image.Image, ...]  # the edits at FRAMES of SWEEP
+    sweep: Sweep  # what is read along them
+    unedited: Tensor  # (1, C, H, W)
 
 
 @dataclass(frozen=True, eq=False)
 class Row:
-    """One model's answer.
-
-    Attributes:
-        name: of the model.
-        key: of what does not depend on the strength: the same key, the same `still`.
-        safe: the strengths, as the slider counts them, between which the face stays realistic.
-        problem: why there is no edit; "" if there is one.
-        pending: whether the face has first to be projected into the model.
-        still: what does not depend on the strength.
-        edited: the edited picture.
-        difference: edited minus reconstruction, in colours.
-        change: mean of its size, pixels in [0, 1].
-        strength: how far the latent was moved, in standard deviations.
-        raw: the coefficient of the direction's vector, the paper's alpha.
-        reached: whether a percentage that was asked for is reached within the safe range.
-        before: P(attribute) of the unedited latent; None where the direction lacks it.
-        after: P(attribute) of the edited latent, the target probability.
-        verdict: the edit in words; None where no classifier or detector is here.
-        surviving_norm: what holding other attributes left of the direction.
-    """
+    """One model's answer."""
 
     name: str
-    key: str = ""
-    safe: tuple[float, float] = (0.0, 0.0)
-    problem: str = ""
-    pending: bool = False
+    key: str = ""  # of what does not depend on the strength: the same key, the same `still`
+    safe: tuple[float, float] = (0.0, 0.0)  # as the slider counts; between them faces are realistic
+    problem: str = ""  # why there is no edit; "" if there is one
+    pending: bool = False  # whether the face has first to be projected into the model
     still: Still | None = None
     edited: Image.Image | None = None
-    difference: Image.Image | None = None
-    change: float = 0.0
-    strength: float = 0.0
-    raw: float = 0.0
-    reached: bool = True
-    before: float | None = None
-    after: float | None = None
-    verdict: Verdict | None = None
-    surviving_norm: float = 1.0
+    change: float = 0.0  # mean size of the difference, pixels in [0, 1]
+    strength: float = 0.0  # how far the latent was moved, in standard deviations
+    raw: float = 0.0  # the coefficient of the direction's vector, the paper's alpha
+    reached: bool = True  # whether a percentage that was asked for is reached in the safe range
+    before: float | None = None  # P(attribute) of the unedited latent, where the direction has it
+    after: float | None = None  # P(attribute) of the edited latent, the target probability
+    verdict: Verdict | None = None  # the edit in words; None where no judge is here
+    surviving_norm: float = 1.0  # what holding other attributes left of the direction
 
 
 def slider_range(rows: Sequence[Row], request: EditRequest) -> tuple[float, float]:
@@ -329,21 +276,19 @@ def slider_range(rows: Sequence[Row], request: EditRequest) -> tuple[float, floa
 def compare_edits(shelf: ModelShelf, face: Face, request: EditRequest) -> list[Row]:
     """Edit one face in several models.
 
-    Args:
-        shelf: where the models come from.
-        face: what to edit.
-        request: how.
-
     Returns:
         A row per model; one that cannot answer says why, and does not stop the others.
     """
+    begun = dict(each_model(shelf, request.models, lambda o: _begin(o, shelf.judges, face, request)))
+    edits = [found for found in begun.values() if not isinstance(found, HublatentError)]
+    _draw(shelf.judges, edits)
+    if request.mode == "effect":
+        _approach(shelf.judges, edits, request.strength / 100)
     return [
         Row(name, problem=shelf.tell(found), pending=isinstance(found, NotProjectedError))
         if isinstance(found, HublatentError)
-        else found
-        for name, found in each_model(
-            shelf, request.models, lambda o: _edited_row(o, shelf.judges, face, request)
-        )
+        else _row(shelf.judges, found, face, request)
+        for name, found in begun.items()
     ]
 
 
@@ -411,42 +356,98 @@ def project_missing(
         project_face(shelf, opened, face, progress, watch)
 
 
-def _edited_row(opened: OpenModel, judges: Judges, face: Face, request: EditRequest) -> Row:
-    def find(*wanted: Any) -> Direction:
-        return opened.memory.get(("direction", *wanted), lambda: opened.find(*wanted))
+@dataclass(eq=False)
+class _Edit:
+    """One model's edit while it is made."""
 
+    opened: OpenModel
+    direction: Direction
+    latents: Tensor  # (1, *latent_shape), unedited
+    still: Still
+    strength: float  # in standard deviations
+    reached: bool
+    images: Tensor | None = None  # (1, C, H, W), edited
+    logits: Floats | None = None  # (K,), that the classifier reads of them
+
+
+def _direction(opened: OpenModel, *wanted: Any) -> Direction:
+    return opened.memory.get(("direction", *wanted), lambda: opened.find(*wanted))
+
+
+def _begin(opened: OpenModel, judges: Judges, face: Face, request: EditRequest) -> _Edit:
+    """What an edit needs, and how far it is to go as far as the sweep tells."""
     wanted = (request.attribute, request.method, request.held, request.layers)
-    direction = find(*wanted)
-    latents = latents_of(opened, face)
+    direction, latents = _direction(opened, *wanted), latents_of(opened, face)
     still = opened.memory.get(
         ("still", face.key, *wanted), lambda: _still(opened, judges, face, latents, direction)
     )
     strength, reached = _strength(request, latents, direction, still.sweep)
-    scale = (direction.sigma or 1.0) if request.mode == "alpha" else 1.0
-    moved = edit(latents, direction, strength)
-    images = opened.model.decode(moved)
-    (edited,) = to_pil(images)
-    (difference,) = difference_map(images, still.unedited)
+    return _Edit(opened, direction, latents, still, strength, reached)
+
+
+def _draw(judges: Judges, edits: Sequence[_Edit]) -> None:
+    """Draw edits, and read the pictures of one size together, which takes half the time."""
+    for made in edits:
+        made.images = made.opened.model.decode(edit(made.latents, made.direction, made.strength))
+    by_shape: dict[tuple[int, ...], list[_Edit]] = {}
+    for made in edits:
+        by_shape.setdefault(tuple(made.images.shape), []).append(made)  # type: ignore[union-attr]
+    for alike in by_shape.values():
+        logits = judges.attributes(torch.cat([e.images for e in alike if e.images is not None]))
+        if logits is not None:
+            for made, read in zip(alike, logits, strict=True):
+                made.logits = read
+
+
+def _approach(judges: Judges, edits: Sequence[_Edit], share: float) -> None:
+    """Move edits until the classifier itself sees the share: sweeps are known at a few points."""
+    for step in range(MAX_STEPS + 1):
+        off = []
+        for made in edits:
+            index = judges.index(made.direction.attribute)
+            if made.logits is None or index is None:
+                continue
+            logit = float(made.logits[index])
+            made.still.sweep.learn(made.strength, logit)
+            if made.reached and abs(float(expit(logit)) - share) > TOLERANCE:
+                off.append(made)
+        if not off:
+            return
+        if step == MAX_STEPS:
+            for made in off:
+                made.reached = False
+            return
+        for made in off:
+            made.strength, made.reached = made.still.sweep.strength_for(share)
+        _draw(judges, off)
+
+
+def _row(judges: Judges, made: _Edit, face: Face, request: EditRequest) -> Row:
+    opened, direction, still = made.opened, made.direction, made.still
+    assert made.images is not None
+    (edited,) = to_pil(made.images)
     before = after = None
     # What holding leaves of a direction has no curve of its own; the attribute is read as without.
-    reader = find(request.attribute, request.method)
+    reader = _direction(opened, request.attribute, request.method)
     known = reader.threshold is not None and reader.gain is not None
     if known and reader.layers == direction.layers:  # other layers would not move the reading
-        before, after = (float(probability(z, reader)) for z in (latents, moved))
+        moved = edit(made.latents, direction, made.strength)
+        before, after = (float(probability(z, reader)) for z in (made.latents, moved))
+    scale = (direction.sigma or 1.0) if request.mode == "alpha" else 1.0
+    wanted = (request.attribute, request.method, request.held, request.layers)
     return Row(
         opened.name,
         key=f"{opened.name} {opened.fingerprint[:16]} {face.key} {wanted}",
         safe=(still.sweep.safe[0] * scale, still.sweep.safe[1] * scale),
         still=still,
         edited=edited,
-        difference=difference,
-        change=float((images - still.unedited).abs().mean()) / 2,
-        strength=strength,
-        raw=strength * (direction.sigma or 0.0),
-        reached=reached,
+        change=float((made.images - still.unedited).abs().mean()) / 2,
+        strength=made.strength,
+        raw=made.strength * (direction.sigma or 0.0),
+        reached=made.reached,
         before=before,
         after=after,
-        verdict=judge(judges, direction.attribute, strength, still.sweep, images),
+        verdict=judge(judges, direction.attribute, made.strength, still.sweep, made.logits),
         surviving_norm=direction.surviving_norm,
     )
 
@@ -496,9 +497,8 @@ def _sweep(opened: OpenModel, judges: Judges, attribute: str, drawn: Tensor) -> 
     """Read the pictures (S, C, H, W) of SWEEP."""
     unedited = drawn[UNEDITED : UNEDITED + 1]
     logits = judges.attributes(drawn)
-    target = None
-    if logits is not None and judges.classifier is not None and judges.reads(attribute):
-        target = logits[:, judges.classifier.attribute_names.index(attribute)]
+    index = judges.index(attribute)
+    target = None if logits is None or index is None else logits[:, index]
     margins = None
     confidences = judges.confidences(drawn)
     if confidences is not None:

@@ -7,11 +7,13 @@ Verdict  one edit in a sentence, and whether that is good
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
 import torch
+from scipy.interpolate import PchipInterpolator
+from scipy.special import expit
 from torch import Tensor
 
 from hublatent.demo.names import human_name
@@ -29,17 +31,12 @@ N_OWN_SAMPLES = 40
 LITTLE, SOME = 0.05, 0.10
 N_LISTED = 3
 SAME_PERSON = "same person"
+MAX_MEASURED = 300  # further strengths that a sweep remembers
 
 
 @dataclass(frozen=True)
 class Judges:
-    """Networks that read pictures of faces.
-
-    Attributes:
-        classifier: reads attributes.
-        detector: says how much a picture is a face.
-        identity: says whose face it is.
-    """
+    """Networks that read pictures (B, C, H, H) of faces; one that is not here is None."""
 
     classifier: AttributeClassifier | None = None
     detector: FaceDetector | None = None
@@ -49,14 +46,20 @@ class Judges:
         """Whether the classifier knows an attribute."""
         return self.classifier is not None and attribute in self.classifier.attribute_names
 
+    def index(self, attribute: str) -> int | None:
+        """Which of the classifier's logits is an attribute's; None where it does not know it."""
+        if self.classifier is None or not self.reads(attribute):
+            return None
+        return self.classifier.attribute_names.index(attribute)
+
     @torch.inference_mode()
     def attributes(self, images: Tensor) -> Floats | None:
-        """Logits (B, K) of images (B, C, H, H); None without a classifier."""
+        """Logits (B, K)."""
         return None if self.classifier is None else _array(self.classifier(_rgb(images)))
 
     @torch.inference_mode()
     def confidences(self, images: Tensor) -> Floats | None:
-        """Logits (B,) that images are faces; None without a detector."""
+        """Logits (B,) that images are faces."""
         return None if self.detector is None else _array(self.detector.confidence(_rgb(images)))
 
     @torch.inference_mode()
@@ -80,20 +83,22 @@ class Judges:
 
 @dataclass(frozen=True, eq=False)
 class Sweep:
-    """What is read of one face at each strength of SWEEP.
+    """What is read of one face at each strength of SWEEP; what nothing reads is None.
 
     Attributes:
-        target: (S,), logit of the attribute that is changed; None where nothing reads it.
-        unedited: (K,), logits of all attributes without an edit; None without a classifier.
-        distances: (S,), how far the person is from the unedited one; None where unknown.
+        target: (S,), logit of the attribute that is changed.
+        unedited: (K,), logits of all attributes without an edit.
+        distances: (S,), how far the person is from the unedited one.
         margins: (S,), the detector's confidence beyond what the model's own samples have at least;
-            None without a detector, or where it doubts the unedited face too.
+            None also where it doubts the unedited face.
+        measured: logits of the attribute at further strengths, which were read since.
     """
 
     target: Floats | None = None
     unedited: Floats | None = None
     distances: Floats | None = None
     margins: Floats | None = None
+    measured: dict[float, float] = field(default_factory=dict)
 
     @cached_property
     def safe(self) -> tuple[float, float]:
@@ -102,6 +107,11 @@ class Sweep:
             return -MAX_STRENGTH, MAX_STRENGTH
         down, up = self.margins[UNEDITED::-1], self.margins[UNEDITED:]
         return -_first_crossing(down), _first_crossing(up)
+
+    def learn(self, strength: float, logit: float) -> None:
+        """Remember what was read, so that `strength_for` knows better the next time."""
+        if len(self.measured) < MAX_MEASURED:
+            self.measured[round(strength, 3)] = logit
 
     def strength_for(self, share: float) -> tuple[float, bool]:
         """Where the classifier sees the attribute with a probability, within the safe range.
@@ -117,11 +127,16 @@ class Sweep:
         goal = float(np.log(share / (1 - share)))
         side = 1 if goal > self.target[UNEDITED] else -1
         end = self.safe[1] if side > 0 else -self.safe[0]
-        way = side * np.linspace(0, end, 121)
-        missing = side * (goal - np.interp(way, SWEEP, self.target))
+        way = side * np.linspace(0, end, 241)
+        known = dict(zip(SWEEP.tolist(), self.target.tolist(), strict=True)) | self.measured
+        at = sorted(known)
+        missing = side * (goal - PchipInterpolator(at, [known[s] for s in at])(way))
         reached = np.flatnonzero(missing <= 0)
+        if len(reached) and (i := int(reached[0])) > 0:
+            share = missing[i - 1] / (missing[i - 1] - missing[i])
+            return round(float(way[i - 1] + share * (way[i] - way[i - 1])), 3), True
         if len(reached):
-            return float(way[reached[0]]), True
+            return 0.0, True
         if self.distances is not None:  # what falls short should at least not spoil the face
             another = np.interp(way, SWEEP, self.distances) > SAME_PERSON_DISTANCE
             missing = missing[: max(1, int(another.argmax()))] if another.any() else missing
@@ -144,38 +159,34 @@ class Verdict:
 
 
 def judge(
-    judges: Judges, attribute: str, strength: float, sweep: Sweep, edited: Tensor
+    judges: Judges, attribute: str, strength: float, sweep: Sweep, logits: Floats | None
 ) -> Verdict | None:
-    """Put an edit in words.
+    """Put an edit in words; None where nothing can be read.
 
     Args:
         judges: the networks that are here.
         attribute: that was to change.
         strength: in standard deviations.
         sweep: of the same face and direction.
-        edited: the edited picture (1, C, H, H).
-
-    Returns:
-        The verdict; None where nothing can be read.
+        logits: (K,), of the edited picture.
     """
-    logits = judges.attributes(edited)
     parts: list[str] = []
     moved: tuple[str, ...] = ()
-    level = "good"
+    level, leakage = "good", 0.0
     if logits is not None and sweep.unedited is not None and judges.classifier is not None:
-        names = judges.classifier.attribute_names
-        before, after = _sigmoid(sweep.unedited), _sigmoid(logits[0])
-        changes = after - before
-        others = [i for i, name in enumerate(names) if name != attribute]
-        if attribute in names:
-            i = names.index(attribute)
-            parts.append(describe_change(attribute, sweep.unedited[i], logits[0, i]))
-            level = "good" if changes[i] * strength > 0.2 else "none"
+        names, target = judges.classifier.attribute_names, judges.index(attribute)
+        told = [
+            describe_change(*change)
+            for change in zip(names, sweep.unedited, logits, strict=True)
+        ]
+        changes = _sigmoid(logits) - _sigmoid(sweep.unedited)
+        if target is not None:
+            parts.append(told[target])
+            level = "good" if changes[target] * np.sign(strength) > 0.2 else "none"
+        others = [i for i in range(len(names)) if i != target]
         order = sorted(others, key=lambda i: -abs(changes[i]))[:N_LISTED]
-        moved = tuple(describe_change(names[i], sweep.unedited[i], logits[0, i]) for i in order)
+        moved = tuple(told[i] for i in order)
         leakage = float(np.abs(changes[others]).mean())
-    else:
-        leakage = 0.0
     if sweep.distances is not None:
         person = _person(float(np.interp(strength, SWEEP, sweep.distances)))
         parts.append(person)
@@ -191,6 +202,12 @@ def judge(
     return Verdict(", ".join(parts), level, moved) if parts else None
 
 
+def describe_change(attribute: str, before: float, after: float) -> str:
+    """What happened to an attribute, from its logits: "glasses 2 → 80%"."""
+    first, second = _sigmoid(np.array([before, after])) * 100
+    return f"{human_name(attribute).lower()} {first:.0f} → {second:.0f}%"
+
+
 def _first_crossing(margins: Floats) -> float:
     """Where margins (n,), one per standard deviation from 0 on, first fall below 0."""
     below = np.flatnonzero(margins < 0)
@@ -200,18 +217,12 @@ def _first_crossing(margins: Floats) -> float:
     return float(i - 1 + margins[i - 1] / (margins[i - 1] - margins[i]))
 
 
-def describe_change(attribute: str, before: float, after: float) -> str:
-    """What happened to an attribute, from its logits: "glasses 2 → 80%"."""
-    first, second = _sigmoid(np.array([before, after])) * 100
-    return f"{human_name(attribute).lower()} {first:.0f} → {second:.0f}%"
-
-
 def _person(distance: float) -> str:
     return SAME_PERSON if distance <= SAME_PERSON_DISTANCE else "another person"
 
 
 def _sigmoid(logits: Floats) -> Floats:
-    return np.asarray(1 / (1 + np.exp(-logits)))
+    return np.asarray(expit(logits))
 
 
 def _rgb(images: Tensor) -> Tensor:

@@ -17,13 +17,42 @@
       row.querySelector(".hl-verdict").textContent = move.verdict;
       row.querySelector(".hl-numbers").textContent = move.numbers;
       row.querySelector(".hl-dot").dataset.level = move.level;
-      for (const name of ["edited", "difference"]) {
-        const image = row.querySelector(`.hl-${name} img`);
-        delete image.dataset.edited;
-        Object.assign(image, move[name]);
-      }
+      const image = row.querySelector(".hl-edited img");
+      delete image.dataset.edited;
+      Object.assign(image, move.edited);
+      drawDifference(row);
     }
   }
+
+  /* Where the edit is brighter (red) or darker (blue), once its row's details are open. The colours
+     (ColorBrewer's RdBu) are full at 0.4 of the way from black to white. */
+  async function drawDifference(row) {
+    if (!row.querySelector("details").open) return;
+    const canvas = row.querySelector(".hl-difference canvas");
+    const images = [...row.querySelectorAll(".hl-edited img, .hl-unedited img")];
+    await Promise.all(images.map((image) => image.decode()));
+    const side = (canvas.width = canvas.height = row.querySelector(".hl-unedited img").naturalWidth);
+    const context = canvas.getContext("2d", { willReadFrequently: true });
+    const grey = (name) => {
+      context.drawImage(row.querySelector(`.hl-${name} img`), 0, 0, side, side);
+      const { data } = context.getImageData(0, 0, side, side);
+      return Array.from({ length: side * side }, (_, i) =>
+        (data[4 * i] + data[4 * i + 1] + data[4 * i + 2]) / 3);
+    };
+    const [edited, unedited] = [grey("edited"), grey("unedited")];
+    const map = context.createImageData(side, side);
+    edited.forEach((level, i) => {
+      const share = Math.max(-1, Math.min(1, (level - unedited[i]) / 255 / 0.4));
+      const end = share < 0 ? [33, 102, 172] : [178, 24, 43];
+      for (const c of [0, 1, 2]) map.data[4 * i + c] = 247 + Math.abs(share) * (end[c] - 247);
+      map.data[4 * i + 3] = 255;
+    });
+    context.putImageData(map, 0, 0);
+  }
+  /* "toggle" does not bubble. */
+  document.addEventListener("toggle", (event) => {
+    if (event.target.matches?.(".hl-details")) drawDifference(event.target.closest(".hl-row"));
+  }, true);
 
   /* The address follows what is shown: one entry in the history for each change, and one for a
      drag of the slider, however many values it passed. Browsers limit how often that may be. */
