@@ -294,11 +294,9 @@ def test_every_picture_has_an_alternative_text_and_names_are_escaped(
 
 def test_without_models_the_page_says_what_to_do() -> None:
     events = pytest.importorskip("hublatent.demo.events")
-    _, _, page, _, waiting = events.Callbacks(ModelShelf({}, device="cpu")).view(
-        None, EditRequest()
-    )
-    assert "model_cards/" in page and "--models" in page
-    assert waiting == ""
+    shown = events.Callbacks(ModelShelf({}, device="cpu")).view(None, EditRequest())
+    assert "model_cards/" in shown["results"] and "--models" in shown["results"]
+    assert shown["waiting"] == ""
     assert download_of([], EditRequest()) is None
 
 

@@ -365,13 +365,14 @@ def test_a_model_of_the_hub_joins_the_others(
     page: Any, address: str, model_cards: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from hublatent.demo import events
-    from hublatent.demo.hub_search import FoundModel
+    from hublatent.demo.hub_search import FoundRepo
 
-    found = FoundModel(str(model_cards / "betavae-tiny"), ("hublatent",), 12, None)
+    found = FoundRepo(str(model_cards / "betavae-tiny"), "model with directions", 12, None)
     monkeypatch.setattr(events, "search_hub", lambda *_: [found])
+    monkeypatch.setattr(events, "holds_model", lambda *_: True)
     monkeypatch.setattr(ModelShelf, "_checked", lambda _, name: name)
     open_page(page, f"{address}?models=vae-tiny&face=vae-tiny")
-    page.get_by_text("Find models on the Hub").click()
+    page.get_by_text("Find models and directions").click()
     page.locator("#hub-search").click()
     page.locator(".hl-found").click()
     page.wait_for_function("document.querySelectorAll('.hl-row').length == 2")

@@ -32,7 +32,7 @@ def test_models_are_found_shown_and_opened(
     assert "with directions" in html and "ann/faces-vae" in html
     shelf = ModelShelf({}, device="cpu", limits=LOCAL)
     assert shelf.open("ann/faces-vae").directions is not None
-    assert "No model" in found_html(search_hub("<b>nothing"))
+    assert "Nothing" in found_html(search_hub("<b>nothing"))
 
 
 def test_few_are_shown_and_a_hub_that_is_away_is_one_sentence(

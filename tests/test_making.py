@@ -13,14 +13,13 @@ import torch
 from hublatent.demo.catalogue import find_models
 from hublatent.demo.faces import Face, drawn_face
 from hublatent.demo.making import (
-    Made,
     make_directions,
     name_part,
     open_directions,
     part_strips,
     save_directions,
     unzip_heaps,
-    use_made,
+    use_directions,
 )
 from hublatent.demo.session import EditRequest, compare_edits
 from hublatent.demo.shelf import LOCAL, ModelShelf
@@ -60,7 +59,8 @@ def test_what_tells_the_heaps_apart_is_found_saved_and_used(
     assert made[1].direction is not None
     vector = made[1].direction.vector
     assert vector[1] == vector.abs().max() and len(made[1].after) == 8
-    files = save_directions(shelf, made, tmp_path)
+    pairs = [(m.model, m.direction) for m in made if m.direction is not None]
+    files = save_directions(shelf, pairs, tmp_path)
     assert [file.name for file in files] == [
         "High__b_wave-vae-tiny.safetensors", "High__b_wave-eigenfaces-tiny.safetensors",
     ]  # fmt: skip
@@ -155,14 +155,13 @@ def test_another_style_of_a_direction_takes_its_place(shelf: ModelShelf) -> None
     assert opened.directions is not None
     plain = opened.directions["Smiling", "joint"]
     styled = replace(plain, styles=torch.ones(1, *plain.vector.shape))
-    made = [Made("vae-tiny", "", styled), Made("stylegan2-tiny", "no direction")]
-    assert use_made(shelf, made) == "Smiling"
+    assert use_directions(shelf, [("vae-tiny", styled)]) == "Smiling"
     vectors = []
     for style in (0, 1, 0):
-        use_made(shelf, made, style)
+        use_directions(shelf, [("vae-tiny", styled)], style)
         used = shelf.open("vae-tiny").directions["Smiling", "joint"]  # type: ignore[index]
         assert used.sigma is not None
         vectors.append(used.vector)
     assert torch.equal(vectors[0], vectors[2]) and not torch.equal(vectors[0], vectors[1])
     with pytest.raises(HublatentError, match="no styles"):
-        use_made(shelf, [Made("vae-tiny", "", plain)], 0)
+        use_directions(shelf, [("vae-tiny", plain)], 0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -63,8 +64,9 @@ def test_without_a_comparison_it_says_how_one_is_made() -> None:
 
 def test_nothing_is_computed_for_a_tab_that_is_not_seen(shelf: ModelShelf) -> None:
     do = Callbacks(shelf)
-    assert not isinstance(do.scores(EDIT_TAB, list(shelf.names), "Smiling", "joint"), str)
-    shown = do.scores(SCORES_TAB, list(shelf.names), "Smiling", "joint")
+    asked = {"models": list(shelf.names), "attribute": "Smiling", "method": "joint"}
+    assert do.scores(SimpleNamespace(tab=EDIT_TAB, **asked)) == {}
+    shown = do.scores(SimpleNamespace(tab=SCORES_TAB, **asked))["scores"]
     assert "compare" in shown and "<img" not in shown
     assert shown.count("<table>") == 2, "of the method that is shown, and of all"
 

@@ -202,7 +202,8 @@ class Api:
             for seeds, images in ((with_seeds, with_images), (without_seeds, without_images))
         ]
         made = make_directions(self.shelf, name, heaps[0], heaps[1], names)
-        files = served(lambda folder: save_directions(self.shelf, made, folder))
+        found = [(m.model, m.direction) for m in made if m.direction is not None]
+        files = served(lambda folder: save_directions(self.shelf, found, folder))
         answers = [
             {"model": m.model, "problem": m.problem} if m.direction is None
             else {"model": m.model, "carried_from": m.carried_from} if m.found is None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import random
 from collections.abc import Sequence
+from functools import partial
 from html import escape
 from typing import Any
 
@@ -21,7 +22,7 @@ from hublatent.demo.composing import (
     compose,
     share_picture,
 )
-from hublatent.demo.events import PageTab, kept, warn_user
+from hublatent.demo.events import Callbacks, Changes, Wiring, html_part, kept
 from hublatent.demo.faces import MAX_SEED, Face
 from hublatent.demo.names import FAVOURITES, human_name
 from hublatent.demo.session import AS_FOUND, layer_range
@@ -30,92 +31,111 @@ from hublatent.demo.webpage import DOWNLOAD_JS, EDITED_SIDES, FACE_SIDES, SAY_JS
 from hublatent.errors import HublatentError
 from hublatent.figures import data_uri
 
-TITLE = "Compose"
 N_REMEMBERED = 12
-Asked = tuple[Face, "Face | None", list[str], Composition]
+NAMES = tuple(f"change_{i}" for i in range(N_CHANGES))
+STRENGTHS = tuple(f"by_{i}" for i in range(N_CHANGES))
+VALUES = ("other_seed", "mix", "mixed_layers", *NAMES, *STRENGTHS)
+ASKED = ("face", "models", "method", "source", *VALUES)
+LABELS = {"dice": "Surprise me", "reset": "Reset", "png": "Save picture", "gif": "Save GIF"}
 
 
-class Composer(PageTab):
-    """What the tab's events do.
+class Composer:
+    """What the tab's events do."""
 
-    The values come as: face, models, method, source, seed of the other face, its share, the layers
-    that it is mixed into, then for each change its attribute, and for each its strength.
-    """
+    def __init__(self, do: Callbacks) -> None:
+        self.do, self.shelf = do, do.shelf
 
-    @warn_user
-    def show(self, *values: Any) -> str:
+    def show(self, asked: Any) -> Changes:
         """The face with all changes, in every model."""
-        return composed_html(compose(self.shelf, *self._asked(*values)))
+        return {"composed": composed_html(compose(self.shelf, *self._asked(asked)))}
 
-    @warn_user
-    def remember(self, past: list[tuple[str, Any]], *values: Any) -> tuple[Any, ...]:
+    def remember(self, asked: Any) -> Changes:
         """What is composed now joins the history, and a click there brings it back."""
-        face, other, models, what = self._asked(*values)
+        face, other, models, what = self._asked(asked)
+        values, past = [getattr(asked, name) for name in VALUES], asked.past
         answers = compose(self.shelf, face, other, models[:1], what)
-        kept_values = list(values[4:])
-        if answers and answers[0].edited and (not past or past[-1][1] != kept_values):
+        if answers and answers[0].edited and (not past or past[-1][1] != values):
             words = what.words(other)
             picture = image(answers[0].edited, FACE_SIDES, words)
-            past = [*past, (f'title="{escape(words)}">{picture}', kept_values)][-N_REMEMBERED:]
-        return past, past_html(past)
+            past = [*past, (f'title="{escape(words)}">{picture}', values)][-N_REMEMBERED:]
+        return {"past": past, "shown_past": past_html(past)}
 
-    def recall(self, event: gr.EventData, past: list[tuple[str, Any]]) -> list[Any]:
-        """The values of an entry of the history."""
-        return list(past[int(event.index)][1])
+    def recall(self, event: gr.EventData, asked: Any) -> Changes:
+        """An entry of the history comes back."""
+        return dict(zip(VALUES, asked.past[int(event.index)][1], strict=True))
 
-    @warn_user
-    def save(self, kind: str, request: gr.Request, *values: Any) -> dict[str, str]:
+    def save(self, kind: str, request: gr.Request, asked: Any) -> Changes:
         """The way there and back as "gif" or "mp4", or a "png" with a caption and the link."""
-        asked = self._asked(*values)
-        name = f"composition.{kind}"
+        face, other, models, what = composition = self._asked(asked)
         if kind != "png":
-            content = base64.b64encode(animate(self.shelf, *asked, kind)).decode("ascii")
+            content = base64.b64encode(animate(self.shelf, *composition, kind)).decode("ascii")
             media = "image" if kind == "gif" else "video"
-            return {"src": f"data:{media}/{kind};base64,{content}", "name": name}
-        face, other, models, what = asked
-        origin = f"seed {face.seed} of {face.source}" if face.source else "a picture of mine"
-        lines = [f"{what.words(other)} · {origin}"]
-        if face.source:
-            page = str(request.headers.get("referer", "")).partition("?")[0]
-            models_asked = ",".join(models)
-            lines.append(f"{page}?models={models_asked}&face={face.source}&seed={face.seed}"
-                         f"&{what.to_query(other)}")  # fmt: skip
-        picture = share_picture(compose(self.shelf, *asked), lines)
-        return {"src": data_uri(picture), "name": name}
+            src = f"data:{media}/{kind};base64,{content}"
+        else:
+            origin = f"seed {face.seed} of {face.source}" if face.source else "a picture of mine"
+            lines = [f"{what.words(other)} · {origin}"]
+            if face.source:
+                page = str(request.headers.get("referer", "")).partition("?")[0]
+                lines.append(f"{page}?models={','.join(models)}&face={face.source}"
+                             f"&seed={face.seed}&{what.to_query(other)}")  # fmt: skip
+            src = data_uri(share_picture(compose(self.shelf, *composition), lines))
+        return {"file": {"src": src, "name": f"composition.{kind}"}}
 
-    @warn_user
-    def follow(self, request: gr.Request) -> list[Any]:
+    def follow(self, request: gr.Request, _: Any) -> Changes:
         """The changes that a link names; page.js brings the tab to the front."""
         changes = changes_from(dict(request.query_params))
         if not changes:
-            return [gr.skip()] * (2 * N_CHANGES)
-        names, strengths = zip(*changes, strict=True)
-        rest = N_CHANGES - len(changes)
-        return [*names, *[None] * rest, *strengths, *[0.0] * rest]
+            return {}
+        changes += ((None, 0.0),) * (N_CHANGES - len(changes))
+        pairs = zip(NAMES, STRENGTHS, changes, strict=True)
+        return {
+            key: value for *keys, given in pairs for key, value in zip(keys, given, strict=True)
+        }
 
-    def open(self, models: list[str], chosen: str, layers: str, *names: str) -> list[Any]:
+    def open(self, asked: Any) -> Changes:
         """The attributes and layers that the models offer; the one chosen in "Edit" comes first."""
-        opened = self.shelf.open_all(models)
-        offered, ranges = offered_attributes(opened), [AS_FOUND, *offered_layers(opened)]
-        firsts = [chosen, *(n for n in FAVOURITES if n in offered), *offered]
-        firsts = [name for name in dict.fromkeys(firsts) if name not in names]
+        opened = self.shelf.open_all(asked.models)
+        offered, ranges = offered_attributes(opened), (AS_FOUND, *offered_layers(opened))
+        chosen = [getattr(asked, name) for name in NAMES]
+        firsts = dict.fromkeys(
+            [asked.attribute, *(n for n in FAVOURITES if n in offered), *offered]
+        )
+        missing = iter([name for name in firsts if name not in chosen])
         choices = [(human_name(name), name) for name in offered]
-        missing = iter(firsts)
-        return [
-            gr.update(choices=ranges, value=kept(layers, tuple(ranges)), visible=len(ranges) > 1),
-            *(gr.update(choices=choices, value=name or next(missing, None)) for name in names),
-        ]
+        layers = gr.update(
+            choices=list(ranges), value=kept(asked.mixed_layers, ranges), visible=len(ranges) > 1
+        )
+        return {
+            "mixed_layers": layers,
+            **{
+                part: gr.update(choices=choices, value=name or next(missing, None))
+                for part, name in zip(NAMES, chosen, strict=True)
+            },
+        }
 
-    def _asked(
-        self, face: Face | None, models: list[str], method: str, source: str, seed: float,
-        mix: float, layers: str, *values: Any,
-    ) -> Asked:  # fmt: skip
-        if face is None:
+    def dice(self, _: Any) -> Changes:
+        """Strengths at random."""
+        return {name: round(random.gauss(0, 1.5), 1) for name in STRENGTHS}
+
+    def reset(self, _: Any) -> Changes:
+        """Nothing is changed any more."""
+        return dict.fromkeys((*STRENGTHS, "mix"), 0.0)
+
+    def _asked(self, asked: Any) -> tuple[Face, Face | None, list[str], Composition]:
+        if asked.face is None:
             raise HublatentError("Choose a face under Edit first.")
-        pairs = zip(values[:N_CHANGES], values[N_CHANGES:], strict=True)
+        pairs = [
+            (getattr(asked, n), getattr(asked, s)) for n, s in zip(NAMES, STRENGTHS, strict=True)
+        ]
         changes = tuple((name, float(strength)) for name, strength in pairs if name and strength)
-        other = self.do.draw(source, seed) if mix else None
-        return face, other, models, Composition(changes, method, mix / 100, layer_range(layers))
+        other = self.do.draw(asked.source, asked.other_seed) if asked.mix else None
+        layers = layer_range(asked.mixed_layers)
+        return (
+            asked.face,
+            other,
+            asked.models,
+            Composition(changes, asked.method, asked.mix / 100, layers),
+        )
 
 
 def composed_html(answers: Sequence[Composed]) -> str:
@@ -147,83 +167,75 @@ def past_html(past: Sequence[tuple[str, Any]]) -> str:
     return f'<div class="hl-faces hl-past" role="group" aria-label="History">{shown}</div>'
 
 
-def _dice() -> list[float]:
-    return [round(random.gauss(0, 1.5), 1) for _ in range(N_CHANGES)]
-
-
-def build(do: Any, c: Any, app: gr.Blocks) -> None:
-    """Lay the tab out, and connect its events.
-
-    Args:
-        do: the page's events.
-        c: the controls of the tab "Edit".
-        app: the page.
-    """
-    composer = Composer(do)
-    names: list[gr.Dropdown] = []
-    strengths: list[gr.Slider] = []
+def build(do: Callbacks, wire: Wiring, app: gr.Blocks) -> None:
+    """Lay the tab out, and connect its events."""
+    composer, c = Composer(do), wire.parts
     wide: dict[str, Any] = {"min_width": 120, "scale": 3, "buttons": []}
-    with gr.Tab(TITLE, id="compose", elem_id="compose-tab") as tab, gr.Row(elem_id="compose"):
+    labels = LABELS | ({"mp4": "Save MP4"} if FFMPEG else {})
+    with gr.Tab("Compose", id="compose", elem_id="compose-tab") as tab, gr.Row(elem_id="compose"):
         with gr.Column(scale=1, min_width=300, elem_classes="hl-plain"):
-            for i in range(N_CHANGES):
+            for i, (name, strength) in enumerate(zip(NAMES, STRENGTHS, strict=True)):
                 with gr.Row(elem_classes="hl-change"):
-                    names.append(gr.Dropdown(
+                    attribute = gr.Dropdown(
                         [], label=f"Attribute {i + 1}", show_label=False, scale=2, min_width=120,
                         allow_custom_value=True,
-                    ))  # fmt: skip
-                    strengths.append(gr.Slider(
+                    )  # fmt: skip
+                    slider = gr.Slider(
                         -MAX_STRENGTH, MAX_STRENGTH, 2.0 if i == 0 else 0, step=0.1,
                         label=f"Strength {i + 1} in σ", show_label=False, **wide,
-                    ))  # fmt: skip
+                    )  # fmt: skip
+                setattr(c, name, attribute)
+                setattr(c, strength, slider)
             with gr.Row(elem_classes="hl-change"):
-                seed = gr.Number(
+                c.other_seed = gr.Number(
                     7, label="Mix with the face of seed", precision=0, minimum=0,
                     maximum=MAX_SEED, scale=2, min_width=120,
                 )  # fmt: skip
-                mix = gr.Slider(0, 100, 0, step=1, label="by %", **wide)
-            layers = gr.Dropdown(
+                c.mix = gr.Slider(0, 100, 0, step=1, label="by %", **wide)
+            c.mixed_layers = gr.Dropdown(
                 [AS_FOUND], value=AS_FOUND, label="in the layers (style mixing)", visible=False,
                 elem_id="compose-layers",
             )  # fmt: skip
-            gr.HTML(
+            html_part("before-after", value=(
                 '<label class="hl-before">After <input type="range" class="hl-divide" value="0" '
-                'aria-label="Before and after"> Before</label>', apply_default_css=False,
-            )  # fmt: skip
+                'aria-label="Before and after"> Before</label>'
+            ))  # fmt: skip
             with gr.Row(elem_classes="hl-buttons"):
                 buttons = {
                     name: gr.Button(label, size="sm", min_width=90, elem_id=f"compose-{name}")
-                    for name, label in (
-                        ("dice", "Surprise me"), ("reset", "Reset"), ("png", "Save picture"),
-                        ("gif", "Save GIF"), *((("mp4", "Save MP4"),) if FFMPEG else ()),
-                    )
-                }  # fmt: skip
+                    for name, label in labels.items()
+                }
         with gr.Column(scale=3, min_width=280):
-            result = gr.HTML(elem_id="composed", apply_default_css=False)
-            shown_past = gr.HTML(elem_id="past", js_on_load=SAY_JS, apply_default_css=False)
-            file, past = gr.JSON(visible=False), gr.State([], time_to_live=3600)
-            kinds = {kind: gr.State(kind) for kind in ("png", "gif", "mp4") if kind in buttons}
-    private: dict[str, Any] = {
-        "api_visibility": "private", "concurrency_id": "page", "show_progress": "hidden",
-    }  # fmt: skip
-    values: list[Any] = [seed, mix, layers, *names, *strengths]
-    asked = [c.face, c.models, c.method, c.source, *values]
-    shown = {"fn": composer.show, "inputs": asked, "outputs": result, **private}
-    kept_now = {
-        "fn": composer.remember, "inputs": [past, *asked], "outputs": [past, shown_past], **private
-    }  # fmt: skip
-    app.load(composer.follow, None, [*names, *strengths], **private)
-    tab.select(
-        composer.open, [c.models, c.attribute, layers, *names], [layers, *names], **private
-    ).then(**shown).then(**kept_now)
-    gr.on([value.input for value in values], **shown, trigger_mode="always_last")
-    settled = [*(slider.release for slider in (*strengths, mix)), *(n.input for n in names)]
-    gr.on([*settled, layers.input, seed.input], **kept_now, trigger_mode="always_last")
-    for button, change, changed in (
-        (buttons["dice"], _dice, strengths),
-        (buttons["reset"], lambda: [0.0] * (N_CHANGES + 1), [*strengths, mix]),
-    ):
-        button.click(change, None, changed, **private).then(**shown).then(**kept_now)
-    shown_past.select(composer.recall, past, values, **private).then(**shown)
-    for kind, state in kinds.items():
-        saved = buttons[kind].click(composer.save, [state, *asked], file, **private)
-        saved.then(None, file, None, js=DOWNLOAD_JS)
+            c.composed, c.shown_past = html_part("composed"), html_part("past", SAY_JS)
+            c.past = gr.State([], time_to_live=3600)
+
+    def show(triggers: Any, **options: Any) -> Any:
+        return wire.on(triggers, composer.show, ASKED, ("composed",), **options)
+
+    def remember(triggers: Any, **options: Any) -> Any:
+        asked = ("past", *ASKED)
+        return wire.on(triggers, composer.remember, asked, ("past", "shown_past"), **options)
+
+    latest = {"trigger_mode": "always_last"}
+    wire.on(app.load, composer.follow, (), (*NAMES, *STRENGTHS))
+    opened = wire.on(
+        tab.select, composer.open, ("models", "attribute", "mixed_layers", *NAMES),
+        ("mixed_layers", *NAMES),
+    )  # fmt: skip
+    show([getattr(c, name).input for name in VALUES], **latest)
+    settled = [getattr(c, name).release for name in (*STRENGTHS, "mix")]
+    settled += [getattr(c, name).input for name in ("other_seed", "mixed_layers", *NAMES)]
+    remember(settled, **latest)
+    changed = (
+        opened, wire.on(buttons["dice"].click, composer.dice, (), STRENGTHS),
+        wire.on(buttons["reset"].click, composer.reset, (), (*STRENGTHS, "mix")),
+    )  # fmt: skip
+    for event in changed:
+        remember(show(event.then).then)
+    show(wire.on(c.shown_past.select, composer.recall, ("past",), VALUES).then)
+    for kind in [kind for kind in ("png", "gif", "mp4") if kind in buttons]:
+        save = partial(composer.save, kind)
+        save.__name__ = "save"
+        wire.on(buttons[kind].click, save, ASKED, ("file",)).then(
+            None, c.file, None, js=DOWNLOAD_JS
+        )

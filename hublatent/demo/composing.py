@@ -121,6 +121,10 @@ def compose(
     """
 
     def answer(opened: OpenModel) -> Composed:
+        key = (face.key, other.key if other else "", what)
+        return opened.composed.get(key, lambda: draw(opened))
+
+    def draw(opened: OpenModel) -> Composed:
         pair = opened.model.decode(torch.cat(_ends(opened, face, other, what)))
         unedited, edited = (fit(p.convert("RGB"), 1, SHOWN_SIDE) for p in to_pil(pair))
         words = _words(shelf.judges, what, pair[:1], pair[1:])

@@ -1,17 +1,24 @@
-"""What the events of the page do. Only page.py imports this module: it needs gradio."""
+"""What the events of the page do. Only page.py and the tabs import this module: it needs gradio.
+
+Handlers take what the page says (an object with a value for each of the parts in ASKED) and return
+what they change, by the names of the parts; Wiring connects both to Gradio.
+"""
 
 from __future__ import annotations
 
+import inspect
+import os
 import random
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent import futures
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from functools import cached_property, wraps
+from functools import cached_property, partial
 from html import escape
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -22,7 +29,8 @@ from PIL import Image
 
 from hublatent.demo.catalogue import offered_attributes, offered_layers, offered_methods
 from hublatent.demo.faces import MAX_SEED, SAMPLE_SEEDS, Face, Photo, StoppedError, drawn_face
-from hublatent.demo.hub_search import found_html, search_hub
+from hublatent.demo.hub_search import base_models, found_html, holds_model, is_hub_id, search_hub
+from hublatent.demo.making import PREVIEW_STRENGTH, open_directions
 from hublatent.demo.names import searchable_name
 from hublatent.demo.scores import scores_html
 from hublatent.demo.session import (
@@ -38,7 +46,7 @@ from hublatent.demo.session import (
     project_missing,
     slider_range,
 )
-from hublatent.demo.shelf import Cache, ModelShelf
+from hublatent.demo.shelf import JUDGE, Cache, ModelShelf
 from hublatent.demo.webpage import (
     Search,
     crop_html,
@@ -52,43 +60,106 @@ from hublatent.demo.webpage import (
     slider_label,
     waiting_html,
 )
+from hublatent.direction import Direction
 from hublatent.errors import HublatentError, find_name
 from hublatent.evaluation.report import Summary
 
 N_SHOWN_AT_FIRST = 5
 EDIT_TAB, SCORES_TAB = "Edit", "Scores"
 SECONDS_BETWEEN_PICTURES = 0.5
-NO_PROGRESS = gr.Progress()  # gradio replaces it by the event's own
+ON_SPACE = bool(os.environ.get("SPACE_ID"))
+# The parts of the page that say what is asked for, and those that show it.
+CONTROLS = ("models", "attribute", "method", "hold", "mode", "strength", "layers")
+ASKED = ("face", "photo", "source", "seed", *CONTROLS)
+VIEW = ("strength", "original", "results", "query", "waiting")
+SHOWN = (
+    "models", "pills", "attribute", "method", "hold", "source", "layers", "seed", "shelf", "mode",
+    "face", *VIEW,
+)  # fmt: skip
+Changes = dict[str, Any]
 
 
-def warn_user(method: Callable[..., Any]) -> Callable[..., Any]:
-    """A mistake becomes one visible sentence, and what is on the page stays."""
+# What Gradio gives a handler that has a parameter of such a name.
+SPECIAL = {
+    "event": gr.EventData, "request": gr.Request, "token": gr.OAuthToken | None,
+    "progress": gr.Progress,
+}  # fmt: skip
+# What can be done with directions that were made or opened.
+MADE = ("opened", "use", "restyle", "audit", "push_row")
 
-    @wraps(method)
-    def wrapped(self: Any, *args: Any) -> Any:
-        try:
-            return method(self, *args)
-        except HublatentError as error:
-            self.warn(error)
-            return gr.skip()
 
-    return wrapped
+class Wiring:
+    """Connects the parts of the page with handlers; a mistake becomes one visible sentence.
+
+    Args:
+        parts: the page's components by their names; the tabs add theirs.
+        warn: shows an error, after which what is on the page stays.
+    """
+
+    def __init__(self, parts: SimpleNamespace, warn: Callable[[HublatentError], None]) -> None:
+        self.parts, self.warn = parts, warn
+
+    def on(
+        self, triggers: Any, handler: Callable[..., Changes], asked: Sequence[str] = ASKED,
+        changed: Sequence[str] = SHOWN, lane: str = "page", **options: Any,
+    ) -> Any:  # fmt: skip
+        """Let a handler answer events.
+
+        Args:
+            triggers: one, such as button.click or the `then` of an earlier event, or several.
+            handler: takes one of SPECIAL, if it has a parameter of that name, then what is asked;
+                returns what changes.
+            asked: names of the parts whose values it takes.
+            changed: names of the parts that it may change.
+            lane: events of one lane wait for each other.
+            options: of Gradio's events.
+        """
+        options = {"show_progress": "hidden", "concurrency_id": lane, **options}
+        listen = triggers if callable(triggers) else partial(gr.on, triggers)
+        inputs, outputs = ([getattr(self.parts, n) for n in names] for names in (asked, changed))
+        answer = self._answer(handler, asked)
+        return listen(answer, inputs, outputs, api_visibility="private", **options)
+
+    def _answer(self, handler: Callable[..., Changes], asked: Sequence[str]) -> Callable[..., Any]:
+        def run(*given: Any) -> Any:
+            n = len(given) - len(asked)
+            says = SimpleNamespace(**dict(zip(asked, given[n:], strict=True)))
+            try:
+                changes = handler(*given[:n], says)
+            except HublatentError as error:
+                self.warn(error)
+                return gr.skip()
+            return {
+                getattr(self.parts, name): value for name, value in changes.items()
+            } or gr.skip()
+
+        wanted = [name for name in SPECIAL if name in inspect.signature(handler).parameters]
+        if not wanted:
+            answer = run
+        else:
+
+            def answer(special: Any = None, *given: Any) -> Any:
+                return run(special, *given)
+
+            answer.__annotations__ = {"special": SPECIAL[wanted[0]]}
+            if wanted == ["progress"]:
+                answer.__defaults__ = (gr.Progress(),)
+        answer.__name__ = handler.__name__
+        return answer
+
+
+def html_part(elem_id: str, script: str | None = None, value: str = "", **options: Any) -> gr.HTML:
+    """A part of the page that is HTML."""
+    return gr.HTML(value, elem_id=elem_id, js_on_load=script, apply_default_css=False, **options)
 
 
 class Callbacks:
-    """What the page's events do; stateless but for the shelf of models.
-
-    The controls of a request come in the order of EditRequest.of: models, attribute, method, held,
-    mode, strength, layers. `view` is what shows it: slider, original, rows, query, and what is
-    pending.
-    """
+    """What the page's events do; stateless but for the shelf of models."""
 
     def __init__(
         self, shelf: ModelShelf, comparison: Summary | None = None, folder: Path | None = None
     ) -> None:
-        self.shelf = shelf
-        self.comparison = comparison
-        self.folder = folder
+        self.shelf, self.comparison, self.folder = shelf, comparison, folder
         self._stopped = Cache(1000)  # faces and sessions that are waited for no longer
 
     def warn(self, error: HublatentError) -> None:
@@ -101,49 +172,45 @@ class Callbacks:
         compared = list(self.comparison.models) if self.comparison else []
         return first_request(self.shelf, N_SHOWN_AT_FIRST, compared)
 
-    def warm_up(self) -> None:
-        """Make what every visitor sees first."""
-        if self.first.source:
-            self.view(self.draw(self.first.source, self.first.seed), self.first)
-            self.samples(self.first.source)
-
     # Restoring a view
 
-    def load(self, request: gr.Request) -> tuple[Any, ...]:
-        """Fill the page from the link's query string."""
-        return self.restore(dict(request.query_params))
+    def load(self, request: gr.Request, _: Any) -> Changes:
+        """Fill the page from the link's query string; without one it shows `first` already."""
+        query = dict(request.query_params)
+        return self.restore(query) if query else {}
 
-    def go_back(self, event: gr.EventData) -> tuple[Any, ...]:
+    def go_back(self, event: gr.EventData, _: Any) -> Changes:
         """Fill the page from an earlier query string, as Back and Forward of the browser ask."""
         return self.restore(dict(parse_qsl(str(event.query).lstrip("?"))))
 
-    def restore(self, query: dict[str, str]) -> tuple[Any, ...]:
-        """Everything that a query string says, for all controls of the page."""
+    def restore(self, query: dict[str, str]) -> Changes:
+        """Everything that a query string says."""
         wanted = self.first
         try:
             wanted = EditRequest.from_query(query, wanted)
         except HublatentError as error:
             self.warn(error)
-        updates = self.choices(list(wanted.models), wanted.attribute, wanted.method, wanted.source)
-        _, attribute, method, hold, _, layers = updates
-        for key, update in (("attribute", attribute), ("method", method)):
+        offers = self.offers(wanted.models, wanted.attribute, wanted.method, wanted.source)
+        for key in ("attribute", "method"):
             if key in query:  # an unknown one is answered, not replaced
-                update["value"] = getattr(wanted, key)
-        hold["value"], layers["value"] = list(wanted.held), str(wanted.layers or AS_FOUND)
+                offers[key]["value"] = getattr(wanted, key)
+        offers["hold"]["value"] = list(wanted.held)
+        offers["layers"]["value"] = str(wanted.layers or AS_FOUND)
         face = None
         try:
             face = self.draw(wanted.source, wanted.seed)
         except HublatentError as error:
             self.warn(error)
-        shown = replace(wanted, attribute=attribute["value"], method=method["value"])
-        updates[0] = self.pills(shown.attribute)
-        return (
-            gr.update(value=list(wanted.models)), *updates, wanted.seed,
-            self.faces(wanted.source, face), gr.update(value=wanted.mode), face,
-            *self.view(face, shown, value=shown.strength),
-        )  # fmt: skip
+        attribute, method = (offers[key]["value"] for key in ("attribute", "method"))
+        shown = replace(wanted, attribute=attribute, method=method)
+        return {
+            **offers, "models": gr.update(value=list(wanted.models)),
+            "pills": self.pills(attribute), "seed": wanted.seed, "face": face,
+            "shelf": self.faces(wanted.source, face), "mode": gr.update(value=wanted.mode),
+            **self.view(face, shown, value=shown.strength),
+        }  # fmt: skip
 
-    def choices(self, names: list[str], attribute: str, method: str, source: str) -> list[Any]:
+    def offers(self, names: Sequence[str], attribute: str, method: str, source: str) -> Changes:
         """What the chosen models offer, keeping what was selected."""
         opened = self.shelf.open_all(names)
         attributes, methods = offered_attributes(opened), offered_methods(opened)
@@ -151,14 +218,14 @@ class Callbacks:
         layers = offered_layers(opened)
         named = [(searchable_name(name), name) for name in attributes]
         chosen = kept(attribute, attributes)
-        return [
-            pills_html(chosen, attributes),
-            gr.update(choices=named, value=chosen),
-            gr.update(choices=list(methods), value=kept(method, methods)),
-            gr.update(choices=named),
-            gr.update(choices=sources, value=source or next(iter(sources), None)),
-            gr.update(choices=[AS_FOUND, *layers], visible=bool(layers)),
-        ]
+        return {
+            "pills": pills_html(chosen, attributes),
+            "attribute": gr.update(choices=named, value=chosen),
+            "method": gr.update(choices=list(methods), value=kept(method, methods)),
+            "hold": gr.update(choices=named),
+            "source": gr.update(choices=sources, value=source or next(iter(sources), None)),
+            "layers": gr.update(choices=[AS_FOUND, *layers], visible=bool(layers)),
+        }
 
     def pills(self, attribute: str) -> str:
         """The favourite attributes of the models on offer."""
@@ -171,168 +238,184 @@ class Callbacks:
         whole = int(checked_number("seed", seed or 0, 0, MAX_SEED))
         return drawn_face(self.shelf.open(checked_text("model", source)), whole)
 
-    def samples(self, source: str | None) -> list[Face]:
-        """A few faces that a model draws."""
-        return [face for seed in SAMPLE_SEEDS if (face := self.draw(source, seed))]
-
     def faces(self, source: str | None, face: Face | None) -> str:
-        """The shelf of faces, with the one that is edited."""
-        faces = self.samples(source)
+        """The shelf: a few faces that a model draws, with the one that is edited."""
+        faces = [drawn for seed in SAMPLE_SEEDS if (drawn := self.draw(source, seed))]
         if face is not None and face.source and all(f.key != face.key for f in faces):
             faces = [face, *faces[:-1]]
         return shelf_html(faces, face)
 
-    def view(self, face: Face | None, request: EditRequest, **changes: Any) -> tuple[Any, ...]:
-        """The slider, the original, the rows, the query string, and what has yet to be projected.
-
-        Args:
-            face: the one that is edited.
-            request: how.
-            changes: the slider's `value`, where it is not the visitor who has set it.
-        """
+    def view(self, face: Face | None, request: EditRequest, **slider: Any) -> Changes:
+        """A face and its edits; `slider` has the `value` where it is not the visitor who set it."""
         rows = compare_edits(self.shelf, face, request) if face else []
         low, high = slider_range(rows, request)
-        slider = gr.update(
-            minimum=low, maximum=high, step=MODES[request.mode].step,
-            label=slider_label(request.mode, request.attribute), **changes,
-        )  # fmt: skip
-        query = (request.seen(face) if face else request).to_query()
-        waiting = waiting_html(rows, face.key) if face else ""
-        return slider, original_html(face), results_html(rows, request), query, waiting
+        return {
+            "strength": gr.update(
+                minimum=low, maximum=high, step=MODES[request.mode].step,
+                label=slider_label(request.mode, request.attribute), **slider,
+            ),
+            "original": original_html(face),
+            "results": results_html(rows, request),
+            "query": (request.seen(face) if face else request).to_query(),
+            "waiting": waiting_html(rows, face.key) if face else "",
+        }  # fmt: skip
 
     # Controls
 
-    @warn_user
-    def redraw(self, face: Face | None, *values: Any) -> tuple[Any, ...]:
+    def redraw(self, asked: Any) -> Changes:
         """Any control but the slider was changed."""
-        return self.view(face, EditRequest.of(*values))
+        return self.view(asked.face, request_of(asked))
 
-    @warn_user
-    def slide(self, face: Face | None, *values: Any) -> tuple[list[dict[str, Any]], str]:
+    def slide(self, asked: Any) -> Changes:
         """The slider moved: what it does not change is neither made nor sent again."""
-        if face is None:
-            return gr.skip()
-        request = EditRequest.of(*values)
-        rows = compare_edits(self.shelf, face, request)
-        return moves_of(rows, request), request.seen(face).to_query()
+        if asked.face is None:
+            return {}
+        request = request_of(asked)
+        rows = compare_edits(self.shelf, asked.face, request)
+        return {"moves": moves_of(rows, request), "query": request.seen(asked.face).to_query()}
 
-    @warn_user
-    def change_attribute(self, face: Face | None, *values: Any) -> tuple[Any, ...]:
+    def change_attribute(self, asked: Any) -> Changes:
         """Another attribute was chosen, or typed as people call it."""
-        request = EditRequest.of(*values)
+        request = request_of(asked)
         known = offered_attributes(self.shelf.open_all(list(request.models)))
-        request = replace(request, attribute=find_name(request.attribute, known) or "")
-        if not request.attribute:
-            request = EditRequest.of(*values)  # the rows answer with the nearest names
-        return self.pills(request.attribute), request.attribute, *self.view(face, request)
+        # The rows of one that is unknown answer with the nearest names.
+        name = find_name(request.attribute, known) or request.attribute
+        request = replace(request, attribute=name)
+        return {"pills": self.pills(name), "attribute": name, **self.view(asked.face, request)}
 
-    @warn_user
-    def pick_attribute(
-        self, event: gr.EventData, face: Face | None, models: Any, _: str, *rest: Any
-    ) -> tuple[Any, ...]:
+    def pick_attribute(self, event: gr.EventData, asked: Any) -> Changes:
         """One of the favourites was picked."""
-        name = checked_text("attribute", event.attribute)
-        return self.change_attribute(face, models, name, *rest)
+        asked.attribute = checked_text("attribute", event.attribute)
+        return self.change_attribute(asked)
 
-    @warn_user
-    def change_mode(self, face: Face | None, *values: Any) -> tuple[Any, ...]:
+    def change_mode(self, asked: Any) -> Changes:
         """The slider is to mean something else; or is set back."""
-        names, attribute, method, held, mode, _, *layers = values
-        default = MODES.get(mode, MODES["sigma"]).default
-        request = EditRequest.of(names, attribute, method, held, mode, default, *layers)
-        return self.view(face, request, value=default)
+        default = MODES.get(asked.mode, MODES["sigma"]).default
+        return self.view(asked.face, request_of(asked, strength=default), value=default)
 
-    @warn_user
-    def pick_frame(self, event: gr.EventData, face: Face | None, *values: Any) -> tuple[Any, ...]:
+    def pick_frame(self, event: gr.EventData, asked: Any) -> Changes:
         """A frame was picked: all models are moved as far as it was, in standard deviations."""
-        names, attribute, method, held, _, _, *layers = values
-        return self.set_strength(
-            face, names, attribute, method, held, "sigma", event.strength, *layers
-        )
+        request = request_of(asked, mode="sigma", strength=event.strength)
+        return {"mode": "sigma", **self.view(asked.face, request, value=request.strength)}
 
-    @warn_user
-    def set_strength(self, face: Face | None, *values: Any) -> tuple[Any, ...]:
-        """The slider is set, whatever it meant before."""
-        request = EditRequest.of(*values)
-        return request.mode, *self.view(face, request, value=request.strength)
-
-    @warn_user
-    def change_models(
-        self, face: Face | None, source: str, seed: float, *values: Any
-    ) -> tuple[Any, ...]:
+    def change_models(self, asked: Any, **slider: Any) -> Changes:
         """Other models were chosen."""
-        request = EditRequest.of(*values)
-        updates = self.choices(list(request.models), request.attribute, request.method, source)
-        drawn_by = updates[4]["value"]
-        shelf: Any = gr.skip()
-        if face is None and drawn_by:
-            face = self.draw(drawn_by, seed)
-            shelf = self.faces(drawn_by, face)
-        shown = replace(request, attribute=updates[1]["value"], method=updates[2]["value"])
-        return (*updates, shelf, face, *self.view(face, shown))
+        request, face = request_of(asked), asked.face
+        offers = self.offers(request.models, request.attribute, request.method, asked.source)
+        source = offers["source"]["value"]
+        if face is None and source:
+            face = self.draw(source, asked.seed)
+            offers["shelf"] = self.faces(source, face)
+        attribute, method = (offers[key]["value"] for key in ("attribute", "method"))
+        shown = replace(request, attribute=attribute, method=method)
+        return {**offers, "face": face, **self.view(face, shown, **slider)}
 
-    @warn_user
-    def search(self, words: str) -> str:
-        """Models of the Hub, as a stranger sees them in public."""
-        return found_html(search_hub(words or "", None if self.shelf.limits.local_paths else False))
+    # The Hub, and directions that join those of the models
 
-    @warn_user
-    def add_model(
-        self, event: gr.EventData, face: Face | None, source: str, seed: float, names: Any,
-        *values: Any,
-    ) -> tuple[Any, ...]:  # fmt: skip
-        """A model of the Hub was picked: it is opened and joins the others."""
-        name = checked_text("model", event.model)
-        self.shelf.open(name)
-        models = list(dict.fromkeys([*checked_names("models", names, MAX_ROWS), name]))
-        changed = self.change_models(face, source, seed, models, *values)
-        # What is wrong with the request was told already.
-        return (gr.update(value=models), *changed) if isinstance(changed, tuple) else changed
+    def search(self, asked: Any) -> Changes:
+        """What the Hub has of these words; an id is opened at once."""
+        words = (asked.words or "").strip()
+        if is_hub_id(words):
+            return {"found_repos": "", **self.open_repo(words, asked)}
+        return {"found_repos": found_html(search_hub(words, self.token))}
+
+    @property
+    def token(self) -> bool | None:
+        """At home the stored one; in public none, so that all see what a stranger may see."""
+        return None if self.shelf.limits.local_paths else False
+
+    def pick_repo(self, event: gr.EventData, asked: Any) -> Changes:
+        """One of those that were found was picked."""
+        return self.open_repo(checked_text("repository", event.repo), asked)
+
+    def open_repo(self, repo: str, asked: Any) -> Changes:
+        """A model of the Hub joins the others; directions join those of their model."""
+        names = checked_names("models", asked.models, MAX_ROWS)
+        if not holds_model(repo, self.token):
+            return self.open_directions(repo, asked)
+        self.shelf.open(repo)
+        asked.models = list(dict.fromkeys([*names, repo]))
+        return {"models": gr.update(value=asked.models), **self.change_models(asked)}
+
+    def open_directions(self, where: str, asked: Any) -> Changes:
+        """Directions of a file or of the Hub join those of their model, and are tried."""
+        if not self.shelf.limits.local_paths:
+            raise HublatentError("Directions are opened in an app of one's own, not in public.")
+        names = checked_names("models", asked.models, MAX_ROWS)
+        others = [*self.shelf.names, *(base_models(where) if is_hub_id(where) else ())]
+        found = open_directions(self.shelf, where, names, others)
+        asked.models = list(dict.fromkeys([found[0][0], *names]))[:MAX_ROWS]
+        return {**self.joined(found), **self.try_direction(found[0][1].attribute, asked)}
+
+    def joined(self, found: Sequence[tuple[str, Direction]]) -> Changes:
+        """What can be done with directions, each after the name of its model."""
+        at_home, judge = self.shelf.limits.local_paths, (self.shelf.cards or Path()) / JUDGE
+        reads = judge.is_dir() and any(self.shelf.judges.reads(d.attribute) for _, d in found)
+        styles = any(direction.styles is not None for _, direction in found)
+        may = {
+            "use": at_home, "restyle": at_home and styles, "audit": at_home and reads,
+            "push_row": at_home or ON_SPACE,
+        }  # fmt: skip
+        shown = {name: gr.update(visible=bool(found) and can) for name, can in may.items()}
+        return {"opened": list(found), **shown}
+
+    def try_direction(self, attribute: str, asked: Any) -> Changes:
+        """Edit along a direction that has just joined the others."""
+        asked.attribute, asked.mode, asked.strength = attribute, "sigma", PREVIEW_STRENGTH
+        changes = self.change_models(asked, value=PREVIEW_STRENGTH)
+        return {
+            **changes, "models": gr.update(value=asked.models), "mode": "sigma",
+            "tabs": gr.Tabs(selected="edit"),
+        }  # fmt: skip
 
     # Faces
 
-    @warn_user
-    def change_face(self, source: str, seed: float | None, *values: Any) -> tuple[Any, ...]:
+    def change_face(self, asked: Any) -> Changes:
         """Another face is drawn."""
-        face = self.draw(source, seed)
-        shelf = self.faces(source, face)
-        return gr.update(value=seed), shelf, face, *self.view(face, EditRequest.of(*values))
+        face = self.draw(asked.source, asked.seed)
+        return {"seed": asked.seed, **self.show_face(face, asked)}
 
-    @warn_user
-    def pick_face(self, event: gr.EventData, source: str, *values: Any) -> tuple[Any, ...]:
+    def show_face(self, face: Face | None, asked: Any) -> Changes:
+        """A face is edited as the last one was."""
+        shelf = self.faces(asked.source, face)
+        return {"shelf": shelf, "face": face, **self.view(face, request_of(asked))}
+
+    def pick_face(self, event: gr.EventData, asked: Any) -> Changes:
         """One of the faces was picked, or one more is asked for."""
         said = event._data or {}
-        seed = random.randrange(MAX_SEED) if said.get("dice") else said.get("seed", 0)
-        return self.change_face(source, seed, *values)
+        asked.seed = random.randrange(MAX_SEED) if said.get("dice") else said.get("seed", 0)
+        return self.change_face(asked)
 
-    @warn_user
-    def upload(self, path: str | None, source: str, *values: Any) -> tuple[Any, ...]:
+    def upload(self, asked: Any) -> Changes:
         """A photo came: its face is found, cut out as CelebA's are, and edited."""
+        path = asked.upload
         if not path:
-            return gr.skip()
+            return {}
         # By its bytes: messages then name no path of this machine.
         photo = Photo.open(Path(path).read_bytes(), self.shelf.limits, self.shelf.judges.detector)
+        changes = {"photo": photo, "crop_panel": gr.update(visible=True)}
         if photo.crop is None:
             gr.Warning("No face was found in this picture. Place the square by hand, or use the "
                        "picture's centre.", duration=None)  # fmt: skip
-            shown = crop_html(photo.picture, photo.corners)
-            return photo, gr.update(visible=True), shown, *[gr.skip()] * 7
-        return photo, gr.update(visible=True), *self._cut(photo, source, *values)
+            return {**changes, "crop": crop_html(photo.picture, photo.corners)}
+        return {**changes, **self._cut(photo, asked)}
 
-    @warn_user
-    def adjust(
-        self, photo: Photo | None, right: float, down: float, size: float, turn: float,
-        source: str, *values: Any,
-    ) -> tuple[Any, ...]:  # fmt: skip
+    def take(self, asked: Any) -> Changes:
+        """The camera took a photo."""
+        asked.upload = asked.webcam
+        return self.upload(asked)
+
+    def adjust(self, asked: Any) -> Changes:
         """The square is moved by hand; without a found face it starts at the centre."""
-        if photo is None:
-            return gr.skip()
-        return self._cut(photo.adjusted(right, down, size, turn), source, *values)
+        if asked.photo is None:
+            return {}
+        moved = asked.photo.adjusted(asked.right, asked.down, asked.size, asked.turn)
+        return self._cut(moved, asked)
 
-    def _cut(self, photo: Photo, source: str, *values: Any) -> tuple[Any, ...]:
+    def _cut(self, photo: Photo, asked: Any) -> Changes:
         face = photo.face(self.shelf.limits)
         shown = crop_html(photo.picture, photo.corners, face)
-        return shown, self.faces(source, face), face, *self.view(face, EditRequest.of(*values))
+        return {"crop": shown, **self.show_face(face, asked)}
 
     def project(
         self, face: Face | None, waiting: str, names: list[str], request: gr.Request
@@ -368,30 +451,35 @@ class Callbacks:
                 self._stopped.put(face.key, True)
         yield str(time.time_ns()), ""
 
-    def stop(self, face: Face | None) -> str:
+    def stop(self, asked: Any) -> Changes:
         """Look for the face no longer; picking it again begins anew."""
-        self._stopped.put(face.key if face else "", True)
-        return ""
+        self._stopped.put(asked.face.key if asked.face else "", True)
+        return {"waiting": ""}
 
     def leave(self, request: gr.Request) -> None:
         """A visitor has left: nothing more is done for them."""
         self._stopped.put(request.session_hash, True)
 
-    # Other tabs, files and scripts
+    # Other tabs and files
 
-    @warn_user
-    def scores(self, tab: str, names: list[str], attribute: str, method: str) -> str:
+    def scores(self, asked: Any) -> Changes:
         """The tab "Scores", if it is the one that is seen; its figures take a moment."""
-        if tab != SCORES_TAB:
-            return gr.skip()
-        opened = self.shelf.open_all(names)
-        return scores_html(self.comparison, self.folder, opened, attribute, method)
+        if asked.tab != SCORES_TAB:
+            return {}
+        opened, about = self.shelf.open_all(asked.models), (asked.attribute, asked.method)
+        return {"scores": scores_html(self.comparison, self.folder, opened, *about)}
 
-    @warn_user
-    def download(self, face: Face | None, *values: Any) -> dict[str, str] | None:
+    def download(self, asked: Any) -> Changes:
         """The strips of all models as one picture."""
-        request = EditRequest.of(*values)
-        return download_of(compare_edits(self.shelf, face, request), request) if face else None
+        if asked.face is None:
+            return {}
+        request = request_of(asked)
+        return {"file": download_of(compare_edits(self.shelf, asked.face, request), request)}
+
+
+def request_of(asked: Any, **changes: Any) -> EditRequest:
+    """What the page's controls ask for."""
+    return EditRequest.of(*(changes.get(name, getattr(asked, name)) for name in CONTROLS))
 
 
 def served(write: Callable[[Path], list[Path]]) -> list[str]:
@@ -399,17 +487,6 @@ def served(write: Callable[[Path], list[Path]]) -> list[str]:
     with tempfile.TemporaryDirectory(prefix="hublatent-") as folder:
         cache = get_upload_folder()
         return [save_file_to_cache(path, cache) for path in write(Path(folder))]
-
-
-class PageTab:
-    """What the events of one of the other tabs do.
-
-    Args:
-        do: the page's events.
-    """
-
-    def __init__(self, do: Callbacks) -> None:
-        self.do, self.shelf, self.warn = do, do.shelf, do.warn
 
 
 def kept(value: str, offered: tuple[str, ...]) -> str:

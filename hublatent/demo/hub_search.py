@@ -1,7 +1,8 @@
-"""Models of the Hub that the app can open: found by words, shown with a picture."""
+"""Models and directions of the Hub that the app can open: found by words, shown with a picture."""
 
 from __future__ import annotations
 
+import re
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from html import escape
@@ -10,36 +11,38 @@ from huggingface_hub import HfApi
 from huggingface_hub.hf_api import ModelInfo
 from PIL import Image
 
+from hublatent.checkpoint import CONFIG_NAME
 from hublatent.demo.webpage import image, say
 from hublatent.errors import HublatentError
+from hublatent.hub import SAMPLES_NAME, snapshot
 from hublatent.hub.client import call_hub
-from hublatent.hub.download import MAX_LISTING_BYTES, SAMPLES_NAME, snapshot
+from hublatent.hub.download import MAX_LISTING_BYTES
 from hublatent.images import open_image
 
 TAG, DIRECTIONS_TAG = "hublatent", "latent-directions"
 MAX_FOUND, MAX_PICTURE_BYTES = 12, 4 << 20
 PICTURE_SIDE = 240
+# Owner and name, and nothing that could be a path of this machine.
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
 
 
 @dataclass(frozen=True, eq=False)
-class FoundModel:
-    """One repository.
-
-    Attributes:
-        repo: its Hub id.
-        tags: what it says of itself.
-        downloads: in the last month; None where the Hub does not say.
-        picture: what it draws; None where it shows nothing.
-    """
+class FoundRepo:
+    """One repository."""
 
     repo: str
-    tags: tuple[str, ...]
-    downloads: int | None
-    picture: Image.Image | None
+    kind: str  # such as "model with directions"
+    downloads: int | None  # in the last month; None where the Hub does not say
+    picture: Image.Image | None  # what it draws; None where it shows nothing
 
 
-def search_hub(words: str, token: bool | None = None) -> list[FoundModel]:
-    """The most downloaded models that hublatent can open.
+def is_hub_id(name: str) -> bool:
+    """Whether a text is a Hub id, and could be no path."""
+    return _HUB_ID.fullmatch(name) is not None and ".." not in name
+
+
+def search_hub(words: str, token: bool | None = None) -> list[FoundRepo]:
+    """The most downloaded repositories that hublatent can open.
 
     Args:
         words: that the repository's name contains; "" for any.
@@ -51,7 +54,7 @@ def search_hub(words: str, token: bool | None = None) -> list[FoundModel]:
 
     def ask() -> list[ModelInfo]:
         found = HfApi(token=token).list_models(
-            filter=TAG, search=words.strip()[:100] or None, sort="downloads", limit=MAX_FOUND
+            filter=TAG, search=words[:100] or None, sort="downloads", limit=MAX_FOUND, cardData=True
         )
         return list(found)[:MAX_FOUND]
 
@@ -59,9 +62,31 @@ def search_hub(words: str, token: bool | None = None) -> list[FoundModel]:
     with ThreadPoolExecutor(4) as pool:
         pictures = pool.map(lambda info: _picture(info.id, token), infos)
         return [
-            FoundModel(info.id, tuple(info.tags or ()), info.downloads, picture)
+            FoundRepo(info.id, _kind(info), info.downloads, picture)
             for info, picture in zip(infos, pictures, strict=True)
         ]
+
+
+def holds_model(repo: str, token: bool | None = None) -> bool:
+    """Whether a repository of the Hub, if there is one, holds a model, not directions alone."""
+    return call_hub(lambda: HfApi(token=token).file_exists(repo, CONFIG_NAME), repo)
+
+
+def base_models(repo: str) -> tuple[str, ...]:
+    """The model that the card of a repository of directions names, if it names one."""
+    return _bases(call_hub(lambda: HfApi().model_info(repo), repo))
+
+
+def _bases(info: ModelInfo) -> tuple[str, ...]:
+    named = info.card_data.get("base_model") if info.card_data else None
+    return (named,) if isinstance(named, str) and is_hub_id(named) else ()
+
+
+def _kind(info: ModelInfo) -> str:
+    bases = _bases(info)
+    if bases:
+        return f"directions for {bases[0]}"
+    return f"model {'with' if DIRECTIONS_TAG in (info.tags or ()) else 'without'} directions"
 
 
 def _picture(repo: str, token: bool | None) -> Image.Image | None:
@@ -74,21 +99,21 @@ def _picture(repo: str, token: bool | None) -> Image.Image | None:
     return picture.crop((0, 0, side, side))
 
 
-def found_html(found: list[FoundModel]) -> str:
-    """A card for each model; a click opens it."""
+def found_html(found: list[FoundRepo]) -> str:
+    """A card for each repository; a click opens it."""
     if not found:
-        return "<p>No model of the Hub with the tag hublatent has such a name.</p>"
+        return "<p>Nothing on the Hub with the tag hublatent has such a name.</p>"
     return f'<div class="hl-cards">{"".join(map(_card, found))}</div>'
 
 
-def _card(found: FoundModel) -> str:
+def _card(found: FoundRepo) -> str:
     picture = ""
     if found.picture is not None:
         picture = image(found.picture, (1, PICTURE_SIDE), f"Samples of {found.repo}")
-    words = ["with directions" if DIRECTIONS_TAG in found.tags else "without directions"]
+    words = [found.kind]
     if found.downloads is not None:
         words.append(f"{found.downloads:,} downloads")
     return (
-        f'<button class="hl-card hl-found" {say(model=found.repo)}>{picture}'
-        f"<h3>{escape(found.repo)}</h3><p>{', '.join(words)}</p></button>"
+        f'<button class="hl-card hl-found" {say(repo=found.repo)}>{picture}'
+        f"<h3>{escape(found.repo)}</h3><p>{escape(', '.join(words))}</p></button>"
     )

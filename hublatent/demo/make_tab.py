@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
@@ -10,8 +9,19 @@ from typing import Any
 
 import gradio as gr
 
-from hublatent.demo.events import PageTab, served, warn_user
+from hublatent.demo.events import ASKED as PAGE_ASKED
+from hublatent.demo.events import (
+    MADE,
+    ON_SPACE,
+    SHOWN,
+    Callbacks,
+    Changes,
+    Wiring,
+    html_part,
+    served,
+)
 from hublatent.demo.faces import Face, Photo, time_limit
+from hublatent.demo.hub_search import is_hub_id
 from hublatent.demo.making import (
     MAX_FACES,
     MIN_FACES,
@@ -21,18 +31,15 @@ from hublatent.demo.making import (
     audit_page,
     make_directions,
     name_part,
-    open_directions,
     part_strips,
-    ready,
     save_directions,
     unzip_heaps,
-    use_made,
+    use_directions,
 )
 from hublatent.demo.webpage import FACE_SIDES, SAY_JS, image, say, sigmas
 from hublatent.direction_set import DirectionSet
 from hublatent.errors import HublatentError
 
-TITLE = "Make a direction"
 N_OFFERED = 24
 HELP = (
     f"Sort faces into two heaps, {MIN_FACES} to {MAX_FACES} each. **Click** a drawn face once for "
@@ -60,25 +67,23 @@ element.addEventListener('click', (event) => {
 """
 
 
-class Maker(PageTab):
-    """What the tab's events do; `_shown` is what tells of a direction: HTML, files, button."""
+class Maker:
+    """What the tab's events do."""
 
-    @warn_user
-    def offer(self, source: str | None, start: float, *_: Any) -> str:
+    def __init__(self, do: Callbacks) -> None:
+        self.do, self.shelf = do, do.shelf
+
+    def offer(self, asked: Any) -> Changes:
         """Faces to sort."""
-        faces = [self.do.draw(source, start + i) for i in range(N_OFFERED)]
-        return sort_html([face for face in faces if face is not None])
+        seeds = range(asked.start, asked.start + N_OFFERED)
+        return {"heaps": sort_html(self._drawn(asked.source, seeds)), "start": asked.start}
 
-    @warn_user
-    def ask(
-        self, event: gr.EventData, name: str, source: str, start: float, models: list[str],
-        with_files: list[str] | None, without_files: list[str] | None,
-    ) -> tuple[Any, ...]:  # fmt: skip
+    def ask(self, event: gr.EventData, asked: Any) -> Changes:
         """Other faces are wanted, or the direction between the heaps."""
         if event.ask == "others":
-            start += N_OFFERED
-            return start, self.offer(source, start), *[gr.skip()] * 4
-        brought = [self._pictures(files) for files in (with_files, without_files)]
+            asked.start += N_OFFERED
+            return self.offer(asked)
+        brought = [self._pictures(files) for files in (asked.with_files, asked.without_files)]
         for heap in brought:  # both folders of a zip file may be given at either place
             for content in [c for c in heap if c.startswith(b"PK")]:
                 heap.remove(content)
@@ -87,84 +92,64 @@ class Maker(PageTab):
                 ):
                     part += more
         with_it, without_it = (
-            [*self._drawn(source, seeds), *self._faces(pictures)]
-            for seeds, pictures in zip(
-                (event._data["with"], event._data["without"]), brought, strict=True
-            )
+            [*self._drawn(asked.source, event._data[name][:N_OFFERED]), *self._faces(pictures)]
+            for name, pictures in zip(("with", "without"), brought, strict=True)
         )
-        made = make_directions(self.shelf, name, with_it, without_it, models)
-        return start, gr.skip(), *self._shown(made)
+        name, models = asked.direction_name, asked.models
+        return self._shown(make_directions(self.shelf, name, with_it, without_it, models))
 
-    @warn_user
-    def parts(self, source: str, method: str) -> str:
+    def offer_parts(self, asked: Any) -> Changes:
         """What a model's components do to a face of its own."""
-        face = self.do.draw(source, 0)
+        face = self.do.draw(asked.source, 0)
         assert face is not None
-        return parts_html(part_strips(self.shelf.open(source), method, face), source)
+        strips = part_strips(self.shelf.open(asked.source), asked.parts_of, face)
+        return {"parts": parts_html(strips, asked.source)}
 
-    @warn_user
-    def pick_part(
-        self, event: gr.EventData, name: str, source: str, method: str, models: list[str]
-    ) -> tuple[Any, ...]:
+    def pick_part(self, event: gr.EventData, asked: Any) -> Changes:
         """A component was picked: it gets the name that was typed."""
-        return self._shown(name_part(self.shelf, name, method, int(event.part), source, models))
+        which = (asked.parts_of, int(event.part), asked.source)
+        return self._shown(name_part(self.shelf, asked.direction_name, *which, asked.models))
 
-    def _shown(self, made: Sequence[Made]) -> tuple[Any, ...]:
-        paths = served(lambda folder: save_directions(self.shelf, made, folder))
-        usable = bool(paths) and self.shelf.limits.local_paths
+    def _shown(self, made: Sequence[Made]) -> Changes:
+        """What tells of a direction: HTML, files, and what can be done with it."""
+        found = [(m.model, m.direction) for m in made if m.direction is not None]
+        paths = served(lambda folder: save_directions(self.shelf, found, folder))
         files = gr.update(value=paths, visible=bool(paths))
-        return made_html(made), files, gr.update(visible=usable), list(made)
+        return {"made": made_html(made), "files": files, **self.do.joined(found)}
 
-    @warn_user
-    def use(self, made: list[Made] | None, face: Face | None, *values: Any) -> tuple[Any, ...]:
+    def use(self, asked: Any) -> Changes:
         """The direction joins those of "Edit", and the page goes there."""
-        return self._go_to(use_made(self.shelf, made), face, *values)
+        return self.do.try_direction(use_directions(self.shelf, asked.opened), asked)
 
-    @warn_user
-    def restyle(
-        self, made: list[Made] | None, style: int, face: Face | None, *values: Any
-    ) -> tuple[Any, ...]:
+    def restyle(self, asked: Any) -> Changes:
         """Another style of the attribute, such as another kind of glasses, joins "Edit"."""
-        attribute = use_made(self.shelf, made, style)
-        return style + 1, *self._go_to(attribute, face, *values)
+        attribute = use_directions(self.shelf, asked.opened, asked.style)
+        return {"style": asked.style + 1, **self.do.try_direction(attribute, asked)}
 
-    @warn_user
-    def open_file(
-        self, path: str | None, repo: str, face: Face | None, *values: Any
-    ) -> tuple[Any, ...]:
+    def open_file(self, asked: Any) -> Changes:
         """Directions of a file or of the Hub join those of "Edit"."""
-        found = open_directions(self.shelf, path or repo.strip(), values[0])
-        made = [Made(model, "", direction) for model, direction in found]
-        return made, *self._go_to(found[0][1].attribute, face, *values)
+        where = asked.direction_file or asked.direction_repo.strip()
+        return self.do.open_directions(where, asked)
 
-    @warn_user
-    def audit(self, made: list[Made] | None) -> str:
+    def audit(self, asked: Any) -> Changes:
         """What the direction that was made or opened last does, costs and holds."""
-        page = audit_page(self.shelf, *ready(made)[0])
-        return f'<iframe class="hl-audit" title="Audit" srcdoc="{escape(page)}"></iframe>'
+        page = escape(audit_page(self.shelf, *asked.opened[0]))
+        return {"audit_page": f'<iframe class="hl-audit" title="Audit" srcdoc="{page}"></iframe>'}
 
-    @warn_user
-    def push(self, made: list[Made] | None, repo: str, token: gr.OAuthToken | None) -> str:
+    def push(self, token: gr.OAuthToken | None, asked: Any) -> Changes:
         """Publish the direction of the first model; on a Space as the visitor who signed in."""
-        name, direction = ready(made)[0]
         if token is None and not self.shelf.limits.local_paths:
             raise HublatentError("Sign in to the Hub first.")
-        opened = self.shelf.open(name)
-        directions = DirectionSet.of(opened.model, [direction])
-        mine = {"token": token.token} if token else {}
-        url = directions.push_to_hub(repo.strip(), model=opened.model, **mine)
-        return f"Published: [{repo.strip()}]({url})"
-
-    def _go_to(self, attribute: str, face: Face | None, *values: Any) -> tuple[Any, ...]:
-        models, _, method, held, _, _, *layers = values
-        shown = self.do.set_strength(
-            face, models, attribute, method, held, "sigma", PREVIEW_STRENGTH, *layers
-        )
-        pills, chosen, *_ = self.do.choices(models, attribute, method, "")
-        return gr.Tabs(selected="edit"), pills, chosen, *shown
+        (name, direction), repo = asked.opened[0], asked.push_repo.strip()
+        model = self.shelf.open(name).model
+        mine: Changes = {"token": token.token} if token else {}
+        base = self.shelf.catalogue.get(name, name)
+        mine |= {"base_model": base} if is_hub_id(base) and not Path(base).exists() else {}
+        url = DirectionSet.of(model, [direction]).push_to_hub(repo, model=model, **mine)
+        return {"pushed": f"Published: [{repo}]({url})"}
 
     def _drawn(self, source: str, seeds: Sequence[int]) -> list[Face]:
-        faces = (self.do.draw(source, seed) for seed in dict.fromkeys(seeds[:N_OFFERED]))
+        faces = (self.do.draw(source, seed) for seed in dict.fromkeys(seeds))
         return [face for face in faces if face is not None]
 
     def _pictures(self, files: Sequence[str] | None) -> list[bytes]:
@@ -248,88 +233,81 @@ def _told(made: Made) -> str:
     return text
 
 
-def build(do: Any, c: Any, tabs: gr.Tabs) -> None:
-    """Lay the tab out, and connect its events.
-
-    Args:
-        do: the page's events.
-        c: the controls of the tab "Edit".
-        tabs: of the page.
-    """
-    maker, at_home = Maker(do), do.shelf.limits.local_paths
-    on_space = bool(os.environ.get("SPACE_ID"))
-    hidden: dict[str, Any] = {"size": "sm", "visible": False, "min_width": 120}
-    with gr.Tab(TITLE, id="make", elem_id="make-tab") as tab:
-        start, made = gr.State(0), gr.State(None, time_to_live=3600)
-        style = gr.State(0)
-        gr.Markdown(HELP)
+def build(do: Callbacks, wire: Wiring) -> None:
+    """Lay the tab out, and connect its events."""
+    maker, at_home, c = Maker(do), do.shelf.limits.local_paths, wire.parts
+    small: dict[str, Any] = {"size": "sm", "min_width": 120}
+    with gr.Tab("Make a direction", id="make", elem_id="make-tab") as tab:
+        c.start, c.style = gr.State(0), gr.State(0)
+        gr.Markdown(HELP, elem_id="make-help")
         with gr.Row():
             with gr.Column(scale=3, min_width=300, elem_classes="hl-plain"):
-                name = gr.Textbox(
+                c.direction_name = gr.Textbox(
                     label="What is it called?", placeholder="Dimples", max_length=60,
                     elem_id="made-name",
                 )  # fmt: skip
-                heaps = gr.HTML(elem_id="sort", js_on_load=SORT_JS, apply_default_css=False)
+                c.heaps = html_part("sort", SORT_JS)
             with gr.Column(scale=2, min_width=280):
                 photos: dict[str, Any] = {
                     "file_count": "multiple", "file_types": ["image", ".zip"], "height": 120,
                 }  # fmt: skip
-                with_files = gr.File(
-                    label="Photos with it", elem_id="with-files",
-                    **photos,
-                )  # fmt: skip
-                without_files = gr.File(label="Photos without", elem_id="without-files", **photos)
+                c.with_files = gr.File(label="Photos with it", elem_id="with-files", **photos)
+                c.without_files = gr.File(label="Photos without", elem_id="without-files", **photos)
         with gr.Accordion("Or begin without faces", open=False, elem_id="parts-panel") as panel:
-            method = gr.Radio(
+            c.parts_of = gr.Radio(
                 list(PARTS.items()), value="components", label="Parts of the model that draws",
                 info="Type a name above, then click the row that shows it.", elem_id="parts-of",
             )  # fmt: skip
-            parts = gr.HTML(elem_id="parts", js_on_load=SAY_JS, apply_default_css=False)
+            c.parts = html_part("parts", SAY_JS)
         with gr.Accordion("Or open a direction", open=False, visible=at_home), gr.Row():
-            opened = gr.File(
+            c.direction_file = gr.File(
                 label="A direction file", file_types=[".safetensors"], height=120,
                 elem_id="open-directions",
             )  # fmt: skip
             with gr.Column():
-                repo = gr.Textbox(
+                c.direction_repo = gr.Textbox(
                     label="Or of the Hub", placeholder="user/directions", max_length=100,
                     elem_id="open-repo",
                 )  # fmt: skip
                 fetch = gr.Button("Open", size="sm", elem_id="fetch-directions")
-        result = gr.HTML(elem_id="made", apply_default_css=False)
-        files = gr.File(
+        c.made = html_part("made")
+        c.files = gr.File(
             label="The direction, a file for each model", file_count="multiple", interactive=False,
             visible=False, elem_id="made-files",
         )  # fmt: skip
-        with gr.Row(elem_classes="hl-buttons"):
-            use = gr.Button("Use it in Edit", variant="primary", elem_id="use-made", **hidden)
-            restyle = gr.Button("Another style", size="sm", visible=at_home, elem_id="restyle")
-            audit = gr.Button("Audit (some minutes)", size="sm", visible=at_home, elem_id="audit")
-            target = gr.Textbox(
+        with gr.Row(elem_classes="hl-buttons", elem_id="made-actions"):
+            c.use = gr.Button(
+                "Use it in Edit", variant="primary", elem_id="use-made", visible=False, **small
+            )
+            c.restyle = gr.Button("Another style", elem_id="restyle", visible=False, **small)
+            c.audit = gr.Button("Audit (some minutes)", elem_id="audit", visible=False, **small)
+        with gr.Row(elem_classes="hl-buttons", elem_id="push-row", visible=False) as c.push_row:
+            c.push_repo = gr.Textbox(
                 placeholder="user/my-direction", show_label=False, label="Repository", scale=2,
-                max_length=100, visible=at_home or on_space, elem_id="push-repo",
+                max_length=100, elem_id="push-repo",
             )  # fmt: skip
-            push = gr.Button("Push to the Hub", size="sm", visible=at_home or on_space)
-            if on_space:
+            push = gr.Button("Push to the Hub", elem_id="push", **small)
+            if ON_SPACE:
                 gr.LoginButton(size="sm")
-        told = gr.Markdown(elem_id="pushed")
-        page = gr.HTML(elem_id="audit-page", apply_default_css=False)
-    private: dict[str, Any] = {"api_visibility": "private", "concurrency_id": "page"}
-    slow = {**private, "concurrency_id": "opening"}
-    edit = [tabs, c.pills, c.attribute, c.mode, *c.view]
-    shown = [result, files, use, made]
-    tab.select(maker.offer, [c.source, start], heaps, show_progress="hidden", **private)
-    heaps.select(
-        maker.ask, [name, c.source, start, c.models, with_files, without_files],
-        [start, heaps, *shown], show_progress_on=result, **private,
+        c.pushed = gr.Markdown(elem_id="pushed")
+        c.audit_page = html_part("audit-page")
+    slow: dict[str, Any] = {"lane": "opening", "show_progress": "full"}
+    faces, shown = ("source", "start"), ("made", "files", *MADE)
+    edit, edited = ("opened", "style", *PAGE_ASKED), ("style", "tabs", *SHOWN)
+    wire.on(tab.select, maker.offer, faces, ("heaps", "start"))
+    wire.on(
+        c.heaps.select, maker.ask,
+        ("direction_name", "models", "with_files", "without_files", *faces),
+        ("heaps", "start", *shown), show_progress="full", show_progress_on=c.made,
     )  # fmt: skip
-    gr.on([panel.expand, method.input], maker.parts, [c.source, method], parts, **private)
-    parts.select(maker.pick_part, [name, c.source, method, c.models], shown, **private)
-    use.click(maker.use, [made, c.face, *c.controls], edit, **private)
-    restyle.click(maker.restyle, [made, style, c.face, *c.controls], [style, *edit], **private)
-    gr.on(
-        [opened.upload, fetch.click, repo.submit], maker.open_file,
-        [opened, repo, c.face, *c.controls], [made, *edit], **slow,
+    wire.on([panel.expand, c.parts_of.input], maker.offer_parts, ("source", "parts_of"), ("parts",))
+    part = ("direction_name", "source", "parts_of", "models")
+    wire.on(c.parts.select, maker.pick_part, part, shown, show_progress="full")
+    wire.on(c.use.click, maker.use, edit, edited)
+    wire.on(c.restyle.click, maker.restyle, edit, edited)
+    wire.on(
+        [c.direction_file.upload, fetch.click, c.direction_repo.submit], maker.open_file,
+        ("direction_file", "direction_repo", *PAGE_ASKED), (*SHOWN, "tabs", *MADE), lane="opening",
     )  # fmt: skip
-    audit.click(maker.audit, made, page, **slow)
-    push.click(maker.push, [made, target], told, **slow)
+    wire.on(c.audit.click, maker.audit, ("opened",), ("audit_page",), **slow)
+    wire.on(push.click, maker.push, ("opened", "push_repo"), ("pushed",), **slow)

@@ -184,31 +184,20 @@ def _previewed(opened: OpenModel, made: Made) -> Made:
     return replace(made, before=before, after=after)
 
 
-def ready(made: Sequence[Made] | None) -> list[tuple[str, Direction]]:
-    """The directions that were made or opened, each after the name of its model.
-
-    Raises:
-        HublatentError: there is none.
-    """
-    found = [(m.model, m.direction) for m in made or () if m.direction is not None]
-    if not found:
-        raise HublatentError("Make or open a direction first.")
-    return found
-
-
-def use_made(shelf: ModelShelf, made: Sequence[Made] | None, style: int | None = None) -> str:
-    """Let the directions join those that the models are edited along; returns the attribute.
+def use_directions(
+    shelf: ModelShelf, found: Sequence[tuple[str, Direction]], style: int | None = None
+) -> str:
+    """Let directions join those that the models are edited along; returns the attribute.
 
     Args:
         shelf: the models.
-        made: what was made or opened.
+        found: directions, each after the name of its model.
         style: seed of a style of the attribute, such as another kind of glasses, which is then
             used instead.
 
     Raises:
-        HublatentError: nothing was made, or it has no styles.
+        HublatentError: it has no styles.
     """
-    found = ready(made)
     for name, direction in found:
         if style is not None:
             direction = direction.sampled_style(style).with_sigma(shelf.open(name).model)
@@ -216,19 +205,20 @@ def use_made(shelf: ModelShelf, made: Sequence[Made] | None, style: int | None =
     return found[0][1].attribute
 
 
-def save_directions(shelf: ModelShelf, made: Sequence[Made], folder: Path) -> list[Path]:
-    """Write a direction file for each model that has one; returns the files."""
+def save_directions(
+    shelf: ModelShelf, found: Sequence[tuple[str, Direction]], folder: Path
+) -> list[Path]:
+    """Write each model's direction into a file of its own; returns the files."""
     files = []
-    for answer in made:
-        if answer.direction is not None:
-            path = folder / _plain(f"{answer.direction.attribute}-{answer.model}.safetensors")
-            DirectionSet.of(shelf.open(answer.model).model, [answer.direction]).save(path)
-            files.append(path)
+    for name, direction in found:
+        path = folder / _plain(f"{direction.attribute}-{name}.safetensors")
+        DirectionSet.of(shelf.open(name).model, [direction]).save(path)
+        files.append(path)
     return files
 
 
 def open_directions(
-    shelf: ModelShelf, where: str | Path, models: Sequence[str]
+    shelf: ModelShelf, where: str | Path, models: Sequence[str], others: Sequence[str] = ()
 ) -> list[tuple[str, Direction]]:
     """Add directions to the model that they belong to, for this run of the app.
 
@@ -237,7 +227,8 @@ def open_directions(
     Args:
         shelf: where the models come from.
         where: a direction file, or a Hub id of directions.
-        models: names of the models that they may belong to.
+        models: names of the models on show.
+        others: further models that they may belong to.
 
     Returns:
         The directions, each after the name of its model.
@@ -246,15 +237,16 @@ def open_directions(
         HublatentError: they are damaged, cannot be had, or belong to none of the models.
     """
     error = HublatentError("No model is open that directions could belong to.")
-    for opened in shelf.open_all(models):
+    for name in dict.fromkeys([*models, *others]):
         try:
+            opened = shelf.open(name)
             found = DirectionSet.open(where, opened.model)
         except DirectionError as caught:
             error = caught
             continue
         for direction in found:
             shelf.add(opened.name, direction)
-            for other in shelf.open_all([name for name in models if name != opened.name]):
+            for other in shelf.open_all([other for other in models if other != name]):
                 with suppress(DirectionError):  # no map leads there: its row says what it lacks
                     ends = opened.model, other.model
                     shelf.add(other.name, carry_to(direction, *ends, shelf.maps))

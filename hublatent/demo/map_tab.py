@@ -12,7 +12,7 @@ import numpy as np
 
 from hublatent.demo.atlas import LAYOUTS, N_COLUMNS, THUMBNAIL_SIDE, Atlas, draw_atlas
 from hublatent.demo.catalogue import offered_attributes
-from hublatent.demo.events import NO_PROGRESS, Callbacks, PageTab, kept, warn_user
+from hublatent.demo.events import ASKED, SHOWN, Callbacks, Changes, Wiring, html_part, kept
 from hublatent.demo.faces import Face, latents_of
 from hublatent.demo.names import human_name, searchable_name
 from hublatent.demo.shelf import Cache, OpenModel
@@ -23,7 +23,6 @@ from hublatent.errors import HublatentError
 from hublatent.figures import fit
 from hublatent.stats import Floats
 
-TITLE = "Map"
 N_KEPT = 4  # maps of so many models
 N_BINS = 30
 # A picture follows the pointer; a click loads the sample into "Edit".
@@ -50,38 +49,28 @@ element.addEventListener('click', (event) => {{
 """
 
 
-class Mapper(PageTab):
-    """What the tab's events do.
-
-    Args:
-        do: the page's events.
-    """
+class Mapper:
+    """What the tab's events do."""
 
     def __init__(self, do: Callbacks) -> None:
-        super().__init__(do)
+        self.do, self.shelf = do, do.shelf
         self._atlases = Cache(N_KEPT)
         self._drawing = threading.Lock()  # one at a time: it takes all of the machine
 
-    def open(self, source: str, models: list[str], attribute: str) -> tuple[Any, Any]:
+    def open(self, asked: Any) -> Changes:
         """The models and attributes to choose from; the model that drew the face comes first."""
-        offered = offered_attributes(self.shelf.open_all(models))
+        offered = offered_attributes(self.shelf.open_all(asked.models))
         choices = [(searchable_name(name), name) for name in offered]
-        names = list(dict.fromkeys([*models, *([source] if source else [])]))
-        chosen = source if source in names else next(iter(names), None)
-        return (
-            gr.update(choices=names, value=chosen),
-            gr.update(choices=choices, value=kept(attribute, offered)),
-        )
+        names = list(dict.fromkeys([*asked.models, *([asked.source] if asked.source else [])]))
+        chosen = asked.source if asked.source in names else next(iter(names), None)
+        attribute = gr.update(choices=choices, value=kept(asked.attribute, offered))
+        return {"mapped": gr.update(choices=names, value=chosen), "coloured_by": attribute}
 
-    @warn_user
-    def show(
-        self, name: str | None, attribute: str, method: str, layout: str, face: Face | None,
-        progress: Any = NO_PROGRESS,
-    ) -> str:  # fmt: skip
+    def show(self, progress: gr.Progress, asked: Any) -> Changes:
         """The map of a model, coloured by an attribute, with today's face on it."""
-        if not name:
+        if not asked.mapped:
             raise HublatentError("Choose a model under Edit first.")
-        opened = self.shelf.open(name)
+        opened, face, attribute = self.shelf.open(asked.mapped), asked.face, asked.coloured_by
         with self._drawing:
             atlas = self._atlases.get(
                 opened.fingerprint,
@@ -90,25 +79,26 @@ class Mapper(PageTab):
                     progress=lambda done, n: progress((done, n), unit="faces"),
                 ),
             )  # fmt: skip
-            atlas.places(layout)
+            atlas.places(asked.layout)
         shares = self._shares(atlas, attribute)
-        problem = ""
+        here, along, problem = None, "", ""
         try:
             here = latents_of(opened, face) if face else None
         except HublatentError as error:
-            here, problem = None, self.shelf.tell(error)
+            problem = self.shelf.tell(error)
         try:
-            direction = opened.find(attribute, method)
-            along = histogram_html(atlas, direction, shares, here)
+            along = histogram_html(atlas, opened.find(attribute, asked.method), shares, here)
         except HublatentError as error:
-            along, problem = "", f"{problem} {self.shelf.tell(error)}"
-        place = None if here is None else atlas.place(layout, here)
-        return map_html(opened, atlas, layout, attribute, shares, face, place, along, problem)
+            problem = f"{problem} {self.shelf.tell(error)}"
+        place = None if here is None else atlas.place(asked.layout, here)
+        about = (attribute, shares, face, place, along, problem)
+        return {"map": map_html(opened, atlas, asked.layout, *about)}
 
-    def pick(self, event: gr.EventData, name: str, *values: Any) -> tuple[Any, ...]:
+    def pick(self, event: gr.EventData, asked: Any) -> Changes:
         """A sample was picked: it is edited."""
-        seed, shelf, face, *view = self.do.change_face(name, int(event.seed), *values)
-        return gr.Tabs(selected="edit"), name, seed, shelf, face, *view
+        asked.source, asked.seed = asked.mapped, int(event.seed)
+        changes = self.do.change_face(asked)
+        return {**changes, "tabs": gr.Tabs(selected="edit"), "source": asked.mapped}
 
     def _shares(self, atlas: Atlas, attribute: str) -> Floats | None:
         """P(attribute) of each sample for the classifier; None where it cannot tell."""
@@ -227,35 +217,27 @@ def _line(at: float, style: str, word: str) -> str:
     )
 
 
-def build(do: Callbacks, c: Any, tabs: gr.Tabs) -> None:
-    """Lay the tab out, and connect its events.
-
-    Args:
-        do: the page's events.
-        c: the controls of the tab "Edit".
-        tabs: of the page.
-    """
-    mapper = Mapper(do)
-    with gr.Tab(TITLE, id="map", elem_id="map-tab") as tab:
+def build(do: Callbacks, wire: Wiring) -> None:
+    """Lay the tab out, and connect its events."""
+    mapper, c = Mapper(do), wire.parts
+    with gr.Tab("Map", id="map", elem_id="map-tab") as tab:
         with gr.Row(elem_id="map-bar"):
-            model = gr.Dropdown([], label="Model", elem_id="map-model", min_width=140)
-            attribute = gr.Dropdown([], label="Coloured by", elem_id="map-attribute", min_width=140)
-            layout = gr.Radio(
+            c.mapped = gr.Dropdown([], label="Model", elem_id="map-model", min_width=140)
+            c.coloured_by = gr.Dropdown(
+                [], label="Coloured by", elem_id="map-attribute", min_width=140
+            )
+            c.layout = gr.Radio(
                 list(LAYOUTS), value=LAYOUTS[0], label="Arranged by", min_width=140,
                 visible=len(LAYOUTS) > 1, elem_id="map-layout",
             )  # fmt: skip
-        shown = gr.HTML(elem_id="map", js_on_load=MAP_JS, apply_default_css=False, min_height=300)
-    private: dict[str, Any] = {"api_visibility": "private", "concurrency_id": "opening"}
-    asked = {
-        "fn": mapper.show, "inputs": [model, attribute, c.method, layout, c.face],
-        "outputs": shown, **private,
-    }  # fmt: skip
-    tab.select(
-        mapper.open, [c.source, c.models, c.attribute], [model, attribute],
-        show_progress="hidden", **private,
-    ).then(**asked)  # fmt: skip
-    gr.on([model.input, attribute.input, layout.input], **asked, trigger_mode="always_last")
-    shown.select(
-        mapper.pick, [model, *c.controls], [tabs, c.source, c.seed, c.shelf, c.face, *c.view],
-        show_progress="hidden", **private,
+        c.map = html_part("map", MAP_JS, min_height=300)
+    slow: dict[str, Any] = {"lane": "opening", "show_progress": "full"}
+    asked = ("mapped", "coloured_by", "method", "layout", "face")
+    opened = wire.on(
+        tab.select, mapper.open, ("source", "models", "attribute"), ("mapped", "coloured_by"),
+        lane="opening",
     )  # fmt: skip
+    wire.on(opened.then, mapper.show, asked, ("map",), **slow)
+    changed = [c.mapped.input, c.coloured_by.input, c.layout.input]
+    wire.on(changed, mapper.show, asked, ("map",), trigger_mode="always_last", **slow)
+    wire.on(c.map.select, mapper.pick, ("mapped", *ASKED), (*SHOWN, "tabs"), lane="opening")

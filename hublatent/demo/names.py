@@ -46,6 +46,9 @@ def human_name(attribute: str) -> str:
 
 
 def searchable_name(attribute: str) -> str:
-    """The human name with the words that people look for it by."""
+    """The human name with the words that people look for it by.
+
+    In a list the spaces between them collapse; in a box they keep those words out of sight.
+    """
     words = _SYNONYMS.get(attribute)
-    return human_name(attribute) + (f" · {words}" if words else "")
+    return human_name(attribute) + (f"{60 * ' '}· {words}" if words else "")

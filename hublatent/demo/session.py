@@ -279,7 +279,9 @@ def compare_edits(shelf: ModelShelf, face: Face, request: EditRequest) -> list[R
     Returns:
         A row per model; one that cannot answer says why, and does not stop the others.
     """
-    begun = dict(each_model(shelf, request.models, lambda o: _begin(o, shelf.judges, face, request)))
+    begun = dict(
+        each_model(shelf, request.models, lambda o: _begin(o, shelf.judges, face, request))
+    )
     edits = [found for found in begun.values() if not isinstance(found, HublatentError)]
     _draw(shelf.judges, edits)
     if request.mode == "effect":
@@ -409,7 +411,9 @@ def _approach(judges: Judges, edits: Sequence[_Edit], share: float) -> None:
                 continue
             logit = float(made.logits[index])
             made.still.sweep.learn(made.strength, logit)
-            if made.reached and abs(float(expit(logit)) - share) > TOLERANCE:
+            if abs(float(expit(logit)) - share) <= TOLERANCE:
+                made.reached = True
+            elif made.reached:
                 off.append(made)
         if not off:
             return

@@ -140,6 +140,7 @@ class OpenModel:
         problem: why it has none.
         stored_latents: face key -> latents (*latent_shape) that were found beforehand.
         memory: pictures and numbers that were lately shown.
+        composed: what was lately composed, which is large.
         projections: face key -> what projecting it gave, which took long.
     """
 
@@ -150,6 +151,7 @@ class OpenModel:
     problem: str = ""
     stored_latents: Mapping[str, Tensor] = field(default_factory=dict)
     memory: Cache = field(default_factory=lambda: Cache(64))
+    composed: Cache = field(default_factory=lambda: Cache(4))
     projections: Cache = field(default_factory=lambda: Cache(256))
 
     def face_key(self, seed: int | str) -> str:
@@ -274,7 +276,9 @@ class ModelShelf:
         known = opened.directions or DirectionSet.of(opened.model, ())
         directions = replace(known, directions=(*others, direction))
         with self._lock:
-            self._open[name] = replace(opened, directions=directions, memory=Cache(64))
+            self._open[name] = replace(
+                opened, directions=directions, memory=Cache(64), composed=Cache(4)
+            )
 
     @cached_property
     def judges(self) -> Judges:

@@ -175,17 +175,13 @@ def judge(
     level, leakage = "good", 0.0
     if logits is not None and sweep.unedited is not None and judges.classifier is not None:
         names, target = judges.classifier.attribute_names, judges.index(attribute)
-        told = [
-            describe_change(*change)
-            for change in zip(names, sweep.unedited, logits, strict=True)
-        ]
         changes = _sigmoid(logits) - _sigmoid(sweep.unedited)
         if target is not None:
-            parts.append(told[target])
+            parts.append(describe_change(attribute, sweep.unedited[target], logits[target]))
             level = "good" if changes[target] * np.sign(strength) > 0.2 else "none"
         others = [i for i in range(len(names)) if i != target]
         order = sorted(others, key=lambda i: -abs(changes[i]))[:N_LISTED]
-        moved = tuple(told[i] for i in order)
+        moved = tuple(describe_change(names[i], sweep.unedited[i], logits[i]) for i in order)
         leakage = float(np.abs(changes[others]).mean())
     if sweep.distances is not None:
         person = _person(float(np.interp(strength, SWEEP, sweep.distances)))

@@ -31,6 +31,10 @@ PAGE_JS = (STATIC / "page.js").read_text(encoding="utf-8")
 # Called by events of the page; see static/page.js.
 MOVE_JS = "(moves) => hublatent.move(moves)"
 LINK_JS = "(query) => hublatent.remember(query)"
+# The page holds the default view; that of a link has to come first.
+HEAD = "<script>document.documentElement.classList.toggle('hl-linked', !!location.search)</script>"
+SHOW_JS = "() => document.documentElement.classList.remove('hl-linked')"
+FIRST_JS = "(query) => { if (!location.search) hublatent.remember(query); }"
 DOWNLOAD_JS = "(file) => hublatent.download(file)"
 # An element that says something when it is clicked has it as JSON in data-say.
 SAY_JS = """

@@ -118,7 +118,7 @@ class Attacker:
             attribute = next(name for name in ATTRIBUTES if name not in held)
             chosen = [models, attribute, "joint", held, "effect", 80, "as found"]
             event = {
-                "data": [models[0], choose.randrange(10**6), *chosen],
+                "data": [None, None, models[0], choose.randrange(10**6), *chosen],
                 "fn_index": functions["change_face"], "session_hash": f"x{choose.random()}",
             }  # fmt: skip
             try:
@@ -148,8 +148,10 @@ class Visitor:
             time.sleep(self.random.uniform(0, 3))
             config = self.client.get(self.url.removesuffix("/gradio_api") + "/config").json()
             self.functions = _functions(config)
-            values = self.ask("load", [])
-            models, attribute, method, source = (_value(values[i]) for i in (0, 2, 3, 5))
+            parts = {part["props"].get("elem_id"): part["props"] for part in config["components"]}
+            names = ("models", "attribute", "method", "source")
+            models, attribute, method, source = (parts[name]["value"] for name in names)
+            self.ask("load", [None] * 11)
             chosen = [models, attribute, method, [], "effect", 80, "as found"]
             while time.monotonic() < end:
                 self.act(chosen, source)
@@ -168,9 +170,9 @@ class Visitor:
             self.ask(action, [None, *chosen])
         elif action == "redraw":
             chosen[1] = self.random.choice(ATTRIBUTES)
-            self.ask(action, [None, *chosen])
+            self.ask(action, [None, None, source, 0, *chosen])
         else:
-            self.ask(action, [source, self.random.randrange(1000), *chosen])
+            self.ask(action, [None, None, source, self.random.randrange(1000), *chosen])
 
     def ask(self, name: str, data: list[Any]) -> list[Any]:
         """Send one event through the queue and wait for its answer."""
@@ -208,10 +210,6 @@ def _functions(config: dict[str, Any]) -> dict[str, int]:
     for dependency in config["dependencies"]:
         found.setdefault(str(dependency["api_name"]), int(dependency["id"]))
     return found
-
-
-def _value(update: Any) -> Any:
-    return update["value"] if isinstance(update, dict) else update
 
 
 def _report(tally: Tally, memory: list[int], n: int, seconds: float) -> None:

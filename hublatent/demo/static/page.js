@@ -166,6 +166,10 @@
     else if (target.dataset.action) actions[target.dataset.action](target);
     else showModel((chosen = target.dataset.tab));
   });
+  /* What is typed into a list's box replaces what stands there. */
+  document.addEventListener("focusin", (event) => {
+    if (event.target.matches('#attribute input, #map-attribute input')) event.target.select();
+  });
   /* Before and after: the border moves in all composed pictures at once. */
   const divide = (share) => document.body.style.setProperty("--hl-before", `${100 * share}%`);
   document.addEventListener("input", (event) => {
