@@ -50,9 +50,8 @@ class Arguments:
 def main(arguments: Arguments) -> None:
     """Open the models, then serve."""
     # What is heavy comes now, so that --help answers at once.
-    from hublatent.demo.catalogue import collect_models
     from hublatent.demo.faces import store_sample_latents
-    from hublatent.demo.shelf import LOCAL, PUBLIC, ModelShelf
+    from hublatent.demo.shelf import LOCAL, PUBLIC, ModelShelf, collect_models
 
     public = arguments.public or arguments.share or bool(os.environ.get("SPACE_ID"))
     if arguments.port is not None and not arguments.prepare:
@@ -70,10 +69,10 @@ def main(arguments: Arguments) -> None:
     opening = threading.Thread(target=shelf.open_all, args=(shelf.names,))
     opening.start()
     from hublatent.demo.page import launch
-    from hublatent.demo.scores import find_comparison
+    from hublatent.evaluation.report import read_summary
 
     folder = CARDS / "comparison"
-    comparison = find_comparison(folder)
+    comparison = read_summary(folder)
     opening.join()
     try:
         launch(

@@ -13,16 +13,16 @@ import torch
 from PIL import Image
 
 from hublatent.demo.atlas import draw_atlas
-from hublatent.demo.catalogue import (
+from hublatent.demo.composing import Composition, animate, compose, share_picture
+from hublatent.demo.faces import Face, Photo, drawn_face
+from hublatent.demo.session import FRAMES, EditRequest, compare_edits
+from hublatent.demo.shelf import (
+    ModelShelf,
     collect_models,
     find_models,
     offered_attributes,
     offered_methods,
 )
-from hublatent.demo.composing import Composition, animate, compose, share_picture
-from hublatent.demo.faces import Face, Photo, drawn_face
-from hublatent.demo.session import FRAMES, EditRequest, compare_edits
-from hublatent.demo.shelf import ModelShelf
 from hublatent.demo.verdicts import SWEEP, Sweep
 from hublatent.demo.webpage import download_of, moves_of, results_html
 from hublatent.direction import LayerRange

@@ -14,9 +14,8 @@ import pytest
 import torch
 from PIL import Image
 
-from hublatent.demo.catalogue import find_models
 from hublatent.demo.faces import drawn_face, latents_of
-from hublatent.demo.shelf import ModelShelf
+from hublatent.demo.shelf import ModelShelf, find_models
 from hublatent.direction_set import DirectionSet
 from hublatent.editing import edit
 from hublatent.errors import HublatentError

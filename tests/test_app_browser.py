@@ -11,8 +11,7 @@ from typing import Any
 
 import pytest
 
-from hublatent.demo.catalogue import find_models
-from hublatent.demo.shelf import DETECTOR, ModelShelf
+from hublatent.demo.shelf import DETECTOR, ModelShelf, find_models
 from hublatent.inversion import projection
 from tests.conftest import PROJECT
 

@@ -11,10 +11,9 @@ import pytest
 from PIL import Image
 
 from hublatent.demo.atlas import N_COLUMNS, THUMBNAIL_SIDE, Atlas, draw_atlas
-from hublatent.demo.catalogue import find_models
 from hublatent.demo.faces import drawn_face, latents_of
 from hublatent.demo.map_tab import histogram_html
-from hublatent.demo.shelf import ModelShelf, OpenModel
+from hublatent.demo.shelf import ModelShelf, OpenModel, find_models
 from hublatent.demo.verdicts import Judges
 
 N = 40

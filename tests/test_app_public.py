@@ -11,10 +11,9 @@ from typing import Any
 import httpx
 import pytest
 
-from hublatent.demo.catalogue import find_models
 from hublatent.demo.faces import drawn_face
 from hublatent.demo.session import EditRequest, compare_edits
-from hublatent.demo.shelf import PUBLIC, ModelShelf, keep_within
+from hublatent.demo.shelf import PUBLIC, ModelShelf, find_models, keep_within
 from hublatent.demo.visitors import MAX_WAITING, FairQueue, visitor_of
 
 

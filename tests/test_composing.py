@@ -8,7 +8,6 @@ from urllib.parse import parse_qsl
 import pytest
 import torch
 
-from hublatent.demo.catalogue import find_models
 from hublatent.demo.composing import (
     FFMPEG,
     WAY,
@@ -19,7 +18,7 @@ from hublatent.demo.composing import (
     share_picture,
 )
 from hublatent.demo.faces import drawn_face, latents_of
-from hublatent.demo.shelf import ModelShelf
+from hublatent.demo.shelf import ModelShelf, find_models
 from hublatent.direction import LayerRange
 from hublatent.editing import edit
 from hublatent.errors import HublatentError

@@ -8,10 +8,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from hublatent.demo.catalogue import find_models, offered_layers
 from hublatent.demo.faces import drawn_face, latents_of, store_sample_latents
 from hublatent.demo.session import EditRequest, compare_edits, first_request, project_missing
-from hublatent.demo.shelf import ModelShelf
+from hublatent.demo.shelf import ModelShelf, find_models, offered_layers
 from hublatent.demo.webpage import results_html, waiting_html
 from hublatent.direction import Direction, LayerRange, offered_ranges
 from hublatent.errors import DirectionError, HublatentError

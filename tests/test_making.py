@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from hublatent.demo.catalogue import find_models
 from hublatent.demo.faces import Face, drawn_face
 from hublatent.demo.making import (
     make_directions,
@@ -22,7 +21,7 @@ from hublatent.demo.making import (
     use_directions,
 )
 from hublatent.demo.session import EditRequest, compare_edits
-from hublatent.demo.shelf import LOCAL, ModelShelf
+from hublatent.demo.shelf import LOCAL, ModelShelf, find_models
 from hublatent.direction import Direction
 from hublatent.direction_set import DirectionSet
 from hublatent.errors import HublatentError

@@ -15,10 +15,9 @@ from torch.nn import functional
 import hublatent
 from hublatent import models
 from hublatent.cli import main
-from hublatent.demo.catalogue import find_models
 from hublatent.demo.faces import drawn_face
 from hublatent.demo.session import EditRequest, compare_edits
-from hublatent.demo.shelf import ModelShelf
+from hublatent.demo.shelf import ModelShelf, find_models
 from hublatent.direction import Origin
 from hublatent.discovery import LabelledLatents, discover
 from hublatent.images import save_png, to_pil

@@ -7,22 +7,19 @@ from types import SimpleNamespace
 
 import pytest
 
-from hublatent.demo.catalogue import find_models
 from hublatent.demo.events import EDIT_TAB, SCORES_TAB, Callbacks
 from hublatent.demo.scores import (
     READING_COLUMNS,
-    claim_rows,
     editing_rows,
     figures,
-    find_comparison,
     note,
     reading_rows,
     scores_html,
 )
-from hublatent.demo.shelf import LOCAL, ModelShelf
+from hublatent.demo.shelf import LOCAL, ModelShelf, find_models
 from hublatent.demo.webpage import plot_html, table_html
 from hublatent.evaluation.claims import CLAIMS
-from hublatent.evaluation.report import EDITING_COLUMNS, write_report
+from hublatent.evaluation.report import EDITING_COLUMNS, read_summary, write_report
 from tests.made_up_evidence import simulate
 
 
@@ -41,14 +38,14 @@ def test_reading_comes_from_direction_files(shelf: ModelShelf) -> None:
 
 
 def test_editing_comes_from_a_comparison(tmp_path: Path) -> None:
-    assert find_comparison(tmp_path / "none") is None
+    assert read_summary(tmp_path / "none") is None
     write_report(simulate({"btcvae": {}, "vae": {}}), tmp_path, "compare", "the judge")
-    found = find_comparison(tmp_path)
+    found = read_summary(tmp_path)
     assert found is not None
     rows = editing_rows(found, "Smiling")
     assert {row[0] for row in rows} == set(found.models)
     assert all(len(row) == len(EDITING_COLUMNS) for row in rows)
-    assert len(claim_rows(found)) == len(CLAIMS)
+    assert len(found.claims) == len(CLAIMS)
     shown = figures(tmp_path)
     assert len(shown) == 2 and all(png.startswith(b"\x89PNG") for _, png in shown)
     assert "data:image/png;base64,iVBOR" in plot_html("<E", shown[0][1])
@@ -59,7 +56,7 @@ def test_editing_comes_from_a_comparison(tmp_path: Path) -> None:
 
 def test_without_a_comparison_it_says_how_one_is_made() -> None:
     assert "hublatent compare" in note(None, "Smiling")
-    assert editing_rows(None, "Smiling") == claim_rows(None) == figures(None) == []
+    assert editing_rows(None, "Smiling") == figures(None) == []
 
 
 def test_nothing_is_computed_for_a_tab_that_is_not_seen(shelf: ModelShelf) -> None:
@@ -75,7 +72,7 @@ def test_the_page_shows_verdict_plot_claims_and_the_models_on_show(
     shelf: ModelShelf, tmp_path: Path
 ) -> None:
     write_report(simulate({"vae-tiny": {}, "other": {}}), tmp_path, "compare", "the judge")
-    found = find_comparison(tmp_path)
+    found = read_summary(tmp_path)
     opened = shelf.open_all(["vae-tiny"])
     shown = scores_html(found, tmp_path, opened, "Smiling", "joint")
     assert found is not None and found.answer[0] in shown

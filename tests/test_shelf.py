@@ -9,9 +9,17 @@ from pathlib import Path
 import pytest
 
 from hublatent.demo import shelf as shelf_module
-from hublatent.demo.catalogue import collect_models, find_models, offered_methods
 from hublatent.demo.faces import Photo
-from hublatent.demo.shelf import BEST_METHOD, LOCAL, PUBLIC, ModelShelf, n_bytes
+from hublatent.demo.shelf import (
+    BEST_METHOD,
+    LOCAL,
+    PUBLIC,
+    ModelShelf,
+    collect_models,
+    find_models,
+    n_bytes,
+    offered_methods,
+)
 from hublatent.errors import CheckpointError, HubError, HublatentError, ImageError
 from hublatent.hub import Snapshot
 from tests.test_app import png_bytes

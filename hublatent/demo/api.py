@@ -12,7 +12,6 @@ import gradio as gr
 import torch
 from PIL import Image
 
-from hublatent.demo.catalogue import offered_attributes, offered_layers, offered_methods
 from hublatent.demo.composing import MAX_CHANGES, Composition, compose
 from hublatent.demo.events import Callbacks, served
 from hublatent.demo.faces import MAX_SEED, Face, Photo, images_of, latents_of, time_limit
@@ -27,6 +26,7 @@ from hublatent.demo.session import (
     compare_edits,
     project_missing,
 )
+from hublatent.demo.shelf import offered_attributes, offered_layers, offered_methods
 from hublatent.demo.webpage import numbers_of
 from hublatent.direction import Direction
 from hublatent.errors import HublatentError

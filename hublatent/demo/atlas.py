@@ -28,19 +28,12 @@ LAYOUTS = ("PCA", "UMAP") if find_spec("umap") else ("PCA",)
 
 @dataclass(frozen=True, eq=False)
 class Atlas:
-    """What a model draws from the seeds 0, 1, 2, ...
+    """What a model draws from the seeds 0, 1, 2, ..."""
 
-    Attributes:
-        latents: (N, *latent_shape).
-        logits: (N, K), of all attributes; None without a classifier.
-        sheet: a JPEG of all pictures, N_COLUMNS in a row.
-        layouts: by its name, what finds the place of a latent in two dimensions; fitted.
-    """
-
-    latents: Tensor
-    logits: Floats | None
-    sheet: bytes
-    layouts: dict[str, Any]
+    latents: Tensor  # (N, *latent_shape)
+    logits: Floats | None  # (N, K), of all attributes; None without a classifier
+    sheet: bytes  # a JPEG of all pictures, N_COLUMNS in a row
+    layouts: dict[str, Any]  # by its name, what finds a latent's place in two dimensions; fitted
 
     def places(self, layout: str) -> Floats:
         """Where the samples lie, (N, 2)."""
@@ -60,14 +53,7 @@ class Atlas:
 def draw_atlas(
     opened: OpenModel, judges: Judges, n: int = N_SAMPLES, progress: Progress | None = None
 ) -> Atlas:
-    """Let a model draw faces, and read them.
-
-    Args:
-        opened: the model.
-        judges: the networks that are here.
-        n: the number of samples.
-        progress: called with the samples drawn and those in all.
-    """
+    """Let a model draw faces, and read them; `progress` gets those drawn and those in all."""
     model = opened.model
     generator = torch.Generator()
     latents = torch.cat(

@@ -11,7 +11,6 @@ from typing import Any
 
 import gradio as gr
 
-from hublatent.demo.catalogue import offered_attributes, offered_layers
 from hublatent.demo.composing import (
     FFMPEG,
     N_CHANGES,
@@ -26,6 +25,7 @@ from hublatent.demo.events import Callbacks, Changes, Wiring, html_part, kept
 from hublatent.demo.faces import MAX_SEED, Face
 from hublatent.demo.names import FAVOURITES, human_name
 from hublatent.demo.session import AS_FOUND, layer_range
+from hublatent.demo.shelf import offered_attributes, offered_layers
 from hublatent.demo.verdicts import MAX_STRENGTH
 from hublatent.demo.webpage import DOWNLOAD_JS, EDITED_SIDES, FACE_SIDES, SAY_JS, image, say
 from hublatent.errors import HublatentError
@@ -86,8 +86,8 @@ class Composer:
         changes = changes_from(dict(request.query_params))
         if not changes:
             return {}
-        changes += ((None, 0.0),) * (N_CHANGES - len(changes))
-        pairs = zip(NAMES, STRENGTHS, changes, strict=True)
+        pairs: Any = [*changes, *[(None, 0.0)] * (N_CHANGES - len(changes))]
+        pairs = zip(NAMES, STRENGTHS, pairs, strict=True)
         return {
             key: value for *keys, given in pairs for key, value in zip(keys, given, strict=True)
         }
@@ -234,8 +234,6 @@ def build(do: Callbacks, wire: Wiring, app: gr.Blocks) -> None:
         remember(show(event.then).then)
     show(wire.on(c.shown_past.select, composer.recall, ("past",), VALUES).then)
     for kind in [kind for kind in ("png", "gif", "mp4") if kind in buttons]:
-        save = partial(composer.save, kind)
-        save.__name__ = "save"
-        wire.on(buttons[kind].click, save, ASKED, ("file",)).then(
+        wire.on(buttons[kind].click, partial(composer.save, kind), ASKED, ("file",)).then(
             None, c.file, None, js=DOWNLOAD_JS
         )

@@ -42,19 +42,12 @@ FFMPEG = shutil.which("ffmpeg")  # makes MP4, where it is installed
 
 @dataclass(frozen=True)
 class Composition:
-    """What is to be done to a face.
+    """What is to be done to a face."""
 
-    Attributes:
-        changes: attributes, and by how many standard deviations.
-        method: how their directions were found.
-        mix: the share of the other face, from 0 to 1.
-        layers: which layers it is mixed into, in models whose latents have some; None for all.
-    """
-
-    changes: tuple[tuple[str, float], ...] = ()
+    changes: tuple[tuple[str, float], ...] = ()  # attributes, and by how many standard deviations
     method: str = ""
-    mix: float = 0.0
-    layers: LayerRange | None = None
+    mix: float = 0.0  # the share of the other face, from 0 to 1
+    layers: LayerRange | None = None  # that it is mixed into, where latents have some; None: all
 
     def words(self, other: Face | None = None) -> str:
         """What is done, as a caption: "Smile +2σ, Glasses -1σ, 30% of seed 7"."""
@@ -72,11 +65,7 @@ class Composition:
 
 
 def changes_from(query: Mapping[str, str]) -> tuple[tuple[str, float], ...]:
-    """The changes that a link names, at most N_CHANGES.
-
-    Raises:
-        HublatentError: a strength is no number, or out of range.
-    """
+    """The changes that a link names, at most N_CHANGES."""
     limit, pairs = MODES["sigma"], query.get("changes", "").split(",")[:N_CHANGES]
     return tuple(
         (checked_text("attribute", name), checked_number("strength", given, limit.low, limit.high))
@@ -86,35 +75,20 @@ def changes_from(query: Mapping[str, str]) -> tuple[tuple[str, float], ...]:
 
 @dataclass(frozen=True, eq=False)
 class Composed:
-    """One model's answer.
-
-    Attributes:
-        model: its name.
-        problem: why there is none; "" if there is one.
-        unedited: its picture of the face.
-        edited: with all changes.
-        words: what the judges read of it.
-    """
+    """One model's answer."""
 
     model: str
-    problem: str = ""
+    problem: str = ""  # why there is none; "" if there is one
     unedited: Image.Image | None = None
     edited: Image.Image | None = None
-    words: str = ""
+    words: str = ""  # what the judges read of it
 
 
 @torch.inference_mode()
 def compose(
     shelf: ModelShelf, face: Face, other: Face | None, models: Sequence[str], what: Composition
 ) -> list[Composed]:
-    """Change a face in several ways at once, in several models.
-
-    Args:
-        shelf: where the models come from.
-        face: what to change.
-        other: the face to mix in; None for none.
-        models: names of the models.
-        what: the changes.
+    """Change a face in several ways at once, and mix in another, in several models.
 
     Returns:
         One answer per model; one that cannot answer says why.
@@ -143,12 +117,8 @@ def animate(
 ) -> bytes:  # fmt: skip
     """The way from the face to the changed one and back, the models side by side.
 
-    Args:
-        shelf, face, other, models, what: as of `compose`.
-        kind: "gif", or "mp4" where FFMPEG is installed.
-
-    Raises:
-        HublatentError: no model can answer.
+    Returns:
+        A GIF, or an MP4 where FFMPEG is installed.
     """
 
     def frames(opened: OpenModel) -> list[Image.Image]:
@@ -190,11 +160,7 @@ def _mp4(frames: Sequence[Image.Image]) -> bytes:
 
 
 def share_picture(answers: Sequence[Composed], lines: Sequence[str]) -> Image.Image:
-    """All models' pictures, unedited above edited, over lines of text.
-
-    Raises:
-        HublatentError: no model has answered.
-    """
+    """All models' pictures, unedited above edited, over lines of text."""
     done = [a for a in answers if a.unedited is not None and a.edited is not None]
     if not done:
         raise HublatentError("No model has a picture of this to share.")

@@ -27,9 +27,8 @@ from gradio.processing_utils import save_file_to_cache
 from gradio.utils import get_upload_folder
 from PIL import Image
 
-from hublatent.demo.catalogue import offered_attributes, offered_layers, offered_methods
 from hublatent.demo.faces import MAX_SEED, SAMPLE_SEEDS, Face, Photo, StoppedError, drawn_face
-from hublatent.demo.hub_search import base_models, found_html, holds_model, is_hub_id, search_hub
+from hublatent.demo.hub_search import base_models, found_html, holds_model, search_hub
 from hublatent.demo.making import PREVIEW_STRENGTH, open_directions
 from hublatent.demo.names import searchable_name
 from hublatent.demo.scores import scores_html
@@ -46,7 +45,15 @@ from hublatent.demo.session import (
     project_missing,
     slider_range,
 )
-from hublatent.demo.shelf import JUDGE, Cache, ModelShelf
+from hublatent.demo.shelf import (
+    JUDGE,
+    Cache,
+    ModelShelf,
+    is_hub_id,
+    offered_attributes,
+    offered_layers,
+    offered_methods,
+)
 from hublatent.demo.webpage import (
     Search,
     crop_html,
@@ -144,7 +151,7 @@ class Wiring:
             answer.__annotations__ = {"special": SPECIAL[wanted[0]]}
             if wanted == ["progress"]:
                 answer.__defaults__ = (gr.Progress(),)
-        answer.__name__ = handler.__name__
+        answer.__name__ = getattr(handler, "__name__", "answer")
         return answer
 
 

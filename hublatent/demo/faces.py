@@ -13,15 +13,16 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
+from safetensors.torch import save_file
 from torch import Tensor
 
-from hublatent.demo.shelf import LOCAL, Limits, ModelShelf, OpenModel
-from hublatent.demo.stored_latents import write_stored_latents
+from hublatent.demo.shelf import LOCAL, STORED_LATENTS_NAME, Limits, ModelShelf, OpenModel
 from hublatent.errors import HublatentError, ImageError
 from hublatent.images import face_crop, open_image, to_pil, to_tensor
 from hublatent.model import LatentModel
 from hublatent.perception.faces import CELEBA_POINTS, FaceDetector
 from hublatent.perception.faces import Face as FoundFace
+from hublatent.storage import atomic_path
 
 _SQUARE = ((0, 0), (1, 0), (1, 1), (0, 1))
 MAX_SEED = 2**31 - 1
@@ -57,46 +58,28 @@ def time_limit(seconds: float) -> Progress:
 
 @dataclass(frozen=True, eq=False)
 class Face:
-    """A picture to edit.
+    """A picture to edit."""
 
-    Attributes:
-        key: identifies it: the weights and seed that drew it, or its pixels.
-        picture: square, RGB.
-        source: name of the model that drew it; "" for an upload.
-        seed: that it was drawn from.
-        latents: (1, *latent_shape) of the model that drew it.
-    """
-
-    key: str
-    picture: Image.Image
-    source: str = ""
+    key: str  # identifies it: the weights and seed that drew it, or its pixels
+    picture: Image.Image  # square, RGB
+    source: str = ""  # name of the model that drew it; "" for an upload
     seed: int = 0
-    latents: Tensor | None = None
+    latents: Tensor | None = None  # (1, *latent_shape) of the model that drew it
 
 
 @dataclass(frozen=True, eq=False)
 class Photo:
-    """A picture that somebody brought, and where in it the face lies.
+    """A picture that somebody brought, and where in it the face lies."""
 
-    Attributes:
-        picture: RGB, no larger than is shown.
-        crop: the face that was found or placed; None where there is none.
-        detector: cuts it out; None where there is none, which leaves the picture's centre.
-    """
-
-    picture: Image.Image
-    crop: FoundFace | None
-    detector: FaceDetector | None
+    picture: Image.Image  # RGB, no larger than is shown
+    crop: FoundFace | None  # the face that was found or placed
+    detector: FaceDetector | None  # cuts it out; None leaves the picture's centre
 
     @classmethod
     def open(
         cls, content: bytes, limits: Limits = LOCAL, detector: FaceDetector | None = None
     ) -> Photo:
-        """Read a picture file and look for a face.
-
-        Raises:
-            ImageError: it is no readable picture, or too large.
-        """
+        """Read a picture file and look for a face."""
         opened = open_image(content, max_bytes=limits.upload_bytes, max_pixels=limits.upload_pixels)
         opened.thumbnail((limits.photo_side, limits.photo_side), Image.Resampling.LANCZOS)
         try:
@@ -169,10 +152,7 @@ def drawn_face(source: OpenModel, seed: int) -> Face:
 
 @torch.inference_mode()
 def latents_of(opened: OpenModel, face: Face) -> Tensor:
-    """A face's latents in a model: its own, stored, encoded, or found by `project_face`.
-
-    Returns:
-        (1, *latent_shape).
+    """A face's latents (1, *latent_shape) in a model: its own, stored, encoded or projected.
 
     Raises:
         NotProjectedError: `project_face` has to look for them first, which takes a while.
@@ -199,14 +179,10 @@ def project_face(
     shelf: ModelShelf, opened: OpenModel, face: Face, progress: Progress | None = None,
     watch: Watch | None = None,
 ) -> None:  # fmt: skip
-    """Find a face in a model without an encoder, so that `latents_of` knows it, or why it failed.
+    """Find a face in a model without an encoder, so that `latents_of` knows it, or why not.
 
-    Args:
-        shelf: on which one projection goes on at a time.
-        opened: the model.
-        face: the face; one that is known already is not looked for again.
-        progress: called with the steps done and the steps in all.
-        watch: called now and then with what is found so far.
+    One projection goes on at a time. `progress` gets the steps done and those in all, `watch` now
+    and then what is found so far.
     """
     with shelf.projecting:
         try:
@@ -257,9 +233,6 @@ def store_sample_latents(
 
     Returns:
         The files written.
-
-    Raises:
-        HublatentError: a face cannot be projected; what was stored before stays.
     """
     written = []
     models = [shelf.open(name) for name in names]
@@ -273,6 +246,9 @@ def store_sample_latents(
                 project_face(shelf, opened, face)
                 found[face.key] = latents_of(opened, face)[0]
                 progress(f"{opened.name}: seed {seed} of {source.name}")
-        folder = Path(shelf.catalogue[opened.name]).expanduser()
-        written.append(write_stored_latents(folder, opened.fingerprint, found))
+        path = Path(shelf.catalogue[opened.name]).expanduser() / STORED_LATENTS_NAME
+        with atomic_path(path) as temporary:
+            tensors = {key: z.detach().cpu().contiguous() for key, z in found.items()}
+            save_file(tensors, temporary, metadata={"fingerprint": opened.fingerprint})
+        written.append(path)
     return written

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from html import escape
@@ -12,6 +11,7 @@ from huggingface_hub.hf_api import ModelInfo
 from PIL import Image
 
 from hublatent.checkpoint import CONFIG_NAME
+from hublatent.demo.shelf import is_hub_id
 from hublatent.demo.webpage import image, say
 from hublatent.errors import HublatentError
 from hublatent.hub import SAMPLES_NAME, snapshot
@@ -22,8 +22,6 @@ from hublatent.images import open_image
 TAG, DIRECTIONS_TAG = "hublatent", "latent-directions"
 MAX_FOUND, MAX_PICTURE_BYTES = 12, 4 << 20
 PICTURE_SIDE = 240
-# Owner and name, and nothing that could be a path of this machine.
-_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,11 +32,6 @@ class FoundRepo:
     kind: str  # such as "model with directions"
     downloads: int | None  # in the last month; None where the Hub does not say
     picture: Image.Image | None  # what it draws; None where it shows nothing
-
-
-def is_hub_id(name: str) -> bool:
-    """Whether a text is a Hub id, and could be no path."""
-    return _HUB_ID.fullmatch(name) is not None and ".." not in name
 
 
 def search_hub(words: str, token: bool | None = None) -> list[FoundRepo]:

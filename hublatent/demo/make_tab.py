@@ -21,7 +21,6 @@ from hublatent.demo.events import (
     served,
 )
 from hublatent.demo.faces import Face, Photo, time_limit
-from hublatent.demo.hub_search import is_hub_id
 from hublatent.demo.making import (
     MAX_FACES,
     MIN_FACES,
@@ -36,6 +35,7 @@ from hublatent.demo.making import (
     unzip_heaps,
     use_directions,
 )
+from hublatent.demo.shelf import is_hub_id
 from hublatent.demo.webpage import FACE_SIDES, SAY_JS, image, say, sigmas
 from hublatent.direction_set import DirectionSet
 from hublatent.errors import HublatentError

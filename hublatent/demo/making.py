@@ -50,25 +50,15 @@ N_AUDITED, N_OWN = 20, 400  # faces that are edited; samples that stand in for a
 
 @dataclass(frozen=True, eq=False)
 class Made:
-    """What one model has of a direction.
-
-    Attributes:
-        model: its name.
-        problem: why it has none; "" if it has one.
-        direction: the direction.
-        found: how well it tells the heaps apart; None where it does not come from any.
-        carried_from: the model that it was carried across from; "" where it was found here.
-        before: a few faces that the model draws.
-        after: the same, moved by PREVIEW_STRENGTH.
-    """
+    """What one model has of a direction."""
 
     model: str
-    problem: str = ""
+    problem: str = ""  # why it has none; "" if it has one
     direction: Direction | None = None
-    found: FewImages | None = None
-    carried_from: str = ""
-    before: tuple[Image.Image, ...] = ()
-    after: tuple[Image.Image, ...] = ()
+    found: FewImages | None = None  # how well it tells the heaps apart, where there are some
+    carried_from: str = ""  # the model that it was carried across from; "" where it was found here
+    before: tuple[Image.Image, ...] = ()  # a few faces that the model draws
+    after: tuple[Image.Image, ...] = ()  # the same, moved by PREVIEW_STRENGTH
 
 
 def make_directions(
@@ -77,17 +67,8 @@ def make_directions(
 ) -> list[Made]:  # fmt: skip
     """Find the direction between two heaps of faces, in each of several models.
 
-    A model that does not know the faces takes another's direction, where a map leads to it.
-
-    Args:
-        shelf: where the models come from.
-        name: what to call the difference, such as "Dimples".
-        with_it: faces that have it.
-        without_it: faces that do not.
-        models: names of the models.
-
-    Returns:
-        One answer per model; one that cannot answer says why.
+    A model that does not know the faces takes another's direction, where a map leads to it; one
+    that cannot answer says why.
 
     Raises:
         HublatentError: there is no name, or too few or many faces.
@@ -109,7 +90,7 @@ def make_directions(
 def name_part(
     shelf: ModelShelf, name: str, method: str, part: int, source: str, models: Sequence[str]
 ) -> list[Made]:
-    """Give one of a model's parts a name, and carry it to the other models where a map leads there.
+    """Name one of the parts of a model, and carry it to the others where a map leads there.
 
     Args:
         shelf: where the models come from.
@@ -117,7 +98,7 @@ def name_part(
         method: one of UNLABELLED.
         part: its number.
         source: the model whose part it is.
-        models: names of the models; the source comes first.
+        models: the others.
     """
     name = _checked(name)
 
@@ -189,11 +170,7 @@ def use_directions(
 ) -> str:
     """Let directions join those that the models are edited along; returns the attribute.
 
-    Args:
-        shelf: the models.
-        found: directions, each after the name of its model.
-        style: seed of a style of the attribute, such as another kind of glasses, which is then
-            used instead.
+    With a `style`, a seed, another style of it joins instead, such as another kind of glasses.
 
     Raises:
         HublatentError: it has no styles.
@@ -230,9 +207,6 @@ def open_directions(
         models: names of the models on show.
         others: further models that they may belong to.
 
-    Returns:
-        The directions, each after the name of its model.
-
     Raises:
         HublatentError: they are damaged, cannot be had, or belong to none of the models.
     """
@@ -257,10 +231,7 @@ def open_directions(
 def unzip_heaps(content: bytes, limits: Limits) -> tuple[list[bytes], list[bytes]]:
     """The pictures of the two folders of a zip file, those with it first.
 
-    Args:
-        content: of the file. Of its folders, called "without" or "before" is the second one; else
-            they come by name.
-        limits: of a picture's size.
+    The second folder is the one called "without" or "before"; else they come by name.
 
     Raises:
         HublatentError: it is no zip file, has not two folders, or is too large.
@@ -298,24 +269,15 @@ def unzip_heaps(content: bytes, limits: Limits) -> tuple[list[bytes], list[bytes
 def audit_page(shelf: ModelShelf, name: str, direction: Direction) -> str:
     """The page of `hublatent audit`, measured on faces that the model draws itself.
 
-    Args:
-        shelf: where the models come from, beside the judge.
-        name: of the direction's model.
-        direction: what to audit.
-
-    Returns:
-        HTML.
-
     Raises:
-        HublatentError: there is no judge, or it does not know what the direction is called.
+        HublatentError: the judge does not know what the direction is called.
     """
     from hublatent.evaluation.audit import measure, write_page
     from hublatent.evaluation.judges import Judges
     from hublatent.evaluation.subjects import Subject
 
     opened = shelf.open(name)
-    if shelf.cards is None or not (shelf.cards / JUDGE).is_dir():
-        raise HublatentError(f"An audit needs the judge {JUDGE}, which is not here.")
+    assert shelf.cards is not None
     dataset = _own_faces(shelf, opened, direction.attribute)
     judges = Judges.load(str(shelf.cards / JUDGE), dataset, shelf.device)
     subject = Subject(name, name, opened.model, dataset, shelf.cards)

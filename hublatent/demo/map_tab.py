@@ -11,11 +11,10 @@ import gradio as gr
 import numpy as np
 
 from hublatent.demo.atlas import LAYOUTS, N_COLUMNS, THUMBNAIL_SIDE, Atlas, draw_atlas
-from hublatent.demo.catalogue import offered_attributes
 from hublatent.demo.events import ASKED, SHOWN, Callbacks, Changes, Wiring, html_part, kept
 from hublatent.demo.faces import Face, latents_of
 from hublatent.demo.names import human_name, searchable_name
-from hublatent.demo.shelf import Cache, OpenModel
+from hublatent.demo.shelf import Cache, OpenModel, offered_attributes
 from hublatent.demo.webpage import picture_uri, sigmas
 from hublatent.direction import Direction
 from hublatent.editing import probability

@@ -12,15 +12,8 @@ from pathlib import Path
 from hublatent.demo.names import human_name
 from hublatent.demo.shelf import OpenModel
 from hublatent.demo.webpage import plot_html, table_html
-from hublatent.evaluation.report import (
-    EDITING_COLUMNS,
-    FIGURES,
-    NONE,
-    Summary,
-    figure_of,
-    interval,
-    read_summary,
-)
+from hublatent.evaluation import report
+from hublatent.evaluation.report import EDITING_COLUMNS, NONE, Summary
 from hublatent.stats import Estimate
 
 READING_COLUMNS = ("model", "direction", "accuracy", "AUROC", "examples")
@@ -28,31 +21,18 @@ LEVELS = {"supported": "good", "equivalent": "fair", "contradicted": "bad"}  # o
 COMMAND = "python -m hublatent compare MODEL... --data DATA --out model_cards/comparison"
 
 
-def find_comparison(folder: Path) -> Summary | None:
-    """The comparison that a folder holds; None where none was made.
-
-    Raises:
-        DataError: it is damaged, or of another version.
-    """
-    return read_summary(folder)
-
-
 def reading_rows(opened: Sequence[OpenModel], attribute: str) -> list[list[str]]:
-    """How well each direction of an attribute tells it on people it was not fitted on.
+    """Rows of READING_COLUMNS, with 95% intervals, on people that no direction was fitted on."""
 
-    Args:
-        opened: the models.
-        attribute: of the directions.
+    def cell(score: Estimate | None) -> str:
+        return NONE if score is None else report.interval(score)
 
-    Returns:
-        Rows of READING_COLUMNS, with 95% intervals; those of an unknown attribute are missing.
-    """
     return [
         [
             model.name,
             model.directions.method_of(direction),
-            _cell(direction.scores.get("accuracy")),
-            _cell(direction.scores.get("auroc")),
+            cell(direction.scores.get("accuracy")),
+            cell(direction.scores.get("auroc")),
             NONE if direction.n_positive is None else f"{direction.n_positive:,}",
         ]
         for model in opened
@@ -68,15 +48,11 @@ def editing_rows(comparison: Summary | None, attribute: str) -> list[list[str]]:
     return [list(row) for row in rows[1:]]
 
 
-def claim_rows(comparison: Summary | None) -> list[list[str]]:
-    """The paper's claims and their verdicts."""
-    return [list(claim[:2]) for claim in comparison.claims] if comparison else []
-
-
 def figures(folder: Path | None) -> list[tuple[str, bytes]]:
     """The figures (title, PNG) of the comparison, as it wrote them."""
-    found = {FIGURES[name]: figure_of(folder, name) for name in FIGURES} if folder else {}
-    return [(title, png) for title, png in found.items() if png is not None]
+    names = report.FIGURES if folder else {}
+    found = [(title, report.figure_of(folder, name)) for name, title in names.items() if folder]
+    return [(title, png) for title, png in found if png is not None]
 
 
 def scores_html(
@@ -92,13 +68,13 @@ def scores_html(
         attribute: whose figures are shown.
         method: of the directions whose figures are shown; those of the others are folded.
     """
-    names, name = {model.name for model in opened}, human_name(attribute)
-    reading = reading_rows(opened, attribute)
+    names, name = {model.name for model in opened}, human_name(attribute).lower()
     editing = [row for row in editing_rows(comparison, attribute) if row[0] in names]
+    reading = reading_rows(opened, attribute)
     plots = [plot_html(*figure) for figure in figures(folder)] if comparison else []
     tables = [
-        (f"Editing: {name.lower()}, from the comparison", EDITING_COLUMNS, editing),
-        (f"Reading: {name.lower()}, from the direction files", READING_COLUMNS, reading),
+        (f"Editing: {name}, from the comparison", EDITING_COLUMNS, editing),
+        (f"Reading: {name}, from the direction files", READING_COLUMNS, reading),
     ]
     shown = "".join(
         table_html(title, columns, [row for row in rows if row[1] == method])
@@ -137,14 +113,10 @@ def _claims_html(comparison: Summary | None) -> str:
     items = "".join(
         f'<li><i class="hl-dot" data-level="{LEVELS.get(verdict.partition(",")[0], "none")}"></i>'
         f"<span>{escape(claim)}<small>{escape(verdict)}</small></span></li>"
-        for claim, verdict in claim_rows(comparison)
+        for claim, verdict, *_ in (comparison.claims if comparison else ())
     )
     return f'<h3>The paper\'s claims</h3><ul class="hl-claims">{items}</ul>' if items else ""
 
 
 def _folded(title: str, content: str) -> str:
     return f"<details><summary>{title}</summary>{content}</details>" if content else ""
-
-
-def _cell(score: Estimate | None) -> str:
-    return NONE if score is None else interval(score)

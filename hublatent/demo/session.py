@@ -321,12 +321,7 @@ def first_request(shelf: ModelShelf, n_models: int, preferred: Sequence[str] = (
     """What to show before anything was chosen: models that can edit one face at once.
 
     A model without an encoder draws the face where there is one: it could not edit another's at
-    once, while the others encode its.
-
-    Args:
-        shelf: the models on offer.
-        n_models: the maximum number to show.
-        preferred: models that come before others.
+    once, while the others encode its. `preferred` models come before others.
     """
     mode = "effect" if shelf.judges.reads(DEFAULT_ATTRIBUTE) else "sigma"
     request = EditRequest(mode=mode, strength=MODES[mode].default)
@@ -346,12 +341,7 @@ def project_missing(
 ) -> None:  # fmt: skip
     """Find a face in those of the models that do not know it yet, which takes a while.
 
-    Args:
-        shelf: where the models come from.
-        face: what to find.
-        request: names the models.
-        progress: called with the steps done and the steps in all, for each model anew.
-        watch: called now and then with what is found so far.
+    `progress` gets the steps done and those in all, for each model anew; `watch` what is found.
     """
     known = ready_models(shelf, face, request.models)
     for opened in shelf.open_all([name for name in request.models if name not in known]):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import re
 import tempfile
@@ -16,14 +17,15 @@ from typing import Any, TypeVar
 
 import torch
 from huggingface_hub import scan_cache_dir
+from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from hublatent import checkpoint, models
-from hublatent.checkpoint import CONFIG_NAME, MAX_CONFIG_BYTES
-from hublatent.demo.stored_latents import read_stored_latents
+from hublatent.checkpoint import CONFIG_NAME, MAX_CONFIG_BYTES, folder_name
 from hublatent.demo.verdicts import Judges
-from hublatent.direction import Direction, LayerRange
+from hublatent.direction import Direction, LayerRange, offered_ranges
 from hublatent.direction_set import DirectionSet
+from hublatent.discovery import DEFAULT_METHOD
 from hublatent.errors import (
     CheckpointError,
     DirectionError,
@@ -38,12 +40,14 @@ from hublatent.images import MAX_BYTES, MAX_PIXELS
 from hublatent.mapping import LatentMap, load_maps
 from hublatent.mapping.bundled import BUNDLED_FOLDER
 from hublatent.model import LatentModel
+from hublatent.models import why_no_latent_model
 from hublatent.perception.classifier import AttributeClassifier
 from hublatent.perception.faces import FaceDetector, FaceIdentity
 
 CLASSIFIER, DETECTOR, IDENTITY = "attributes-celeba", "face-detector", "face-identity"
 JUDGE = "judge-celeba"  # of audits, and of nothing else
 FACE_KEY_DIGITS = 16
+STORED_LATENTS_NAME = "sample_latents.safetensors"
 VISITORS_CACHE = Path(tempfile.gettempdir()) / "hublatent-visitors"
 HOLDING_METHOD = "svm"  # the filter, which reads an attribute
 BEST_METHOD = "best of each model"  # by the defaults of its direction file
@@ -52,36 +56,26 @@ _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
 # A path of several parts, but not an address such as https://host/path.
 _PATH = re.compile(r"(?<![\w:/.~-])~?/(?:[^\s/'\",:;]+/)+([^\s/'\",:;]*)")
 
+logger = logging.getLogger("hublatent")
 Value = TypeVar("Value")
 Network = TypeVar("Network", bound=HubModel)
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What those who use an app may ask of the machine it runs on.
+    """What those who use an app may ask of the machine it runs on."""
 
-    Attributes:
-        local_paths: whether a typed model may be a folder of this machine.
-        download_bytes: largest model that a typed Hub id may name.
-        open_bytes: memory for the weights of open models; the longest unused leave first, those
-            that visitors named before those of the app.
-        kept_bytes: disk for models that visitors named; the longest unused leave first.
-        upload_bytes: largest picture file.
-        upload_pixels: largest width x height of a picture.
-        face_side: faces are kept no wider than this.
-        photo_side: photos are kept no larger than this.
-        request_seconds: longest time that one request may take.
-    """
-
-    local_paths: bool
-    download_bytes: int
+    local_paths: bool  # whether a typed model may be a folder of this machine
+    download_bytes: int  # largest model that a typed Hub id may name
+    # Memory for open models, and disk for those that visitors named; the longest unused leave
+    # first, those that visitors named before those of the app.
     open_bytes: int
     kept_bytes: int
-    upload_bytes: int
-    upload_pixels: int
-    face_side: int
-    photo_side: int
-    request_seconds: float
+    upload_bytes: int  # largest picture file
+    upload_pixels: int  # largest width x height of a picture
+    face_side: int  # faces are kept no wider than this
+    photo_side: int  # photos are kept no larger than this
+    request_seconds: float  # longest time that one request may take
 
 
 LOCAL = Limits(
@@ -130,29 +124,18 @@ class Cache:
 
 @dataclass(frozen=True, eq=False)
 class OpenModel:
-    """A loaded model with its directions, and what it has lately been asked.
+    """A loaded model with its directions, and what it has lately been asked."""
 
-    Attributes:
-        name: what the app calls it.
-        model: the model.
-        fingerprint: of its weights.
-        directions: its directions; None where it has none.
-        problem: why it has none.
-        stored_latents: face key -> latents (*latent_shape) that were found beforehand.
-        memory: pictures and numbers that were lately shown.
-        composed: what was lately composed, which is large.
-        projections: face key -> what projecting it gave, which took long.
-    """
-
-    name: str
+    name: str  # what the app calls it
     model: LatentModel
-    fingerprint: str
+    fingerprint: str  # of its weights
     directions: DirectionSet | None
-    problem: str = ""
+    problem: str = ""  # why it has no directions
+    # Face key -> latents (*latent_shape) that were found beforehand.
     stored_latents: Mapping[str, Tensor] = field(default_factory=dict)
-    memory: Cache = field(default_factory=lambda: Cache(64))
-    composed: Cache = field(default_factory=lambda: Cache(4))
-    projections: Cache = field(default_factory=lambda: Cache(256))
+    memory: Cache = field(default_factory=lambda: Cache(64))  # what was lately shown
+    composed: Cache = field(default_factory=lambda: Cache(4))  # what was lately composed: large
+    projections: Cache = field(default_factory=lambda: Cache(256))  # face key -> what took long
 
     def face_key(self, seed: int | str) -> str:
         """What identifies the face that this model draws from a seed."""
@@ -176,11 +159,7 @@ class OpenModel:
     ) -> Direction:
         """The direction of an attribute, with the readings of others held where asked for.
 
-        Args:
-            attribute: what to change.
-            method: how the direction was found; BEST_METHOD takes the attribute's default.
-            held: attributes whose readings stay where they are.
-            layers: which layers to move, if the latents have some; None takes the direction's own.
+        BEST_METHOD takes the attribute's default; without `layers` the direction moves its own.
         """
         if self.directions is None:
             raise DirectionError(self.problem)
@@ -235,11 +214,7 @@ class ModelShelf:
         return sum(n_bytes(opened.model) for opened in self._open.values())
 
     def open(self, name: str) -> OpenModel:
-        """A model of the catalogue, one of the Hub by its id, or, if allowed, a local folder.
-
-        Raises:
-            HublatentError: it is none of these, too large, or cannot be loaded.
-        """
+        """A model of the catalogue, one of the Hub by its id, or, if allowed, a local folder."""
         with self._lock:
             if name in self._open:
                 self._open.move_to_end(name)
@@ -300,11 +275,7 @@ class ModelShelf:
         return network.from_pretrained(self.cards / name, device=self.device)
 
     def classifier(self) -> AttributeClassifier:
-        """The classifier whose features measure how alike two faces are.
-
-        Raises:
-            HublatentError: there is none.
-        """
+        """The classifier whose features measure how alike two faces are."""
         if self.judges.classifier is None:
             raise HublatentError(
                 f"A face is projected with the features of the classifier {CLASSIFIER}, which is "
@@ -348,7 +319,7 @@ class ModelShelf:
         if self.limits.local_paths and Path(name).expanduser().is_dir():
             return name
         # hublatent.load() lets an existing folder win: no visitor may name one of this machine.
-        if not _HUB_ID.fullmatch(name) or ".." in name or Path(name).exists():
+        if not is_hub_id(name) or Path(name).exists():
             raise HubError(
                 f"{name!r} is no model of this app and no Hub id such as 'user/model'. "
                 f"Available: {', '.join(self.names) or 'none'}."
@@ -371,14 +342,13 @@ def _fetch(source: str, token: bool | None, limit: int, cache_dir: Path | None =
     )
 
 
-def keep_within(cache: Path, limit: int, newest: str) -> None:
-    """Delete the longest unused repositories of a Hub cache until the others fit a limit.
+def is_hub_id(name: str) -> bool:
+    """Whether a text is a Hub id, and no path but of two parts."""
+    return _HUB_ID.fullmatch(name) is not None and ".." not in name
 
-    Args:
-        cache: the cache's folder.
-        limit: in bytes.
-        newest: the Hub id that stays whatever it takes.
-    """
+
+def keep_within(cache: Path, limit: int, newest: str) -> None:
+    """Delete the longest unused repositories but the newest of a Hub cache beyond a limit."""
     if not cache.is_dir():
         return
     info = scan_cache_dir(cache)
@@ -401,3 +371,74 @@ def _architecture(where: Snapshot) -> type[LatentModel]:
 def n_bytes(model: nn.Module) -> int:
     """Memory that a model's weights and buffers take."""
     return sum(t.numel() * t.element_size() for t in model.state_dict().values())
+
+
+def find_models(folder: Path) -> dict[str, str]:
+    """Name -> folder of the latent models in a folder like model_cards/; it may be missing."""
+    if not folder.is_dir():
+        return {}
+    folders = [path for path in sorted(folder.iterdir()) if not why_no_latent_model(path)]
+    return {path.name: str(path) for path in folders}
+
+
+def collect_models(extra: tuple[str, ...], cards: Path) -> dict[str, str]:
+    """The models of model_cards/ and the folders or Hub ids that were named at launch.
+
+    Returns:
+        Name -> folder or Hub id; a second of the same name gets a number.
+    """
+    catalogue = find_models(cards)
+    for source in extra:
+        folder = Path(source).expanduser()
+        name = folder_name(folder) if folder.is_dir() else source
+        stem, n = name, 2
+        while catalogue.get(name, source) != source:
+            name, n = f"{stem} ({n})", n + 1
+        catalogue[name] = source
+    return catalogue
+
+
+def offered_attributes(opened: Sequence[OpenModel]) -> tuple[str, ...]:
+    """The attributes that any of the models has a direction for."""
+    sets = [o.directions for o in opened if o.directions is not None]
+    return tuple(dict.fromkeys(name for s in sets for name in s.attributes))
+
+
+def offered_methods(opened: Sequence[OpenModel]) -> tuple[str, ...]:
+    """The methods that any of the models has directions of, the default first.
+
+    Last, where a file says what edits best in its model, BEST_METHOD.
+    """
+    sets = [o.directions for o in opened if o.directions is not None]
+    names = dict.fromkeys(name for s in sets for name in s.methods)
+    best = (BEST_METHOD,) if any(s.defaults for s in sets) else ()
+    return (*sorted(names, key=lambda name: name != DEFAULT_METHOD), *best)
+
+
+def offered_layers(opened: Sequence[OpenModel]) -> tuple[str, ...]:
+    """Layer ranges to choose from, for the model with the most layers; () without layers."""
+    return offered_ranges(max((o.n_layers for o in opened), default=0))
+
+
+def read_stored_latents(
+    folder: Path, fingerprint: str, latent_shape: tuple[int, ...]
+) -> dict[str, Tensor]:
+    """Face key -> latent (*latent_shape) that were stored for a model; none of other weights.
+
+    A model without an encoder would need many seconds to find them.
+    """
+    path = folder / STORED_LATENTS_NAME
+    if not path.is_file():
+        return {}
+    try:
+        with safe_open(path, framework="pt") as file:
+            owner = (file.metadata() or {}).get("fingerprint")
+            latents = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        logger.warning("%s cannot be read and is skipped: %s.", path, error)
+        return {}
+    fits = all(tuple(z.shape) == latent_shape for z in latents.values())
+    if owner != fingerprint or not fits:
+        logger.warning("%s belongs to other weights and is skipped.", path)
+        return {}
+    return latents

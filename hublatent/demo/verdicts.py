@@ -145,31 +145,17 @@ class Sweep:
 
 @dataclass(frozen=True)
 class Verdict:
-    """One edit, judged.
+    """One edit, judged."""
 
-    Attributes:
-        text: such as "glasses 41 → 96%, same person, little else changed".
-        level: "good", "fair" or "bad"; "none" where nothing was changed or read.
-        moved: the other attributes that moved most, such as "young 80 → 35%".
-    """
-
-    text: str
-    level: str
-    moved: tuple[str, ...] = ()
+    text: str  # such as "glasses 41 → 96%, same person, little else changed"
+    level: str  # "good", "fair" or "bad"; "none" where nothing was changed or read
+    moved: tuple[str, ...] = ()  # the others that moved most, such as "young 80 → 35%"
 
 
 def judge(
     judges: Judges, attribute: str, strength: float, sweep: Sweep, logits: Floats | None
 ) -> Verdict | None:
-    """Put an edit in words; None where nothing can be read.
-
-    Args:
-        judges: the networks that are here.
-        attribute: that was to change.
-        strength: in standard deviations.
-        sweep: of the same face and direction.
-        logits: (K,), of the edited picture.
-    """
+    """Put an edit by `strength` standard deviations in words, from its logits (K,)."""
     parts: list[str] = []
     moved: tuple[str, ...] = ()
     level, leakage = "good", 0.0

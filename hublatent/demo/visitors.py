@@ -18,11 +18,7 @@ APART = "projection"
 
 
 class FairQueue:
-    """Lets the visitors of a Gradio queue take turns.
-
-    Args:
-        queue: of a gr.Blocks, after Blocks.queue().
-    """
+    """Lets the visitors of a Gradio queue, made by Blocks.queue(), take turns."""
 
     def __init__(self, queue: Any) -> None:
         self.queue = queue

@@ -224,13 +224,7 @@ def waiting_html(rows: Sequence[Row], face_key: str) -> str:
 
 @dataclass
 class Search:
-    """How far a face has been found.
-
-    Attributes:
-        done: steps that were taken.
-        total: the steps in all.
-        picture: what is found so far.
-    """
+    """How far a face has been found: steps taken and in all, and what is found so far."""
 
     done: int = 0
     total: int = 0
