@@ -6,8 +6,10 @@ bootstrap draws persons, not photographs.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -212,57 +214,43 @@ def from_draws(
     Its p value is the normal one of the draws' spread: counting draws beyond zero cannot go below
     2 / (R + 1), which Holm's correction would lift above any level in a large family.
     """
-    from scipy.stats import norm
-
     if columns_vary:
         picked = np.random.default_rng(seed).integers(0, drawn.shape[1], drawn.shape)
         drawn = np.take_along_axis(drawn, picked, axis=1)
     values = np.nanmean(drawn, axis=1)  # (R,)
     mean, spread = float(np.nanmean(point)), float(np.nanstd(values, ddof=1))
-    p = 2 * float(norm.sf(abs(mean) / spread)) if spread else float(mean == 0)
+    p = math.erfc(abs(mean) / spread / math.sqrt(2)) if spread else float(mean == 0)
     return Difference(interval(values, mean), p)
 
 
 def welch_difference(first: Floats, second: Floats) -> Difference:
-    """Mean of some trainings' estimates minus that of others', by Welch's t (Welch 1947).
+    """Mean of some trainings' estimates (n,) minus that of others' (m,), by Welch's t (Welch 1947).
 
     A percentile bootstrap of three trainings would be far too narrow.
-
-    Args:
-        first: (n,), one estimate for each training; at least two.
-        second: (m,), at least two.
     """
-    from scipy.stats import t
+    from scipy.stats import ttest_ind
 
-    groups = [np.asarray(g, float) for g in (first, second)]
-    if min(map(len, groups)) < 2:
-        raise DataError("An interval between trainings needs at least two trainings of each model.")
-    parts = [g.var(ddof=1) / len(g) for g in groups]
-    error, point = np.sqrt(sum(parts)), float(groups[0].mean() - groups[1].mean())
-    n_trainings = min(map(len, groups))
-    if error == 0:
-        return Difference(Estimate(point, point, point), float(point == 0), n_trainings)
-    freedom = sum(parts) ** 2 / sum(
-        part**2 / (len(g) - 1) for part, g in zip(parts, groups, strict=True)
-    )
-    reach = float(t.ppf((1 + LEVEL) / 2, freedom) * error)
-    p = float(2 * t.sf(abs(point) / error, freedom))
-    return Difference(Estimate(point, point - reach, point + reach), p, n_trainings)
+    return _by_t(partial(ttest_ind, equal_var=False), first, second)
 
 
 def mean_difference(values: Floats) -> Difference:
     """Mean of (n,) with Student's t interval: attributes or trainings as a random sample."""
-    from scipy.stats import t
+    from scipy.stats import ttest_1samp
 
-    values = np.asarray(values, float)
-    if len(values) < 2:
-        raise DataError("An interval of a mean needs at least two values.")
-    point, error = float(values.mean()), float(values.std(ddof=1) / np.sqrt(len(values)))
-    if error == 0:
-        return Difference(Estimate(point, point, point), float(point == 0), len(values))
-    reach = float(t.ppf((1 + LEVEL) / 2, len(values) - 1) * error)
-    p = float(2 * t.sf(abs(point) / error, len(values) - 1))
-    return Difference(Estimate(point, point - reach, point + reach), p, len(values))
+    return _by_t(partial(ttest_1samp, popmean=0), values)
+
+
+def _by_t(test: Callable[..., Any], *groups: Floats) -> Difference:
+    """The first group's mean, less the second's, by a test of scipy."""
+    n = min(map(len, groups))
+    if n < 2:
+        raise DataError(f"A group of {n} has no spread; an interval needs at least two trainings.")
+    point = float(groups[0].mean() - sum(group.mean() for group in groups[1:]))
+    if not any(np.ptp(group) for group in groups):
+        return Difference(Estimate(point, point, point), float(point == 0), n)
+    found = test(*groups)
+    low, high = found.confidence_interval(LEVEL)
+    return Difference(Estimate(point, float(low), float(high)), float(found.pvalue), n)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

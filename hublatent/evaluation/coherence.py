@@ -116,5 +116,6 @@ class ConditionJudge:
     @torch.inference_mode()
     def _maps(self, images: Tensor) -> Tensor:
         """The features (P, B, C) at each of P positions."""
-        parts = [self.features(enlarged(b, FEATURES_SIZE))[STAGE] for b in images.split(BATCH)]
+        batches = (enlarged(part, FEATURES_SIZE) for part in images.split(BATCH))
+        parts = [self.features(batch, STAGE + 1)[STAGE] for batch in batches]
         return torch.cat(parts).flatten(2).permute(2, 0, 1).float()

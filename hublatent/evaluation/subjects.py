@@ -30,7 +30,7 @@ from hublatent.perception.classifier import AttributeClassifier
 from hublatent.publish.card import RECIPE_KEY, read_card
 from hublatent.stats import Ints
 
-BATCH = 128
+BATCH = 64
 UNTRAINED = "random weights"
 RESULTS_NAME, MODEL_FOLDER = "results.json", "model"
 # Of a run's results.json, what stands beside the scores: rate, distortion and what the rate is.
@@ -256,21 +256,22 @@ def measured_facts(subject: Subject) -> dict[str, float]:
     Returns:
         FACTS as far as the model has them; what its run told stands.
     """
-    indices = subject.dataset.indices("test")
-    model: Any = subject.model
+    indices, model = subject.dataset.indices("test"), subject.model
     if not model.has_encoder or not len(indices):
         return dict(subject.facts)
+    has_prior = getattr(model, "standard_prior", False)
+    encode: Any = model.encode_distribution if has_prior else None  # the mean comes first
     error, posteriors = 0.0, []
     for start in range(0, len(indices), BATCH):
         images = subject.dataset.batch(indices[start:][:BATCH]).to(model.latent_mean)
-        decoded = model.decode(model.encode(images))
+        posterior = encode(images) if encode else (model.encode(images),)
+        posteriors.append(posterior)
+        decoded = model.decode(posterior[0])
         error += float(((decoded - images) / 2).square().mean(dim=(1, 2, 3)).sum())
-        if getattr(model, "standard_prior", False):
-            posteriors.append(model.encode_distribution(images))
     found: dict[str, float] = {"mse": error / len(indices)}
-    if posteriors:
+    if encode:
         mean, log_variance = map(torch.cat, zip(*posteriors, strict=True))
-        found["kl"] = float(rate.kl_divergence(mean, log_variance).mean())
+        found["kl"] = float(rate.kl_divergence(mean, log_variance))
         found["active_dimensions"] = rate.active_dimensions(mean)
         parts = rate.decomposed_kl(mean, log_variance)
         found |= {name: value for name, value in parts.items() if name in FACTS}

@@ -45,8 +45,8 @@ class ImageFeatures(nn.Module, HubModel):
             n_in = n_out
         self.requires_grad_(False)
 
-    def forward(self, images: Tensor) -> list[Tensor]:
-        """Features of four resolutions.
+    def forward(self, images: Tensor, n_maps: int = len(FEATURE_STAGES)) -> list[Tensor]:
+        """Features of four resolutions, or of the first few of them.
 
         Args:
             images: (B, 3, H, W), in [-1, 1]; H and W are multiples of 32. Faces of 64 pixels are
@@ -66,6 +66,8 @@ class ImageFeatures(nn.Module, HubModel):
             x = stage(x)
             if i in FEATURE_STAGES:
                 features.append(x)
+            if len(features) == n_maps:
+                break
         return features
 
     def feature_maps(self, images: Tensor, size: int = 128) -> list[Tensor]:
