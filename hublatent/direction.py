@@ -166,9 +166,6 @@ class Direction:
 
         With u the sum of v's rows (the layers of real latents are alike),
         sigma = sqrt(u' Cov u) / <v, v>.
-
-        Raises:
-            DirectionError: the vector does not fit the model.
         """
         check_fits_shape(self, model)
         covariance = model.latent_covariance.double().cpu()
@@ -239,9 +236,6 @@ class Direction:
         """Another style of the attribute (FLAME, Parihar et al. 2022).
 
         v / |v| + sum of c_k styles[k], at v's norm; c (M,), one coefficient for each style.
-
-        Raises:
-            DirectionError: the direction has no styles, or another number of them.
         """
         weights = torch.as_tensor(coefficients, dtype=torch.float64)
         n_styles = 0 if self.styles is None else len(self.styles)
@@ -362,9 +356,6 @@ class LayerRange:
         One that moves all its layers alike, as `discover` makes them, is put on these layers; of
         one whose layers differ, those outside the range are left out. What was measured on the
         old layers is absent. A direction of a model without layers is returned as it is.
-
-        Raises:
-            DirectionError: the range is outside the latent, or nothing of the direction is in it.
         """
         own = tuple(range(self.first, self.last + 1))
         if direction.layers in (None, own):

@@ -142,11 +142,7 @@ class DirectionSet:
         return self.get(*key)
 
     def get(self, attribute: str, method: str, origin: OriginKind | None = None) -> Direction:
-        """The direction of an attribute, in any case; "glasses" is understood as Eyeglasses.
-
-        Raises:
-            DirectionError: there is none; says which there are.
-        """
+        """The direction of an attribute, in any case; "glasses" is understood as Eyeglasses."""
         name = self._find(attribute)
         plain, _, kind = method.rpartition("-")
         if kind in ORIGIN_KINDS and origin is None:
@@ -204,11 +200,7 @@ class DirectionSet:
         return html_table(("accuracy", *self.methods), rows)
 
     def check_fits(self, model: LatentModel) -> None:
-        """Refuse a model that these directions were not found on.
-
-        Raises:
-            DirectionError: architecture, space, shape or fingerprint differ; says which.
-        """
+        """Refuse a model of another architecture, space, shape or fingerprint; says which."""
         for what, ours, theirs in (
             ("architecture", self.architecture, model.architecture),
             ("latent space", self.space, model.space),

@@ -32,7 +32,7 @@ class LatentModel(nn.Module, HubModel):
             not define the latent space, such as "encoder".
         image_size: height and width of the images, in pixels.
         channels: channels of the images.
-        latent_shape: shape of one latent, (D,) or (L, D).
+        latent_shape: shape of one latent, (D,) or (L, D); D is also its `latent_dim`.
         latent_mean: (D,), mean of the latents of real images.
         latent_covariance: (D, D), their covariance.
     """
@@ -49,9 +49,9 @@ class LatentModel(nn.Module, HubModel):
         self.image_size = image_size
         self.channels = channels
         self.latent_shape = latent_shape
-        width = latent_shape[-1]
-        self.register_buffer("latent_mean", torch.zeros(width))
-        self.register_buffer("latent_covariance", torch.eye(width))
+        self.latent_dim = latent_shape[-1]
+        self.register_buffer("latent_mean", torch.zeros(self.latent_dim))
+        self.register_buffer("latent_covariance", torch.eye(self.latent_dim))
 
     @property
     def has_encoder(self) -> bool:
@@ -59,11 +59,7 @@ class LatentModel(nn.Module, HubModel):
         return True
 
     def encode(self, images: Tensor) -> Tensor:
-        """The latents (B, *latent_shape) of images (B, C, H, W) in [-1, 1]; deterministic.
-
-        Raises:
-            HublatentError: the model has no encoder.
-        """
+        """The latents (B, *latent_shape) of images (B, C, H, W) in [-1, 1]; deterministic."""
         raise HublatentError(
             f"{type(self).__name__} has no encoder. Find latents of given images with "
             "hublatent.project(model, images)."
@@ -87,10 +83,7 @@ class LatentModel(nn.Module, HubModel):
     def first_affine(self, layers: Sequence[int] | None = None) -> Tensor:
         """The weights (N, D) that first act on a latent, by default on its `default_layers`.
 
-        The method "factorisation" takes them apart.
-
-        Raises:
-            HublatentError: the model does not say which they are.
+        The method "factorisation" takes them apart; a model may have none to name.
         """
         raise HublatentError(
             f"{type(self).__name__} names no weights that first act on a latent, so its "
@@ -126,9 +119,6 @@ class LatentModel(nn.Module, HubModel):
 
         With a calibrated decoder the prior N(0, I) is far from where real latents lie. A CPU
         generator of one seed gives the same latents on every device.
-
-        Raises:
-            HublatentError: the latent statistics are damaged.
         """
         noise = torch.randn(n, self.latent_mean.numel(), generator=generator, dtype=torch.float64)
         covariance = self.latent_covariance.double().cpu()

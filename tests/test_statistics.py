@@ -7,7 +7,7 @@ import pytest
 from scipy.stats import ttest_ind
 from sklearn.metrics import accuracy_score, f1_score, precision_score, recall_score, roc_auc_score
 
-from hublatent.discovery import HeldOut
+from hublatent.discovery.cross_validation import HeldOut
 from hublatent.errors import DataError
 from hublatent.stats import (
     Difference,

@@ -9,13 +9,7 @@ few_images.py        a direction between two heaps of a few images
 quantities.py        measured quantities in the place of labels
 """
 
-from hublatent.discovery.cross_validation import (
-    N_DRAWS,
-    N_FOLDS,
-    HeldOut,
-    balanced_set,
-    cross_validate,
-)
+from hublatent.discovery.cross_validation import N_FOLDS, balanced_set, cross_validate
 from hublatent.discovery.directions import DEFAULT_METHOD, discover, discover_all
 from hublatent.discovery.labelled import LabelledLatents, encode
 from hublatent.discovery.methods import FROM_LABELS, METHODS
@@ -23,7 +17,7 @@ from hublatent.discovery.quantities import with_quantities
 from hublatent.discovery.unlabelled import discover_unlabelled
 
 __all__ = [
-    "DEFAULT_METHOD", "FROM_LABELS", "METHODS", "N_DRAWS", "N_FOLDS", "HeldOut", "LabelledLatents",
-    "balanced_set", "cross_validate", "discover", "discover_all", "discover_unlabelled", "encode",
+    "DEFAULT_METHOD", "FROM_LABELS", "METHODS", "N_FOLDS", "LabelledLatents", "balanced_set",
+    "cross_validate", "discover", "discover_all", "discover_unlabelled", "encode",
     "with_quantities",
 ]  # fmt: skip

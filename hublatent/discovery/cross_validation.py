@@ -148,10 +148,6 @@ def cross_validate(
         method: one of METHODS.
         model: whose latents they are, for the methods that need it.
         seed: of the balanced set and the folds; the same one gives all models the same.
-
-    Raises:
-        DataError: the attribute is unknown or has too few examples.
-        HublatentError: the method is unknown.
     """
     check_methods([method])
     (problem,) = pose(data, (attribute,), model=model, seed=seed)
@@ -174,11 +170,7 @@ def read_held_out(problem: Problem, fits: Fits) -> HeldOut:
 
 
 def unit_rows(problem: Problem, fits: Fits) -> Floats:
-    """(F + 1, ...): the directions scaled to norm 1.
-
-    Raises:
-        DataError: one has no direction, as where all latents are the same.
-    """
+    """(F + 1, ...): the directions scaled to norm 1."""
     axes = tuple(range(1, fits.rows.ndim))
     norms = np.sqrt(np.square(fits.rows).sum(axis=axes, keepdims=True))
     if not (np.isfinite(norms).all() and norms.all()):

@@ -40,9 +40,6 @@ def register(model_class: type[Model]) -> type[Model]:
 
     From then on `load`, direction files, cards, the commands and the app take it for one of
     theirs. Its `__init__` takes named numbers, texts and truth values: they are its config.json.
-
-    Raises:
-        HublatentError: it is no LatentModel with an `architecture`, or another one has that name.
     """
     name = getattr(model_class, "architecture", None)
     if not issubclass(model_class, LatentModel) or not isinstance(name, str) or not name:

@@ -25,7 +25,6 @@ class Eigenfaces(LatentModel):
         check_image_arguments(image_size, channels)
         check_number("latent_dim", latent_dim, 1, 4096)
         super().__init__(image_size, channels, (latent_dim,))
-        self.latent_dim = latent_dim
         n_pixels = channels * image_size**2
         self.register_buffer("mean", torch.zeros(n_pixels))
         self.register_buffer("components", torch.zeros(latent_dim, n_pixels))

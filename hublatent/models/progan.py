@@ -52,7 +52,6 @@ class ProGAN(LatentModel):
         check_number("latent_dim", latent_dim, 1, 4096)
         widths = channels_by_height(image_size, channels, channel_base, channel_max)
         super().__init__(image_size, channels, (latent_dim,))
-        self.latent_dim = latent_dim
         self.channel_base = channel_base
         self.channel_max = channel_max
         self._chunk_size = chunk_size(largest_map(widths))

@@ -54,7 +54,6 @@ class StyleGenerator(LatentModel):
     ) -> None:
         check_number("latent_dim", latent_dim, 1, 4096)
         super().__init__(image_size, channels, (n_layers, latent_dim))
-        self.latent_dim = latent_dim
         self.z_dim = check_number("z_dim", z_dim, 1, 4096)
         self.mapping_layers = check_number("mapping_layers", mapping_layers, 1, 32)
         self.mapping_lr_multiplier = check_number(

@@ -90,7 +90,6 @@ class ConvolutionalModel(LatentModel):
         check_image_arguments(image_size, channels)
         check_number("latent_dim", latent_dim, 1, 4096)
         super().__init__(image_size, channels, (latent_dim,))
-        self.latent_dim = latent_dim
         self.width = check_number("width", width, 1, 1024)
         self.max_width = check_number("max_width", max_width, 1, 1024)
         self.n_stages = check_number("n_stages", n_stages, 1, 8)
