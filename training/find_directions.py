@@ -41,10 +41,14 @@ ALL = "all"
 
 @dataclass(frozen=True, kw_only=True)
 class Arguments(DataArguments):
-    """Find the directions of a model."""
+    """Find the directions of a model.
+
+    Attributes:
+        data: folder or Hub dataset of labelled faces; samples do not need it.
+    """
 
     model: str  # folder or Hub id of the model
-    data: str = ""  # folder or Hub dataset of labelled faces; samples do not need it
+    data: str = ""
     projected: Path | None = None  # folder of the images' latents, for a model without an encoder
     samples: int = 0  # how many samples to draw and label, instead of reading images
     # folder or Hub id of the classifier that labels samples, and whose logits the method "assessor"
