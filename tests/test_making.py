@@ -53,8 +53,7 @@ def test_what_tells_the_heaps_apart_is_found_saved_and_used(
     made = make_directions(shelf, "High <b>wave", with_it, without_it, MODELS)
     assert [answer.model for answer in made] == list(MODELS)
     assert "has yet to find" in made[2].problem, "it has no encoder"
-    found = made[1].found
-    assert found is not None and found.accuracy.value == 1.0
+    assert made[1].accuracy is not None and made[1].accuracy.value == 1.0
     assert made[1].direction is not None
     vector = made[1].direction.vector
     assert vector[1] == vector.abs().max() and len(made[1].after) == 8

@@ -29,6 +29,7 @@ from hublatent.demo.session import (
 from hublatent.demo.shelf import offered_attributes, offered_layers, offered_methods
 from hublatent.demo.webpage import numbers_of
 from hublatent.direction import Direction
+from hublatent.discovery.few_images import at_chance
 from hublatent.errors import HublatentError
 from hublatent.images import to_pil
 
@@ -206,11 +207,11 @@ class Api:
         files = served(lambda folder: save_directions(self.shelf, found, folder))
         answers = [
             {"model": m.model, "problem": m.problem} if m.direction is None
-            else {"model": m.model, "carried_from": m.carried_from} if m.found is None
+            else {"model": m.model, "carried_from": m.carried_from} if m.accuracy is None
             else {
                 "model": m.model,
-                "accuracy": [m.found.accuracy.value, m.found.accuracy.low, m.found.accuracy.high],
-                "at_chance": m.found.at_chance,
+                "accuracy": [m.accuracy.value, m.accuracy.low, m.accuracy.high],
+                "at_chance": at_chance(m.accuracy),
             }
             for m in made
         ]  # fmt: skip

@@ -38,6 +38,7 @@ from hublatent.demo.making import (
 from hublatent.demo.shelf import is_hub_id
 from hublatent.demo.webpage import FACE_SIDES, SAY_JS, image, say, sigmas
 from hublatent.direction_set import DirectionSet
+from hublatent.discovery.few_images import at_chance
 from hublatent.errors import HublatentError
 
 N_OFFERED = 24
@@ -210,7 +211,7 @@ def _model_html(made: Made) -> str:
             (made.before, "before"), (made.after, f"after +{PREVIEW_STRENGTH:g}σ"),
         )
     )  # fmt: skip
-    level = "none" if made.found is None else "bad" if made.found.at_chance else "good"
+    level = "none" if made.accuracy is None else "bad" if at_chance(made.accuracy) else "good"
     return (
         f'<section class="hl-made"><h3><i class="hl-dot" data-level="{level}"></i>'
         f"{escape(made.model)}</h3><p>{escape(_told(made))}</p>{rows}"
@@ -221,14 +222,14 @@ def _model_html(made: Made) -> str:
 def _told(made: Made) -> str:
     if made.carried_from:
         return f"Carried across from {made.carried_from}."
-    if made.found is None:
+    accuracy = made.accuracy
+    if accuracy is None:
         return "Of the model's own parts; no label says what it does."
-    accuracy = made.found.accuracy
     text = (
         f"{accuracy.value:.0%} of the faces are told apart, each read without itself "
         f"({accuracy.low:.0%} to {accuracy.high:.0%})."
     )
-    if made.found.at_chance:
+    if at_chance(accuracy):
         text += " That is no better than guessing: bring more faces, or a clearer difference."
     return text
 

@@ -33,13 +33,14 @@ from hublatent.demo.session import each_model
 from hublatent.demo.shelf import JUDGE, Limits, ModelShelf, OpenModel
 from hublatent.direction import Direction
 from hublatent.direction_set import DirectionSet
-from hublatent.discovery.few_images import FewImages, discover_from_few
+from hublatent.discovery.few_images import discover_from_few
 from hublatent.discovery.unlabelled import UNLABELLED, unlabelled_direction
 from hublatent.editing import edit, traverse
 from hublatent.errors import DirectionError, HublatentError
 from hublatent.figures import fit
 from hublatent.images import to_pil
 from hublatent.mapping import carry_to
+from hublatent.stats import Estimate
 
 MIN_FACES, MAX_FACES = 5, 50  # of a heap
 PREVIEW_STRENGTH, PREVIEW_SIDE = 3.0, 96
@@ -55,10 +56,14 @@ class Made:
     model: str
     problem: str = ""  # why it has none; "" if it has one
     direction: Direction | None = None
-    found: FewImages | None = None  # how well it tells the heaps apart, where there are some
     carried_from: str = ""  # the model that it was carried across from; "" where it was found here
     before: tuple[Image.Image, ...] = ()  # a few faces that the model draws
     after: tuple[Image.Image, ...] = ()  # the same, moved by PREVIEW_STRENGTH
+
+    @property
+    def accuracy(self) -> Estimate | None:
+        """How well it tells two heaps apart, where it was found from some here."""
+        return None if self.direction is None else self.direction.scores.get("accuracy")
 
 
 def make_directions(
@@ -80,7 +85,7 @@ def make_directions(
                 f"{len(heap)} faces {word} it; {MIN_FACES} to {MAX_FACES} are needed."
             )
 
-    def find(opened: OpenModel) -> FewImages:
+    def find(opened: OpenModel) -> Direction:
         heaps = [torch.cat([latents_of(opened, f) for f in h]) for h in (with_it, without_it)]
         return discover_from_few(name, *heaps, model=opened.model)
 
@@ -125,15 +130,12 @@ def part_strips(opened: OpenModel, method: str, face: Face) -> list[list[Image.I
 
 
 def _in_every_model(
-    shelf: ModelShelf, models: Sequence[str], find: Callable[[OpenModel], FewImages | Direction]
+    shelf: ModelShelf, models: Sequence[str], find: Callable[[OpenModel], Direction]
 ) -> list[Made]:
     """Find a direction in each model, or carry it there."""
 
     def make(opened: OpenModel) -> Made:
-        found = find(opened)
-        few = found if isinstance(found, FewImages) else None
-        direction = found.direction if isinstance(found, FewImages) else found
-        return _previewed(opened, Made(opened.name, "", direction, few))
+        return _previewed(opened, Made(opened.name, "", find(opened)))
 
     answers = {
         name: Made(name, shelf.tell(found)) if isinstance(found, HublatentError) else found
@@ -146,8 +148,7 @@ def _in_every_model(
                 opened = shelf.open(name)
                 ends = shelf.open(source).model, opened.model
                 carried = carry_to(direction, *ends, shelf.maps, "pattern")
-                made = Made(name, "", carried, None, source)
-                answers[name] = _previewed(opened, made)
+                answers[name] = _previewed(opened, Made(name, "", carried, source))
                 break
     return list(answers.values())
 

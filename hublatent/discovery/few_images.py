@@ -8,7 +8,7 @@ never give: w = Cov^-1 (m1 - m0). Each image is read by a discriminant that has 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from statistics import NormalDist
 
 import torch
@@ -26,19 +26,9 @@ RIDGE = 1e-2  # of the mean variance, for dimensions of the latent that hardly v
 CONFIDENCE = 0.95
 
 
-@dataclass(frozen=True, eq=False)
-class FewImages:
-    """What a few images gave."""
-
-    direction: Direction  # from the images without to those with
-    # The share of the images, each read without itself, on the right side; both heaps weigh alike.
-    accuracy: Estimate
-    at_chance: bool  # whether guessing would do as well: the interval, Wilson's, reaches 1/2
-
-
 def discover_from_few(
     attribute: str, with_it: Tensor, without_it: Tensor, *, model: LatentModel
-) -> FewImages:
+) -> Direction:
     """Find the direction between two heaps of images.
 
     Args:
@@ -48,7 +38,9 @@ def discover_from_few(
         model: the model of the latents.
 
     Returns:
-        The direction, of norm 1 in each layer that it moves, and how well it reads.
+        The direction, of norm 1 in each layer that it moves. Its score "accuracy" is the share of
+        the images, each read without itself, on the right side; both heaps weigh alike. The
+        interval is Wilson's.
     """
     for heap in (with_it, without_it):
         model.check_latents(heap)
@@ -65,11 +57,15 @@ def discover_from_few(
     if not bool(difference.norm() > 1e-9):
         raise DataError("The two heaps have the same mean; they seem to hold the same images.")
     accuracy = _leave_one_out(positives, negatives, model.latent_covariance.double().cpu())
-    direction = replace(
+    return replace(
         unlabelled_direction(model, difference, METHOD), attribute=attribute,
         n_positive=len(with_it), n_negative=len(without_it), scores={"accuracy": accuracy},
     )  # fmt: skip
-    return FewImages(direction, accuracy, accuracy.low <= 0.5)
+
+
+def at_chance(accuracy: Estimate) -> bool:
+    """Whether guessing would do as well: the interval reaches 1/2."""
+    return accuracy.low <= 0.5
 
 
 def _leave_one_out(positives: Tensor, negatives: Tensor, covariance: Tensor) -> Estimate:
