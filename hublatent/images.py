@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps, TiffImagePlugin, UnidentifiedImageError
 from torch import Tensor
 
 from hublatent.errors import ImageError
@@ -27,6 +27,13 @@ MAX_PIXELS = 64_000_000
 MAX_SIDE = 65_535  # a JPEG's; what is longer and one pixel wide costs Pillow gigabytes
 # These formats' decoders take 12 bytes a pixel, and give no smaller picture.
 MAX_PIXELS_OF = {"WEBP": 25_000_000, "AVIF": 25_000_000}
+# What takes long in a picture of any size: each piece of a header (a GIF's comment is joined of
+# thousands), each strip of a TIFF, each scan of a progressive JPEG, which decodes all pixels anew,
+# and each run of a compressed BMP, whose decoder is Python.
+MAX_HEADER_READS = 5_000
+MAX_STRIPS = 70_000
+MAX_SCANNED_PIXELS = 1_000_000_000
+MAX_RUN_BYTES = 2 << 20
 KEPT_PIXELS = 4096 * 4096  # of a larger picture, the means of whole squares are kept
 
 # CelebA's aligned pictures are 178 wide and 218 high; the usual crop is their central 148x148.
@@ -37,6 +44,7 @@ ASPECT_TOLERANCE = 0.01
 _FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF")
 # Pillow reads other headers of PPM, and pixels in decimal digits, one byte at a time.
 _PPM_HEADER = re.compile(rb"P[56]\s+(#[^\n]{0,200}\n\s*)?\d{1,5}\s+\d{1,5}\s+\d{1,5}\s")
+_TIFF_PIECES = (TiffImagePlugin.STRIPOFFSETS, TiffImagePlugin.TILEOFFSETS)
 _MODES = {1: "L", 3: "RGB", 4: "RGBA"}  # by the number of channels
 _REDUCIBLE = ("L", "RGB", "RGBA", "LA", "La", "RGBa", "CMYK", "YCbCr")
 _SAVED_FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
@@ -287,7 +295,12 @@ def _open_header(
     try:
         is_ppm = bool(_PPM_HEADER.match(content[:512]))
         known = [kind for kind in _FORMATS if kind in Image.OPEN and (is_ppm or kind != "PPM")]
-        return name, Image.open(io.BytesIO(content), formats=known)
+        _check_strips(content)
+        file = _Counted(content)
+        opened = Image.open(file, formats=known)
+        file.n_left = math.inf
+        _check_effort(opened, content)
+        return name, opened
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ImageError(f"{name} has too many pixels to be opened ({error}).") from error
     except UnidentifiedImageError as error:
@@ -296,6 +309,40 @@ def _open_header(
         ) from error
     except _DAMAGE as error:
         raise ImageError(f"{name} is damaged or cut short ({error}).") from error
+
+
+class _Counted(io.BytesIO):
+    """A file whose header may take so many reads."""
+
+    n_left: float = MAX_HEADER_READS
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        self.n_left -= 1
+        if self.n_left < 0:
+            raise OSError("its header is in too many pieces")
+        return super().read(size)
+
+
+def _check_strips(content: bytes) -> None:
+    if content[:4] not in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
+        return
+    is_big = b"+" in content[:4]
+    tags = TiffImagePlugin.ImageFileDirectory_v2(content[: 16 if is_big else 8])
+    file = io.BytesIO(content)
+    file.seek(tags.next)
+    tags.load(file)
+    n_strips = max(len(tags.get(tag, ())) for tag in _TIFF_PIECES)
+    if n_strips > MAX_STRIPS:
+        raise OSError(f"it is in {n_strips:,} strips; at most {MAX_STRIPS:,} are read")
+
+
+def _check_effort(image: Image.Image, content: bytes) -> None:
+    n_scans = content.count(b"\xff\xda") if image.format in ("JPEG", "MPO") else 0
+    if n_scans * image.width * image.height > MAX_SCANNED_PIXELS:
+        raise OSError(f"it is a JPEG of {n_scans:,} scans")
+    pieces = getattr(image, "tile", ())
+    if len(content) > MAX_RUN_BYTES and pieces and pieces[0][0] == "bmp_rle":
+        raise OSError(f"it is a run-length encoded BMP of more than {MAX_RUN_BYTES:,} bytes")
 
 
 def _read_file(path: Path, max_bytes: int) -> bytes:

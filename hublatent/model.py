@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from hublatent.checkpoint import check_number, init_parameters
-from hublatent.errors import HublatentError
+from hublatent.errors import DataError, HublatentError
 from hublatent.hub import HubModel
 
 SAMPLE_BATCH = 32
@@ -147,8 +147,11 @@ class LatentModel(nn.Module, HubModel):
     def set_latent_statistics(self, latents: Tensor) -> None:
         """Fix the latent statistics from latents (N, D) of real images at natural prevalence."""
         values = latents.double()
+        covariance = torch.cov(values.T).reshape(self.latent_covariance.shape)
+        if not bool(torch.isfinite(covariance.to(self.latent_covariance.dtype)).all()):
+            raise DataError("The latents hold NaN or values too large to have a covariance.")
         self.latent_mean.copy_(values.mean(dim=0))
-        self.latent_covariance.copy_(torch.cov(values.T))
+        self.latent_covariance.copy_(covariance)
 
     def fingerprint(self) -> str:
         """Identify the latent space: sha256 over what defines it.

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import pickle
 import struct
-import time
 from pathlib import Path
 
 from hypothesis import strategies as st
 
 from hublatent.interop import untrusted
 from hublatent.interop.untrusted import UnreadableFileError, read_untrusted
-from tests.forking_reader import SECONDS
 
 NAMES = st.sampled_from(
     ["os system", "builtins eval", "builtins getattr", "subprocess Popen", "posix execv",
@@ -79,14 +77,13 @@ def check(program: bytes, path: Path) -> bool:
         Whether it was read.
     """
     path.write_bytes(program)
-    start = time.monotonic()
     try:
         read_untrusted(path, 1 << 20)
     except UnreadableFileError as error:
         sentence = str(error)
         assert "\n" not in sentence and len(sentence) < 1000 and sentence.isprintable()
+        # Not so where it did something forbidden, or took all the seconds of a processor it may.
+        assert "ended the process" not in sentence
         return False
-    finally:
-        assert time.monotonic() - start < SECONDS + 5
     assert untrusted._run.__name__ == "run", "the reader that watches what a file does is in place"
     return True

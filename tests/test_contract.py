@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 
 import hublatent
 from hublatent.checkpoint import init_parameters
-from hublatent.errors import CheckpointError, HublatentError
+from hublatent.errors import CheckpointError, DataError, HublatentError
 from hublatent.model import LatentModel, weights_digest
 from hublatent.models import ARCHITECTURES, why_no_latent_model
 
@@ -313,3 +313,12 @@ def test_every_public_name_is_there() -> None:
     assert all(getattr(hublatent, cls.__name__) is cls for cls in ARCHITECTURES.values())
     with pytest.raises(AttributeError, match="no attribute 'Nothing'"):
         hublatent.Nothing  # noqa: B018
+
+
+def test_latents_without_a_covariance_are_no_statistics() -> None:
+    model = hublatent.VAE(16, latent_dim=8, width=4, n_stages=2)
+    before = model.latent_covariance.clone()
+    for latents in (torch.full((9, 8), 1e30) * torch.arange(9)[:, None], torch.ones(1, 8)):
+        with pytest.raises(DataError, match="covariance"):
+            model.set_latent_statistics(latents)
+    assert torch.equal(model.latent_covariance, before)

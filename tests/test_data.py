@@ -388,7 +388,7 @@ def test_unlabelled_pictures(tmp_path: Path, cache: Path, capsys: Capture) -> No
         data.label("Smiling")
     write(folder / "files.csv", ["file", NAMES[1], "absent.png"])
     assert load_dataset(folder, 8, cache=cache, progress=False).names == (NAMES[1],)
-    write(folder / "files.csv", ["file,Smiling", f"{NAMES[1]},yes"])
+    write(folder / "files.csv", ["file,Smiling", f"{NAMES[1]},perhaps"])
     capsys.readouterr()
     assert load_dataset(folder, 8, cache=cache, progress=False).attributes == ()
     assert "Smiling is no attribute: Line 2 of" in capsys.readouterr().out
@@ -587,6 +587,8 @@ BAD_CSV: list[tuple[str, str]] = [
     ("file,Smiling\na.png,1\nb.png,2", "Line 3 of .* gives Smiling the value '2'"),
     ("file,Smiling\na.png,1\nb.png,-1\nc.png,0", "Line 4 of .* gives Smiling the value '0'"),
     ("file,Smiling,identity\na.png,1,4\nb.png,1,", "Line 3 of .* has no identity"),
+    ("file,Smiling,identity\na.png,1,4\nb.png,1,nan", "Line 3 of .* has no identity"),
+    ("file,Smiling\na.png,1\nb\0.png,1", "Line 3 of .* has no file name"),
     ("file,Smiling,partition\na.png,1,train\nb.png,1,later", "Line 3 .* partition 'later'"),
 ]
 
@@ -598,6 +600,33 @@ def test_bad_csv(tmp_path: Path, cache: Path, text: str, match: str) -> None:
     write(folder / "attributes.csv", [text])
     with pytest.raises(DataError, match=match):
         load_dataset(folder, 8, cache=cache, progress=False)
+
+
+@pytest.mark.parametrize(
+    ("header", "row"),
+    [
+        ("file,Identity,Split,Smiling", "{file},{who},{part},{label}"),  # capitals
+        ("file,Celeb ID,partition,Smiling", "{file},{who}.0,{part},{label}"),  # pandas' numbers
+        ("file,person,split,Smiling", "{file},{who},{part},{word}"),  # yes and no
+        ("file,identity,split,Smiling", "faces\\{file},{who},{part},{label}"),  # Windows
+        ("file,identity,split,Smiling,a/b,x\x1b[1m", "{file},{who},{part},{label},1,0"),
+    ],
+)
+def test_tables_as_people_write_them(tmp_path: Path, cache: Path, header: str, row: str) -> None:
+    folder = tmp_path / "d"
+    draw_all(folder / "faces" if "\\" in row else folder)
+    (folder / "._000001.png").write_bytes(b"what a Mac leaves beside a file")
+    parts = ("Train", "train", "val", "valid", "test", "Test")
+    rows = [
+        row.format(file=name, who=who, part=part, label=i % 2, word=("No", "yes")[i % 2])
+        for i, (name, who, part) in enumerate(zip(NAMES, IDENTITIES, parts, strict=True))
+    ]
+    write(folder / "a.csv", [header, *rows])
+    data = load_dataset(folder, 8, cache=cache, progress=False)
+    assert data.attributes == ("Smiling",) and data.labels[:, 0].tolist() == [False, True] * 3
+    assert data.partition.tolist() == [0, 0, 1, 1, 2, 2] and not data.skipped
+    same = np.equal.outer(IDENTITIES, IDENTITIES)
+    assert np.array_equal(np.equal.outer(data.identities, data.identities), same)
 
 
 def test_csv_that_is_no_text_or_not_alone(tmp_path: Path, cache: Path) -> None:

@@ -246,9 +246,9 @@ def listing(**changes: object) -> bytes:
     lfs = {"sha256": "0" * 64, "size": 3, "pointerSize": 1}
     weights = {"rfilename": "model.safetensors", "size": 3, "blobId": "0" * 40, "lfs": lfs}
     config = {"rfilename": "config.json", "size": 2, "blobId": "0" * 40}
-    sha = changes.pop("sha", "a" * 40)
+    whole = {k: changes.pop(k) for k in set(changes) - set(weights)}
     siblings = [config, weights | changes]
-    return json.dumps({"id": REPO, "sha": sha, "siblings": siblings}).encode()
+    return json.dumps({"id": REPO, "sha": "a" * 40, "siblings": siblings, **whole}).encode()
 
 
 @pytest.mark.parametrize(
@@ -262,6 +262,11 @@ def listing(**changes: object) -> bytes:
         listing(size=None), listing(size="3"), listing(size=-1),
         listing(lfs={"sha256": None, "size": 3, "pointerSize": 1}), listing(lfs=3),
         listing(lfs=None, blobId=None), listing(rfilename=None),
+        listing(lastModified="yesterday"), listing(createdAt=3), listing(safetensors=3),
+        listing(evalResults=3), listing(siblings={"a": 3}),
+        listing(rfilename="../model.safetensors"), listing(size=1e300),
+        listing(rfilename="config.json"), listing(siblings=[None]), b'"\\ud800"', b"NaN",
+        b'{"error": "no"}', b'{"id": 1e999}',
     ],
 )  # fmt: skip
 def test_any_malformed_answer_is_a_sentence(
@@ -273,6 +278,17 @@ def test_any_malformed_answer_is_a_sentence(
         hublatent.load(REPO)
     assert "\n" not in str(caught.value) and len(str(caught.value)) < 300
     assert not any("/resolve/" in request.path for request in hub.requests)
+
+
+@pytest.mark.parametrize("path", ["/api/repos/create", "*/preupload/*", "*/commit/*"])
+@pytest.mark.parametrize("body", [b"", b"null", b"[3]", b'{"url": 3, "commitUrl": 3, "files": 3}'])
+def test_a_malformed_answer_to_a_push_is_a_sentence(
+    path: str, body: bytes, hub: HubStandIn, client: ClientState, folder: Path
+) -> None:
+    hub.answer(path, body, method="POST")
+    with pytest.raises(HubError, match=REPO) as caught:
+        publish(folder, REPO)
+    assert "\n" not in str(caught.value) and len(str(caught.value)) < 300
 
 
 def test_a_file_without_the_hubs_headers_is_a_sentence(hub: HubStandIn, published: str) -> None:

@@ -6,6 +6,7 @@ import io
 import struct
 import time
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -457,3 +458,41 @@ def test_ppm_that_is_read_a_byte_at_a_time_is_refused_at_once(content: bytes) ->
         open_image(content)
     assert time.process_time() - start < 1
     assert open_image(b"P5 # grey\n1 1 255\n\x07").getpixel((0, 0)) == (7, 7, 7)
+
+
+def endless_gif() -> bytes:
+    comment = b"!\xfe" + (b"\xff" + b"a" * 255) * 20_000 + b"\0"
+    return b"GIF89a" + struct.pack("<HHBBB", 8, 8, 0, 0, 0) + comment + b";"
+
+
+def endless_tiff() -> bytes:
+    """100 x 100 grey pixels in a million strips."""
+    places = {256: 100, 257: 100, 258: 8, 259: 1, 262: 1, 277: 1, 278: 1}
+    entries = [struct.pack("<HHII", tag, 4, 1, value) for tag, value in places.items()]
+    entries += [struct.pack("<HHII", tag, 4, 1_000_000, 200) for tag in (273, 279)]
+    entries.sort(key=lambda entry: entry[:2][::-1])
+    head = b"II*\0\x08\0\0\0" + struct.pack("<H", len(entries)) + b"".join(entries) + bytes(4)
+    return head + bytes(4_000_300)
+
+
+def endless_jpeg() -> bytes:
+    """64 million pixels, refined by 2,000 scans."""
+    noise = np.random.default_rng(0).integers(0, 256, (100, 100, 3), dtype=np.uint8)
+    data = encoded(Image.fromarray(noise), "JPEG", progressive=True)
+    size, scan = data.find(b"\xff\xc2") + 5, data.rfind(b"\xff\xda")
+    large = data[:size] + struct.pack(">HH", 8000, 8000) + data[size + 4 : scan]
+    return large + data[scan : scan + 14] * 2000 + b"\xff\xd9"
+
+
+def endless_bmp() -> bytes:
+    """8 x 8 pixels, run-length encoded in 16 million steps that lead nowhere."""
+    head = struct.pack("<IiiHHIIiiII", 40, 8, 8, 1, 8, 1, 0, 0, 0, 0, 0)
+    return b"BM" + struct.pack("<IHHI", 70, 0, 0, 54 + 1024) + head + bytes(1024) + b"\0\2" * 10**7
+
+
+@pytest.mark.parametrize("make", [endless_gif, endless_tiff, endless_jpeg, endless_bmp])
+def test_what_would_be_read_without_end_is_refused_at_once(make: Callable[[], bytes]) -> None:
+    content, start = make(), time.process_time()
+    with pytest.raises(ImageError, match=r"pieces|strips|scans|run-length"):
+        open_image(content)
+    assert time.process_time() - start < 2

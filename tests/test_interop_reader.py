@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import logging
 import os
+import pickle
 import subprocess
 import time
 import zipfile
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
+from safetensors.torch import save_file
 
 from hublatent.interop import reader, untrusted
 from hublatent.interop.untrusted import Module, UnreadableFileError, read_untrusted, reader_command
@@ -146,6 +148,24 @@ def test_whatever_a_damaged_file_raises_is_a_sentence(tmp_path, fast_reader):
         if not names:
             path.write_bytes(content)
         assert says in refusal(path), content
+
+
+def test_a_name_given_twice_and_a_key_of_a_thousand_digits_are_sentences(tmp_path, fast_reader):
+    path = tmp_path / "a"
+    with zipfile.ZipFile(path, "w") as archive, pytest.warns(UserWarning, match="Duplicate"):
+        for _ in range(2):
+            archive.writestr("a.npy", b"")
+    assert "two files of one name" in refusal(path)
+    path.write_bytes(pickle.dumps({10**1000: 1}))
+    assert "neither a text nor an integer" in refusal(path)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
+def test_safetensors_of_every_precision(tmp_path, fast_reader, dtype):
+    values = torch.tensor([[1.0, -2.5, 0.125]], dtype=dtype)
+    save_file({"Age": values}, tmp_path / "a.safetensors")
+    found = read_untrusted(tmp_path / "a.safetensors", MAX).value["Age"]
+    assert found.tolist() == values.tolist()
 
 
 def test_one_storage_viewed_without_end_is_refused(tmp_path, fast_reader):

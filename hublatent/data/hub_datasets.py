@@ -95,7 +95,9 @@ def _load_splits(source: str | Path, split: str | None) -> dict[str, Any]:
     is_saved = (folder / "state.json").is_file() or (folder / "dataset_dict.json").is_file()
     try:
         loaded = (datasets.load_from_disk if is_saved else datasets.load_dataset)(str(source))
-    except (OSError, ValueError, HTTPError, datasets.exceptions.DatasetsError) as error:
+    # Of damaged files the library says many things, TypeError and KeyError among them.
+    except (OSError, ValueError, TypeError, LookupError, AttributeError, HTTPError,
+            datasets.exceptions.DatasetsError) as error:  # fmt: skip
         raise DataError(f"The dataset {source} cannot be loaded: {error}") from error
     splits = dict(loaded) if isinstance(loaded, dict) else {"train": loaded}
     if split is None:

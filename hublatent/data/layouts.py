@@ -192,7 +192,9 @@ def _find_pictures(folder: Path, names: Sequence[str]) -> list[Path]:
 
 
 def _pictures_below(folder: Path) -> list[Path]:
-    return sorted(p for p in folder.rglob("*") if p.suffix.lower() in PICTURE_SUFFIXES)
+    """The pictures of a folder and of those in it, without the hidden files that a Mac leaves."""
+    found = (p for p in folder.rglob("*") if p.suffix.lower() in PICTURE_SUFFIXES)
+    return sorted(p for p in found if not p.name.startswith("."))
 
 
 def _celeba_file(folder: Path, stem: str) -> Path | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable, Container, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,12 +12,15 @@ import numpy as np
 import pandas as pd
 
 from hublatent.data.tables import Table
-from hublatent.errors import DataError, shorten
+from hublatent.direction import check_name
+from hublatent.errors import DataError, DirectionError, shorten
 from hublatent.images import CELEBA_CROP as CELEBA_SIDE
 
 PARTITIONS = ("train", "validation", "test")
 # Columns that are no attributes, under the names that people give them.
-IDENTITY_COLUMNS = ("identity", "celeb_id", "person_id", "celebrity_id", "subject_id")
+IDENTITY_COLUMNS = (
+    "identity", "celeb_id", "person_id", "celebrity_id", "subject_id", "person", "subject",
+)  # fmt: skip
 PARTITION_COLUMNS = ("partition", "split")
 # How `hublatent.images.face_crop` cuts CelebA's aligned pictures, and any others.
 CELEBA_CROP = "central 148x148 (74x74 at half size)"
@@ -25,7 +29,7 @@ PARTITION_SPELLINGS = {
     "train": 0, "0": 0, "validation": 1, "valid": 1, "val": 1, "1": 1, "test": 2, "2": 2,
 }  # fmt: skip
 _ZERO_ONE = ("0", "1")
-_BOOLEAN_SPELLINGS = (_ZERO_ONE, ("-1", "1"), ("false", "true"))
+_BOOLEAN_SPELLINGS = (_ZERO_ONE, ("-1", "1"), ("false", "true"), ("no", "yes"))
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,7 +87,7 @@ def list_pictures(
     identities, keys = _identities(people, table.names)
     split = _first(PARTITION_COLUMNS, table)
     partition = draw_partition(keys) if split is None else read_partition(table, split)
-    attributes, labels = _labels(table, {column, *IDENTITY_COLUMNS, *PARTITION_COLUMNS})
+    attributes, labels = _labels(table, {column, split, *IDENTITY_COLUMNS, *PARTITION_COLUMNS})
     return Listing(
         name, table.names, attributes, labels, identities, partition, pictures, stamp, crop
     )
@@ -133,7 +137,9 @@ def stamp_of(paths: Iterable[Path]) -> str:
 
 
 def _first(usual: Sequence[str], table: Table) -> str | None:
-    return next((name for name in usual if name in table.columns), None)
+    """The column of one of the usual names, however it is written: celeb_id, Celeb ID."""
+    written = {re.sub(r"[\s-]", "_", name.strip()).lower(): name for name in table.columns}
+    return next((written[name] for name in usual if name in written), None)
 
 
 def _identities(
@@ -160,6 +166,11 @@ def _labels(table: Table, others: Container[str | None]) -> tuple[tuple[str, ...
     for name in table.columns:
         if name in others:
             continue
+        try:
+            check_name(name)
+        except DirectionError as error:
+            print(f"The column {shorten(name)} is no attribute: {error}")
+            continue
         codes, distinct = pd.factorize(table.columns[name])
         words = [text.strip().lower().removesuffix(".0") for text in distinct]
         fits = np.array([[word in pair for word in words] for pair in _BOOLEAN_SPELLINGS])[:, codes]
@@ -172,7 +183,8 @@ def _labels(table: Table, others: Container[str | None]) -> tuple[tuple[str, ...
         row = int(faults[best])
         sentence = (
             f"{table.where(row)} gives {name} the value {shorten(distinct[codes[row]])}; expected "
-            "0/1, -1/1 or true/false, the same in all rows."
+            "0/1, -1/1, true/false or yes/no, the same in all rows. A column of people is named by "
+            "--identity-column."
         )
         if fits[best].mean() >= 0.5:
             raise DataError(sentence)

@@ -14,6 +14,7 @@ import pandas as pd
 from hublatent.errors import DataError, unknown_name
 
 PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif")
+_MISSING = ("", "nan", "null", "none")  # what programs write where nothing is known
 _UNNAMED = ("", "Unnamed: 0")  # what pandas calls the numbers of its rows
 
 
@@ -36,7 +37,7 @@ class Table:
     def __post_init__(self) -> None:
         first_row: dict[str, int] = {}
         for row, name in enumerate(self.names):
-            if not name:
+            if not name or "\0" in name:
                 raise DataError(f"{self.where(row)} has no file name.")
             if first_row.setdefault(name, row) != row:
                 raise DataError(
@@ -58,8 +59,9 @@ class Table:
         if column not in self.columns:
             raise DataError(unknown_name(f"column of {self.source}", column, self.columns))
         texts = [text.strip() for text in self.columns[column]]
-        if "" in texts:
-            raise DataError(f"{self.where(texts.index(''))} has no {column}.")
+        for row, text in enumerate(texts):
+            if text.lower() in _MISSING:
+                raise DataError(f"{self.where(row)} has no {column}.")
         return texts
 
     def rows_of(self, names: Sequence[str]) -> np.ndarray:
@@ -80,8 +82,8 @@ class Table:
 
 
 def picture_key(name: str) -> str:
-    """What 1.jpg, 000001.jpg and 000001.png have in common."""
-    return re.sub(r"(^|/)0+(?=\d+$)", r"\1", re.sub(r"\.\w+$", "", name))
+    """What 1.jpg, 000001.jpg and 000001.png have in common, and a\\1.jpg with a/1.jpg."""
+    return re.sub(r"(^|/)0+(?=\d+$)", r"\1", re.sub(r"\.\w+$", "", name.replace("\\", "/")))
 
 
 def read_table(path: Path, *, names: str | None = None, headerless: Sequence[str] = ()) -> Table:

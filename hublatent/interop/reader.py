@@ -9,16 +9,18 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import os
 import signal
 import sys
 import zipfile
 from collections.abc import Callable, Collection
+from functools import partial
 from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors.numpy import load as load_safetensors
+from safetensors import deserialize
 from safetensors.numpy import save as save_safetensors
 
 from hublatent.interop.unpickle import (
@@ -37,7 +39,7 @@ from hublatent.interop.unpickle import (
 DOCUMENT = "document"
 MEMORY_PER_BYTE, MEMORY = 4, 1 << 30
 SECONDS, BYTES_PER_SECOND = 60, 4 << 20
-MAX_VALUES, MAX_TEXT, MAX_DEPTH = 1_000_000, 1 << 24, 60
+MAX_VALUES, MAX_TEXT, MAX_DEPTH = 300_000, 1 << 24, 60
 MAX_UNFOLDED = 64 << 20
 LEGACY_TORCH_START = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."  # its pickled magic number
 # How files start that are none of those read here, and what they are.
@@ -166,10 +168,24 @@ def read_npy(data: bytes) -> Any:
     return array.data[0]
 
 
+def read_safetensors(data: bytes) -> dict[str, NDArray[Any]]:
+    """Read a safetensors file; NumPy's own reader of them knows no bfloat16."""
+    found = {}
+    for name, tensor in deserialize(data):
+        kind, shape, content = _SAFETENSORS.get(tensor["dtype"]), tensor["shape"], tensor["data"]
+        if kind is None:
+            raise UnreadableError(f"holds {shown(name)} of the type {tensor['dtype']}")
+        numbers = Storage(kind, math.prod(shape), partial(bytes, content)).to_numpy()
+        found[name] = numbers.reshape(shape)
+    return found
+
+
 def _read_zip(file: BinaryIO, size: int) -> tuple[str, Any]:
     """A zip of torch.save, numpy.savez or numpy.savez_compressed."""
     archive = zipfile.ZipFile(file)
     names = archive.namelist()
+    if len(set(names)) < len(names):
+        raise UnreadableError("is a zip that holds two files of one name")
     pickles = [name for name in names if name.rsplit("/", 1)[-1] == "data.pkl"]
     unfolded = sum(entry.file_size for entry in archive.infolist())
     if unfolded > max(size, MAX_UNFOLDED if not pickles else 0):
@@ -200,6 +216,18 @@ def _read_torch_zip(archive: zipfile.ZipFile, folder: str) -> Any:
     return DataUnpickler(stream, read_storage, inside=True).load()
 
 
+_SAFETENSORS = {
+    "F32": "Float",
+    "F64": "Double",
+    "F16": "Half",
+    "BF16": "BFloat16",
+    "I64": "Long",
+    "I32": "Int",
+    "I16": "Short",
+    "I8": "Char",
+    "U8": "Byte",
+    "BOOL": "Bool",
+}  # its types, in PyTorch's words
 _BEGINNINGS = (
     (b"PK\x03\x04", "zip"),
     (b"\x93NUMPY", "NumPy file"),
@@ -212,7 +240,7 @@ _READERS: dict[str, Callable[[BinaryIO, int], tuple[str, Any]]] = {
     "NumPy file": lambda file, _: ("npy", read_npy(file.read())),
     "PyTorch file": lambda file, _: ("torch", read_torch_legacy(file.read())),
     "pickle": lambda file, _: ("pickle", DataUnpickler(file).load()),
-    "safetensors file": lambda file, _: ("safetensors", load_safetensors(file.read())),
+    "safetensors file": lambda file, _: ("safetensors", read_safetensors(file.read())),
 }
 
 
@@ -273,9 +301,10 @@ class _Encoder:
         return {"other": type(value).__name__}
 
     def _pair(self, key: Any, value: Any, depth: int) -> tuple[Any, Any]:
-        if not isinstance(key, (str, int)):
+        encoded = self.encode(key)
+        if not isinstance(key, (str, int)) or isinstance(encoded, dict):  # of a huge integer
             raise UnreadableError("has a dictionary key that is neither a text nor an integer")
-        return self.encode(key), self.encode(value, depth + 1)
+        return encoded, self.encode(value, depth + 1)
 
     def _add(self, value: Any) -> str:
         array = value if isinstance(value, np.ndarray) else value.to_numpy()

@@ -181,10 +181,16 @@ class HubStandIn:
             reply.headers["Retry-After"] = str(retry_after)
         self._add(Fault(path_pattern, method, times, reply=reply))
 
-    def answer(self, path_pattern: str, body: bytes, headers: Mapping[str, str] = {}) -> None:
-        """Answer matching GET requests with 200 and this body."""
+    def answer(
+        self,
+        path_pattern: str,
+        body: bytes,
+        headers: Mapping[str, str] = {},
+        method: str = "GET",
+    ) -> None:
+        """Answer matching requests with 200 and this body."""
         reply = Reply(200, body, {"Content-Type": "application/json", **headers})
-        self._add(Fault(path_pattern, "GET", None, reply=reply))
+        self._add(Fault(path_pattern, method, None, reply=reply))
 
     def drip(self, path_pattern: str, pause: float) -> None:
         """Send the bodies of matching GET requests byte by byte, with a pause in between."""

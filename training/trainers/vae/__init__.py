@@ -1,0 +1,1 @@
+"""Training a VAE or an autoencoder: its step, and what is measured of it."""
