@@ -3,11 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -30,6 +25,7 @@ from hublatent.perception.classifier import (
     join_names,
     split_names,
 )
+from tests.training_helpers import kill_after_lines
 from training.train_classifier import RECIPES, Arguments, train
 from training.trainers.classifier.distort import Distortion, blur, distort, resampling
 from training.trainers.classifier.scores import (
@@ -596,28 +592,16 @@ def test_what_a_run_leaves_behind(faces: Path, tmp_path: Path) -> None:
     assert again == results
 
 
-def _command(faces: Path, out: Path, *options: str) -> list[str]:
-    script = str(PROJECT / "training" / "train_classifier.py")
-    where = ["--data", str(faces), "--out", str(out), "--cache", str(out.parent / "cache")]
-    return [sys.executable, script, *TINY_OPTIONS, *where, *options]
-
-
-@pytest.mark.slow
-def test_a_killed_run_ends_like_an_unbroken_one(faces: Path, tmp_path: Path) -> None:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+def test_a_killed_run_ends_like_an_unbroken_one(
+    faces: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     options = ("--epochs", "30", "--state-seconds", "0")
-    killed = _command(faces, tmp_path / "killed", *options)
+    killed, unbroken = (arguments(faces, tmp_path / n, *options) for n in ("killed", "unbroken"))
     log = tmp_path / "killed" / "log.jsonl"
-    process = subprocess.Popen(killed, env=environment, stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 120
-    while not (log.is_file() and log.read_text().count("\n") >= 5):
-        assert process.poll() is None and time.monotonic() < deadline
-        time.sleep(0.02)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    finished = subprocess.run(killed, env=environment, capture_output=True, text=True, check=False)
-    assert finished.returncode == 0 and "resumes at" in finished.stdout, finished.stderr
-    train(arguments(faces, tmp_path / "unbroken", *options))
+    kill_after_lines(5, log, lambda: train(killed))
+    train(killed)
+    assert "resumes at" in capsys.readouterr().out
+    train(unbroken)
     ours, theirs = (
         AttributeClassifier.from_pretrained(tmp_path / name / "model")
         for name in ("killed", "unbroken")

@@ -102,16 +102,19 @@ def test_from_nvidias_checkpoint_of_14_layers_to_the_papers_figure(
     data = {"data": str(tmp_path / "faces"), "cache": tmp_path / "cache", "model": str(folder)}
     in_w = DescentSettings(n_steps=2, n_candidates=4, tied_layers=1.0)
     projected = tmp_path / "projected"
+    divided_judge(model, "Smiling").save_pretrained(tmp_path / "judge")
     project_images.run(
-        project_images.Arguments(**data, out=projected, attribute="Smiling", n=44, descent=in_w)
-    )
+        project_images.Arguments(
+            **data, out=projected, attribute="Smiling", n=44, descent=in_w, perceptual="features",
+            classifier=str(tmp_path / "judge"),
+        )
+    )  # fmt: skip
     latents = read_projected(projected, model).latents
     assert latents.shape == (44, 14, 8)
     assert torch.equal(latents, latents[:, :1].expand_as(latents))  # in W: every layer the same
     find_directions.run(find_directions.Arguments(**data, projected=projected, methods=("svm",)))
     direction = DirectionSet.from_pretrained(folder, model)["Smiling", "svm"]
     assert set(direction.vector.norm(dim=1).round(decimals=4).tolist()) == {0.0, 1.0}
-    divided_judge(model, "Smiling").save_pretrained(tmp_path / "judge")
     paper_experiment.run(
         paper_experiment.Arguments(
             str(folder), tmp_path / "figure", attribute="Smiling", n_faces=1, n_judged=2, width=7,

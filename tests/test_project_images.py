@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
-import subprocess
-import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,7 +18,7 @@ from hublatent.inversion.latents_file import read_projected
 from hublatent.inversion.optimiser import DescentSettings
 from hublatent.model import LatentModel
 from tests.test_projection import SIZE, faint_stylegan2
-from tests.training_helpers import ENVIRONMENT, PROJECT, launch, write_faces
+from tests.training_helpers import PROJECT, kill_when, launch, write_faces
 from training import project_images
 from training.project_images import Arguments, choose_images
 
@@ -205,16 +201,15 @@ def test_a_picture_that_diverges_is_named(root, dataset, tmp_path, monkeypatch):
 
 def test_killed_and_resumed(root, tmp_path, model):
     """A run that is killed after two files keeps them, and ends with every image, once each."""
-    words = [sys.executable, *command(root, tmp_path, n_steps=60)]
-    process = subprocess.Popen(words, env=ENVIRONMENT, stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 120
-    while len(list(tmp_path.glob("shard-*"))) < 2 and time.monotonic() < deadline:
-        time.sleep(0.005)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    longer = arguments(root, tmp_path, descent=replace(FAST, n_steps=12))
+
+    def two_files() -> bool:
+        return len(list(tmp_path.glob("shard-*"))) >= 2
+
+    kill_when(two_files, lambda: project_images.run(longer))
     kept = {path.name: path.stat().st_mtime_ns for path in tmp_path.glob("shard-*")}
     assert 2 <= len(kept) < 7
-    project_images.run(arguments(root, tmp_path, descent=replace(FAST, n_steps=60)))
+    project_images.run(longer)
     assert {name: (tmp_path / name).stat().st_mtime_ns for name in kept} == kept
     assert read_projected(tmp_path, model).indices.tolist() == list(range(26))
     assert {path.suffix for path in tmp_path.iterdir()} == {".safetensors"}

@@ -440,7 +440,11 @@ def test_the_command_writes_latents_and_pictures(model, folders, pictures, tmp_p
             assert open_image(path) == to_pil(model.decode(latent[None]))[0]
 
 
-def test_edit_projects_where_there_is_no_encoder(folders, pictures, tmp_path, capsys):
+def test_edit_projects_where_there_is_no_encoder(folders, pictures, tmp_path, capsys, monkeypatch):
+    def quick(*given, **options):
+        return project(*given, **{**options, "n_steps": 5})
+
+    monkeypatch.setattr("hublatent.inversion.projection.project", quick)
     gan, attributes = folders
     main(words("edit", gan, pictures[0], "--attribute", "Smiling", "--strength", 2,
                "--out", tmp_path / "out.png", "--classifier", attributes))  # fmt: skip

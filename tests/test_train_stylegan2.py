@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import math
-import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -26,14 +25,7 @@ from hublatent.errors import DataError, HublatentError
 from hublatent.hub import DISCRIMINATOR_NAME
 from hublatent.models.stylegan2 import StyleGAN2
 from hublatent.publish import check_folder
-from tests.training_helpers import (
-    ENVIRONMENT,
-    PROJECT,
-    kill_after_lines,
-    launch,
-    read_log,
-    write_faces,
-)
+from tests.training_helpers import PROJECT, kill_after_lines, launch, read_log, write_faces
 from training.cards import make_card
 from training.train_stylegan2 import RECIPES, Arguments, KernelDistance, train
 from training.trainers.commands import parse_command
@@ -494,14 +486,13 @@ def _command(faces: Path, out: Path, *options: str) -> list[str]:
     return [sys.executable, file, *TINY_OPTIONS, *where, *options]
 
 
-@pytest.mark.slow
 def test_a_killed_run_ends_like_an_unbroken_one(faces: Path, tmp_path: Path) -> None:
     killed, unbroken = tmp_path / "killed", tmp_path / "unbroken"
-    command = _command(faces, killed, "--state-seconds", "0")
+    saving = arguments(faces, killed, "--state-seconds", "0")
     for n_lines in (3, 7):
-        kill_after_lines(command, killed / "log.jsonl", n_lines)
-    for whole in (command, _command(faces, unbroken)):
-        subprocess.run(whole, env=ENVIRONMENT, check=True, stderr=subprocess.DEVNULL)
+        kill_after_lines(n_lines, killed / "log.jsonl", lambda: train(saving))
+    for whole in (saving, arguments(faces, unbroken)):
+        train(whole)
     found, expected = (
         load_file(run / name) for name in ("state.safetensors",) for run in (killed, unbroken)
     )

@@ -6,12 +6,9 @@ Run as a script, this file is one process of test_gradients_of_two_processes.
 from __future__ import annotations
 
 import json
-import os
 import resource
-import signal
 import subprocess
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -27,6 +24,7 @@ from torch import Tensor
 import hublatent
 from hublatent.data import FaceDataset, load_dataset
 from hublatent.errors import DataError, HublatentError, exit_on_user_error
+from tests.training_helpers import ENVIRONMENT, PROJECT, kill_after_lines, launch
 from training import objectives
 from training.objectives import OBJECTIVES, Batch
 from training.recipes import RECIPES, VAERecipe
@@ -37,7 +35,6 @@ from training.trainers.run import Run
 from training.trainers.vae import evaluation
 from training.trainers.vae.trainer import Trainer
 
-PROJECT = Path(__file__).resolve().parent.parent
 N_TRAIN, N_VALIDATION, N_TEST = 24, 8, 8
 TINY = VAERecipe(
     "btcvae", image_size=16, latent_dim=4, width=4, max_width=8, n_stages=2,
@@ -49,12 +46,6 @@ TINY_OPTIONS = [
     "--max-width", "8", "--n-stages", "2", "--epochs", "3", "--batch-size", "10",
     "--precision", "fp32", "--memory-format", "channels-last",
 ]  # fmt: skip
-ENVIRONMENT = {
-    **os.environ,
-    "OMP_NUM_THREADS": "1",
-    "CUDA_VISIBLE_DEVICES": "",
-    "PYTHONPATH": str(PROJECT),
-}
 
 
 @pytest.fixture(scope="module")
@@ -395,31 +386,18 @@ def _command(faces: Path, out: Path, *options: str) -> list[str]:
     return [sys.executable, script, *TINY_OPTIONS, *where, *options]
 
 
-def _wait_for_lines(path: Path, n: int, process: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline and process.poll() is None:
-        if path.is_file() and len(path.read_text(encoding="utf-8").splitlines()) >= n:
-            return
-        time.sleep(0.02)
-    pytest.fail(f"{path} never reached {n} lines; exit code {process.poll()}")
-
-
-@pytest.mark.slow
 def test_a_killed_run_ends_like_an_unbroken_one(faces: Path, tmp_path: Path) -> None:
     options = ("--epochs", "40", "--state-seconds", "0", "--ema", "0.9")
-    killed = tmp_path / "killed"
-    command = _command(faces, killed, *options)
+    killed, unbroken = tmp_path / "killed", tmp_path / "unbroken"
+
+    def run(out: Path) -> None:
+        train(parse_command(Arguments, RECIPES, _command(faces, out, *options)[2:]))
+
     for n_lines in (5, 20):
-        process = subprocess.Popen(command, env=ENVIRONMENT, stderr=subprocess.DEVNULL)
-        _wait_for_lines(killed / "log.jsonl", n_lines, process)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
+        kill_after_lines(n_lines, killed / "log.jsonl", lambda: run(killed))
         assert not (killed / "model").exists()
-    subprocess.run(command, env=ENVIRONMENT, check=True, stderr=subprocess.DEVNULL)
-    unbroken = tmp_path / "unbroken"
-    subprocess.run(
-        _command(faces, unbroken, *options), env=ENVIRONMENT, check=True, stderr=subprocess.DEVNULL
-    )
+    for out in (killed, unbroken):
+        run(out)
     weights = [load_file(run / "model" / "model.safetensors") for run in (killed, unbroken)]
     assert _equal_weights(*weights)
     assert _without_times(_log(killed)) == _without_times(_log(unbroken))
@@ -564,8 +542,7 @@ def test_evaluation_leaves_the_model_as_it_was(dataset: FaceDataset) -> None:
 # --- several processes ----------------------------------------------------------------------------
 
 
-def _launch(*words: str) -> None:
-    """Run a script in two processes that talk through gloo."""
+def _accelerate_launch(*words: str) -> None:
     launcher = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu"]
     fixed = ["--num_processes", "2", "--num_machines", "1", "--main_process_port", "0"]
     defaults = ["--mixed_precision", "no", "--dynamo_backend", "no"]
@@ -595,7 +572,7 @@ def _both_halves(alone: Trainer) -> None:
 
 @pytest.mark.slow
 def test_gradients_of_two_processes(faces: Path, dataset: FaceDataset, tmp_path: Path) -> None:
-    _launch(__file__, str(faces), str(tmp_path / "gradients.safetensors"))
+    launch(__file__, str(faces), str(tmp_path / "gradients.safetensors"))
     found = load_file(tmp_path / "gradients.safetensors")
     alone = trainer(dataset)
     _both_halves(alone)
@@ -608,7 +585,7 @@ def test_gradients_of_two_processes(faces: Path, dataset: FaceDataset, tmp_path:
 
 @pytest.mark.slow
 def test_two_processes_train_one_model(faces: Path, dataset: FaceDataset, tmp_path: Path) -> None:
-    _launch(*_command(faces, tmp_path / "run")[1:])
+    _accelerate_launch(*_command(faces, tmp_path / "run")[1:])
     run = tmp_path / "run"
     results = json.loads((run / "results.json").read_text(encoding="utf-8"))
     assert results["n_processes"] == 2 and results["images_seen"] == 80

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -36,26 +38,45 @@ def write_faces(folder: Path, n_train: int, n_validation: int, size: int = 16) -
     (folder / "attributes.csv").write_text("\n".join(rows) + "\n", encoding="utf-8")
 
 
-def kill_after_lines(command: list[str], log: Path, n: int) -> None:
-    """Start a command, and kill it as soon as its log has n lines."""
-    process = subprocess.Popen(command, env=ENVIRONMENT, stderr=subprocess.DEVNULL)
+def kill_when(reached: Callable[[], bool], action: Callable[[], object]) -> None:
+    """Begin an action in a copy of this process, which has everything imported, and kill it."""
+    process = os.fork()
+    if not process:
+        try:
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            for number in (1, 2):
+                os.dup2(nowhere, number)
+            action()
+        finally:
+            os._exit(1)
     deadline = time.monotonic() + 120
-    while time.monotonic() < deadline and process.poll() is None:
-        if log.is_file() and len(log.read_text(encoding="utf-8").splitlines()) >= n:
-            process.send_signal(signal.SIGKILL)
-            process.wait()
-            return
-        time.sleep(0.02)
-    process.kill()
-    pytest.fail(f"{log} never reached {n} lines; exit code {process.poll()}")
+    while not reached():
+        if os.waitpid(process, os.WNOHANG)[0] or time.monotonic() > deadline:
+            pytest.fail("it ended, or never got so far")
+        time.sleep(0.002)
+    os.kill(process, signal.SIGKILL)
+    os.waitpid(process, 0)
+
+
+def kill_after_lines(n: int, log: Path, action: Callable[[], object]) -> None:
+    """Begin an action, and kill it as soon as its log has n lines."""
+    kill_when(lambda: log.is_file() and log.read_bytes().count(b"\n") >= n, action)
 
 
 def launch(*words: str) -> None:
-    """Run a script in two processes that talk through gloo."""
-    launcher = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu"]
-    fixed = ["--num_processes", "2", "--num_machines", "1", "--main_process_port", "0"]
-    defaults = ["--mixed_precision", "no", "--dynamo_backend", "no"]
-    subprocess.run([*launcher, *fixed, *defaults, *words], env=ENVIRONMENT, check=True)
+    """Run a script in two processes that talk through gloo, as `accelerate launch` starts them."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    shared = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    processes = [
+        subprocess.Popen(
+            [sys.executable, *words], env={**ENVIRONMENT, **shared, "RANK": i, "LOCAL_RANK": i}
+        )
+        for i in "01"
+    ]
+    codes = [process.wait() for process in processes]
+    assert codes == [0, 0]
 
 
 def read_log(run: Path) -> list[dict[str, Any]]:
