@@ -14,6 +14,7 @@ from tests.hub_standin import ClientState, HubStandIn, connected
 # Sums depend on how many threads share them, and some tests compare weights bit by bit with those
 # of other processes. Set before torch is first imported; child processes inherit it.
 os.environ["OMP_NUM_THREADS"] = "1"
+os.environ["CUDA_VISIBLE_DEVICES"] = ""  # whose state no copy of this process could use
 
 PROJECT = Path(__file__).resolve().parent.parent
 SHARED = PROJECT.parent / "shared"

@@ -19,7 +19,7 @@ from hublatent.discovery.methods.stylespace import in_styles
 from hublatent.errors import DataError, exit_on_user_error
 from hublatent.inversion import latents_file as projected
 from tests.tiny_models import tiny_eigenfaces, tiny_stylegan2
-from tests.training_helpers import PROJECT, launch
+from tests.training_helpers import in_two_processes
 from training import find_directions
 from training.trainers import eigenfaces
 
@@ -340,12 +340,9 @@ def test_components_are_added_to_the_file(model_folder: Path, tmp_path: Path) ->
     ]
 
 
-@pytest.mark.slow
 def test_two_processes_find_what_one_does(model_folder, faces, cache, tmp_path):
     find(model_folder, faces, cache, out=tmp_path / "one" / "directions.safetensors")
-    script = PROJECT / "training" / "find_directions.py"
-    words = ["--model", model_folder, "--data", faces, "--cache", cache]
     two = tmp_path / "two" / "directions.safetensors"
-    launch(str(script), *map(str, [*words, "--out", two]))
+    in_two_processes(lambda: find(model_folder, faces, cache, out=two))
     for name in ("directions.safetensors", "directions.json"):
         assert (two.parent / name).read_bytes() == (tmp_path / "one" / name).read_bytes()

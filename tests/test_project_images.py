@@ -18,11 +18,10 @@ from hublatent.inversion.latents_file import read_projected
 from hublatent.inversion.optimiser import DescentSettings
 from hublatent.model import LatentModel
 from tests.test_projection import SIZE, faint_stylegan2
-from tests.training_helpers import PROJECT, kill_when, launch, write_faces
+from tests.training_helpers import in_two_processes, kill_when, write_faces
 from training import project_images
 from training.project_images import Arguments, choose_images
 
-SCRIPT = PROJECT / "training" / "project_images.py"
 N_TRAIN, N_VALIDATION = 20, 6
 FAST = DescentSettings(n_steps=4, n_candidates=8)
 
@@ -53,15 +52,6 @@ def arguments(root: Path, out: Path, **options) -> Arguments:
     fixed = {"classifier": str(root / "attributes"), "descent": FAST, "cache": root / "cache"}
     where = {"model": str(root / "gan"), "data": str(root / "faces"), "out": out}
     return Arguments(**{**where, **fixed, "batch_size": 4, **options})
-
-
-def command(root: Path, out: Path, n_steps: int) -> list[str]:
-    options = {
-        "model": root / "gan", "data": root / "faces", "out": out, "cache": root / "cache",
-        "classifier": root / "attributes", "n-steps": n_steps, "n-candidates": 8, "batch-size": 4,
-    }  # fmt: skip
-    flat = [str(word) for name, value in options.items() for word in (f"--{name}", value)]
-    return [str(SCRIPT), *flat]
 
 
 @pytest.fixture(scope="module")
@@ -215,7 +205,6 @@ def test_killed_and_resumed(root, tmp_path, model):
     assert {path.suffix for path in tmp_path.iterdir()} == {".safetensors"}
 
 
-@pytest.mark.slow
 def test_two_processes_share_the_work(root, tmp_path, whole):
-    launch(*command(root, tmp_path, n_steps=4))
+    in_two_processes(lambda: project_images.run(arguments(root, tmp_path)))
     assert contents(tmp_path) == contents(whole)

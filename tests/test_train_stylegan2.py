@@ -1,13 +1,9 @@
-"""Training StyleGAN2: the objective, ADA and KID against plain truth, and exact resumption.
-
-Run as a script, this file is one process of test_two_processes_train_one_model.
-"""
+"""Training StyleGAN2: the objective, ADA and KID against plain truth, and exact resumption."""
 
 from __future__ import annotations
 
 import json
 import math
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,7 +21,7 @@ from hublatent.errors import DataError, HublatentError
 from hublatent.hub import DISCRIMINATOR_NAME
 from hublatent.models.stylegan2 import StyleGAN2
 from hublatent.publish import check_folder
-from tests.training_helpers import PROJECT, kill_after_lines, launch, read_log, write_faces
+from tests.training_helpers import in_two_processes, kill_after_lines, read_log, write_faces
 from training.cards import make_card
 from training.train_stylegan2 import RECIPES, Arguments, KernelDistance, train
 from training.trainers.commands import parse_command
@@ -480,12 +476,6 @@ def test_a_resumed_trainer_equals_an_unbroken_one(
     assert broken.state()["probability"] == unbroken.state()["probability"]
 
 
-def _command(faces: Path, out: Path, *options: str) -> list[str]:
-    where = ["--data", str(faces), "--out", str(out), "--cache", str(out.parent / "cache")]
-    file = str(PROJECT / "training" / "train_stylegan2.py")
-    return [sys.executable, file, *TINY_OPTIONS, *where, *options]
-
-
 def test_a_killed_run_ends_like_an_unbroken_one(faces: Path, tmp_path: Path) -> None:
     killed, unbroken = tmp_path / "killed", tmp_path / "unbroken"
     saving = arguments(faces, killed, "--state-seconds", "0")
@@ -569,13 +559,12 @@ def _train_as_one_process(faces: Path, out: Path) -> None:
     ours.accelerator.wait_for_everyone()
 
 
-@pytest.mark.slow
 def test_two_processes_train_one_model(faces: Path, tmp_path: Path) -> None:
-    launch(__file__, str(faces), str(tmp_path))
+    in_two_processes(lambda: _train_as_one_process(faces, tmp_path))
     first, second = (load_file(tmp_path / f"process-{i}.safetensors") for i in (0, 1))
     # They see different images and draw different noise: only averaged gradients keep them equal.
     assert_equal(first, second)
-    launch(*_command(faces, tmp_path / "run", "--images", "32")[1:])
+    in_two_processes(lambda: train(arguments(faces, tmp_path / "run", "--images", "32")))
     assert [line["images"] for line in read_log(tmp_path / "run")] == [16, 32]
 
 
@@ -636,7 +625,3 @@ def test_the_bad_option_ends_with_exit_code_2(faces: Path, tmp_path: Path) -> No
     with pytest.raises(SystemExit) as exit_:
         arguments(faces, tmp_path / "run", "--r1-gamma", "much")
     assert exit_.value.code == 2
-
-
-if __name__ == "__main__":
-    _train_as_one_process(Path(sys.argv[1]), Path(sys.argv[2]))

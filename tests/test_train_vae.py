@@ -1,7 +1,4 @@
-"""Training VAEs: exact resumption, several processes, what a run leaves behind, and bad input.
-
-Run as a script, this file is one process of test_gradients_of_two_processes.
-"""
+"""Training VAEs: exact resumption, several processes, what a run leaves behind, and bad input."""
 
 from __future__ import annotations
 
@@ -24,7 +21,7 @@ from torch import Tensor
 import hublatent
 from hublatent.data import FaceDataset, load_dataset
 from hublatent.errors import DataError, HublatentError, exit_on_user_error
-from tests.training_helpers import ENVIRONMENT, PROJECT, kill_after_lines, launch
+from tests.training_helpers import ENVIRONMENT, PROJECT, in_two_processes, kill_after_lines, launch
 from training import objectives
 from training.objectives import OBJECTIVES, Batch
 from training.recipes import RECIPES, VAERecipe
@@ -542,13 +539,6 @@ def test_evaluation_leaves_the_model_as_it_was(dataset: FaceDataset) -> None:
 # --- several processes ----------------------------------------------------------------------------
 
 
-def _accelerate_launch(*words: str) -> None:
-    launcher = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu"]
-    fixed = ["--num_processes", "2", "--num_machines", "1", "--main_process_port", "0"]
-    defaults = ["--mixed_precision", "no", "--dynamo_backend", "no"]
-    subprocess.run([*launcher, *fixed, *defaults, *words], env=ENVIRONMENT, check=True)
-
-
 def _save_gradients(faces: Path, out: Path) -> None:
     """One of two processes: a step's gradients, averaged over both."""
     data = load_dataset(faces, 16, cache=out.parent / "cache", progress=False)
@@ -570,9 +560,8 @@ def _both_halves(alone: Trainer) -> None:
         (0.5 * terms["loss"]).backward()
 
 
-@pytest.mark.slow
 def test_gradients_of_two_processes(faces: Path, dataset: FaceDataset, tmp_path: Path) -> None:
-    launch(__file__, str(faces), str(tmp_path / "gradients.safetensors"))
+    in_two_processes(lambda: _save_gradients(faces, tmp_path / "gradients.safetensors"))
     found = load_file(tmp_path / "gradients.safetensors")
     alone = trainer(dataset)
     _both_halves(alone)
@@ -585,7 +574,7 @@ def test_gradients_of_two_processes(faces: Path, dataset: FaceDataset, tmp_path:
 
 @pytest.mark.slow
 def test_two_processes_train_one_model(faces: Path, dataset: FaceDataset, tmp_path: Path) -> None:
-    _accelerate_launch(*_command(faces, tmp_path / "run")[1:])
+    launch(*_command(faces, tmp_path / "run")[1:])
     run = tmp_path / "run"
     results = json.loads((run / "results.json").read_text(encoding="utf-8"))
     assert results["n_processes"] == 2 and results["images_seen"] == 80
@@ -607,7 +596,3 @@ def test_two_processes_train_one_model(faces: Path, dataset: FaceDataset, tmp_pa
 def test_processes_draw_different_noise() -> None:
     first, second = (torch.randn(5, generator=step_generator(0, 3, k)) for k in (0, 1))
     assert not torch.equal(first, second)
-
-
-if __name__ == "__main__":
-    _save_gradients(Path(sys.argv[1]), Path(sys.argv[2]))

@@ -9,12 +9,14 @@ import socket
 import subprocess
 import sys
 import time
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from accelerate.state import AcceleratorState
 from PIL import Image
 
 PROJECT = Path(__file__).resolve().parent.parent
@@ -38,17 +40,26 @@ def write_faces(folder: Path, n_train: int, n_validation: int, size: int = 16) -
     (folder / "attributes.csv").write_text("\n".join(rows) + "\n", encoding="utf-8")
 
 
-def kill_when(reached: Callable[[], bool], action: Callable[[], object]) -> None:
-    """Begin an action in a copy of this process, which has everything imported, and kill it."""
+def forked(action: Callable[[], object], environment: dict[str, str]) -> int:
+    """Begin an action in a copy of this process, which has everything imported; its number."""
     process = os.fork()
-    if not process:
-        try:
-            nowhere = os.open(os.devnull, os.O_WRONLY)
-            for number in (1, 2):
-                os.dup2(nowhere, number)
-            action()
-        finally:
-            os._exit(1)
+    if process:
+        return process
+    code = 1
+    try:
+        os.environ.update(environment)
+        AcceleratorState._reset_state(reset_partial_state=True)
+        action()
+        code = 0
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        os._exit(code)
+
+
+def kill_when(reached: Callable[[], bool], action: Callable[[], object]) -> None:
+    """Begin an action in a process of its own, and kill it on its way."""
+    process = forked(action, {})
     deadline = time.monotonic() + 120
     while not reached():
         if os.waitpid(process, os.WNOHANG)[0] or time.monotonic() > deadline:
@@ -63,20 +74,23 @@ def kill_after_lines(n: int, log: Path, action: Callable[[], object]) -> None:
     kill_when(lambda: log.is_file() and log.read_bytes().count(b"\n") >= n, action)
 
 
-def launch(*words: str) -> None:
-    """Run a script in two processes that talk through gloo, as `accelerate launch` starts them."""
+def in_two_processes(action: Callable[[], object]) -> None:
+    """Run an action in two processes that talk through gloo, as `accelerate launch` has them."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     shared = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    processes = [
-        subprocess.Popen(
-            [sys.executable, *words], env={**ENVIRONMENT, **shared, "RANK": i, "LOCAL_RANK": i}
-        )
-        for i in "01"
-    ]
-    codes = [process.wait() for process in processes]
+    processes = [forked(action, {**shared, "RANK": rank, "LOCAL_RANK": rank}) for rank in "01"]
+    codes = [os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) for process in processes]
     assert codes == [0, 0]
+
+
+def launch(*words: str) -> None:
+    """Run a script in two processes that talk through gloo."""
+    launcher = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu"]
+    fixed = ["--num_processes", "2", "--num_machines", "1", "--main_process_port", "0"]
+    defaults = ["--mixed_precision", "no", "--dynamo_backend", "no"]
+    subprocess.run([*launcher, *fixed, *defaults, *words], env=ENVIRONMENT, check=True)
 
 
 def read_log(run: Path) -> list[dict[str, Any]]:
