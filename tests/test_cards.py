@@ -25,8 +25,10 @@ from hublatent.publish.licences import Licence
 from hublatent.publish.push import draw_samples
 from hublatent.stats import Estimate
 from tests.tiny_models import random_directions, save_model, tiny_stylegan2, tiny_vae
-from training.cards.make_card import Arguments, assemble, training_command
+from training import train_vae
+from training.cards.make_card import Arguments, assemble
 from training.recipes import RECIPES
+from training.trainers.commands import parse_command
 
 SCORES = ("accuracy", "precision", "recall", "f1", "auroc")
 
@@ -241,7 +243,8 @@ def run(model, tmp_path) -> Path:
         "commands": ["python training/find_directions.py --data DATA --methods svm joint"],
     }
     (folder / "model" / "directions.json").write_text(json.dumps(found))
-    results = {**results_of(model), "test": {"n_images": 5, "mse": 0.25}}
+    command = "python training/train_vae.py --recipe vae-celeba --data DATA --out runs/vae-tiny"
+    results = {**results_of(model), "command": command, "test": {"n_images": 5, "mse": 0.25}}
     (folder / "results.json").write_text(json.dumps(results))
     return folder
 
@@ -255,7 +258,7 @@ def test_an_assembled_folder_is_fit_to_be_published(run, tmp_path):
     for name in ("config.json", "model.safetensors", "directions.safetensors"):
         assert (out / name).read_bytes() == (run / "model" / name).read_bytes()
     text = (out / "README.md").read_text(encoding="utf-8")
-    assert "train_vae.py --recipe vae-celeba --data DATA --out runs/vae-tiny --precision" in text
+    assert "train_vae.py --recipe vae-celeba --data DATA --out runs/vae-tiny" in text
     assert "find_directions.py --data DATA --methods svm joint" in text
     assert str(tmp_path) not in text
 
@@ -286,12 +289,11 @@ def test_what_is_missing_is_named(run):
 
 
 def test_the_command_names_what_differs_from_the_recipe():
-    recipe = asdict(replace(RECIPES["btcvae-celeba"], beta=4.0, flip=False))
-    command = training_command("mine", {"recipe": recipe, "precision": "fp32"})
+    where = ["--recipe", "btcvae-celeba", "--data", "/faces", "--out", "/tmp/mine"]
+    words = [*where, "--beta", "4", "--no-flip"]
+    arguments = parse_command(train_vae.Arguments, RECIPES, words)
+    command = arguments.command("training/train_vae.py", RECIPES, precision="fp32")
     assert command == (
-        "python training/train_vae.py --recipe btcvae-celeba --data DATA --out runs/mine "
-        "--beta 4.0 --no-flip --precision fp32"
+        "python training/train_vae.py --data DATA --recipe btcvae-celeba --out runs/mine "
+        "--precision fp32 --beta 4.0 --no-flip"
     )
-    plain = training_command("ae-celeba", {"recipe": asdict(RECIPES["ae-celeba"])})
-    assert plain is not None and "--recipe ae-celeba --data" in plain
-    assert training_command("x", {"command": "python fit.py"}) == "python fit.py"

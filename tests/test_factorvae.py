@@ -8,9 +8,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from training.objectives import Batch, FactorVAEObjective
+from training.objectives import Batch
 from training.objectives.factorvae import (
     Discriminator,
+    FactorVAEObjective,
     discriminator_loss,
     permute_dimensions,
     total_correlation,

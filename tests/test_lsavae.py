@@ -8,8 +8,10 @@ import torch
 from torch import Tensor
 from torch.distributions import Normal, kl_divergence
 
-from training.objectives import AutoencoderObjective, Batch, LSAVAEObjective
+from training.objectives import Batch
+from training.objectives.autoencoder import AutoencoderObjective
 from training.objectives.lsavae import (
+    LSAVAEObjective,
     attribute_cross_entropy,
     attribute_kl,
     encode_by_constants,

@@ -104,7 +104,7 @@ def test_bfloat16_finds_about_as_near_a_picture(model, classifier, images, found
 
 
 def test_results_do_not_depend_on_the_batch(model, classifier, images):
-    options = {**FAST, "classifier": classifier, "shrinking_noise": 0.2, "latent_noise": 0.02}
+    options = {**FAST, "classifier": classifier}
     together = project(model, images, **options)
     for i in (0, 3):
         alone = project(model, images[i : i + 1], **options)
@@ -114,10 +114,10 @@ def test_results_do_not_depend_on_the_batch(model, classifier, images):
     torch.testing.assert_close(in_pairs.latents, together.latents, rtol=1e-2, atol=1e-2)
 
 
-def test_the_seed_decides_the_noise(model, classifier, images):
+def test_the_seed_decides_the_candidates(model, classifier, images):
     def run(seed: int) -> Tensor:
-        options = {"classifier": classifier, "n_steps": 5, "n_candidates": 0, "latent_noise": 0.1}
-        return project(model, images[:1], seed=seed, **options).losses
+        options = {"classifier": classifier, "n_steps": 2, "n_candidates": 64}
+        return project(model, images, seed=seed, **options).losses
 
     assert torch.equal(run(0), run(0)) and not torch.equal(run(0), run(1))
 
@@ -204,12 +204,10 @@ def test_noise_regularization_by_hand():
 
 
 def test_the_rate_rises_and_falls():
-    settings = DescentSettings(n_steps=100, learning_rate=0.2, shrinking_noise=1.0)
+    settings = DescentSettings(n_steps=100, learning_rate=0.2)
     rates = [settings.rate(step) for step in range(100)]
     assert 0 < rates[0] < rates[3] < rates[10] == rates[70] == pytest.approx(0.2)
     assert 0 < rates[-1] < 0.002
-    noise = [settings.noise_on_code(step) for step in range(100)]
-    assert noise[0] == 1 and noise[75:] == [0.0] * 25 and noise == sorted(noise, reverse=True)
 
 
 def test_any_architecture_can_be_projected_into(classifier):
@@ -336,7 +334,7 @@ def test_other_errors_are_not_taken_for_memory(model, classifier, images, monkey
         ({"n_steps": 0}, "n_steps 0"),
         ({"n_candidates": -1}, "n_candidates -1"),
         ({"learning_rate": 0.0}, "learning_rate"),
-        ({"latent_noise": -1.0}, "latent_noise"),
+        ({"pixel_weight": -1.0}, "pixel_weight"),
         ({"precision": "fp16"}, "Unknown precision 'fp16'"),
         ({"batch_size": 0}, "batch_size"),
         ({"perceptual": "vgg"}, "Unknown perceptual loss 'vgg'"),

@@ -13,6 +13,7 @@ import sys
 import traceback
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -43,6 +44,7 @@ from training import (
 )
 from training.cards import make_card
 from training.trainers import eigenfaces
+from training.trainers.commands import run_script, run_training
 
 SIZE = 16
 READ_ONLY = Path("/sys")  # not even root makes files there
@@ -53,44 +55,43 @@ GAN = (
     " --channel-min 4 --batch-size 8 --images 16 --log-every 8 --grid-every 8 --precision fp32"
 )
 FEATURES = f"--image-features {PROJECT}/model_cards/image-features"
-Script = Callable[[], object]
-SCRIPTS: dict[str, tuple[Script, str]] = {
+SCRIPTS: dict[str, tuple[Any, str]] = {
     "train_vae": (
-        train_vae.main,
+        train_vae,
         f"--recipe vae-celeba {FACES} {VAE} --memory-format channels-last --epochs 1"
         " --batch-size 8 --out {out}",
     ),
     "train_classifier": (
-        train_classifier.main,
+        train_classifier,
         f"--recipe attributes-celeba {FACES} --image-size 16 --width 8 --epochs 1 --batch-size 8"
         " --out {out}",
     ),
     "train_stylegan2": (
-        train_stylegan2.main, f"--recipe stylegan2-celeba {FACES} {GAN} --out {{out}}",
+        train_stylegan2, f"--recipe stylegan2-celeba {FACES} {GAN} --out {{out}}",
     ),
     "train_encoder": (
-        train_encoder.main,
+        train_encoder,
         f"--recipe encoder-celeba --model {{base}}/gan {FACES} {FEATURES} --width 4 --batch-size 4"
         " --feature-size 32 --images 8 --log-every 8 --precision fp32 --out {out}",
     ),
     "eigenfaces": (
-        eigenfaces.main, f"{FACES} --image-size 16 --latent-dim 4 --out {{out}}",
+        eigenfaces, f"{FACES} --image-size 16 --latent-dim 4 --out {{out}}",
     ),
     "find_directions": (
-        find_directions.main,
+        find_directions,
         f"--model {{base}}/vae {FACES} --methods joint --out {{out}}/found.safetensors",
     ),
     "project_images": (
-        project_images.main,
+        project_images,
         f"--model {{base}}/gan {FACES} --n-steps 2 --classifier {{base}}/attributes --perceptual"
         " features --n-candidates 8 --batch-size 4 --n 4 --out {out}",
     ),
     "paper_experiment": (
-        paper_experiment.main,
+        paper_experiment,
         "--model {base}/gan --attribute Smiling --n-faces 1 --n-judged 4 --width 4"
         " --judge {base}/attributes --judges {cards} --out {out}",
     ),
-    "make_card": (make_card.main, "--run {base}/run --out {out}"),
+    "make_card": (make_card, "--run {base}/run --out {out}"),
 }  # fmt: skip
 COMMANDS = {
     "edit": "edit {base}/vae {base}/faces/000.png --direction Smiling=2 --out {out}/edited.png",
@@ -126,12 +127,17 @@ def run(name: str, base: Path, out: Path) -> None:
     judges = Judges(known_judge(), AllWhole(), AllWhole(), "judge", np.ones(2))  # type: ignore[arg-type]
     Judges.load = lambda *_: judges  # type: ignore[method-assign, assignment]
     replication.N_DRAWS = 2
-    script, words = SCRIPTS.get(name) or (cli.main, COMMANDS[name])
+    script, words = SCRIPTS.get(name) or (None, COMMANDS[name])
     given = [
         word.format(base=base, out=out, cards=PROJECT / "model_cards") for word in words.split()
     ]
     sys.argv = [name, *given]
-    exit_on_user_error(script)
+    if script is None:
+        exit_on_user_error(cli.main)
+    elif hasattr(script, "RECIPES"):
+        run_training(script.Arguments, script.RECIPES, script.train)
+    else:
+        run_script(script.Arguments, getattr(script, "run", None) or script.assemble)
 
 
 def forked(action: Callable[[], None]) -> tuple[int, str]:

@@ -22,15 +22,20 @@ import hublatent
 from hublatent.data import FaceDataset, load_dataset
 from hublatent.errors import DataError, HublatentError, exit_on_user_error
 from tests.training_helpers import ENVIRONMENT, PROJECT, in_two_processes, kill_after_lines, launch
-from training import objectives
 from training.objectives import OBJECTIVES, Batch
+from training.objectives.beta_tcvae import ESTIMATORS, decompose_kl, importance_weights
+from training.objectives.elbo import (
+    calibrated_reconstruction,
+    gaussian_reconstruction,
+    kl_divergence,
+    sample_posterior,
+)
 from training.recipes import RECIPES, VAERecipe
 from training.train_vae import Arguments, Reporter, train
 from training.trainers.commands import parse_command
 from training.trainers.loop import parameter_count, start_accelerator, step_generator
 from training.trainers.run import Run
-from training.trainers.vae import evaluation
-from training.trainers.vae.trainer import Trainer
+from training.trainers.vae import Trainer, evaluate, preview
 
 N_TRAIN, N_VALIDATION, N_TEST = 24, 8, 8
 TINY = VAERecipe(
@@ -165,15 +170,15 @@ def _terms(dataset: FaceDataset, recipe: VAERecipe) -> tuple[dict[str, Tensor], 
     batch = Batch(images, torch.zeros(10, 0), torch.Generator().manual_seed(1), images_seen=50)
     terms = objective.terms(model, batch)
     mean, log_variance = model.encode_distribution(images)
-    z = objectives.sample_posterior(mean, log_variance, torch.Generator().manual_seed(1))
+    z = sample_posterior(mean, log_variance, torch.Generator().manual_seed(1))
     return terms, (mean, log_variance, z, model.decode_unclamped(z), images)
 
 
 def test_beta_vae_minimises_its_objective(dataset: FaceDataset) -> None:
     recipe = replace(TINY, objective="beta-vae", beta=3.0, likelihood="gaussian", sigma=0.5)
     terms, (mean, log_variance, _, decoded, images) = _terms(dataset, recipe)
-    rec = objectives.gaussian_reconstruction(decoded, images, 0.5)
-    kl = objectives.kl_divergence(mean, log_variance)
+    rec = gaussian_reconstruction(decoded, images, 0.5)
+    kl = kl_divergence(mean, log_variance)
     torch.testing.assert_close(terms["loss"], rec + 3 * kl)
     torch.testing.assert_close(terms["mse"], ((decoded - images) / 2).square().mean())
 
@@ -183,31 +188,31 @@ def test_capacity_vae_minimises_its_objective(dataset: FaceDataset) -> None:
         TINY, objective="capacity-vae", capacity=20.0, capacity_images=200, capacity_weight=9.0
     )
     terms, (mean, log_variance, _, decoded, images) = _terms(dataset, recipe)
-    rec = objectives.calibrated_reconstruction(decoded, images)
-    kl = objectives.kl_divergence(mean, log_variance)
+    rec = calibrated_reconstruction(decoded, images)
+    kl = kl_divergence(mean, log_variance)
     torch.testing.assert_close(terms["loss"], rec + 9 * (kl - 20 * 50 / 200).abs())
 
 
-@pytest.mark.parametrize("estimator", objectives.ESTIMATORS)
+@pytest.mark.parametrize("estimator", ESTIMATORS)
 def test_beta_tcvae_minimises_its_objective(dataset: FaceDataset, estimator: str) -> None:
     recipe = replace(TINY, beta=6.0, alpha=0.5, gamma=2.0, estimator=estimator)
     terms, (mean, log_variance, z, decoded, images) = _terms(dataset, recipe)
-    rec = objectives.calibrated_reconstruction(decoded, images)
-    weights = objectives.importance_weights(10, 100, estimator)
-    mi, tc, dw = objectives.decompose_kl(z, mean, log_variance, weights)
+    rec = calibrated_reconstruction(decoded, images)
+    weights = importance_weights(10, 100, estimator)
+    mi, tc, dw = decompose_kl(z, mean, log_variance, weights)
     torch.testing.assert_close(terms["loss"], rec + 0.5 * mi + 6 * tc + 2 * dw)
 
 
 def test_penalised_tc_minimises_its_objective(dataset: FaceDataset) -> None:
     recipe = replace(TINY, objective="penalised-tc", beta=6.0, estimator="mws")
     terms, (mean, log_variance, _, decoded, images) = _terms(dataset, recipe)
-    rec = objectives.calibrated_reconstruction(decoded, images)
+    rec = calibrated_reconstruction(decoded, images)
     draws = torch.Generator().manual_seed(1)
     torch.randn(mean.shape, generator=draws)  # of the latent that is decoded
-    anew = objectives.sample_posterior(mean, log_variance, draws)
-    weights = objectives.importance_weights(10, 100, "mws")
-    _, tc, _ = objectives.decompose_kl(anew, mean, log_variance, weights)
-    kl = objectives.kl_divergence(mean, log_variance)
+    anew = sample_posterior(mean, log_variance, draws)
+    weights = importance_weights(10, 100, "mws")
+    _, tc, _ = decompose_kl(anew, mean, log_variance, weights)
+    kl = kl_divergence(mean, log_variance)
     torch.testing.assert_close(terms["loss"], rec + kl + 5 * tc)
 
 
@@ -531,8 +536,8 @@ def test_evaluation_leaves_the_model_as_it_was(dataset: FaceDataset) -> None:
     torch.manual_seed(0)
     model = TINY.build().train()
     before = {k: v.clone() for k, v in model.state_dict().items()}
-    evaluation.evaluate(model, dataset, dataset.indices("test"), seed=0)
-    evaluation.preview(model, dataset.batch([0, 1, 2]), seed=0)
+    evaluate(model, dataset, dataset.indices("test"), seed=0)
+    preview(model, dataset.batch([0, 1, 2]), seed=0)
     assert model.training and _equal_weights(model.state_dict(), before)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import torch
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from PIL import Image
 
+import hublatent
 from hublatent.errors import DataError
 from hublatent.evaluation.report import write_report
 from tests.made_up_evidence import simulate
@@ -51,7 +53,10 @@ def cards(tmp_path: Path) -> Path:
     return folder
 
 
-def test_the_readme_gets_what_the_cards_say(cards: Path, tmp_path: Path) -> None:
+def test_the_readme_gets_what_the_cards_say(
+    cards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hublatent, "project", partial(hublatent.project, n_steps=3))
     readme = tmp_path / "README.md"
     readme.write_text(f"# Title\n\n{START}\nold\n{END}\n\n{COMPARED}\n\nend\n", encoding="utf-8")
     for _ in range(2):  # the second time replaces what the first one wrote

@@ -20,7 +20,6 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import numpy as np
 import pandas as pd
 import torch
-import tyro
 from torch import Tensor
 from tqdm import tqdm
 
@@ -29,7 +28,7 @@ from hublatent.checkpoint import folder_name
 from hublatent.direction import Direction, LayerRange
 from hublatent.direction_set import DirectionSet
 from hublatent.editing import edit
-from hublatent.errors import DataError, exit_on_user_error
+from hublatent.errors import DataError
 from hublatent.evaluation import outcomes
 from hublatent.evaluation.coherence import MIN_FACES
 from hublatent.evaluation.edits import (
@@ -48,7 +47,7 @@ from hublatent.images import save_png, to_pil
 from hublatent.model import LatentModel
 from hublatent.publish import cells
 from hublatent.storage import write_text
-from training.trainers.commands import command_of
+from training.trainers.commands import command_of, run_script
 
 SIDE = 96
 ALPHA_STEP = 6  # of the paper's sweep, in which outcomes are counted; pictures show some of it
@@ -58,37 +57,25 @@ SUMMARY = {"strong": ".0%", "decohered": ".0%", "no effect": ".0%", "reached": "
 
 @dataclass(frozen=True)
 class Arguments:
-    """Repeat the paper's section 5.1 with a model of one's own.
+    """Repeat the paper's section 5.1 with a model of one's own."""
 
-    Attributes:
-        model: folder or Hub id of a model whose latents have layers, with its directions.
-        out: the folder to write.
-        attribute: what to change.
-        method: which of its directions.
-        n_faces: faces that strips are drawn of.
-        alphas: the paper's coefficients, of a vector that moves all layers and has norm 1 over them
-            together.
-        sigmas: strengths of the second set of strips, in standard deviations.
-        width: layers in a range of the table.
-        judge: folder or Hub id of the classifier that says which faces show the attribute.
-        judges: folder of face-detector, face-identity and image-features, which say whether it is
-            still a face.
-        n_judged: faces that are judged.
-        seed: of the faces.
-    """
-
-    model: str
-    out: Path
-    attribute: str = "Eyeglasses"
-    method: str = "svm"
-    n_faces: int = 20
+    model: str  # folder or Hub id of a model whose latents have layers, with its directions
+    out: Path  # the folder to write
+    attribute: str = "Eyeglasses"  # what to change
+    method: str = "svm"  # which of its directions
+    n_faces: int = 20  # faces that strips are drawn of
+    # the paper's coefficients, of a vector that moves all layers and has norm 1 over them together
     alphas: tuple[float, ...] = (1.0, 50.0, 100.0, 150.0, 200.0, 250.0)
+    # strengths of the second set of strips, in standard deviations
     sigmas: tuple[float, ...] = (1.0, 2.0, 3.0, 4.0, 6.0, 8.0)
-    width: int = 3
+    width: int = 3  # layers in a range of the table
+    # folder or Hub id of the classifier that says which faces show the attribute
     judge: str = "model_cards/judge-celeba"
+    # folder of face-detector, face-identity and image-features, which say whether it is still a
+    # face
     judges: Path = Path("model_cards")
-    n_judged: int = 40
-    seed: int = 0
+    n_judged: int = 40  # faces that are judged
+    seed: int = 0  # of the faces
 
 
 @torch.inference_mode()
@@ -101,18 +88,7 @@ def load_judges(arguments: Arguments, model: LatentModel) -> Judges:
 
 
 class Experiment:
-    """Samples of a model that lack an attribute, which are edited and judged.
-
-    Args:
-        model: draws.
-        judges: judge.
-        attribute: what is added.
-        n: faces.
-        seed: of the samples.
-
-    Raises:
-        DataError: hardly any sample lacks the attribute, or none shows it.
-    """
+    """Samples of a model that lack an attribute, which are edited and judged."""
 
     def __init__(
         self, model: LatentModel, judges: Judges, attribute: str, n: int, seed: int
@@ -147,15 +123,9 @@ def draw_strips(
     endings: Sequence[str],
     folder: Path,
 ) -> None:
-    """Write a horizontal strip per face: unedited, then further and further along a direction.
+    """Write a strip per latent, unedited, then by the coefficients of the direction's own vector.
 
-    Args:
-        model: draws.
-        direction: with sigma.
-        latents: (B, *latent_shape).
-        alphas: label -> coefficient of the direction's own vector.
-        endings: what became of each face, for its title.
-        folder: where they go.
+    `endings` say, in the titles, what became of each face.
     """
     folder.mkdir(parents=True, exist_ok=True)
     of = f"{direction.attribute} along {direction.method}"
@@ -183,15 +153,11 @@ def table(what: str, summaries: Mapping[str, Mapping[str, float]]) -> str:
     """Summaries of strips as a Markdown table."""
     head = [what, "strong", "decohered", "no effect", "come to show it",
             "strength there (σ)", "leakage", "same person"]  # fmt: skip
-    rows = [
-        [name, *(_cell(found[key], form) for key, form in SUMMARY.items())]
-        for name, found in summaries.items()
-    ]
+    rows = []
+    for name, found in summaries.items():
+        shown = ((found[key], form) for key, form in SUMMARY.items())
+        rows.append([name, *(format(v, form) if np.isfinite(v) else "–" for v, form in shown)])
     return cells.table(head, rows).strip()
-
-
-def _cell(value: float, form: str) -> str:
-    return format(value, form) if np.isfinite(value) else "–"
 
 
 def page(
@@ -270,10 +236,5 @@ def run(arguments: Arguments) -> None:
     print(f"{table('strips', figures)}\n\n{table('layers', ranges)}")
 
 
-def main() -> None:
-    """Do what the command line asks for."""
-    run(tyro.cli(Arguments))
-
-
 if __name__ == "__main__":
-    exit_on_user_error(main)
+    run_script(Arguments, run)

@@ -7,14 +7,14 @@ of its own. Several devices: accelerate launch. inversion/latents_file.py reads 
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-import accelerate
 import numpy as np
 import torch
 import tyro
@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 import hublatent
 from hublatent.data import FaceDataset
-from hublatent.errors import DataError, HublatentError, exit_on_user_error
+from hublatent.errors import DataError, HublatentError
 from hublatent.inversion.latents_file import (
     PROJECTED,
     check_same_run,
@@ -36,7 +36,7 @@ from hublatent.inversion.projection import DivergedError, project
 from hublatent.model import LatentModel, weights_digest
 from hublatent.perception.classifier import AttributeClassifier
 from hublatent.storage import only_writer
-from training.trainers.commands import DataArguments
+from training.trainers.commands import DataArguments, run_script
 from training.trainers.loop import start_accelerator
 
 BAR = "{desc}: {percentage:3.0f}%|{bar}| {n:.1f}/{total} [{elapsed}<{remaining}, {rate_fmt}]"
@@ -44,33 +44,25 @@ BAR = "{desc}: {percentage:3.0f}%|{bar}| {n:.1f}/{total} [{elapsed}<{remaining},
 
 @dataclass(frozen=True, kw_only=True)
 class Arguments(DataArguments):
-    """Project images of a data set into a model.
+    """Project images of a data set into a model."""
 
-    Attributes:
-        model: folder or Hub id of the model.
-        out: the folder of the shards.
-        attribute: project as many images with it as without it; by default images of any kind.
-        n: how many images in all; by default as many as there are.
-        partition: train, validation, test, or several of them joined by +.
-        perceptual: the perceptual loss, "image-features", which have seen no labels, "features" (of
-            the classifier) or "lpips".
-        classifier: folder or Hub id of the attribute classifier; not the one that judges.
-        descent: how each image is projected; its seed also chooses the images.
-        batch_size: images projected together, and per file.
-    """
-
-    model: str
-    out: Path
+    model: str  # folder or Hub id of the model
+    out: Path  # the folder of the shards
+    # project as many images with it as without it; by default images of any kind
     attribute: str | None = None
-    n: int | None = None
-    partition: str = "train+validation"
+    n: int | None = None  # how many images in all; by default as many as there are
+    partition: str = "train+validation"  # train, validation, test, or several of them joined by +
+    # the perceptual loss, "image-features", which have seen no labels, "features" (of the
+    # classifier) or "lpips"
     perceptual: Perceptual = "image-features"
+    # folder or Hub id of the attribute classifier; not the one that judges
     classifier: str = DEFAULT_CLASSIFIER
+    # how each image is projected; its seed also chooses the images
     descent: tyro.conf.OmitArgPrefixes[DescentSettings] = field(default_factory=DescentSettings)
-    batch_size: int = 32
+    batch_size: int = 32  # images projected together, and per file
 
     def check(self) -> None:
-        """Refuse, before anything is loaded, what cannot be done."""
+        """Refuse, with a DataError and before anything is loaded, what cannot be done."""
         if self.batch_size < 1:
             raise DataError(f"--batch-size {self.batch_size}; expected at least 1.")
         if self.n is not None and self.n < 1:
@@ -82,11 +74,7 @@ class Arguments(DataArguments):
 
 
 def choose_images(dataset: FaceDataset, arguments: Arguments) -> np.ndarray:
-    """The positions of the images to project: int64 (n,), ascending.
-
-    Raises:
-        DataError: there are fewer than asked for, or none.
-    """
+    """The positions of the images to project: int64 (n,), ascending."""
     known = dataset.indices(*arguments.partition.split("+"))
     groups, per_group, kinds = [known], arguments.n, ["images"]
     if arguments.attribute is not None:
@@ -108,137 +96,104 @@ def choose_images(dataset: FaceDataset, arguments: Arguments) -> np.ndarray:
     return np.sort(np.concatenate(chosen))
 
 
-class ShardWriter:
-    """Projects one process's share of the images, a file per batch.
+def run(arguments: Arguments) -> None:
+    """Project what is still missing; the last line tells how good all of it is.
 
     Batch k of the chosen images is file k, so the folder alone tells what is missing.
     """
-
-    def __init__(
-        self,
-        arguments: Arguments,
-        model: LatentModel,
-        classifier: AttributeClassifier | None,
-        dataset: FaceDataset,
-    ) -> None:
-        self.arguments = arguments
-        self.model = model
-        self.classifier = classifier
-        self.dataset = dataset
-        chosen = choose_images(dataset, arguments)
-        size = arguments.batch_size
-        self.batches = [chosen[start : start + size] for start in range(0, len(chosen), size)]
-        settings = {
-            "attribute": arguments.attribute,
-            "n": arguments.n,
-            "partition": arguments.partition,
-            "perceptual": arguments.perceptual,
-            "classifier": None if classifier is None else weights_digest(classifier),
-            "batch_size": size,
-            **asdict(arguments.descent),
-        }
-        self.document = describe(
-            model,
-            dataset=dataset.digest,
-            preprocessing=dataset.preprocessing,
-            n_images=len(chosen),
-            settings=settings,
-        )
-
-    def prepare(self) -> None:
-        """Refuse a folder of another run."""
-        check_same_run(self.arguments.out, self.document)
-
-    def missing(self) -> list[int]:
-        """The numbers of the files that are not there yet."""
-        numbers = range(len(self.batches))
-        return [k for k in numbers if not shard_path(self.arguments.out, k).is_file()]
-
-    def run(self, numbers: Sequence[int], show_progress: bool = True) -> None:
-        """Make files.
-
-        Args:
-            numbers: of the files.
-            show_progress: whether to show a progress bar.
-        """
-        n_images = sum(len(self.batches[k]) for k in numbers)
-        with tqdm(
-            desc="project", unit="image", total=n_images, disable=not show_progress, bar_format=BAR
-        ) as bar:
-            for number in numbers:
-                self.make(number, bar)
-
-    def make(self, number: int, bar: tqdm) -> None:
-        """Project one batch and write its file."""
-        indices = self.batches[number]
-        before = bar.n
-
-        def show(done: int, total: int) -> None:
-            bar.update(before + len(indices) * done / total - bar.n)
-
-        try:
-            found = project(
-                self.model,
-                self.dataset.batch(indices),
-                classifier=self.classifier,
-                perceptual=self.arguments.perceptual,
-                batch_size=len(indices),
-                progress=show,
-                **asdict(self.arguments.descent),
-            )
-        except DivergedError as error:
-            raise HublatentError(f"{self._names(indices[list(error.indices)])}: {error}") from error
-        tensors = {
-            "latents": found.latents,
-            "errors": found.errors,
-            "indices": torch.from_numpy(indices),
-        }
-        path = shard_path(self.arguments.out, number)
-        PROJECTED.write(path, tensors, {**self.document, "shard": number})
-
-    def _names(self, indices: Sequence[int] | np.ndarray) -> str:
-        return ", ".join(self.dataset.names[i] for i in indices)
-
-
-def run(arguments: Arguments) -> None:
-    """Project what is still missing; the last line tells how good all of it is."""
     arguments.check()
     accelerator = start_accelerator()
+    is_main = accelerator.is_main_process
     device = str(accelerator.device)
     model = hublatent.load(arguments.model, device=device)
     classifier = load_classifier(arguments.perceptual, arguments.classifier, device)
     with accelerator.main_process_first():
-        dataset = arguments.load(model.image_size, accelerator.is_main_process)
-        writer = ShardWriter(arguments, model, classifier, dataset)
-    with only_writer(arguments.out) if accelerator.is_main_process else nullcontext():
-        _write_shards(writer, accelerator)
+        dataset = arguments.load(model.image_size, is_main)
+    chosen, size = choose_images(dataset, arguments), arguments.batch_size
+    batches = [chosen[start : start + size] for start in range(0, len(chosen), size)]
+    document = _document(arguments, model, classifier, dataset, len(chosen))
+
+    def missing() -> list[int]:
+        return [k for k in range(len(batches)) if not shard_path(arguments.out, k).is_file()]
+
+    with only_writer(arguments.out) if is_main else nullcontext():
+        if is_main:
+            check_same_run(arguments.out, document)
+        todo = missing()
+        # Nobody writes before everybody has looked, or two would share the work differently.
+        accelerator.wait_for_everyone()
+        accelerator.print(
+            f"{len(chosen):,} images in {len(batches)} files, {len(batches) - len(todo)} of them "
+            f"there; seed {arguments.descent.seed}",
+            flush=True,
+        )
+        mine = todo[accelerator.process_index :: accelerator.num_processes]
+        n = sum(len(batches[k]) for k in mine)
+        with tqdm(
+            desc="project", unit="image", total=n, disable=not is_main, bar_format=BAR
+        ) as bar:
+            for k in mine:
+                tensors = _project(arguments, model, classifier, dataset, batches[k], bar)
+                PROJECTED.write(shard_path(arguments.out, k), tensors, {**document, "shard": k})
     # Not waiting for the others, who may need longer than a process group's patience.
-    if not writer.missing():
+    if not missing():
         errors = read_projected(arguments.out, model).errors
         print(f"{arguments.out}: {len(errors):,} images, mean squared error {errors.mean():.5f}")
 
 
-def _write_shards(writer: ShardWriter, accelerator: accelerate.Accelerator) -> None:
-    if accelerator.is_main_process:
-        writer.prepare()
-    missing = writer.missing()
-    # Nobody writes before everybody has looked, or two processes would share the work differently.
-    accelerator.wait_for_everyone()
-    if accelerator.is_main_process:
-        n_images, n_files = writer.document["n_images"], len(writer.batches)
-        print(
-            f"{n_images:,} images in {n_files} files, {n_files - len(missing)} of them there; "
-            f"seed {writer.arguments.descent.seed}",
-            flush=True,
+def _document(
+    arguments: Arguments,
+    model: LatentModel,
+    classifier: AttributeClassifier | None,
+    dataset: FaceDataset,
+    n_images: int,
+) -> dict[str, Any]:
+    """What every file says of the run."""
+    given = ("attribute", "n", "partition", "perceptual", "batch_size")
+    settings = {
+        **{name: getattr(arguments, name) for name in given},
+        "classifier": None if classifier is None else weights_digest(classifier),
+        **asdict(arguments.descent),
+    }
+    return describe(
+        model,
+        dataset=dataset.digest,
+        preprocessing=dataset.preprocessing,
+        n_images=n_images,
+        settings=settings,
+    )
+
+
+def _project(
+    arguments: Arguments,
+    model: LatentModel,
+    classifier: AttributeClassifier | None,
+    dataset: FaceDataset,
+    indices: np.ndarray,
+    bar: tqdm,
+) -> Mapping[str, torch.Tensor]:
+    """Project one batch: the tensors of its file."""
+    before = bar.n
+
+    def show(done: int, total: int) -> None:
+        bar.update(before + len(indices) * done / total - bar.n)
+
+    try:
+        found = project(
+            model,
+            dataset.batch(indices),
+            classifier=classifier,
+            perceptual=arguments.perceptual,
+            batch_size=len(indices),
+            progress=show,
+            **asdict(arguments.descent),
         )
-    mine = missing[accelerator.process_index :: accelerator.num_processes]
-    writer.run(mine, show_progress=accelerator.is_main_process)
-
-
-def main() -> None:
-    """Project what the command line asks for."""
-    run(tyro.cli(Arguments))
+    except DivergedError as error:
+        names = [dataset.names[indices[i]] for i in error.indices]
+        raise HublatentError(f"{', '.join(names)}: {error}") from error
+    positions = torch.from_numpy(indices)
+    return {"latents": found.latents, "errors": found.errors, "indices": positions}
 
 
 if __name__ == "__main__":
-    exit_on_user_error(main)
+    run_script(Arguments, run)

@@ -14,83 +14,55 @@ from training.trainers.commands import Recipe
 
 @dataclass(frozen=True)
 class VAERecipe(Recipe):
-    """What a VAE or an autoencoder is and how it is trained; terms in nats.
+    """What a VAE or an autoencoder is and how it is trained; terms in nats."""
 
-    Attributes:
-        architecture: the class that is trained, as in config.json.
-        image_size: height and width of the images, in pixels.
-        latent_dim: D, width of the latent.
-        width: channels of the network's first stage.
-        max_width: channels never exceed this.
-        n_stages: number of downsampling stages.
-        blocks: what the network is made of (hublatent/models/vae.py, BLOCKS).
-        style_dim: of an LSA-VAE, the width of the latent's style part, instead of latent_dim.
-        objective: what is minimised (training/objectives/); "beta-vae" with beta 1 is the ELBO.
-        likelihood: of the pixels.
-        sigma: standard deviation of the likelihood "gaussian", for pixels in [0, 1].
-        beta: weight of the KL divergence in "beta-vae", of the total correlation in "beta-tcvae"
-            and "penalised-tc".
-        alpha: weight of the mutual information in "beta-tcvae".
-        gamma: weight of the dimension-wise KL in "beta-tcvae", of the total correlation in
-            "factorvae".
-        estimator: of the three terms in "beta-tcvae" and "penalised-tc".
-        capacity: C_max of "capacity-vae".
-        capacity_images: images after which C has risen from 0 to its maximum.
-        capacity_weight: weight of the distance between the KL and C (Burgess et al.'s gamma).
-        discriminator_width: of the layers of "factorvae"'s discriminator.
-        discriminator_learning_rate: of its Adam.
-        attribute_weight: of how well attributes are read, in "lsavae".
-        adversarial_weight: of encoder and decoder against each other, in "lsavae".
-        margin: nats of KL above which "lsavae"'s encoder no longer pushes drawn images.
-        epochs: passes over the training images.
-        batch_size: images per step, over all processes.
-        learning_rate: of Adam, the highest.
-        warm_up: share of the steps over which it rises from 0.
-        schedule: then it falls to 0 as a cosine, or stays where it is.
-        ema: decay per step of the averaged weights; 0 publishes the last weights instead.
-        flip: mirror half of the training images.
-        seed: everything random follows from it.
-    """
-
+    # the class that is trained, as in config.json
     architecture: Literal["vae", "betavae", "btcvae", "factorvae", "autoencoder", "lsavae"]
-    image_size: int = 64
-    latent_dim: int = 128
-    width: int = 32
-    max_width: int = 106
-    n_stages: int = 4
+    image_size: int = 64  # height and width of the images, in pixels
+    latent_dim: int = 128  # D, width of the latent
+    width: int = 32  # channels of the network's first stage
+    max_width: int = 106  # channels never exceed this
+    n_stages: int = 4  # number of downsampling stages
+    # what the network is made of (hublatent/models/vae.py, BLOCKS)
     blocks: Literal["standard", "plain", "vanilla"] = "standard"
+    # of an LSA-VAE, the width of the latent's style part, instead of latent_dim
     style_dim: int = 88
+    # what is minimised (training/objectives/); "beta-vae" with beta 1 is the ELBO
     objective: Literal[
-        "beta-vae",
-        "capacity-vae",
-        "beta-tcvae",
-        "penalised-tc",
-        "factorvae",
-        "autoencoder",
+        "beta-vae", "capacity-vae", "beta-tcvae", "penalised-tc", "factorvae", "autoencoder",
         "lsavae",
-    ] = "beta-vae"
+    ] = "beta-vae"  # fmt: skip
+    # of the pixels
     likelihood: Literal["calibrated-gaussian", "gaussian"] = "calibrated-gaussian"
-    sigma: float = 1.0
+    sigma: float = 1.0  # standard deviation of the likelihood "gaussian", for pixels in [0, 1]
+    # weight of the KL divergence in "beta-vae", of the total correlation in "beta-tcvae" and
+    # "penalised-tc"
     beta: float = 1.0
-    alpha: float = 1.0
+    alpha: float = 1.0  # weight of the mutual information in "beta-tcvae"
+    # weight of the dimension-wise KL in "beta-tcvae", of the total correlation in "factorvae"
     gamma: float = 1.0
+    # of the three terms in "beta-tcvae" and "penalised-tc"
     estimator: Literal["mss", "mws"] = "mss"
-    capacity: float = 25.0
-    capacity_images: int = 100_000
+    capacity: float = 25.0  # C_max of "capacity-vae"
+    capacity_images: int = 100_000  # images after which C has risen from 0 to its maximum
+    # weight of the distance between the KL and C (Burgess et al.'s gamma)
     capacity_weight: float = 1000.0
-    discriminator_width: int = 1000
-    discriminator_learning_rate: float = 1e-4
-    attribute_weight: float = 5.0
-    adversarial_weight: float = 0.25
+    discriminator_width: int = 1000  # of the layers of "factorvae"'s discriminator
+    discriminator_learning_rate: float = 1e-4  # of its Adam
+    attribute_weight: float = 5.0  # of how well attributes are read, in "lsavae"
+    adversarial_weight: float = 0.25  # of encoder and decoder against each other, in "lsavae"
+    # nats of KL above which "lsavae"'s encoder no longer pushes drawn images
     margin: float = 250.0
-    epochs: int = 60
-    batch_size: int = 64
-    learning_rate: float = 1e-3
-    warm_up: float = 0.05
+    epochs: int = 60  # passes over the training images
+    batch_size: int = 64  # images per step, over all processes
+    learning_rate: float = 1e-3  # of Adam, the highest
+    warm_up: float = 0.05  # share of the steps over which it rises from 0
+    # then it falls to 0 as a cosine, or stays where it is
     schedule: Literal["cosine", "constant"] = "cosine"
+    # decay per step of the averaged weights; 0 publishes the last weights instead
     ema: float = 0.0
-    flip: bool = True
-    seed: int = 0
+    flip: bool = True  # mirror half of the training images
+    seed: int = 0  # everything random follows from it
 
     ranges: ClassVar = {
         "at least 1": ("epochs", "batch_size", "capacity_images", "discriminator_width"),
@@ -101,11 +73,7 @@ class VAERecipe(Recipe):
     }  # fmt: skip
 
     def build(self, attributes: tuple[str, ...] = ()) -> ConvolutionalModel:
-        """The model, freshly initialised from torch's global generator.
-
-        Args:
-            attributes: of the data, for a model that has dimensions for them.
-        """
+        """The model, initialised from torch's global generator; some have dimensions for labels."""
         model_class: Any = ARCHITECTURES[self.architecture]
         names = init_parameters(model_class)
         arguments = {f.name: getattr(self, f.name) for f in fields(self) if f.name in names}
@@ -115,13 +83,7 @@ class VAERecipe(Recipe):
 
 
 SPRITES = VAERecipe(
-    "vae",
-    latent_dim=10,
-    max_width=64,
-    likelihood="gaussian",
-    sigma=0.75,
-    epochs=6,
-    flip=False,
+    "vae", latent_dim=10, max_width=64, likelihood="gaussian", sigma=0.75, epochs=6, flip=False
 )
 # The grid: one network, and the summed squared error of the paper's code as the likelihood.
 # 17 epochs of CelebA's subset are 122,000 images. beta = 1, or gamma = 0, is the same for all.

@@ -20,11 +20,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-import tyro
-
-from hublatent.errors import DataError, HublatentError, exit_on_user_error, unknown_name
+from hublatent.errors import DataError, HublatentError, unknown_name
 from hublatent.storage import write_text
 from training.recipes import RECIPES
+from training.trainers.commands import run_script
 
 METHODS = "svm pattern joint"
 CLASSIFIER = "{cards}/attributes-celeba"
@@ -47,36 +46,22 @@ OTHER_METHODS = {"lsavae-celeba": "svm pattern joint axis"}
 
 @dataclass(frozen=True)
 class Step:
-    """One command.
+    """One command; in its words {data}, {runs} and {cards} stand for folders."""
 
-    Attributes:
-        name: of the step, for --only and the folder of finished ones.
-        command: its words; {data}, {runs} and {cards} stand for folders.
-        minutes: what it takes on two cores.
-    """
-
-    name: str
+    name: str  # for --only and the folder of finished ones
     command: str
-    minutes: float
+    minutes: float  # that it takes on two cores
 
 
 @dataclass(frozen=True)
 class Arguments:
-    """Make every model, card and table anew.
+    """Make every model, card and table anew."""
 
-    Attributes:
-        data: CelebA's folder, or a Hub dataset of labelled faces.
-        runs: folder of the runs, and of the marks of finished steps.
-        cards: folder of the models' folders and of the comparison.
-        only: names of steps; others are left out.
-        dry_run: print the commands and the time, and run nothing.
-    """
-
-    data: str
-    runs: Path = Path("runs")
-    cards: Path = Path("model_cards")
-    only: tuple[str, ...] = ()
-    dry_run: bool = False
+    data: str  # CelebA's folder, or a Hub dataset of labelled faces
+    runs: Path = Path("runs")  # folder of the runs, and of the marks of finished steps
+    cards: Path = Path("model_cards")  # folder of the models' folders and of the comparison
+    only: tuple[str, ...] = ()  # names of steps; others are left out
+    dry_run: bool = False  # print the commands and the time, and run nothing
 
 
 def steps() -> Iterator[Step]:
@@ -158,11 +143,7 @@ def _tables() -> Iterator[Step]:
 
 
 def chosen(only: Iterable[str]) -> list[Step]:
-    """The steps of some names, in their order; all without names.
-
-    Raises:
-        DataError: there is no step of a name.
-    """
+    """The steps of some names, in their order; all without names."""
     everything = {step.name: step for step in steps()}
     for name in only:
         if name not in everything:
@@ -171,48 +152,36 @@ def chosen(only: Iterable[str]) -> list[Step]:
 
 
 def run(arguments: Arguments) -> None:
-    """Run what is not finished yet.
-
-    Raises:
-        HublatentError: a step failed; what it said stands above.
-    """
+    """Run what was not finished yet by the very same command."""
     folders = {"data": arguments.data, "runs": arguments.runs, "cards": arguments.cards}
-    commands = {}
-    for step in chosen(arguments.only):
-        words = [word.format(**folders) for word in step.command.split()]
-        commands[step] = ["python", *words]
     marks = arguments.runs / "reproduced"
-    todo = [step for step, words in commands.items() if not _is_done(marks / step.name, words)]
+    everything, todo = chosen(arguments.only), {}
+    for step in everything:
+        words = [word.format(**folders) for word in step.command.split()]
+        command, mark = shlex.join(["python", *words]), marks / step.name
+        if not (mark.is_file() and mark.read_text(encoding="utf-8") == command + "\n"):
+            todo[step] = words
     left = sum(step.minutes for step in todo)
-    print(f"{len(commands)} steps, {len(todo)} to do: about {_duration(left)} on two cores")
-    for step in todo:
-        print(f"[{_duration(left)} left] {step.name}: {shlex.join(commands[step])}", flush=True)
+    print(f"{len(everything)} steps, {len(todo)} to do: about {_duration(left)} on two cores")
+    for step, words in todo.items():
+        command = shlex.join(["python", *words])
+        print(f"[{_duration(left)} left] {step.name}: {command}", flush=True)
         left -= step.minutes
         if arguments.dry_run:
             continue
         started = time.monotonic()
-        if subprocess.run([sys.executable, *commands[step][1:]], check=False).returncode:
+        if subprocess.run([sys.executable, *words], check=False).returncode:
             raise HublatentError(
                 f"The step {step.name} failed; its message stands above. The same command goes on "
                 "from here."
             )
-        write_text(marks / step.name, shlex.join(commands[step]) + "\n")
+        write_text(marks / step.name, command + "\n")
         print(f"{step.name}: done in {_duration((time.monotonic() - started) / 60)}", flush=True)
-
-
-def _is_done(mark: Path, words: list[str]) -> bool:
-    """Whether a step was finished by this very command."""
-    return mark.is_file() and mark.read_text(encoding="utf-8") == shlex.join(words) + "\n"
 
 
 def _duration(minutes: float) -> str:
     return str(timedelta(minutes=round(minutes)))[:-3] + " h"
 
 
-def main() -> None:
-    """Do what the command line asks for."""
-    run(tyro.cli(Arguments))
-
-
 if __name__ == "__main__":
-    exit_on_user_error(main)
+    run_script(Arguments, run)

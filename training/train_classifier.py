@@ -16,29 +16,24 @@ from typing import Annotated, Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-import numpy as np
 import torch
 import tyro
-from torch import Tensor
 
-from hublatent.data import FaceDataset
-from hublatent.errors import exit_on_user_error
 from hublatent.hub import CARD_NAME
 from hublatent.perception.classifier import AttributeClassifier
 from hublatent.publish import CardInput, render_card
 from hublatent.storage import write_text
 from training.trainers import loop
-from training.trainers.classifier.distort import Distortion, blur
+from training.trainers.classifier.distort import Distortion
 from training.trainers.classifier.scores import (
-    BLURS,
-    cross_entropy,
     fit_temperature,
-    held_out_scores,
     logits_of,
     mean_auroc,
+    mean_loss,
+    test_scores,
 )
 from training.trainers.classifier.trainer import ClassifierRecipe, Trainer
-from training.trainers.commands import parse_command
+from training.trainers.commands import run_training
 from training.trainers.run import MODEL_FOLDER, RESULTS_NAME, Run
 
 RECIPES: dict[str, ClassifierRecipe] = {
@@ -69,14 +64,10 @@ PURPOSES = {
 
 @dataclass(frozen=True, kw_only=True)
 class Arguments(loop.TrainingArguments):
-    """Train a classifier; the same command resumes. The recipe's name is the classifier's.
+    """Train a classifier; the same command resumes. The recipe's name is the classifier's."""
 
-    Attributes:
-        settings: the recipe's values.
-        export: folder to write the finished model and its card to; by default OUT/model.
-    """
-
-    settings: Annotated[ClassifierRecipe, tyro.conf.arg(name="")]
+    settings: Annotated[ClassifierRecipe, tyro.conf.arg(name="")]  # the recipe's values
+    # folder to write the finished model and its card to; by default OUT/model
     export: Path | None = None
 
 
@@ -101,16 +92,12 @@ class Reporter(loop.Reporter):
         logits = logits_of(trainer.published, trainer.dataset, self.validation)
         self.log(
             epoch=trainer.images_seen // n,
-            validation_loss=round(_loss(logits, self.validation_labels), 5),
+            validation_loss=round(mean_loss(logits, self.validation_labels), 5),
             validation_auroc=round(mean_auroc(logits, self.validation_labels), 5),
         )
 
     def finish(self) -> dict[str, Any]:
-        """Calibrate the model on the validation images, judge it on the test images, write both.
-
-        Returns:
-            What results.json holds.
-        """
+        """Calibrate the model on the validation images, judge it on the test images, write both."""
         trainer = self.trainer
         recipe, dataset, model = trainer.recipe, trainer.dataset, trainer.published.eval()
         model.temperature.fill_(1.0)
@@ -131,11 +118,11 @@ class Reporter(loop.Reporter):
             "temperature": temperature,
             "validation": {
                 "n_images": len(self.validation),
-                "loss_uncalibrated": _loss(logits, self.validation_labels),
-                "loss": _loss(logits / temperature, self.validation_labels),
+                "loss_uncalibrated": mean_loss(logits, self.validation_labels),
+                "loss": mean_loss(logits / temperature, self.validation_labels),
                 "auroc": mean_auroc(logits, self.validation_labels),
             },
-            "test": _test(model, dataset),
+            "test": test_scores(model, dataset),
         }
         model.save_pretrained(self.folder)
         write_text(self.folder / RESULTS_NAME, json.dumps(results, indent=2) + "\n")
@@ -157,42 +144,10 @@ class Reporter(loop.Reporter):
         )
 
 
-def _loss(logits: Tensor, labels: np.ndarray) -> float:
-    return float(cross_entropy(logits, torch.from_numpy(labels)))
-
-
-def _test(model: AttributeClassifier, dataset: FaceDataset) -> dict[str, Any] | None:
-    indices = dataset.indices("test")
-    if not len(indices):
-        return None
-    labels, identities = dataset.labels[indices], dataset.identities[indices]
-    logits = logits_of(model, dataset, indices)
-    blurred = {}
-    for sigma in BLURS:
-        soft = logits_of(model, dataset, indices, lambda images, s=sigma: blur(images, s))  # type: ignore[misc]
-        blurred[str(sigma)] = mean_auroc(soft, labels)
-    return {
-        "n_images": len(indices),
-        "n_identities": len(np.unique(identities)),
-        "loss": _loss(logits, labels),
-        "auroc_blurred": blurred,
-        **held_out_scores(logits, labels, identities, dataset.attributes),
-    }
-
-
 def train(arguments: Arguments) -> dict[str, Any] | None:
-    """Train, or go on training, to the recipe's last epoch; then calibrate, test and export.
-
-    Returns:
-        On the main process what results.json holds.
-    """
+    """Train, or go on training, to the recipe's last epoch; then calibrate, test and export."""
     return loop.train(arguments, Trainer, Reporter)
 
 
-def main() -> None:
-    """Train what the command line asks for."""
-    train(parse_command(Arguments, RECIPES))
-
-
 if __name__ == "__main__":
-    exit_on_user_error(main)
+    run_training(Arguments, RECIPES, train)

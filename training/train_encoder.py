@@ -8,7 +8,6 @@ that was killed. Several devices: accelerate launch.
 
 from __future__ import annotations
 
-import json
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,16 +18,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import torch
 import tyro
 
-from hublatent.errors import exit_on_user_error
 from hublatent.images import save_png
 from hublatent.models import StyleGAN2
 from hublatent.perception.features import ImageFeatures
-from hublatent.storage import only_writer, write_text
+from hublatent.storage import only_writer
 from training.trainers import loop
-from training.trainers.commands import parse_command
-from training.trainers.run import RESULTS_NAME
+from training.trainers.commands import run_training
 from training.trainers.stylegan2.encoder import EncoderRecipe, EncoderTrainer
-from training.trainers.vae.evaluation import contact_sheet
 
 RECIPES = {"encoder-celeba": EncoderRecipe()}
 N_DRAWN = 24
@@ -37,19 +33,13 @@ DRAWN_COLUMNS = 8
 
 @dataclass(frozen=True, kw_only=True)
 class Arguments(loop.TrainingArguments):
-    """Train an encoder for a StyleGAN2; the same command resumes.
+    """Train an encoder for a StyleGAN2; the same command resumes."""
 
-    Attributes:
-        settings: the recipe's values.
-        model: folder of the generator, into which the encoder is written at the end.
-        image_features: folder of the ImageFeatures that compare images.
-        log_every: images between two log lines, each with a picture.
-    """
-
-    settings: Annotated[EncoderRecipe, tyro.conf.arg(name="")]
-    model: Path
+    settings: Annotated[EncoderRecipe, tyro.conf.arg(name="")]  # the recipe's values
+    model: Path  # folder of the generator, into which the encoder is written at the end
+    # folder of the ImageFeatures that compare images
     image_features: Path = Path("model_cards/image-features")
-    log_every: int = 6_400
+    log_every: int = 6_400  # images between two log lines, each with a picture
 
 
 class Reporter(loop.Reporter):
@@ -71,7 +61,7 @@ class Reporter(loop.Reporter):
         images = trainer.dataset.batch(indices).to(trainer.device)
         pairs = torch.stack([images, model.decode(model.encode(images))], dim=1).flatten(0, 1)
         trainer.encoder.train()
-        picture = contact_sheet(pairs, DRAWN_COLUMNS)
+        picture = loop.contact_sheet(pairs, DRAWN_COLUMNS)
         save_png(picture, self.run.folder / f"pairs-{trainer.images_seen:08d}.png")
 
     def finish(self) -> dict[str, Any]:
@@ -83,7 +73,7 @@ class Reporter(loop.Reporter):
         if len(validation := dataset.indices("validation")):
             results["validation_mse"] = loop.reconstruction_error(model, dataset, validation)
         # Not into the log: a run that is killed right here comes by once more.
-        write_text(self.run.folder / RESULTS_NAME, json.dumps(results, indent=2) + "\n")
+        self.run.save_results(results)
         print(f"{self.arguments.model}: {results}")
         return results
 
@@ -96,21 +86,12 @@ def train(arguments: Arguments) -> dict[str, Any] | None:
     recipe.check()
     torch.manual_seed(recipe.seed)
     model.add_encoder(recipe.width, model.fingerprint())
-
+    arguments = replace(arguments, settings=recipe)
+    run_settings = {"generator": model.fingerprint()}
     return loop.train(
-        replace(arguments, settings=recipe),
-        EncoderTrainer,
-        Reporter,
-        {"generator": model.fingerprint()},
-        model=model,
-        features=features,
+        arguments, EncoderTrainer, Reporter, run_settings, model=model, features=features
     )
 
 
-def main() -> None:
-    """Train what the command line asks for."""
-    train(parse_command(Arguments, RECIPES))
-
-
 if __name__ == "__main__":
-    exit_on_user_error(main)
+    run_training(Arguments, RECIPES, train)

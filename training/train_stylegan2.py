@@ -8,7 +8,6 @@ faults.
 
 from __future__ import annotations
 
-import json
 import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,17 +19,14 @@ import torch
 import tyro
 from tqdm import tqdm
 
-from hublatent.errors import exit_on_user_error
 from hublatent.hub import DISCRIMINATOR_NAME
 from hublatent.images import save_png
-from hublatent.storage import write_text
 from training.trainers import loop
-from training.trainers.commands import changes, command_of, parse_command
-from training.trainers.run import RESULTS_NAME, Run
+from training.trainers.commands import run_training
+from training.trainers.run import Run
 from training.trainers.stylegan2.discriminator import save_discriminator
-from training.trainers.stylegan2.kid import FeatureNetwork, features_of, squared_mmd
+from training.trainers.stylegan2.kid import FeatureNetwork, KernelDistance
 from training.trainers.stylegan2.trainer import StyleGAN2Recipe, Trainer
-from training.trainers.vae.evaluation import contact_sheet
 
 # On two cores 32 channels at 64 pixels take 0.8 of the time of 48. Noise stays on: without any, one
 # shape served all codes after 67,000 images; without it from 80,000 on, samples at 96,000 were
@@ -45,86 +41,30 @@ LATEST_FOLDER = "latest"
 BEST_FOLDER = "best"
 N_DRAWN = 48
 DRAWN_COLUMNS = 8
-# Images per pass of a network that only looks.
-LOOK_BATCH = 100
 
 
 @dataclass(frozen=True, kw_only=True)
 class Arguments(loop.TrainingArguments):
-    """Train StyleGAN2; the same command resumes.
+    """Train StyleGAN2; the same command resumes."""
 
-    Attributes:
-        settings: the recipe's values.
-        images: length of the training, in images seen; may be raised later.
-        start_from: folder of another run, or of a published model, to go on from.
-        start_images: what that published model has seen; the count of images goes on from there.
-        kid_classifier: folder of the AttributeClassifier whose features choose the best checkpoint.
-        state_seconds: time between two states on disk, and so what a kill can cost.
-        log_every: images between two log lines.
-        grid_every: images between two sample grids and copies of the averaged model.
-        kid_every: images between two kernel distances.
-        kid_samples: generated images per kernel distance, and training images of its floor.
-    """
-
-    settings: Annotated[StyleGAN2Recipe, tyro.conf.arg(name="")]
-    images: int = 1_500_000
+    settings: Annotated[StyleGAN2Recipe, tyro.conf.arg(name="")]  # the recipe's values
+    images: int = 1_500_000  # length of the training, in images seen; may be raised later
+    # folder of another run, or of a published model, to go on from
     start_from: Path | None = None
+    # what that published model has seen; the count of images goes on from there
     start_images: int = 0
+    # folder of the AttributeClassifier whose features choose the best checkpoint
     kid_classifier: Path | None = None
-    state_seconds: float = 300.0
-    log_every: int = 1_600
-    grid_every: int = 16_000
-    kid_every: int = 32_000
+    state_seconds: float = 300.0  # time between two states on disk, and so what a kill can cost
+    log_every: int = 1_600  # images between two log lines
+    grid_every: int = 16_000  # images between two sample grids and copies of the averaged model
+    kid_every: int = 32_000  # images between two kernel distances
+    # generated images per kernel distance, and training images of its floor
     kid_samples: int = 2_000
 
 
-class KernelDistance:
-    """Kernel inception distance of generated to validation images, with fixed sample counts.
-
-    Args:
-        network: what describes images by features.
-        trainer: its average is judged, on its data set.
-        n_samples: generated images, and training images of the floor.
-
-    Attributes:
-        floor: the distance of training to validation images; no generator is expected below.
-    """
-
-    def __init__(self, network: FeatureNetwork, trainer: Trainer, n_samples: int) -> None:
-        self.network = network
-        self.trainer = trainer
-        self.n_samples = n_samples
-        dataset, device = trainer.dataset, trainer.device
-        real = loop.batches(dataset, dataset.indices("validation"), device, LOOK_BATCH)
-        self.validation = features_of(network, real)
-        draws = torch.Generator().manual_seed(0)
-        some = torch.randperm(len(trainer.indices), generator=draws)[:n_samples].numpy()
-        real = loop.batches(dataset, trainer.indices[some], device, LOOK_BATCH)
-        training = features_of(network, real)
-        self.floor = squared_mmd(training, self.validation)
-        print(
-            f"KID floor {self.floor:.5f}: {len(training)} training images against "
-            f"{len(self.validation)} validation images"
-        )
-
-    def measure(self) -> float:
-        """The distance of the averaged generator's samples, always of the same seed."""
-        model = self.trainer.average
-        draws = torch.Generator().manual_seed(self.trainer.recipe.seed + 1)
-        latents = model.sample_latents(self.n_samples, generator=draws)
-        batches = (model.decode(part) for part in latents.split(LOOK_BATCH))
-        return squared_mmd(features_of(self.network, batches), self.validation)
-
-
 class Reporter(loop.Reporter):
-    """Writes what a run shows: log lines, sample grids, states, the averaged model, the best one.
-
-    Args:
-        run: the run's folder.
-        trainer: what is trained.
-        arguments: how often to write what.
-        progress: what an earlier part of the run had measured.
-    """
+    """Writes what a run shows: log lines, sample grids, the averaged model and the best one."""
 
     trainer: Trainer
 
@@ -164,7 +104,7 @@ class Reporter(loop.Reporter):
         draws = torch.Generator().manual_seed(self.trainer.recipe.seed)
         images = model.decode(model.sample_latents(N_DRAWN, generator=draws))
         name = f"samples-{self.trainer.images_seen:08d}.png"
-        save_png(contact_sheet(images, DRAWN_COLUMNS), self.run.folder / name)
+        save_png(loop.contact_sheet(images, DRAWN_COLUMNS), self.run.folder / name)
         self._save_model(LATEST_FOLDER)
 
     def _judge(self, distance: KernelDistance) -> None:
@@ -175,14 +115,8 @@ class Reporter(loop.Reporter):
         if kid < self.progress["best_kid"]:
             self.progress["best_kid"] = kid
             self._save_model(BEST_FOLDER)
-            self._save_results(
-                {
-                    "kid": kid,
-                    "kid_floor": distance.floor,
-                    "n_generated": distance.n_samples,
-                    "n_validation": len(distance.validation),
-                }
-            )
+            counts = {"n_generated": distance.n_samples, "n_validation": len(distance.validation)}
+            self._save_results({"kid": kid, "kid_floor": distance.floor, **counts})
             self.save_state()  # remembers what the best one is
 
     def _save_model(self, name: str) -> None:
@@ -193,34 +127,17 @@ class Reporter(loop.Reporter):
     def _save_results(self, validation: dict[str, float] | None) -> None:
         """Write what a card says of the averaged model, which has just been saved."""
         trainer, dataset = self.trainer, self.trainer.dataset
+        how = {"precision": trainer.precision, "images": trainer.images_seen}
         results = {
             "recipe": asdict(trainer.recipe),
-            "command": training_command(self.arguments, trainer),
+            "command": self.arguments.command("training/train_stylegan2.py", RECIPES, **how),
             **loop.described(trainer.average, dataset, loop.parameter_count(trainer.average)),
             "images_seen": trainer.images_seen,
             "n_processes": trainer.accelerator.num_processes,
             "precision": trainer.precision,
             "validation": validation,
         }
-        write_text(self.run.folder / RESULTS_NAME, json.dumps(results, indent=2) + "\n")
-
-
-def train(arguments: Arguments) -> None:
-    """Train, or go on training, until the given number of images has been seen."""
-    loop.train(arguments, Trainer, Reporter)
-
-
-def training_command(arguments: Arguments, trainer: Trainer) -> str:
-    """The command that trains this model again: the recipe's name, and what differs from it."""
-    return command_of(
-        "training/train_stylegan2.py",
-        arguments,
-        recipe=arguments.recipe,
-        out=f"runs/{arguments.out.resolve().name}",
-        precision=trainer.precision,
-        images=trainer.images_seen,
-        **changes(asdict(trainer.recipe), asdict(RECIPES[arguments.recipe])),
-    )
+        self.run.save_results(results)
 
 
 def load_feature_network(folder: Path | None, device: torch.device) -> FeatureNetwork | None:
@@ -233,10 +150,10 @@ def load_feature_network(folder: Path | None, device: torch.device) -> FeatureNe
     return AttributeClassifier.from_pretrained(folder).to(device)
 
 
-def main() -> None:
-    """Train what the command line asks for."""
-    train(parse_command(Arguments, RECIPES))
+def train(arguments: Arguments) -> None:
+    """Train, or go on training, until the given number of images has been seen."""
+    loop.train(arguments, Trainer, Reporter)
 
 
 if __name__ == "__main__":
-    exit_on_user_error(main)
+    run_training(Arguments, RECIPES, train)

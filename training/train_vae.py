@@ -17,22 +17,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import numpy as np
 import tyro
 
-from hublatent.errors import exit_on_user_error
 from hublatent.images import save_png
 from hublatent.models import LSAVAE
-from hublatent.storage import write_text
-from training.objectives import kl_divergence
+from training.objectives.elbo import kl_divergence
 from training.recipes import RECIPES, VAERecipe
 from training.trainers import loop
-from training.trainers.commands import parse_command
-from training.trainers.run import MODEL_FOLDER, RESULTS_NAME, Run
-from training.trainers.vae.evaluation import (
-    evaluate,
-    posteriors,
-    preview,
-    style_reading,
-)
-from training.trainers.vae.trainer import Trainer
+from training.trainers.commands import run_training
+from training.trainers.run import MODEL_FOLDER, Run
+from training.trainers.vae import Trainer, evaluate, posteriors, preview, style_reading
 
 # Held-out images of each epoch's log line and picture; the results use all.
 N_WATCHED = 256
@@ -41,14 +33,10 @@ READ_ATTRIBUTES = ("Eyeglasses", "Smiling", "Male")  # from an LSA-VAE's style p
 
 @dataclass(frozen=True, kw_only=True)
 class Arguments(loop.TrainingArguments):
-    """Train a VAE or an autoencoder; the same command resumes.
+    """Train a VAE or an autoencoder; the same command resumes."""
 
-    Attributes:
-        settings: the recipe's values.
-        memory_format: auto measures which is faster; a resumed run keeps it.
-    """
-
-    settings: Annotated[VAERecipe, tyro.conf.arg(name="")]
+    settings: Annotated[VAERecipe, tyro.conf.arg(name="")]  # the recipe's values
+    # auto measures which is faster; a resumed run keeps it
     memory_format: Literal["auto", "contiguous", "channels-last"] = "auto"
 
 
@@ -71,8 +59,7 @@ class Reporter(loop.Reporter):
         if not self.is_due(n):
             return
         model, dataset, epoch = trainer.published, trainer.dataset, trainer.images_seen // n
-        found = posteriors(model, dataset, self.watched)
-        kl = float(kl_divergence(found.mean, found.log_variance))
+        kl = float(kl_divergence(*posteriors(model, dataset, self.watched)))
         self.log(
             epoch=epoch,
             watched_mse=loop.reconstruction_error(model, dataset, self.watched),
@@ -83,32 +70,29 @@ class Reporter(loop.Reporter):
         save_png(picture, self.run.folder / f"epoch-{epoch:04d}.png")
 
     def finish(self) -> dict[str, Any]:
-        """Fix the latent statistics, save the model, and judge it on the test images.
-
-        Returns:
-            What results.json holds.
-        """
+        """Fix the latent statistics, save the model, and judge it on the test images."""
         trainer, seconds = self.trainer, self.progress["seconds"]
         recipe, dataset, model = trainer.recipe, trainer.dataset, trainer.published.eval()
-        known = posteriors(model, dataset, dataset.indices("train", "validation"))
-        model.set_latent_statistics(known.mean)
+        known, _ = posteriors(model, dataset, dataset.indices("train", "validation"))
+        model.set_latent_statistics(known)
         model.save_pretrained(self.run.folder / MODEL_FOLDER)
         test = dataset.indices("test")
+        how = {"precision": trainer.precision, "memory_format": trainer.memory_format}
         results = {
             "recipe": asdict(recipe),
+            "command": self.arguments.command("training/train_vae.py", RECIPES, **how),
             **loop.described(model, dataset, loop.parameter_count(model)),
             "images_seen": trainer.images_seen,
             "seconds": round(seconds, 1),
             "images_per_second": round(trainer.images_seen / max(seconds, 1e-9), 1),
             "n_processes": trainer.accelerator.num_processes,
-            "precision": trainer.precision,
-            "memory_format": trainer.memory_format,
+            **how,
             "test": evaluate(model, dataset, test, recipe.seed) if len(test) else None,
         }
         if isinstance(model, LSAVAE):
             read = [name for name in READ_ATTRIBUTES if name in model.attribute_axes]
             results["style"] = style_reading(model, dataset, read, recipe.seed)
-        write_text(self.run.folder / RESULTS_NAME, json.dumps(results, indent=2) + "\n")
+        self.run.save_results(results)
         print(f"{self.run.folder / MODEL_FOLDER}: {json.dumps(results['test'])}")
         return results
 
@@ -118,10 +102,5 @@ def train(arguments: Arguments) -> Mapping[str, Any] | None:
     return loop.train(arguments, Trainer, Reporter, memory_format=arguments.memory_format)
 
 
-def main() -> None:
-    """Train what the command line asks for."""
-    train(parse_command(Arguments, RECIPES))
-
-
 if __name__ == "__main__":
-    exit_on_user_error(main)
+    run_training(Arguments, RECIPES, train)

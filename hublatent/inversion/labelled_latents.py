@@ -46,14 +46,9 @@ def projected(model: LatentModel, dataset: FaceDataset, folder: Path) -> Labelle
 def sampled(
     model: LatentModel, classifier: AttributeClassifier, n: int, name: str, seed: int = 0
 ) -> LabelledLatents:
-    """Draw samples and let a classifier label them (InterFaceGAN; arXiv:2005.09635, section 3.1).
+    """Draw n samples and let a classifier label them (InterFaceGAN; arXiv:2005.09635, 3.1).
 
-    Args:
-        model: any model.
-        classifier: says of a sample which attributes it shows.
-        n: how many samples.
-        name: of the classifier, for the direction file.
-        seed: of the samples.
+    The classifier's `name` is for the direction file.
     """
     latents = model.sample_latents(n, generator=torch.Generator().manual_seed(seed))
     labels = []

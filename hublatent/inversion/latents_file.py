@@ -71,11 +71,11 @@ def shard_path(folder: Path, number: int) -> Path:
 
 
 def check_same_run(folder: Path, document: Mapping[str, Any]) -> None:
-    """Refuse a folder that holds shards of another model, other data or other settings.
+    """Refuse a folder, if it is there, that holds shards of another model, data or settings.
 
     Args:
-        folder: it may be missing.
-        document: what its shards should say, apart from their number.
+        folder: of the shards.
+        document: what they should say, apart from their number.
 
     Raises:
         DataError: says what differs.

@@ -1,13 +1,13 @@
 """The descent of projection: codes and noise maps of a batch of images, by Adam.
 
 Karras et al. 2020 (arXiv:1912.04958, appendix D). Nothing here mixes images: losses are summed,
-noise is drawn per image, and an image that has converged or diverged leaves the batch.
+and an image that has converged or diverged leaves the batch.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, get_args
 
@@ -22,9 +22,9 @@ from hublatent.inversion.precision import Precision, autocast
 if TYPE_CHECKING:
     from hublatent.model import LatentModel
 
-# Karras et al. 2020, appendix D: the shares of the steps in which the rate rises, in which it
-# falls, and in which the noise on the code shrinks; and the weight of the noise regularisation.
-RATE_RISE, RATE_FALL, NOISE_PHASE = 0.05, 0.25, 0.75
+# Karras et al. 2020, appendix D: the shares of the steps in which the rate rises, and in which it
+# falls; and the weight of the noise regularisation.
+RATE_RISE, RATE_FALL = 0.05, 0.25
 NOISE_WEIGHT = 1e5
 # Noise maps move at this share of the rate. At the full one, as in the paper, they run ahead of
 # the code, and the picture that is finally drawn with the model's own maps is a worse one.
@@ -36,24 +36,20 @@ TOLERANCE, PATIENCE = 0.005, 0.1
 
 @dataclass(frozen=True)
 class DescentSettings:
-    """How a projection descends; lengths are in units of the spread of the model's latents.
-
-    That is the root mean variance of their coordinates.
+    """How a projection descends.
 
     Attributes:
         n_steps: at most so many steps; an image that no longer improves leaves its batch.
         n_candidates: samples of the model that compete, with the mean latent, as the start; a
             model's own encoder serves instead where it has one.
-        learning_rate: Adam's largest rate.
-        latent_noise: standard deviation of noise on the code in every step, in each layer its own;
-            it makes for codes whose neighbours look alike.
-        shrinking_noise: the same, shrinking to 0 over three quarters of the steps.
+        learning_rate: Adam's largest rate, in units of the spread of the model's latents, the root
+            mean variance of their coordinates.
         tied_layers: share of the steps, from the first, in which all layers have one code; then
             each layer gets its own.
         optimize_noise: whether noise maps are fitted beside the code, where the model has any, so
             that the code need not explain what is noise; the result is drawn with the model's own.
         pixel_weight: weight of the pixels' mean squared error beside the perceptual loss.
-        seed: of the candidates and the noise.
+        seed: of the candidates.
         precision: "bf16" takes the steps' passes through the networks in bfloat16, which is faster
             on processors that have it; codes, optimiser and the result stay in float32.
 
@@ -64,8 +60,6 @@ class DescentSettings:
     n_steps: int = 300
     n_candidates: int = 256
     learning_rate: float = 0.1
-    latent_noise: float = 0.0
-    shrinking_noise: float = 0.0
     # A trade: with 0.6, an SVM on averaged codes of 320 faces read Eyeglasses with an accuracy of
     # 0.85, with 0 of 0.72; the mean squared error was 0.0094 instead of 0.0068 (100 steps). Adam
     # keeps its moments when the layers part: with fresh ones 8 faces had 0.0114, not 0.0091.
@@ -78,12 +72,12 @@ class DescentSettings:
     def __post_init__(self) -> None:
         if self.precision not in get_args(Precision):
             raise HublatentError(unknown_name("precision", self.precision, get_args(Precision)))
-        zero_or_more = ("n_candidates", "latent_noise", "shrinking_noise", "pixel_weight")
         for name, fits, expected in (
             ("n_steps", self.n_steps >= 1, "at least 1"),
             ("learning_rate", 0 < self.learning_rate < math.inf, "above 0"),
             ("tied_layers", 0 <= self.tied_layers <= 1, "a share from 0 to 1"),
-            *((name, 0 <= getattr(self, name) < math.inf, "0 or more") for name in zero_or_more),
+            ("n_candidates", self.n_candidates >= 0, "0 or more"),
+            ("pixel_weight", 0 <= self.pixel_weight < math.inf, "0 or more"),
         ):
             if not fits:
                 raise HublatentError(f"{name} {getattr(self, name)}; expected {expected}.")
@@ -94,19 +88,10 @@ class DescentSettings:
         fall = 0.5 - 0.5 * math.cos(math.pi * min(1.0, (1 - step / self.n_steps) / RATE_FALL))
         return self.learning_rate * fall * min(1.0, t / RATE_RISE)
 
-    def noise_on_code(self, step: int) -> float:
-        """The standard deviation of a step's noise on the code."""
-        left = max(0.0, 1 - step / self.n_steps / NOISE_PHASE)
-        return max(self.latent_noise, self.shrinking_noise * left**2)
-
     @property
     def first_judged(self) -> int:
-        """The step from which losses can tell whether an image has converged.
-
-        Where the noise has gone, or the layers part, losses fall anew.
-        """
-        settled = max(NOISE_PHASE if self.shrinking_noise else RATE_RISE, self.tied_layers)
-        return math.ceil(self.n_steps * settled)
+        """The step from which losses tell of convergence: where layers part, they fall anew."""
+        return math.ceil(self.n_steps * max(RATE_RISE, self.tied_layers))
 
 
 class Descent:
@@ -125,7 +110,6 @@ class Descent:
         targets: Tensor,
         starts: Tensor,
         start_losses: Tensor,
-        seeds: Sequence[int],
         settings: DescentSettings,
     ) -> None:
         self.model, self.embed, self.targets, self.starts = model, embed, targets, starts
@@ -135,7 +119,6 @@ class Descent:
             settings = replace(settings, tied_layers=0.0)
         self.settings = settings
         n, device = len(starts), starts.device
-        self.generators = [torch.Generator().manual_seed(seed) for seed in seeds]
         self.offsets = torch.zeros_like(starts).requires_grad_()  # in units of the spread
         self.own_maps = [m.detach() for m in model.noise_maps()] if settings.optimize_noise else []
         self.noise_maps = [
@@ -171,10 +154,9 @@ class Descent:
     def _step(self, step: int, active: Tensor) -> None:
         """One step of the images at the positions `active` (a,)."""
         codes = self.starts[active] + self.spread * self.offsets[active]
-        drawn = codes + self._noise(step, active)
         maps = [m[active] for m in self.noise_maps]
-        with autocast(self.settings.precision, drawn.device.type):
-            images = self.model.synthesize(drawn, maps or "const")  # (a, C, H, W)
+        with autocast(self.settings.precision, codes.device.type):
+            images = self.model.synthesize(codes, maps or "const")  # (a, C, H, W)
             embedded = self.embed(images).float()  # (a, F)
         losses = (embedded - self.targets[active]).square().sum(dim=1)  # (a,)
         self._note(step, active, codes.detach(), losses.detach())
@@ -190,15 +172,6 @@ class Descent:
             group["lr"] = self.settings.rate(step) * group["share"]
         self.optimizer.step()
         self._normalize_noise()
-
-    def _noise(self, step: int, active: Tensor) -> Tensor | float:
-        """Noise on the codes of the active images, each from a generator of its own."""
-        scale = self.settings.noise_on_code(step)
-        if not scale:
-            return 0.0
-        shape = self.starts.shape[1:]
-        drawn = [torch.randn(shape, generator=self.generators[i]) for i in active.tolist()]
-        return torch.stack(drawn).to(self.starts) * (scale * self.spread)
 
     def _note(self, step: int, active: Tensor, codes: Tensor, losses: Tensor) -> None:
         """Record the losses (a,) of codes (a, *latent_shape), and keep the best."""

@@ -89,11 +89,7 @@ def load_classifier(
 ) -> AttributeClassifier | None:
     """Load the classifier that a perceptual loss needs: for "features" one, for the others none.
 
-    Args:
-        kind: the perceptual loss.
-        source: folder or Hub id; the default one is found in the current folder or in the
-            checkout that hublatent runs from.
-        device: where to put it; None leaves it on the CPU.
+    The default one is found in the current folder or the checkout that hublatent runs from.
 
     Raises:
         HublatentError: it is not there, or cannot be had.

@@ -1,13 +1,12 @@
 """project(): the latents of given images, by gradient descent from samples or an encoder's.
 
 Karras et al. 2020 (arXiv:1912.04958, appendix D) with one code per layer (Abdal et al. 2019,
-arXiv:1904.03189). Each image has a loss, noise and an end of its own, so that its result does not
-depend on the images beside it.
+arXiv:1904.03189). Each image has a loss and an end of its own, so that its
+result does not depend on the images beside it.
 """
 
 from __future__ import annotations
 
-import hashlib
 import math
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -218,13 +217,10 @@ class _Projector:
         with torch.no_grad():
             targets = self.embed(images)  # (b, F)
             starts, start_losses = self.starts(images, targets)
-        seeds = [_noise_seed(image, self.settings.seed) for image in images]
 
         def descend(rows: Tensor, settings: DescentSettings) -> Descent:
-            descent = Descent(
-                self.model, self.embed, targets[rows], starts[rows], start_losses[rows],
-                [seeds[i] for i in rows.tolist()], settings,
-            )  # fmt: skip
+            given = targets[rows], starts[rows], start_losses[rows]
+            descent = Descent(self.model, self.embed, *given, settings)
 
             def tell(done: int) -> None:
                 if self.watch is not None:
@@ -266,13 +262,6 @@ class _Projector:
             nearer = values < lowest
             nearest[nearer], lowest[nearer] = part[positions[nearer]], values[nearer]
         return nearest, lowest
-
-
-def _noise_seed(image: Tensor, seed: int) -> int:
-    """A seed that follows from the image, so that its noise is the same in any batch."""
-    pixels = image.cpu().contiguous().numpy().tobytes()
-    digest = hashlib.sha256(seed.to_bytes(16, "little", signed=True) + pixels).digest()
-    return int.from_bytes(digest[:8], "little") >> 1
 
 
 def _is_out_of_memory(error: BaseException) -> bool:

@@ -8,16 +8,7 @@ bundled.py     the maps of a folder; carry_to()
 """
 
 from hublatent.mapping.bundled import carry_to, fit_maps, load_maps
-from hublatent.mapping.fitting import SCORES, Fit, SharedImages
-from hublatent.mapping.latent_map import LatentMap, LatentSpace
+from hublatent.mapping.fitting import SCORES, SharedImages
+from hublatent.mapping.latent_map import LatentMap
 
-__all__ = [
-    "SCORES",
-    "Fit",
-    "LatentMap",
-    "LatentSpace",
-    "SharedImages",
-    "carry_to",
-    "fit_maps",
-    "load_maps",
-]
+__all__ = ["SCORES", "LatentMap", "SharedImages", "carry_to", "fit_maps", "load_maps"]

@@ -65,22 +65,15 @@ class LatentMap:
 
     Latents with layers (L, D) are read as the mean of their layers, as `discover` reads them, and
     written on all layers.
-
-    Attributes:
-        source, target: the two latent spaces.
-        source_mean, target_mean: (D_s,), (D_t,).
-        forward: A (D_s, D_t), and what it is worth.
-        backward: B (D_t, D_s), of the way back.
-        origin: the images that both models read.
     """
 
     source: LatentSpace
     target: LatentSpace
-    source_mean: Tensor
-    target_mean: Tensor
-    forward: Fit
-    backward: Fit
-    origin: Origin
+    source_mean: Tensor  # (D_s,)
+    target_mean: Tensor  # (D_t,)
+    forward: Fit  # A (D_s, D_t), and what it is worth
+    backward: Fit  # B (D_t, D_s), of the way back
+    origin: Origin  # the images that both models read
 
     @classmethod
     def fit(

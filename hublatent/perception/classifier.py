@@ -81,11 +81,6 @@ class AttributeClassifier(nn.Module, HubModel):
         # Logits are divided by it (Guo et al. 2017, arXiv:1706.04599); fitted on validation images.
         self.register_buffer("temperature", torch.ones(len(names)))
 
-    @property
-    def feature_width(self) -> int:
-        """F, the number of features."""
-        return self.head.in_features
-
     def forward(self, images: Tensor) -> Tensor:
         """Calibrated logits (B, K) of images (B, C, H, H) in [-1, 1], of any size H.
 
@@ -99,14 +94,10 @@ class AttributeClassifier(nn.Module, HubModel):
         return self(images).sigmoid()
 
     def features(self, images: Tensor) -> Tensor:
-        """What the logits are linear in: the last stage, averaged over positions.
+        """What the logits are linear in: the last stage, averaged over positions, float32 (B, F).
 
-        Args:
-            images: (B, C, H, H), in [-1, 1], of any size H.
-
-        Returns:
-            float32 (B, F), of mean 0 and variance 1 over the training images, so that all weigh
-            alike in kernel distances between sets of images and in distances between two.
+        Of mean 0 and variance 1 over the training images, so that all features weigh alike in
+        kernel distances between sets of images and in distances between two.
         """
         return self.pool(self._activations(images)[-1]).float()  # (B, F)
 
@@ -115,9 +106,6 @@ class AttributeClassifier(nn.Module, HubModel):
 
         Each position's vector of channels has length 1, as in LPIPS (Zhang et al. 2018,
         arXiv:1801.03924, eq. 1), so that the stages weigh alike and contrast matters little.
-
-        Args:
-            images: (B, C, H, H), in [-1, 1], of any size H.
 
         Returns:
             One float32 map per stage, (B, width * 2**i, S / 2**(i + 1), S / 2**(i + 1)) with S

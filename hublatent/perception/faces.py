@@ -147,10 +147,7 @@ class FaceDetector(nn.Module, HubModel):
         return cut.resize((size, size), Image.Resampling.LANCZOS)
 
     def confidence(self, images: Tensor) -> Tensor:
-        """How sure the last network is that aligned images show a face.
-
-        Args:
-            images: (B, 3, H, H), in [-1, 1], CelebA's crop at any size.
+        """How sure the last network is that images (B, 3, H, H) in CelebA's crop show a face.
 
         Returns:
             (B,), logits.
@@ -158,10 +155,7 @@ class FaceDetector(nn.Module, HubModel):
         return self._look_at_crop(images)[:, 0]
 
     def points(self, images: Tensor) -> Tensor:
-        """Where the last network sees eyes, nose and mouth of aligned images.
-
-        Args:
-            images: (B, 3, H, H), in [-1, 1], CelebA's crop at any size.
+        """Where the last network sees eyes, nose and mouth of images (B, 3, H, H) in CelebA's crop.
 
         Returns:
             (B, 5, 2), x and y in shares of the side, in the order of `Face.points`.

@@ -1,8 +1,8 @@
 """Publishing: cards, what a folder must be to go to the Hub, and the commit that takes it."""
 
 from hublatent.publish.card import CardInput, check_card, render_card
-from hublatent.publish.commits import publish, repo_has_file
-from hublatent.publish.maps import map_card, push_map, write_maps_card
+from hublatent.publish.commits import publish
+from hublatent.publish.maps import push_map, write_maps_card
 from hublatent.publish.push import (
     check_folder,
     converted_card,
@@ -12,17 +12,6 @@ from hublatent.publish.push import (
 )
 
 __all__ = [
-    "CardInput",
-    "check_card",
-    "check_folder",
-    "converted_card",
-    "load_published",
-    "map_card",
-    "publish",
-    "push_directions",
-    "push_map",
-    "push_model",
-    "render_card",
-    "repo_has_file",
-    "write_maps_card",
-]
+    "CardInput", "check_card", "check_folder", "converted_card", "load_published", "publish",
+    "push_directions", "push_map", "push_model", "render_card", "write_maps_card",
+]  # fmt: skip

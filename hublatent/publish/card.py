@@ -106,13 +106,7 @@ class CardInput:
 
 
 def render_card(given: CardInput) -> str:
-    """Render a README.md.
-
-    Args:
-        given: what the card says.
-
-    Returns:
-        The card, its head included.
+    """Render a README.md, its head included.
 
     Raises:
         HublatentError: a number is not finite, an id is none, results or directions are of other

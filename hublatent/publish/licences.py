@@ -60,14 +60,9 @@ def face_licence(dataset: str) -> Licence | None:
 
 
 def licence_of(datasets: Iterable[str], stated: str | None = None) -> Licence:
-    """The terms of what was made from some data sets.
+    """The terms of what was made from some data sets; names every one whose terms hold.
 
-    Args:
-        datasets: their names.
-        stated: what the author of the files says of their terms.
-
-    Returns:
-        The licence; its sentences name every data set whose terms hold.
+    `stated` is what the author of the files says of their terms.
     """
     found = {name: face_licence(name) for name in datasets}
     known = list(dict.fromkeys(licence for licence in found.values() if licence is not None))

@@ -55,12 +55,9 @@ def write_maps_card(
     maps: Mapping[tuple[str, str], LatentMap],
     effects: pd.DataFrame | None = None,
 ) -> None:
-    """Write the README.md and the tables, maps.csv and carried.csv, of a folder of maps.
+    """Write README.md, maps.csv and carried.csv of a folder of maps (source, target) -> map.
 
-    Args:
-        folder: where the maps lie.
-        maps: (source, target) -> map.
-        effects: of directions carried by them, as `carried_effects` measures them.
+    `effects` are of directions carried by them, as `carried_effects` measures them.
     """
     measured = _measured(maps)
     tables = {"maps.csv": measured} | ({} if effects is None else {"carried.csv": effects})

@@ -38,17 +38,7 @@ SAMPLE_WIDTH = 128  # pixels; smaller images are enlarged by a whole factor
 def push_model(
     model: HubModel, repo: str, *, directions: DirectionSet | None = None, **options: Any
 ) -> str:
-    """Publish a model, and a direction set beside it, in one commit; see `HubModel.push_to_hub`.
-
-    Args:
-        model: the model.
-        repo: the Hub id; a repository without a card gets one, with samples.
-        directions: of the model, or None.
-        options: private, revision, create_pr, token, message of `publish`.
-
-    Returns:
-        The commit's URL.
-    """
+    """Publish a model, and a direction set beside it, in one commit; see `HubModel.push_to_hub`."""
     if directions is not None:
         if not isinstance(model, LatentModel):
             raise HubError(f"A {model.architecture} has no latents, and so no directions.")

@@ -32,8 +32,7 @@ from hublatent.data import FaceDataset
 from hublatent.inversion.precision import autocast
 from training.recipes import RECIPES, VAERecipe
 from training.trainers.loop import start_accelerator
-from training.trainers.vae.evaluation import posteriors
-from training.trainers.vae.trainer import Trainer
+from training.trainers.vae import Trainer, posteriors
 
 TARGET_TRAINING, TARGET_ENCODING, TARGET_CONVOLUTIONS = 2.0, 3.0, 0.85
 Action = Callable[[], object]

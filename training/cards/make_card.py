@@ -7,21 +7,18 @@ of an existing folder is replaced before all is written.
 from __future__ import annotations
 
 import json
-import shlex
 import shutil
 import sys
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-import tyro
-
 import hublatent
 from hublatent.direction_set import DirectionSet
-from hublatent.errors import DataError, exit_on_user_error
+from hublatent.errors import DataError
 from hublatent.hub import (
     CARD_NAME,
     DIRECTIONS_NAME,
@@ -35,8 +32,7 @@ from hublatent.publish import CardInput, render_card
 from hublatent.publish.card_tables import best_of_each, of_headline
 from hublatent.publish.push import draw_samples
 from hublatent.storage import atomic_folder_update
-from training.recipes import RECIPES
-from training.trainers.commands import changes, command_of, words_of
+from training.trainers.commands import command_of, run_script
 from training.trainers.run import MODEL_FOLDER, RESULTS_NAME
 
 CARDS = "model_cards"
@@ -45,37 +41,20 @@ MADE_HERE = (CARD_NAME, SAMPLES_NAME)
 
 @dataclass(frozen=True)
 class Arguments:
-    """Assemble a model's folder for the Hub.
+    """Assemble a model's folder for the Hub."""
 
-    Attributes:
-        run: the run's folder, holding results.json and the model.
-        model: folder of the model and its directions, within the run.
-        out: the folder to write; by default model_cards/ and the run's name.
-        baseline: folder of a model whose directions, found on the same data, are compared with.
-        source: what the card's example loads; by default model_cards/ and the name.
-        seed: of the samples.
-        sample_rows: rows of eight samples; the last is edited.
-    """
-
-    run: Path
-    model: str = MODEL_FOLDER
-    out: Path | None = None
+    run: Path  # the run's folder, holding results.json and the model
+    model: str = MODEL_FOLDER  # folder of the model and its directions, within the run
+    out: Path | None = None  # the folder to write; by default model_cards/ and the run's name
+    # folder of a model whose directions, found on the same data, are compared with
     baseline: Path | None = None
-    source: str = ""
-    seed: int = 0
-    sample_rows: int = 1
+    source: str = ""  # what the card's example loads; by default model_cards/ and the name
+    seed: int = 0  # of the samples
+    sample_rows: int = 1  # rows of eight samples; the last is edited
 
 
 def read_json(path: Path, made_by: str) -> dict[str, Any]:
-    """Read what a command has measured.
-
-    Args:
-        path: the JSON file.
-        made_by: the script that writes it, for the message.
-
-    Raises:
-        DataError: it is missing or no JSON object.
-    """
+    """Read what a command has measured; `made_by` says which, where there is nothing."""
     if not path.is_file():
         raise DataError(f"{path} does not exist; it is written by training/{made_by}.")
     try:
@@ -87,59 +66,28 @@ def read_json(path: Path, made_by: str) -> dict[str, Any]:
     return values
 
 
-def training_command(name: str, results: Mapping[str, Any]) -> str | None:
-    """The command that trained a model, from what its results say.
-
-    Args:
-        name: of the run.
-        results: results.json; its `recipe` is matched with the known ones.
-    """
-    if "command" in results:
-        return str(results["command"])
-    trained = results.get("recipe")
-    if trained is None:
-        return None
-    changed = {recipe: changes(trained, asdict(usual)) for recipe, usual in RECIPES.items()}
-    recipe = min(changed, key=lambda key: (len(changed[key]), key != name))
-    choices = {k: results[k] for k in ("precision", "memory_format") if k in results}
-    words = {"recipe": recipe, "data": "DATA", "out": f"runs/{name}", **changed[recipe], **choices}
-    return shlex.join(["python", "training/train_vae.py", *words_of(words)])
+def read_found(folder: Path, model: LatentModel) -> tuple[DirectionSet, dict[str, Any]]:
+    """A folder's directions, and what find_directions.py wrote beside them."""
+    path = folder / DIRECTIONS_NAME
+    beside = path.with_suffix(".json")
+    found = read_json(beside, "find_directions.py")
+    if "commands" not in found:
+        raise DataError(f"{beside} does not say how its directions were found; find them anew.")
+    if not model.matches(found["fingerprint"]):
+        raise DataError(f"{beside} is about other weights.")
+    return DirectionSet.load(path, model), found
 
 
-def _commands(
-    arguments: Arguments, results: Mapping[str, Any], found: Mapping[str, Any] | None
-) -> Iterator[str]:
-    name = arguments.run.resolve().name
-    trained = training_command(name, results)
-    if trained is not None:
-        yield trained
-    if found is not None:
-        yield from found["commands"]
-    run, seed = f"runs/{name}", arguments.seed
-    yield command_of("training/cards/make_card.py", arguments, run=run, seed=seed, source=None)
-
-
-def _baselines(folder: Path | None, seed: int) -> dict[str, DirectionSet]:
-    """The baseline's directions, under its architecture's name."""
-    if folder is None:
-        return {}
+def baselines(folder: Path, seed: int) -> dict[str, DirectionSet]:
+    """A baseline's directions, under its architecture's name."""
     model = hublatent.load(folder)
-    found = read_found(folder)
+    directions, found = read_found(folder, model)
     if found["seed"] != seed:
         raise DataError(
             f"The baseline's directions were found with seed {found['seed']}, the model's with "
             f"{seed}; only equal seeds give equal folds."
         )
-    return {model.architecture: DirectionSet.load(folder / DIRECTIONS_NAME, model)}
-
-
-def read_found(folder: Path) -> dict[str, Any]:
-    """What find_directions.py wrote beside the directions of a model's folder."""
-    path = (folder / DIRECTIONS_NAME).with_suffix(".json")
-    found = read_json(path, "find_directions.py")
-    if "commands" not in found:
-        raise DataError(f"{path} does not say how its directions were found; find them anew.")
-    return found
+    return {model.architecture: directions}
 
 
 def style_sentence(results: Mapping[str, Any]) -> str:
@@ -162,34 +110,37 @@ def style_sentence(results: Mapping[str, Any]) -> str:
 def gather(arguments: Arguments, model: LatentModel) -> CardInput:
     """Collect what the commands have measured."""
     folder = arguments.run / arguments.model
-    name = (arguments.out or arguments.run).resolve().name
+    run = f"runs/{arguments.run.resolve().name}"
     results = read_json(arguments.run / RESULTS_NAME, "the script that trained the model")
-    directions, found = None, None
+    commands = [results["command"]] if "command" in results else []
+    of_directions: dict[str, Any] = {}
     if (folder / DIRECTIONS_NAME).is_file():
-        directions = DirectionSet.load(folder / DIRECTIONS_NAME, model)
-        found = read_found(folder)
-        if not model.matches(found["fingerprint"]):
-            raise DataError(f"The .json beside {folder / DIRECTIONS_NAME} is about other weights.")
+        directions, found = read_found(folder, model)
+        commands += found["commands"]
+        of_directions = {
+            "directions": directions,
+            "shares": found["training_shares"],
+            "left_out": list(found["left_out"].values()),
+        }
+        if arguments.baseline is not None:
+            of_directions["baselines"] = baselines(arguments.baseline, found["seed"])
+    own = {"run": run, "seed": arguments.seed, "source": None}
+    commands.append(command_of("training/cards/make_card.py", arguments, **own))
+    name = (arguments.out or arguments.run).resolve().name
     return CardInput(
         repo=arguments.source or f"{CARDS}/{name}",
         model=model,
-        directions=directions,
         results=results,
         dataset=results.get("dataset"),
         about=style_sentence(results),
-        shares=found["training_shares"] if found else {},
-        left_out=list(found["left_out"].values()) if found else (),
-        baselines=_baselines(arguments.baseline, found["seed"]) if found else {},
-        commands=list(_commands(arguments, results, found)),
+        commands=commands,
         discriminator=(folder / DISCRIMINATOR_NAME).is_file(),
+        **of_directions,
     )
 
 
 def assemble(arguments: Arguments) -> Path:
-    """Write the folder.
-
-    Returns:
-        The folder.
+    """Write the folder, and return it.
 
     Raises:
         HublatentError: something is missing, damaged, of other weights, or not a finite number.
@@ -209,15 +160,10 @@ def assemble(arguments: Arguments) -> Path:
         save_png(picture, paths[SAMPLES_NAME])
     for name in {*PUBLISHED_FILES} - {*copied, *MADE_HERE}:  # of earlier weights
         (out / name).unlink(missing_ok=True)
+    size = sum(path.stat().st_size for path in out.iterdir())
+    print(f"{out}: {size / 1e6:.1f} MB")
     return out
 
 
-def main() -> None:
-    """Assemble what the command line asks for."""
-    out = assemble(tyro.cli(Arguments))
-    size = sum(path.stat().st_size for path in out.iterdir())
-    print(f"{out}: {size / 1e6:.1f} MB")
-
-
 if __name__ == "__main__":
-    exit_on_user_error(main)
+    run_script(Arguments, assemble)

@@ -11,14 +11,13 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import torch
-import tyro
 from huggingface_hub import ModelCard
 from markupsafe import Markup
 from PIL import Image
@@ -28,7 +27,7 @@ from tqdm import tqdm
 import hublatent
 from hublatent.direction_set import DirectionSet
 from hublatent.editing import edit
-from hublatent.errors import DataError, exit_on_user_error
+from hublatent.errors import DataError
 from hublatent.evaluation.report import PAGE_NAME, read_summary
 from hublatent.evaluation.subjects import UNTRAINED
 from hublatent.figures import fit, grid
@@ -38,6 +37,7 @@ from hublatent.model import LatentModel
 from hublatent.models import why_no_latent_model
 from hublatent.publish import cells
 from hublatent.storage import write_text
+from training.trainers.commands import run_script
 
 MODELS, COMPARISON = "models", "comparison"  # the blocks between markers
 SIDE = 112
@@ -47,22 +47,15 @@ PICTURE_NAME = "edits.png"
 
 @dataclass(frozen=True)
 class Arguments:
-    """Write the README's picture and its table of models.
+    """Write the README's picture and its table of models."""
 
-    Attributes:
-        cards: folder of the models' folders.
-        readme: the file with the markers.
-        attribute: what the picture changes.
-        method: along which direction.
-        strengths: in standard deviations.
-        face: the picture that is edited; drawn by a model, so that it shows nobody.
-    """
-
-    cards: Path = Path("model_cards")
-    readme: Path = Path("README.md")
-    attribute: str = "Eyeglasses"
-    method: str = "joint"
+    cards: Path = Path("model_cards")  # folder of the models' folders
+    readme: Path = Path("README.md")  # the file with the markers
+    attribute: str = "Eyeglasses"  # what the picture changes
+    method: str = "joint"  # along which direction
+    # in standard deviations
     strengths: tuple[float, ...] = (-3.0, 0.0, 2.0, 3.0, 4.0, 5.0)
+    # the picture that is edited; drawn by a model, so that it shows nobody
     face: Path = Path("model_cards/example.png")
 
 
@@ -108,7 +101,11 @@ def table(folders: Sequence[Path]) -> str:
     """A line per model: what its card has measured."""
     rows = []
     for folder in folders:
-        measured = dict(_measured(folder))
+        results = ModelCard.load(folder / CARD_NAME).data.eval_results or ()
+        measured = {
+            "mse" if found.metric_type == "mse" else str(found.metric_name): found.metric_value
+            for found in results
+        }
         # Scores on a model's own samples would not compare with those on real faces.
         projects = any("svm-projected " in name for name in measured)
         method = "svm-projected" if projects else "svm"
@@ -116,12 +113,6 @@ def table(folders: Sequence[Path]) -> str:
         link = Markup(f"[{folder.name}]({folder.as_posix()})")
         rows.append([link, _cell(measured.get("mse"), 4), *(_cell(score, 3) for score in scores)])
     return cells.table(["model", "test MSE", *ATTRIBUTES], rows).strip()
-
-
-def _measured(folder: Path) -> Iterator[tuple[str, float]]:
-    for result in ModelCard.load(folder / CARD_NAME).data.eval_results or ():
-        name = "mse" if result.metric_type == "mse" else str(result.metric_name)
-        yield name, float(result.metric_value)
 
 
 def _cell(value: float | None, n_digits: int) -> str:
@@ -164,11 +155,7 @@ def markers(name: str) -> tuple[str, str]:
 
 
 def insert(text: str, name: str, block: str, path: Path) -> str:
-    """Replace what stands between a block's markers.
-
-    Raises:
-        DataError: the markers are missing or stand more than once.
-    """
+    """Replace what stands between a block's markers, each of which stands there once."""
     start, end = markers(name)
     pattern = re.compile(re.escape(start) + ".*?" + re.escape(end), re.DOTALL)
     if len(pattern.findall(text)) != 1:
@@ -206,10 +193,5 @@ def run(arguments: Arguments) -> None:
     print(f"{arguments.readme}: {len(folders)} models; {picture}")
 
 
-def main() -> None:
-    """Do what the command line asks for."""
-    run(tyro.cli(Arguments))
-
-
 if __name__ == "__main__":
-    exit_on_user_error(main)
+    run_script(Arguments, run)

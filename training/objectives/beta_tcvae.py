@@ -16,7 +16,7 @@ ESTIMATORS = ("mss", "mws")
 
 
 class BetaTCVAEObjective(VariationalObjective):
-    """Reconstruction + alpha * MI + beta * TC + gamma * dwKL."""
+    """Reconstruction + alpha * MI + beta * TC + gamma * dwKL (eq. 4)."""
 
     def combine(
         self, reconstruction: Tensor, posterior: Posterior, batch: Batch
@@ -24,7 +24,14 @@ class BetaTCVAEObjective(VariationalObjective):
         recipe, z = self.recipe, posterior.z
         weights = importance_weights(len(z), self.n_examples, recipe.estimator, z.device)
         terms = decompose_kl(z, posterior.mean, posterior.log_variance, weights)
-        return beta_tcvae(reconstruction, terms, recipe.beta, recipe.alpha, recipe.gamma)
+        information, correlation, dimension_wise = terms
+        weighted = recipe.alpha * information + recipe.beta * correlation
+        return {
+            "loss": reconstruction + (weighted + recipe.gamma * dimension_wise),
+            "reconstruction": reconstruction,
+            "kl": information + correlation + dimension_wise,
+            **terms._asdict(),
+        }
 
 
 class PenalisedTCObjective(VariationalObjective):
@@ -51,17 +58,11 @@ class PenalisedTCObjective(VariationalObjective):
 
 
 class KLTerms(NamedTuple):
-    """The three parts of the KL divergence (Chen 2018, arXiv:1802.04942, eq. 2), scalars in nats.
+    """The three parts of the KL divergence (Chen 2018, arXiv:1802.04942, eq. 2), in nats."""
 
-    Attributes:
-        mutual_information: index-code mutual information I(z; x).
-        total_correlation: KL(q(z) || prod_d q(z_d)).
-        dimension_wise_kl: sum over d of KL(q(z_d) || p(z_d)).
-    """
-
-    mutual_information: Tensor
-    total_correlation: Tensor
-    dimension_wise_kl: Tensor
+    mutual_information: Tensor  # I(z; x), of latents and the index of the image
+    total_correlation: Tensor  # KL(q(z) || prod_d q(z_d))
+    dimension_wise_kl: Tensor  # sum over d of KL(q(z_d) || p(z_d))
 
 
 @lru_cache(maxsize=8)  # the same ones in every step
@@ -78,10 +79,7 @@ def importance_weights(
         batch_size: B.
         n_examples: N, size of the training set.
         estimator: "mss" (minibatch stratified) or "mws" (minibatch weighted).
-        device: where to put it.
-
-    Returns:
-        (B, B).
+        device: of the result (B, B).
     """
     if not 1 <= batch_size <= n_examples:
         raise DataError(
@@ -102,16 +100,7 @@ def importance_weights(
 
 
 def pairwise_log_density(z: Tensor, mean: Tensor, log_variance: Tensor) -> Tensor:
-    """log q(z_i,d | x_j): each sample under each posterior, by dimension.
-
-    Args:
-        z: (B, D).
-        mean: (M, D).
-        log_variance: (M, D).
-
-    Returns:
-        (D, B, M).
-    """
+    """log q(z_i,d | x_j), (D, B, M): each sample z (B, D) under each posterior (M, D)."""
     # -0.5 * ((z - m)^2 / v + log v + log 2 pi), multiplied out into one product of matrices by
     # dimension: (z^2, z, 1) . (-0.5 / v, m / v, -0.5 * (m^2 / v + log v + log 2 pi)).
     if z.device.type != "cpu":
@@ -165,33 +154,3 @@ def _log_sum_exp(values: Tensor) -> Tensor:
     """
     largest = values.detach().amax(dim=-1, keepdim=True)
     return (values - largest).clamp_min(-60).exp().sum(dim=-1).log() + largest.squeeze(-1)
-
-
-def beta_tcvae(
-    reconstruction: Tensor,
-    kl_terms: KLTerms,
-    beta: float,
-    alpha: float = 1.0,
-    gamma: float = 1.0,
-) -> dict[str, Tensor]:
-    """beta-TCVAE (Chen 2018, eq. 4): reconstruction + alpha * MI + beta * TC + gamma * dwKL.
-
-    Args:
-        reconstruction: -E log p(x|z), a scalar in nats.
-        kl_terms: as from `decompose_kl`.
-        beta: weight of the total correlation.
-        alpha: weight of the mutual information.
-        gamma: weight of the dimension-wise KL.
-
-    Returns:
-        loss, reconstruction, kl (the sum of the three terms), mutual_information,
-        total_correlation, dimension_wise_kl.
-    """
-    information, correlation, dimension_wise = kl_terms
-    weighted = alpha * information + beta * correlation + gamma * dimension_wise
-    return {
-        "loss": reconstruction + weighted,
-        "reconstruction": reconstruction,
-        "kl": information + correlation + dimension_wise,
-        **kl_terms._asdict(),
-    }

@@ -9,24 +9,11 @@ from training.objectives.objective import Batch, Posterior, VariationalObjective
 
 
 class BetaVAEObjective(VariationalObjective):
-    """Reconstruction + beta * KL."""
+    """Reconstruction + beta * KL (Higgins 2017, eq. 4)."""
 
     def combine(
         self, reconstruction: Tensor, posterior: Posterior, batch: Batch
     ) -> dict[str, Tensor]:
         kl = kl_divergence(posterior.mean, posterior.log_variance)
-        return beta_vae(reconstruction, kl, self.recipe.beta)
-
-
-def beta_vae(reconstruction: Tensor, kl: Tensor, beta: float) -> dict[str, Tensor]:
-    """beta-VAE (Higgins 2017, eq. 4): reconstruction + beta * KL.
-
-    Args:
-        reconstruction: -E log p(x|z), a scalar in nats.
-        kl: a scalar in nats.
-        beta: weight of the KL divergence.
-
-    Returns:
-        loss, reconstruction, kl.
-    """
-    return {"loss": reconstruction + beta * kl, "reconstruction": reconstruction, "kl": kl}
+        loss = reconstruction + self.recipe.beta * kl
+        return {"loss": loss, "reconstruction": reconstruction, "kl": kl}

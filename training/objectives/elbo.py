@@ -63,39 +63,22 @@ def pixel_mse(decoded: Tensor, images: Tensor) -> Tensor:
     return functional.mse_loss(decoded.float(), images.float()) / 4
 
 
-# The KL divergence.
-
-
-def kl_per_dimension(mean: Tensor, log_variance: Tensor) -> Tensor:
-    """KL(q(z|x) || N(0, I)) of each latent dimension (Kingma & Welling 2013, appendix B).
+def kl_divergence(mean: Tensor, log_variance: Tensor) -> Tensor:
+    """KL(q(z|x) || N(0, I)) (Kingma & Welling 2013, appendix B), a scalar.
 
     Args:
-        mean: (B, D), of the posterior.
-        log_variance: (B, D), of the posterior.
-
-    Returns:
-        (D,), averaged over the batch; its sum is the KL divergence.
+        mean: (B, D), of the posteriors; summed over dimensions, averaged over the batch.
+        log_variance: (B, D).
     """
-    return 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).mean(dim=0)
-
-
-def kl_divergence(mean: Tensor, log_variance: Tensor) -> Tensor:
-    """KL(q(z|x) || N(0, I)), summed over dimensions, averaged over the batch; a scalar."""
-    return kl_per_dimension(mean, log_variance).sum()
+    return 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).mean(dim=0).sum()
 
 
 def sample_posterior(
     mean: Tensor, log_variance: Tensor, generator: torch.Generator | None = None
 ) -> Tensor:
-    """Draw z = mean + sigma * noise, differentiable in both (Kingma & Welling 2013, eq. 10).
+    """Draw z = mean + sigma * noise (B, D), differentiable in both (Kingma & Welling 2013, eq. 10).
 
-    Args:
-        mean: (B, D).
-        log_variance: (B, D).
-        generator: on the CPU, where a seed gives every device the same noise, or on theirs.
-
-    Returns:
-        (B, D).
+    The generator lies on the CPU, where a seed gives every device the same noise, or on theirs.
     """
     device = mean.device if generator is None else generator.device
     noise = torch.randn(mean.shape, generator=generator, dtype=mean.dtype, device=device)

@@ -21,10 +21,6 @@ class Discriminator(nn.Sequential):
 
     Six hidden layers with leaky ReLU (appendix A), and no normalisation: it would blur the ratio
     of the two densities.
-
-    Args:
-        latent_dim: D.
-        width: of each hidden layer.
     """
 
     def __init__(self, latent_dim: int, width: int = 1000) -> None:
@@ -35,14 +31,9 @@ class Discriminator(nn.Sequential):
 
 
 def permute_dimensions(latents: Tensor, generator: torch.Generator) -> Tensor:
-    """Permute each dimension over the batch by itself (algorithm 1): draws of prod_j q(z_j).
+    """Permute each dimension of (B, D) by itself (algorithm 1): draws of prod_j q(z_j).
 
-    Args:
-        latents: (B, D).
-        generator: on the CPU or on the latents' device.
-
-    Returns:
-        (B, D); every column holds its own values in another order.
+    The generator lies on the CPU or on the latents' device.
     """
     draws = torch.rand(latents.shape, generator=generator, device=generator.device)
     order = draws.argsort(dim=0)  # (B, D)
@@ -50,21 +41,12 @@ def permute_dimensions(latents: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def total_correlation(logits: Tensor) -> Tensor:
-    """TC = E_q(z) [log D(z) / (1 - D(z))] (eq. 3), a scalar in nats.
-
-    Args:
-        logits: (B, 2), of latents drawn jointly.
-    """
+    """TC = E_q(z) [log D(z) / (1 - D(z))] (eq. 3) of logits (B, 2), a scalar in nats."""
     return (logits[:, 0] - logits[:, 1]).mean()
 
 
 def discriminator_loss(joint_logits: Tensor, permuted_logits: Tensor) -> Tensor:
-    """Mean cross-entropy of telling the two apart (algorithm 2), a scalar in nats.
-
-    Args:
-        joint_logits: (B, 2), of latents drawn jointly: class 0.
-        permuted_logits: (B, 2), of latents with permuted dimensions: class 1.
-    """
+    """Mean cross-entropy of telling the two (B, 2), classes 0 and 1, apart (algorithm 2)."""
     zeros = torch.zeros(len(joint_logits), dtype=torch.long, device=joint_logits.device)
     ones = torch.ones(len(permuted_logits), dtype=torch.long, device=permuted_logits.device)
     joint = functional.cross_entropy(joint_logits, zeros)

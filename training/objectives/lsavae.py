@@ -29,27 +29,14 @@ from training.objectives.objective import Batch, Objective
 
 
 def attribute_kl(mean: Tensor, log_variance: Tensor, labels: Tensor) -> Tensor:
-    """KL(q(a|x) || N(2y - 1, 1)): of the attributes' dimensions, given their labels.
-
-    Args:
-        mean: (B, K).
-        log_variance: (B, K).
-        labels: (B, K), 0 or 1.
-
-    Returns:
-        Nats, summed over the attributes and averaged over the batch.
-    """
+    """KL(q(a|x) || N(2y - 1, 1)) of the attributes' dimensions; all (B, K), labels 0 or 1."""
     return kl_divergence(mean - (2 * labels - 1), log_variance)
 
 
 def attribute_cross_entropy(values: Tensor, labels: Tensor) -> Tensor:
-    """How badly the attributes' dimensions tell the labels, in nats summed over attributes.
+    """How badly the attributes' dimensions a (B, K) tell the labels, in nats over all attributes.
 
     Under the priors N(1, 1) and N(-1, 1) the log odds of presence are exactly 2a.
-
-    Args:
-        values: (B, K), a.
-        labels: (B, K), 0 or 1.
     """
     total = functional.binary_cross_entropy_with_logits(2 * values, labels, reduction="sum")
     return total / len(values)

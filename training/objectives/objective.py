@@ -19,19 +19,12 @@ from training.recipes import VAERecipe
 
 
 class Batch(NamedTuple):
-    """What a step sees.
+    """What a step sees."""
 
-    Attributes:
-        images: (B, C, H, W), in [-1, 1].
-        labels: (B, K), 1 where the attribute is present, else 0.
-        draws: generates all that the step draws.
-        images_seen: how far the training is.
-    """
-
-    images: Tensor
-    labels: Tensor
-    draws: torch.Generator
-    images_seen: int = 0
+    images: Tensor  # (B, C, H, W), in [-1, 1]
+    labels: Tensor  # (B, K), 1 where the attribute is present, else 0
+    draws: torch.Generator  # generates all that the step draws
+    images_seen: int = 0  # how far the training is
 
 
 class Posterior(NamedTuple):
@@ -69,21 +62,13 @@ class Objective(ABC):
     def terms(self, model: Any, batch: Batch) -> dict[str, Tensor]:
         """The terms of one batch.
 
-        Args:
-            model: what is trained.
-            batch: what it sees.
-
         Returns:
             Scalars: "loss", which the model's optimiser minimises, the objective's terms in nats,
             and "mse" for pixels in [0, 1].
         """
 
     def own_terms(self, model: Any, batch: Batch) -> dict[str, Tensor]:
-        """The terms of the objective's own network.
-
-        Args:
-            model: what is trained; it has just taken its step.
-            batch: an independent second batch.
+        """The terms of the objective's own network, on an independent second batch.
 
         Returns:
             Scalars: "own_loss", which the objective's optimiser minimises, and others to log.

@@ -1,4 +1,4 @@
-"""Command lines: the pictures that scripts read, recipes by name, and what to type again."""
+"""Command lines: the images that scripts read, recipes by name, and what to type again."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any, ClassVar, TypeVar
 import tyro
 
 from hublatent.data import DataSource, FaceDataset
-from hublatent.errors import DataError, unknown_name
+from hublatent.errors import DataError, exit_on_user_error, unknown_name
 from hublatent.images import CELEBA_CROP
 from hublatent.storage import portable
 
@@ -34,38 +34,38 @@ LEFT_OUT = ("cache", "data", "recipe", "settings", "state_seconds", "out", "expo
 
 @dataclass(frozen=True, kw_only=True)
 class DataArguments(DataSource):
-    """The pictures that a script reads, and what is seen of them.
+    """The images that a script reads, and what is seen of them."""
 
-    Attributes:
-        crop: of CelebA, the side of the central square that is seen, of 178 x 218.
-    """
-
-    crop: int = CELEBA_CROP
+    crop: int = CELEBA_CROP  # of CelebA, the side of the central square that is seen, of 178 x 218
 
     def load(self, image_size: int, progress: bool = True, crop: int | None = None) -> FaceDataset:
-        """The data set, its pictures so many pixels wide."""
+        """The data set, its images so many pixels wide."""
         return super().load(image_size, progress, crop or self.crop)
 
 
 class Recipe:
-    """A frozen dataclass of all that defines a training: image_size, batch_size, seed and more.
+    """A frozen dataclass of all that defines a training: image_size, batch_size, seed and more."""
 
-    Attributes:
-        ranges: a key of RANGES -> the fields that have to lie there.
-    """
-
-    ranges: ClassVar[Mapping[str, tuple[str, ...]]] = {}
+    ranges: ClassVar[Mapping[str, tuple[str, ...]]] = {}  # key of RANGES -> fields that lie there
 
     def check(self) -> None:
-        """Refuse values that cannot be trained with.
-
-        Raises:
-            DataError: says which value, and what would do.
-        """
+        """Refuse, with a DataError, values that cannot be trained with."""
         for expected, names in self.ranges.items():
             for name in names:
                 if not RANGES[expected](value := getattr(self, name)):
                     raise DataError(f"--{_option(name)} {value}; expected {expected}.")
+
+
+def run_script(arguments: type[Arguments], run: Callable[[Arguments], object]) -> None:
+    """Run a script with what the command line gives; a user's error ends with one sentence."""
+    exit_on_user_error(lambda: run(tyro.cli(arguments)))
+
+
+def run_training(
+    arguments: type[Arguments], recipes: Mapping[str, Any], train: Callable[[Arguments], object]
+) -> None:
+    """The same with a recipe by name."""
+    exit_on_user_error(lambda: train(parse_command(arguments, recipes)))
 
 
 def parse_command(
@@ -91,8 +91,8 @@ def parse_command(
         raise DataError(f"--recipe is missing. Available: {', '.join(sorted(recipes))}.")
     if name not in recipes:
         raise DataError(unknown_name("recipe", name, recipes))
-    others = {f.name: tyro.MISSING for f in fields(arguments) if _is_required(f)}  # type: ignore[arg-type]
-    defaults = arguments(**{**others, "recipe": name, "settings": recipes[name]})
+    required = {f.name: tyro.MISSING for f in fields(arguments) if f.default is MISSING}  # type: ignore[arg-type]
+    defaults = arguments(**{**required, "recipe": name, "settings": recipes[name]})
     return tyro.cli(arguments, args=words, default=defaults, config=(tyro.conf.OmitArgPrefixes,))
 
 
@@ -132,7 +132,3 @@ def words_of(values: Mapping[str, Any]) -> list[str]:
 
 def _option(name: str) -> str:
     return name.replace("_", "-")
-
-
-def _is_required(field: Any) -> bool:
-    return field.default is MISSING and field.default_factory is MISSING

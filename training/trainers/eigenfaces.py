@@ -16,48 +16,32 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import numpy as np
 import torch
-import tyro
 from torch import Tensor
 from tqdm import tqdm
 
 from hublatent.data import FaceDataset
-from hublatent.errors import DataError, exit_on_user_error
+from hublatent.errors import DataError
 from hublatent.models import Eigenfaces
-from hublatent.storage import write_text
-from training.trainers.commands import DataArguments, command_of
+from training.trainers.commands import DataArguments, command_of, run_script
 from training.trainers.loop import batches, described, reconstruction_error
-from training.trainers.run import MODEL_FOLDER, RESULTS_NAME
+from training.trainers.run import MODEL_FOLDER, Run
 
 
 @dataclass(frozen=True, kw_only=True)
 class Arguments(DataArguments):
-    """Fit eigenfaces to the training partition.
+    """Fit eigenfaces to the training partition."""
 
-    Attributes:
-        out: folder for the model and its results.
-        latent_dim: how many components.
-        image_size: height and width of the images, in pixels.
-    """
-
-    out: Path
-    latent_dim: int = 128
-    image_size: int = 64
+    out: Path  # folder for the model and its results
+    latent_dim: int = 128  # how many components
+    image_size: int = 64  # height and width of the images, in pixels
 
 
 @torch.no_grad()
 def fit(dataset: FaceDataset, indices: np.ndarray, latent_dim: int) -> Eigenfaces:
-    """Principal components of the pixels (Turk & Pentland 1991).
-
-    Args:
-        dataset: the images.
-        indices: (N,) positions in it.
-        latent_dim: D, how many components.
+    """Principal components of the pixels (Turk & Pentland 1991) of some images of a dataset.
 
     Returns:
-        The model; its components are orthonormal, in order of falling variance.
-
-    Raises:
-        DataError: there are fewer images or pixels than components ask for.
+        The model; its D components are orthonormal, in order of falling variance.
     """
     _, height, _, channels = dataset.images.shape
     model = Eigenfaces(height, channels, latent_dim)
@@ -112,24 +96,21 @@ def run(arguments: Arguments) -> None:
     seconds = time.monotonic() - started
     test = dataset.indices("test")
     model.save_pretrained(arguments.out / MODEL_FOLDER)
+    command = command_of(
+        "training/trainers/eigenfaces.py", arguments, out=f"runs/{arguments.out.name}"
+    )
+    measured = None
+    if len(test):
+        measured = {"n_images": len(test), "mse": reconstruction_error(model, dataset, test)}
     results = {
-        "command": command_of(
-            "training/trainers/eigenfaces.py", arguments, out=f"runs/{arguments.out.name}"
-        ),
+        "command": command,
         **described(model, dataset, model.mean.numel() + model.components.numel()),
         "seconds": round(seconds, 1),
-        "test": {"n_images": len(test), "mse": reconstruction_error(model, dataset, test)}
-        if len(test)
-        else None,
+        "test": measured,
     }
-    write_text(arguments.out / RESULTS_NAME, json.dumps(results, indent=2) + "\n")
-    print(f"{arguments.out / MODEL_FOLDER}: {json.dumps(results['test'])}")
-
-
-def main() -> None:
-    """Fit what the command line asks for."""
-    run(tyro.cli(Arguments))
+    Run(arguments.out).save_results(results)
+    print(f"{arguments.out / MODEL_FOLDER}: {json.dumps(measured)}")
 
 
 if __name__ == "__main__":
-    exit_on_user_error(main)
+    run_script(Arguments, run)

@@ -13,52 +13,55 @@ import os
 import sys
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Hashable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from functools import cached_property, lru_cache, partial
+from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 import accelerate
 import numpy as np
 import torch
 from accelerate.utils import broadcast_object_list
+from PIL import Image
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torchvision.utils import make_grid
 from tqdm import tqdm
 
 from hublatent.data import FaceDataset
 from hublatent.errors import DataError, HublatentError
-from hublatent.images import to_float
+from hublatent.images import to_float, to_pil
 from hublatent.model import LatentModel
-from training.trainers.commands import DataArguments
+from training.trainers.commands import DataArguments, changes, command_of
 from training.trainers.run import Run
 
 # Streams of randomness apart from the processes' own, which count from 0.
 ORDER_STREAM = 1_000_003
 FLIP_STREAM = 2_000_003
 PRECISIONS = ("fp32", "bf16")
+N_MEASURED = 5  # passes of each kind that are timed
 LARGEST_SHARE = 0.25  # of a GPU's free memory, for images
-Key = TypeVar("Key", bound=Hashable)
 StepValues = Mapping[str, Any]  # name -> float, or a scalar tensor that nobody has waited for
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingArguments(DataArguments):
-    """What the command line of every training asks for, beside its recipe in `settings`.
+    """What the command line of every training asks for, beside its recipe in `settings`."""
 
-    Attributes:
-        out: the run's folder.
-        recipe: where the values that are not given come from.
-        precision: auto measures which is faster; a resumed run keeps it.
-        state_seconds: time between two states on disk, and so what a kill can cost.
-    """
-
-    out: Path
-    recipe: str
+    out: Path  # the run's folder
+    recipe: str  # where the values that are not given come from
+    # auto measures which is faster; a resumed run keeps it
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    state_seconds: float = 60.0
+    state_seconds: float = 60.0  # time between two states on disk, and so what a kill can cost
+
+    def command(self, script: str, recipes: Mapping[str, Any], **others: Any) -> str:
+        """The command that trains the same again: the recipe's name, and what differs from it."""
+        settings: Any = getattr(self, "settings")  # noqa: B009
+        different = changes(asdict(settings), asdict(recipes[self.recipe]))
+        out = f"runs/{self.out.resolve().name}"
+        return command_of(script, self, recipe=self.recipe, out=out, **others, **different)
 
 
 class Trainer(ABC):
@@ -77,6 +80,7 @@ class Trainer(ABC):
         indices: the training images' positions in the dataset.
         n_steps: steps done.
         precision: of the networks' passes, "fp32" or "bf16".
+        reads_each_step: whether a step waits for its numbers, which on a CPU costs nothing.
     """
 
     def __init__(
@@ -90,7 +94,6 @@ class Trainer(ABC):
         self.parts: dict[str, Any] = {}
         self.n_steps = 0
         self.precision = "fp32"
-        # Reading a number of a GPU stops it; on a CPU it costs nothing.
         self.reads_each_step = self.device.type == "cpu"
 
     @cached_property
@@ -105,11 +108,7 @@ class Trainer(ABC):
 
     @classmethod
     def check_data(cls, recipe: Any, dataset: FaceDataset, n_processes: int) -> None:
-        """Refuse data that cannot be trained on.
-
-        Raises:
-            DataError: says why.
-        """
+        """Refuse, with a DataError, data that cannot be trained on."""
         if not len(dataset.indices("train")):
             raise DataError("The data has no training images.")
 
@@ -146,17 +145,9 @@ class Trainer(ABC):
         return values
 
     def draws(self, stream: int = 0) -> torch.Generator:
-        """This process's generator of the step.
-
-        Args:
-            stream: tells apart independent uses within one step.
-        """
+        """This process's generator of the step; streams tell independent uses apart."""
         process, n = self.accelerator.process_index, self.accelerator.num_processes
         return step_generator(self.recipe.seed, self.n_steps, stream * n + process)
-
-    def device_draws(self, stream: int = 0) -> torch.Generator:
-        """The same on the training's device, so that no number has to travel there."""
-        return torch.Generator(self.device).manual_seed(self.draws(stream).initial_seed())
 
     def noise_draws(self, draws: torch.Generator) -> torch.Generator:
         """A generator for millions of numbers, which a GPU draws itself from the same seed."""
@@ -207,31 +198,20 @@ class Trainer(ABC):
         return tensor.to(self.device, non_blocking=True)
 
     def step_values(self, terms: Mapping[str, Tensor]) -> StepValues:
-        """Scalars averaged over the processes, checked at once where that stops no device.
+        """Scalars averaged over the processes, checked before any of them reaches the weights.
 
-        Elsewhere the reporter reads and checks their sums, before each log line and state.
-        """
-        if self.reads_each_step:
-            return self.mean_values(terms)
-        stacked = torch.stack([term.detach().float().to(self.device) for term in terms.values()])
-        return dict(zip(terms, self.mean(stacked), strict=True))
-
-    def mean_values(self, terms: Mapping[str, Tensor]) -> dict[str, float]:
-        """Scalars averaged over the processes, before any of them reaches the weights.
+        Where that would stop the device, the reporter checks their sums before it writes a state.
 
         Raises:
             HublatentError: one is no longer a number.
         """
         stacked = torch.stack([term.detach().float().to(self.device) for term in terms.values()])
-        values = dict(zip(terms, self.mean(stacked).tolist(), strict=True))
+        means = self.accelerator.reduce(stacked, reduction="mean")
+        if not self.reads_each_step:
+            return dict(zip(terms, means, strict=True))
+        values = dict(zip(terms, means.tolist(), strict=True))
         check_finite(values, self.images_seen)
         return values
-
-    def mean(self, values: Tensor) -> Tensor:
-        """A tensor averaged over the processes."""
-        if self.accelerator.num_processes == 1:
-            return values
-        return self.accelerator.reduce(values, reduction="mean")
 
     def descend(
         self, optimizer: torch.optim.Optimizer, loss: Tensor, rate: float | None = None
@@ -248,31 +228,32 @@ class Trainer(ABC):
         They are averaged over the processes here, as one flat tensor: second derivatives and two
         losses over one network fit no wrapper that averages during the backward pass.
         """
-        gradients = [p.grad for p in parameters_of(optimizer) if p.grad is not None]
         if self.accelerator.num_processes > 1:
-            flat = self.mean(torch.cat([gradient.flatten() for gradient in gradients]))
+            gradients = [p.grad for p in parameters_of(optimizer) if p.grad is not None]
+            flat = torch.cat([gradient.flatten() for gradient in gradients])
+            flat = self.accelerator.reduce(flat, reduction="mean")
             parts = flat.split([gradient.numel() for gradient in gradients])
             for gradient, part in zip(gradients, parts, strict=True):
                 gradient.copy_(part.view_as(gradient))
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
 
-    def fastest_precision(
-        self, asked: str, state: Mapping[str, Any] | None, trial: Callable[[str], object]
-    ) -> str:
-        """The precision asked for, the state's, or the one in which a trial is faster."""
-        options = precisions(asked, state)
-        return self.fastest({option: partial(trial, option) for option in options})
+    def fastest(self, options: Sequence[str], trial: Callable[[str], object]) -> str:
+        """The option with the fastest trial; all processes take the first one's stopwatch.
 
-    def fastest(self, passes: Mapping[Key, Callable[[], object]]) -> Key:
-        """The fastest of some passes; all processes take what the first one's stopwatch says."""
-        if len(passes) == 1:
-            return next(iter(passes))
-        seconds = fastest_rounds(passes)
-        self.accelerator.print(
-            "measured seconds per step: "
-            + ", ".join(f"{_words(option)} {s:.3f}" for option, s in seconds.items())
-        )
+        The options take turns, so that other load on the machine meets all of them alike.
+        """
+        if len(options) == 1:
+            return options[0]
+        seconds = dict.fromkeys(options, math.inf)
+        for turn in range(N_MEASURED + 1):
+            for option in options:
+                start = time.perf_counter()
+                trial(option)
+                if turn:  # the first one warms up
+                    seconds[option] = min(seconds[option], time.perf_counter() - start)
+        found = ", ".join(f"{option} {s:.3f}" for option, s in seconds.items())
+        self.accelerator.print(f"measured seconds per step: {found}")
         return broadcast_object_list([min(seconds, key=seconds.__getitem__)])[0]
 
     def state(self) -> dict[str, Any]:
@@ -320,13 +301,12 @@ class Reporter(ABC):
 
     def after_step(self, values: StepValues) -> None:
         """Take in a step's values; log, draw and save what is due."""
-        progress, seconds = self.progress, time.monotonic() - self.started
+        progress = self.progress
         for name, value in values.items():
             progress["sums"][name] = progress["sums"].get(name, 0.0) + value
             progress["counts"][name] = progress["counts"].get(name, 0) + 1
         progress["n_steps"] += 1
-        progress["interval_seconds"] += seconds
-        progress["seconds"] += seconds
+        self._count_seconds(self.started)
         self.report()
         if time.monotonic() - self.saved >= self.arguments.state_seconds:
             self.save_state()
@@ -337,10 +317,13 @@ class Reporter(ABC):
         """Read the sums that still lie on the device, and refuse what is no longer a number."""
         start, sums = time.monotonic(), self.progress["sums"]
         self.progress["sums"] = {name: float(total) for name, total in sums.items()}
-        seconds = time.monotonic() - start  # that the device was behind
+        self._count_seconds(start)  # that the device was behind
+        check_finite(self.progress["sums"], self.trainer.images_seen)
+
+    def _count_seconds(self, start: float) -> None:
+        seconds = time.monotonic() - start
         self.progress["interval_seconds"] += seconds
         self.progress["seconds"] += seconds
-        check_finite(self.progress["sums"], self.trainer.images_seen)
 
     def save_state(self) -> None:
         """Write the state that a killed run goes on from."""
@@ -392,14 +375,13 @@ def train(
     recipe.check()
     accelerator = start_accelerator()
     dataset = arguments.load(recipe.image_size, accelerator.is_main_process)
-    n_processes = accelerator.num_processes
-    if recipe.batch_size % n_processes:
-        raise DataError(
-            f"--batch-size {recipe.batch_size} is not divisible by {n_processes} processes."
-        )
-    trainer_class.check_data(recipe, dataset, n_processes)
+    n = accelerator.num_processes
+    if recipe.batch_size % n:
+        raise DataError(f"--batch-size {recipe.batch_size} is not divisible by {n} processes.")
+    trainer_class.check_data(recipe, dataset, n)
     settings = {**asdict(recipe), "data": dataset.digest, **settings}
-    with Run.open(arguments.out, settings, accelerator.is_main_process) as run:
+    run = Run(arguments.out)
+    with run.open(settings, accelerator.is_main_process):
         accelerator.wait_for_everyone()
         state = run.load_state()
         trainer = trainer_class(
@@ -411,7 +393,7 @@ def train(
         accelerator.print(_announcement(arguments.recipe, trainer, end), flush=True)
         reporter = None
         if accelerator.is_main_process:
-            run.trim_log("images", trainer.images_seen)
+            run.trim_log(trainer.images_seen)
             reporter = reporter_class(run, trainer, arguments, state and state["progress"])
         _run_steps(trainer, end, reporter)
         results = None
@@ -458,18 +440,10 @@ def _announcement(name: str, trainer: Trainer, n_images: int) -> str:
 
 
 def step_generator(seed: int, step: int, stream: int = 0) -> torch.Generator:
-    """A generator that depends on nothing but (seed, step, stream).
-
-    Args:
-        seed: the run's seed.
-        step: the step's number.
-        stream: tells apart independent uses within one step, such as processes.
-    """
-    generator = torch.Generator()
+    """A generator that depends on nothing but (seed, step, stream)."""
     # Three odd 64-bit constants spread neighbouring numbers over the whole range of seeds.
     mixed = seed * 0x9E3779B97F4A7C15 + step * 0xBF58476D1CE4E5B9 + stream * 0x94D049BB133111EB
-    generator.manual_seed(mixed % (1 << 63))
-    return generator
+    return torch.Generator().manual_seed(mixed % (1 << 63))
 
 
 @lru_cache(maxsize=4)
@@ -479,11 +453,7 @@ def _epoch_order(n: int, seed: int, epoch: int, order: int) -> np.ndarray:
 
 
 def check_finite(values: Mapping[str, float], images_seen: int) -> None:
-    """Refuse losses and statistics, or sums of them, of a training that diverged.
-
-    Raises:
-        HublatentError: one is no longer a number.
-    """
+    """Refuse losses and statistics, or sums of them, of a training that diverged."""
     if all(map(math.isfinite, values.values())):
         return
     found = ", ".join(f"{name} {value:.4g}" for name, value in values.items())
@@ -514,31 +484,10 @@ def exponential_average(model: nn.Module, decay: float) -> AveragedModel:
 
 
 def precisions(asked: str, state: Mapping[str, Any] | None) -> tuple[str, ...]:
-    """The precisions to choose between: the one asked for, the state's, or both.
-
-    Raises:
-        DataError: there is no such precision.
-    """
+    """The precisions to choose between: the one asked for, the state's, or both."""
     if asked == "auto":
         return PRECISIONS if state is None else (state["precision"],)
-    if asked not in PRECISIONS:
-        raise DataError(f"precision {asked!r}; expected one of auto, {', '.join(PRECISIONS)}.")
     return (asked,)
-
-
-def fastest_rounds(actions: Mapping[Key, Callable[[], object]], n: int = 5) -> dict[Key, float]:
-    """Seconds of each action's fastest round, after one to warm up.
-
-    They take turns, so that other load on the machine meets all of them alike.
-    """
-    seconds = dict.fromkeys(actions, math.inf)
-    for turn in range(n + 1):
-        for name, action in actions.items():
-            start = time.perf_counter()
-            action()
-            if turn:
-                seconds[name] = min(seconds[name], time.perf_counter() - start)
-    return seconds
 
 
 def parameters_of(optimizer: torch.optim.Optimizer) -> list[nn.Parameter]:
@@ -580,6 +529,11 @@ def reconstruction_error(model: LatentModel, dataset: FaceDataset, indices: np.n
             errors = (model.decode(model.encode(images)) - images).square() / 4
             total += float(errors.mean(dim=(1, 2, 3)).sum())
     return total / len(indices)
+
+
+def contact_sheet(images: Tensor, n_columns: int) -> Image.Image:
+    """Images (B, C, H, W) in [-1, 1] in rows, from the top left; the last may end in black."""
+    return to_pil(make_grid(images, n_columns, padding=0, pad_value=-1.0)[None])[0]
 
 
 def described(model: LatentModel, dataset: FaceDataset, n_parameters: int) -> dict[str, Any]:
@@ -635,7 +589,3 @@ def _load_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> 
     for parameter, moments in optimizer.state.items():
         for name in ("exp_avg", "exp_avg_sq"):
             moments[name] = torch.empty_like(parameter).copy_(moments[name])
-
-
-def _words(option: Any) -> str:
-    return " ".join(option) if isinstance(option, tuple) else str(option)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,23 +29,15 @@ MODEL_FOLDER = "model"  # of a finished run, and make_card.py's default
 
 @dataclass(frozen=True)
 class Run:
-    """The folder of one training.
-
-    Attributes:
-        folder: where settings, state, log and pictures lie.
-    """
+    """The folder of one training, with its settings, state, log and pictures."""
 
     folder: Path
 
-    @classmethod
     @contextmanager
-    def open(
-        cls, folder: str | Path, settings: Mapping[str, Any], is_main: bool = True
-    ) -> Iterator[Run]:
-        """Start a run, or open it again for resuming; meanwhile no other process may.
+    def open(self, settings: Mapping[str, Any], is_main: bool) -> Iterator[None]:
+        """Begin the run, or open it again for resuming; meanwhile no other process may.
 
         Args:
-            folder: the run's folder; made where it is missing.
             settings: JSON-able values that define the run; a resumed run must have the same.
             is_main: of several processes that train together, the one that writes.
 
@@ -53,18 +45,13 @@ class Run:
             DataError: the folder holds a run with other settings.
             HublatentError: another process trains in it.
         """
-        path = Path(folder)
-        with only_writer(path) if is_main else nullcontext():
+        with only_writer(self.folder) if is_main else nullcontext():
             if is_main:
-                _keep_settings(path / SETTINGS_NAME, json.loads(json.dumps(settings)))
-            yield cls(path)
+                _keep_settings(self.folder / SETTINGS_NAME, json.loads(json.dumps(settings)))
+            yield
 
     def save_state(self, state: Mapping[str, Any]) -> None:
-        """Write the state, atomically.
-
-        Args:
-            state: nested dicts and lists of tensors and JSON values (keys: texts or integers).
-        """
+        """Write nested dicts (keys: texts or integers) and lists of tensors and JSON values."""
         tensors: dict[str, Tensor] = {}
         skeleton = _take_tensors(state, "", tensors)
         with atomic_path(self.folder / STATE_NAME) as temporary:
@@ -79,29 +66,25 @@ class Run:
             skeleton = json.loads(file.metadata()["skeleton"])
             return _put_tensors(skeleton, file.get_tensor)
 
+    def save_results(self, results: Mapping[str, Any]) -> None:
+        """Write what make_card.py and other programs read of a finished run."""
+        write_text(self.folder / RESULTS_NAME, json.dumps(results, indent=2) + "\n")
+
     def log(self, **values: Any) -> None:
         """Append a line to log.jsonl."""
         with (self.folder / LOG_NAME).open("a", encoding="utf-8") as file:
             file.write(json.dumps(values) + "\n")
 
-    def trim_log(self, key: str, last: float) -> None:
-        """Drop the log lines beyond the state that a resumed run starts from.
-
-        Args:
-            key: the counting value of each line, such as "images".
-            last: lines with a larger value go; so does a line cut short by a kill.
-        """
+    def trim_log(self, n_images: int) -> None:
+        """Drop what the log says beyond the state that a resumed run starts from."""
         path = self.folder / LOG_NAME
         if not path.is_file():
             return
         kept = []
         for line in path.read_text(encoding="utf-8").splitlines():
-            try:
-                values = json.loads(line)
-            except json.JSONDecodeError:
-                continue
-            if values.get(key, 0) <= last:
-                kept.append(line + "\n")
+            with suppress(json.JSONDecodeError):  # cut short by a kill
+                if json.loads(line).get("images", 0) <= n_images:
+                    kept.append(line + "\n")
         write_text(path, "".join(kept))
 
 

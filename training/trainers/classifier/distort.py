@@ -14,25 +14,15 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Distortion:
-    """How strongly photographs are varied.
+    """How strongly photographs are varied."""
 
-    Attributes:
-        shift: largest displacement, as a share of the side.
-        scale: largest change of size; 0.1 draws factors from 1 / 1.1 to 1.1.
-        blur: largest standard deviation of the blur, as a share of the side.
-        blur_share: share of the images that are blurred.
-        noise: largest standard deviation of noise, in units of images in [-1, 1].
-        brightness: largest brightness added, in the same units.
-        contrast: largest factor of the contrast, and of the saturation, minus 1.
-    """
-
-    shift: float = 0.06
-    scale: float = 0.1
-    blur: float = 0.03
-    blur_share: float = 0.2
-    noise: float = 0.0
-    brightness: float = 0.2
-    contrast: float = 0.3
+    shift: float = 0.06  # largest displacement, as a share of the side
+    scale: float = 0.1  # largest change of size; 0.1 draws factors from 1 / 1.1 to 1.1
+    blur: float = 0.03  # largest standard deviation of the blur, as a share of the side
+    blur_share: float = 0.2  # share of the images that are blurred
+    noise: float = 0.0  # largest standard deviation of noise, in units of images in [-1, 1]
+    brightness: float = 0.2  # largest brightness added, in the same units
+    contrast: float = 0.3  # largest factor of the contrast, and of the saturation, minus 1
 
 
 def distort(images: Tensor, distortion: Distortion, generator: torch.Generator) -> Tensor:

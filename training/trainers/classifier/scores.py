@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from hublatent.errors import DataError
 from hublatent.perception.classifier import AttributeClassifier
 from hublatent.stats import bootstrap_weights, interval, weighted_auroc
 from training.trainers import loop
+from training.trainers.classifier.distort import blur
 
 N_BINS = 15
 LARGEST_LOG_T = math.log(1e3)
@@ -32,16 +34,13 @@ def logits_of(
     indices: np.ndarray,
     change: Callable[[Tensor], Tensor] = lambda images: images,
 ) -> Tensor:
-    """Calibrated logits of some pictures; the model's mode is left as it was.
+    """Calibrated logits (N, K) of some images, on the CPU; the model's mode is left as it was.
 
     Args:
         model: the classifier.
-        dataset: the pictures.
+        dataset: the images.
         indices: (N,) positions in it.
         change: what happens to the images (B, C, H, W) first, such as a blur.
-
-    Returns:
-        float32 (N, K), on the CPU.
     """
     with loop.evaluating(model) as device:
         parts = loop.batches(dataset, indices)
@@ -157,3 +156,28 @@ def mean_auroc(logits: Tensor, labels: np.ndarray) -> float:
 def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     """Nats per attribute and image."""
     return functional.binary_cross_entropy_with_logits(logits, labels.to(logits))
+
+
+def mean_loss(logits: Tensor, labels: np.ndarray) -> float:
+    """The same as a number, of labels (N, K) bool."""
+    return float(cross_entropy(logits, torch.from_numpy(labels)))
+
+
+def test_scores(model: AttributeClassifier, dataset: FaceDataset) -> dict[str, Any] | None:
+    """All that a card says of the test images; None where there are none."""
+    indices = dataset.indices("test")
+    if not len(indices):
+        return None
+    labels, identities = dataset.labels[indices], dataset.identities[indices]
+    logits = logits_of(model, dataset, indices)
+    blurred = {}
+    for sigma in BLURS:
+        soft = logits_of(model, dataset, indices, partial(blur, sigma=sigma))
+        blurred[str(sigma)] = mean_auroc(soft, labels)
+    return {
+        "n_images": len(indices),
+        "n_identities": len(np.unique(identities)),
+        "loss": mean_loss(logits, labels),
+        "auroc_blurred": blurred,
+        **held_out_scores(logits, labels, identities, dataset.attributes),
+    }

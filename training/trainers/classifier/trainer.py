@@ -22,37 +22,23 @@ from training.trainers.commands import Recipe
 
 @dataclass(frozen=True)
 class ClassifierRecipe(Recipe):
-    """What a classifier is and how it is trained.
+    """What a classifier is and how it is trained."""
 
-    Attributes:
-        image_size: height and width that the network sees, in pixels.
-        width: channels of the first stage.
-        n_blocks: residual blocks per stage.
-        dropout: share of the features dropped before the logits.
-        distortion: how strongly the photographs are varied.
-        mixup: largest share of another photograph, and of its labels, in each.
-        epochs: passes over the training images.
-        batch_size: images per step, over all processes.
-        learning_rate: of AdamW, the highest.
-        weight_decay: of AdamW.
-        warm_up: share of the steps over which the rate rises from 0; then it falls as a cosine.
-        ema: decay per step of the averaged weights, which are the ones that are published.
-        seed: everything random follows from it.
-    """
-
-    image_size: int = 64
-    width: int = 36
-    n_blocks: int = 1
-    dropout: float = 0.2
+    image_size: int = 64  # height and width that the network sees, in pixels
+    width: int = 36  # channels of the first stage
+    n_blocks: int = 1  # residual blocks per stage
+    dropout: float = 0.2  # share of the features dropped before the logits
+    # how strongly the photographs are varied
     distortion: Annotated[Distortion, tyro.conf.arg(name="")] = field(default_factory=Distortion)
-    mixup: float = 0.2
-    epochs: int = 20
-    batch_size: int = 32
-    learning_rate: float = 3e-3
-    weight_decay: float = 0.1
+    mixup: float = 0.2  # largest share of another photograph, and of its labels, in each
+    epochs: int = 20  # passes over the training images
+    batch_size: int = 32  # images per step, over all processes
+    learning_rate: float = 3e-3  # of AdamW, the highest
+    weight_decay: float = 0.1  # of AdamW
+    # share of the steps over which the rate rises from 0; then it falls as a cosine
     warm_up: float = 0.1
-    ema: float = 0.995
-    seed: int = 0
+    ema: float = 0.995  # decay per step of the averaged weights, which are the ones published
+    seed: int = 0  # everything random follows from it
 
     ranges: ClassVar = {
         "at least 1": ("epochs", "batch_size"),
@@ -64,15 +50,7 @@ class ClassifierRecipe(Recipe):
 
 
 class Trainer(loop.Trainer):
-    """A classifier, its average and its optimiser.
-
-    Args:
-        recipe: what to train and how.
-        dataset: the photographs and their labels.
-        accelerator: gives the device, and averages gradients over processes.
-        precision: "fp32" or "bf16"; "auto" measures which is faster.
-        state: a saved state to go on from; its precision is kept unless another is asked for.
-    """
+    """A classifier, its average and its optimiser."""
 
     def __init__(
         self,
@@ -91,7 +69,7 @@ class Trainer(loop.Trainer):
         ).to(self.device)
         self.model.to(memory_format=torch.channels_last)
         _start_from_prevalence(self.model, self.labels)
-        self.precision = self.fastest_precision(precision, state, self._trial)
+        self.precision = self.fastest(loop.precisions(precision, state), self._trial)
         self.average = loop.exponential_average(self.model, recipe.ema)
         self.optimizer = torch.optim.AdamW(
             self.model.parameters(), recipe.learning_rate, weight_decay=recipe.weight_decay
@@ -119,7 +97,7 @@ class Trainer(loop.Trainer):
         """The averaged model."""
         return self.average.module  # type: ignore[return-value]
 
-    def update(self) -> dict[str, float]:
+    def update(self) -> loop.StepValues:
         """Update the model once; returns the loss, in nats per attribute."""
         images, labels = self.next_batch()
         # Dropout draws from the global generator, so that one has to follow the step too.
@@ -128,7 +106,7 @@ class Trainer(loop.Trainer):
         with autocast(self.precision, self.device.type):
             logits = self.model(images)
         loss = cross_entropy(logits, labels)
-        values = self.mean_values({"loss": loss})
+        values = self.step_values({"loss": loss})
         self.descend(self.optimizer, loss, self.learning_rate())
         self.average.update_parameters(self.model)
         return values

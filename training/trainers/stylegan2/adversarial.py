@@ -55,27 +55,18 @@ def path_lengths(images: Tensor, latents: Tensor, noise: Tensor) -> Tensor:
 
 @torch.no_grad()
 def update_average(average: nn.Module, model: nn.Module, keep: float) -> None:
-    """Move the average of the weights: average = keep * average + (1 - keep) * model.
-
-    Args:
-        average: the averaged model.
-        model: the trained model.
-        keep: weight of the old average, in [0, 1].
-    """
+    """Move the average of the weights: average = keep * average + (1 - keep) * model."""
     torch._foreach_lerp_(list(average.parameters()), list(model.parameters()), 1 - keep)
 
 
 def average_keep(images_seen: int, batch_size: int, half_life: float, ramp_up: float) -> float:
-    """How much of the average survives one step (arXiv:1912.04958, appendix B, with ramp-up).
+    """How much of the average survives one step, in [0, 1) (arXiv:1912.04958, appendix B).
 
     Args:
         images_seen: images seen so far.
         batch_size: images per step.
         half_life: half-life of the average, in images.
         ramp_up: early on the half-life is this share of the images seen.
-
-    Returns:
-        The factor, in [0, 1).
     """
     length = min(half_life, images_seen * ramp_up)
     return 0.0 if length <= 0 else 0.5 ** (batch_size / length)
@@ -84,13 +75,7 @@ def average_keep(images_seen: int, batch_size: int, half_life: float, ramp_up: f
 def lazy_adam(
     parameters: list[nn.Parameter], learning_rate: float, regularise_every: int
 ) -> torch.optim.Adam:
-    """Adam (0, 0.99), corrected for a regulariser of its own step every few steps (appendix B).
-
-    Args:
-        parameters: what to optimise.
-        learning_rate: before the correction.
-        regularise_every: steps between two regularisations; 0 if there are none.
-    """
+    """Adam (0, 0.99), corrected for a regularisation every few steps, or never (appendix B)."""
     ratio = regularise_every / (regularise_every + 1) if regularise_every else 1.0
     # One batched update for all tensors: hundreds of small ones would cost more than their work.
     return torch.optim.Adam(
@@ -99,15 +84,12 @@ def lazy_adam(
 
 
 def perturbed(latents: Tensor, amount: float, generator: torch.Generator) -> Tensor:
-    """Add Gaussian noise to W+ codes: the paper's remedy for holes in the latent space.
+    """Add Gaussian noise to W+ codes (B, L, D): the paper's remedy for holes in the latent space.
 
     Args:
         latents: (B, L, D).
         amount: standard deviation of the noise, in standard deviations of W over the batch.
         generator: CPU generator.
-
-    Returns:
-        Codes (B, L, D).
     """
     if amount == 0:
         return latents

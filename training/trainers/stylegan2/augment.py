@@ -77,14 +77,8 @@ def augment(images: Tensor, p: float, generator: torch.Generator) -> Tensor:
 def random_geometry(n: int, p: float, size: int, generator: torch.Generator) -> Tensor:
     """Draw n maps from output to input positions, products of transformations of probability p.
 
-    Args:
-        n: number of matrices.
-        p: probability of each transformation.
-        size: height and width of the images in pixels, for whole-pixel shifts.
-        generator: CPU generator.
-
     Returns:
-        (n, 3, 3), in coordinates that run from -1 to 1.
+        (n, 3, 3), in coordinates that run from -1 to 1; `size`, in pixels, is for whole shifts.
     """
 
     def chosen(values: Tensor, neutral: float, probability: float = p) -> Tensor:
@@ -120,11 +114,6 @@ def random_geometry(n: int, p: float, size: int, generator: torch.Generator) -> 
 def random_colours(n: int, p: float, generator: torch.Generator) -> Tensor:
     """Draw n affine maps of RGB, each a product of transformations of probability p.
 
-    Args:
-        n: number of matrices.
-        p: probability of each transformation.
-        generator: CPU generator.
-
     Returns:
         (n, 4, 4), homogeneous; colours run from -1 to 1.
     """
@@ -153,14 +142,11 @@ def random_colours(n: int, p: float, generator: torch.Generator) -> Tensor:
 
 
 def warp(images: Tensor, matrices: Tensor) -> Tensor:
-    """Resample the images whose matrix is not the identity, mirrored beyond the border.
+    """Resample the images (B, C, H, W) whose matrix is not the identity, mirrored at the border.
 
     Args:
         images: (B, C, H, W).
         matrices: (B, 3, 3), from output to input positions in coordinates from -1 to 1.
-
-    Returns:
-        Images (B, C, H, W).
     """
     moved = (matrices - torch.eye(3)).abs().amax(dim=(1, 2)) > 0
     where = moved.nonzero().flatten().to(images.device)

@@ -25,36 +25,24 @@ from training.trainers.stylegan2.adversarial import draw_latents
 
 @dataclass(frozen=True)
 class EncoderRecipe(Recipe):
-    """How an encoder is trained; lengths in images seen.
+    """How an encoder is trained; lengths in images seen."""
 
-    Attributes:
-        width: channels of the encoder's first stage.
-        images: length of the training; half of them are photographs, half the generator's samples.
-        batch_size: images per step, over all processes.
-        learning_rate: of Adam; it falls to 0 as a cosine.
-        warm_up: share of the steps over which it rises first.
-        style_mixing: share of the samples with two styles.
-        latent_weight: of the distance to a sample's own code, in units of the codes' variance.
-        layer_weight: of the variance over the layers of a photograph's codes: it keeps them near W,
-            where edits work (Tov et al. 2021, arXiv:2102.02766, section 4.2).
-        pixel_weight: of the squared error of the pixels, in [-1, 1].
-        feature_size: height at which ImageFeatures sees the images.
-        image_size: of the generator, whatever is given.
-        seed: everything random follows from it.
-    """
-
-    width: int = 40
+    width: int = 40  # channels of the encoder's first stage
+    # length of the training; half of them are photographs, half the generator's samples
     images: int = 150_000
-    batch_size: int = 32
-    learning_rate: float = 0.001
-    warm_up: float = 0.0
-    style_mixing: float = 0.5
+    batch_size: int = 32  # images per step, over all processes
+    learning_rate: float = 0.001  # of Adam; it falls to 0 as a cosine
+    warm_up: float = 0.0  # share of the steps over which it rises first
+    style_mixing: float = 0.5  # share of the samples with two styles
+    # of the distance to a sample's own code, in units of the codes' variance
     latent_weight: float = 0.1
+    # of the variance over the layers of a photograph's codes: it keeps them near W, where edits
+    # work (Tov et al. 2021, arXiv:2102.02766, section 4.2)
     layer_weight: float = 0.02
-    pixel_weight: float = 5.0
-    feature_size: int = 64
-    image_size: int = 64
-    seed: int = 0
+    pixel_weight: float = 5.0  # of the squared error of the pixels, in [-1, 1]
+    feature_size: int = 64  # height at which ImageFeatures sees the images
+    image_size: int = 64  # of the generator, whatever is given
+    seed: int = 0  # everything random follows from it
 
     ranges: ClassVar = {
         "at least 1": ("width", "images"),
@@ -67,16 +55,9 @@ class EncoderRecipe(Recipe):
 
 
 class EncoderTrainer(loop.Trainer):
-    """The encoder, its optimiser, and the frozen networks that judge it.
+    """The encoder of a generator, its optimiser, and the frozen networks that judge it.
 
-    Args:
-        recipe: how to train.
-        dataset: photographs.
-        accelerator: gives the device, and averages over processes.
-        precision: "fp32", "bf16", or "auto", which measures, or keeps the state's.
-        model: the generator, with the encoder to train.
-        features: compare images; they have seen no labels.
-        state: what an earlier part of the run left behind; None starts a new one.
+    `features` compare images and have seen no labels; the rest is as in the other trainers.
     """
 
     def __init__(
@@ -98,7 +79,7 @@ class EncoderTrainer(loop.Trainer):
         self.parts = {"encoder": self.encoder, "optimizer": self.optimizer}
         if state is not None:
             self.load_state(state)
-        self.precision = self.fastest_precision(precision, state, self._trial)
+        self.precision = self.fastest(loop.precisions(precision, state), self._trial)
 
     @classmethod
     def check_data(cls, recipe: EncoderRecipe, dataset: FaceDataset, n_processes: int) -> None:
@@ -110,11 +91,11 @@ class EncoderTrainer(loop.Trainer):
     def n_total_steps(self) -> int:
         return math.ceil(self.recipe.images / self.recipe.batch_size)
 
-    def update(self) -> dict[str, float]:
+    def update(self) -> loop.StepValues:
         """Update the encoder once; returns its losses."""
         recipe = self.recipe
         losses = self._losses()
-        values = self.mean_values(losses)
+        values = self.step_values(losses)
         loss = (
             recipe.pixel_weight * losses["pixels"]
             + losses["features"]

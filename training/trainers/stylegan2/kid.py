@@ -9,6 +9,10 @@ import torch
 from torch import Tensor
 
 from hublatent.errors import HublatentError
+from training.trainers import loop
+from training.trainers.stylegan2.trainer import Trainer
+
+BATCH = 100  # images per pass of a network that only looks
 
 
 class FeatureNetwork(Protocol):
@@ -16,6 +20,48 @@ class FeatureNetwork(Protocol):
 
     def features(self, images: Tensor) -> Tensor:
         """Features (B, d) of images (B, C, H, W) in [-1, 1]."""
+
+
+class KernelDistance:
+    """Kernel inception distance of generated to validation images, with fixed sample counts.
+
+    Args:
+        network: what describes images by features.
+        trainer: its average is judged, on its data set.
+        n_samples: generated images, and training images of the floor.
+
+    Attributes:
+        floor: the distance of training to validation images; no generator is expected below.
+    """
+
+    def __init__(self, network: FeatureNetwork, trainer: Trainer, n_samples: int) -> None:
+        self.network = network
+        self.trainer = trainer
+        self.n_samples = n_samples
+        dataset, device = trainer.dataset, trainer.device
+        real = loop.batches(dataset, dataset.indices("validation"), device, BATCH)
+        self.validation = self._features(real)
+        draws = torch.Generator().manual_seed(0)
+        some = torch.randperm(len(trainer.indices), generator=draws)[:n_samples].numpy()
+        training = self._features(loop.batches(dataset, trainer.indices[some], device, BATCH))
+        self.floor = squared_mmd(training, self.validation)
+        print(
+            f"KID floor {self.floor:.5f}: {len(training)} training images against "
+            f"{len(self.validation)} validation images"
+        )
+
+    def measure(self) -> float:
+        """The distance of the averaged generator's samples, always of the same seed."""
+        model = self.trainer.average
+        draws = torch.Generator().manual_seed(self.trainer.recipe.seed + 1)
+        latents = model.sample_latents(self.n_samples, generator=draws)
+        samples = (model.decode(part) for part in latents.split(BATCH))
+        return squared_mmd(self._features(samples), self.validation)
+
+    @torch.no_grad()
+    def _features(self, batches: Iterable[Tensor]) -> Tensor:
+        """Of batches of images: (N, d), on the CPU."""
+        return torch.cat([self.network.features(images).float().cpu() for images in batches])
 
 
 def squared_mmd(x: Tensor, y: Tensor) -> float:
@@ -34,18 +80,17 @@ def squared_mmd(x: Tensor, y: Tensor) -> float:
     if min(len(x), len(y)) < 2:
         raise HublatentError(f"KID got {len(x)} and {len(y)} images; expected at least 2 of each.")
     x, y = x.double(), y.double()
-    within_x, within_y = _kernel(x, x), _kernel(y, y)
-    n, m = len(x), len(y)
-    mean_x = (within_x.sum() - within_x.diagonal().sum()) / (n * (n - 1))
-    mean_y = (within_y.sum() - within_y.diagonal().sum()) / (m * (m - 1))
-    return float(mean_x + mean_y - 2 * _kernel(x, y).mean())
-
-
-@torch.no_grad()
-def features_of(network: FeatureNetwork, batches: Iterable[Tensor]) -> Tensor:
-    """The features (N, d) of batches of images (B, C, H, W) in [-1, 1], on the CPU."""
-    return torch.cat([network.features(images).float().cpu() for images in batches])
+    return (
+        _mean_off_diagonal(_kernel(x, x))
+        + _mean_off_diagonal(_kernel(y, y))
+        - 2 * float(_kernel(x, y).mean())
+    )
 
 
 def _kernel(a: Tensor, b: Tensor) -> Tensor:
     return (a @ b.T / a.shape[1] + 1) ** 3
+
+
+def _mean_off_diagonal(values: Tensor) -> float:
+    n = len(values)
+    return float((values.sum() - values.diagonal().sum()) / (n * (n - 1)))

@@ -43,65 +43,40 @@ INITIAL_STREAM = 3_000_003  # of randomness, apart from the steps' own
 
 @dataclass(frozen=True)
 class StyleGAN2Recipe(Recipe):
-    """What a StyleGAN2 is and how it is trained; lengths in images seen.
+    """What a StyleGAN2 is and how it is trained; lengths in images seen."""
 
-    Attributes:
-        image_size: height and width of the images, in pixels.
-        latent_dim: D, width of a style code.
-        z_dim: width of the mapping network's input.
-        mapping_layers: depth of the mapping network.
-        channel_base: feature maps of height r have max(min, min(base // r, max)) channels.
-        channel_max: channels never exceed this.
-        channel_min: channels never fall below this.
-        batch_size: images per step, over all processes.
-        learning_rate: of both networks, before the correction for lazy regularisation.
-        r1_gamma: weight of R1; gamma / 2 times the squared gradient, summed over pixels.
-        r1_every: steps between two R1 steps.
-        path_length_weight: of the path length regularisation; 0 for none.
-        path_length_every: steps between two path length steps.
-        path_length_from: images seen before it starts; early on it costs variety.
-        style_mixing: share of latents with two styles.
-        ema_half_life: half-life of the averaged weights.
-        ema_ramp_up: early on the half-life is this share of the images seen.
-        ada_target: mean sign of D on real images at which the augmentation holds still.
-        ada_images: images over which its probability could rise from 0 to 1.
-        discriminator_alone: images for which a discriminator learns alone where a training starts
-            from a generator without one.
-        ada_from: images seen before it starts. At first r_t is above its target because no
-            faces are drawn yet, not because the images are known by heart (p rose to 0.1 within
-            20,000 images).
-        flip: mirror half of the training images.
-        noise: give the generator noise maps. A young one that has none draws one shape for all
-            codes, and finds another only slowly.
-        w_noise: Gaussian noise on the W+ codes, in standard deviations of W; 0 for none.
-        seed: everything random follows from it.
-    """
-
-    image_size: int = 64
-    latent_dim: int = 256
-    z_dim: int = 256
-    mapping_layers: int = 4
-    channel_base: int = 2048
-    channel_max: int = 256
-    channel_min: int = 48
-    batch_size: int = 32
+    image_size: int = 64  # height and width of the images, in pixels
+    latent_dim: int = 256  # D, width of a style code
+    z_dim: int = 256  # width of the mapping network's input
+    mapping_layers: int = 4  # depth of the mapping network
+    channel_base: int = 2048  # feature maps of height r have max(min, min(base // r, max)) channels
+    channel_max: int = 256  # channels never exceed this
+    channel_min: int = 48  # channels never fall below this
+    batch_size: int = 32  # images per step, over all processes
+    # of both networks, before the correction for lazy regularisation
     learning_rate: float = 0.0025
-    r1_gamma: float = 1.0
-    r1_every: int = 16
-    path_length_weight: float = 2.0
-    path_length_every: int = 8
-    path_length_from: int = 400_000
-    style_mixing: float = 0.9
-    ema_half_life: float = 10_000
-    ema_ramp_up: float = 0.05
-    ada_target: float = 0.6
-    ada_images: int = 100_000
+    r1_gamma: float = 1.0  # weight of R1; gamma / 2 times the squared gradient, summed over pixels
+    r1_every: int = 16  # steps between two R1 steps
+    path_length_weight: float = 2.0  # of the path length regularisation; 0 for none
+    path_length_every: int = 8  # steps between two path length steps
+    path_length_from: int = 400_000  # images seen before it starts; early on it costs variety
+    style_mixing: float = 0.9  # share of latents with two styles
+    ema_half_life: float = 10_000  # half-life of the averaged weights
+    ema_ramp_up: float = 0.05  # early on the half-life is this share of the images seen
+    ada_target: float = 0.6  # mean sign of D on real images at which the augmentation holds still
+    ada_images: int = 100_000  # images over which its probability could rise from 0 to 1
+    # images seen before it starts. At first r_t is above its target because no faces are drawn yet,
+    # not because the images are known by heart (p rose to 0.1 within 20,000 images).
     ada_from: int = 100_000
+    # images for which a discriminator learns alone where a training starts from a generator without
+    # one
     discriminator_alone: int = 20_000
-    flip: bool = True
+    flip: bool = True  # mirror half of the training images
+    # give the generator noise maps. A young one that has none draws one shape for all codes, and
+    # finds another only slowly.
     noise: bool = True
-    w_noise: float = 0.0
-    seed: int = 0
+    w_noise: float = 0.0  # Gaussian noise on the W+ codes, in standard deviations of W; 0 for none
+    seed: int = 0  # everything random follows from it
 
     ranges: ClassVar = {
         "at least 1": ("batch_size", "r1_every", "path_length_every", "ada_images"),
@@ -115,13 +90,9 @@ class StyleGAN2Recipe(Recipe):
     def build(self) -> tuple[StyleGAN2, Discriminator]:
         """Both networks, freshly initialised from torch's global generator."""
         widths = {f: getattr(self, f) for f in ("channel_base", "channel_max", "channel_min")}
-        generator = StyleGAN2(
-            self.image_size,
-            latent_dim=self.latent_dim,
-            z_dim=self.z_dim,
-            mapping_layers=self.mapping_layers,
-            **widths,
-        )
+        names = ("latent_dim", "z_dim", "mapping_layers")
+        sizes = {name: getattr(self, name) for name in names}
+        generator = StyleGAN2(self.image_size, **sizes, **widths)
         return generator, Discriminator(self.image_size, **widths)
 
 
@@ -145,6 +116,7 @@ class Trainer(loop.Trainer):
         state: dict[str, Any] | None = None,
     ) -> None:
         super().__init__(recipe, dataset, accelerator)
+        self.reads_each_step = True  # ADA follows r_t
         # Not the plain seed: the first mapping layer would consist of the very numbers that anybody
         # draws as z from a generator of the same seed, and those samples would be far from typical.
         torch.manual_seed(step_generator(recipe.seed, 0, INITIAL_STREAM).initial_seed())
@@ -174,20 +146,14 @@ class Trainer(loop.Trainer):
         }
         if state is not None:
             self.load_state(state)
-        self.precision = self.fastest_precision(precision, state, self._trial)
+        self.precision = self.fastest(loop.precisions(precision, state), self._trial)
 
     def next_batch(self) -> Tensor:
         """This process's share of the step's images, (B, C, H, W) in [-1, 1]."""
         return self.images_at(self.positions(), self.recipe.flip)
 
     def update(self) -> dict[str, float]:
-        """Update both networks once.
-
-        Both losses are taken at the same weights, from one pass of D over the generated images.
-
-        Returns:
-            Losses and statistics of this step.
-        """
+        """Update both networks once, by losses at the same weights, from one pass of D."""
         recipe, p, draws = self.recipe, self.probability.p, self.draws()
         generator_learns = self.images_seen >= self.generator_from
         real = augment(self.next_batch(), p, draws)
@@ -203,7 +169,7 @@ class Trainer(loop.Trainer):
         g_loss = generator_loss(fake_logits)
         d_loss = discriminator_loss(fake_logits, real_logits)
         terms = {"g_loss": g_loss, "d_loss": d_loss, "r_t": real_logits.sign().mean()}
-        report = {**self.mean_values(terms), "p": p}
+        report = {**self.step_values(terms), "p": p}
         # Both gradients before any step: the losses share their passes.
         if generator_learns:
             g_loss.backward(inputs=loop.parameters_of(self.g_optimizer), retain_graph=True)
@@ -216,17 +182,14 @@ class Trainer(loop.Trainer):
         if self.images_seen >= recipe.ada_from:
             self.probability.update(report["r_t"], recipe.batch_size)
         if generator_learns:
-            if self._path_length_is_due():
+            is_due = recipe.path_length_weight and self.n_steps % recipe.path_length_every == 0
+            if is_due and self.images_seen >= recipe.path_length_from:
                 report["path_length"] = self._regularise_generator(max(len(real) // 2, 1), draws)
-            self._update_average()
+            keep = average_keep(
+                self.images_seen, recipe.batch_size, recipe.ema_half_life, recipe.ema_ramp_up
+            )
+            update_average(self.average, self.generator, keep)
         return report
-
-    def _path_length_is_due(self) -> bool:
-        recipe = self.recipe
-        due = self.n_steps % recipe.path_length_every == 0
-        return (
-            bool(recipe.path_length_weight) and due and self.images_seen >= recipe.path_length_from
-        )
 
     def _synthesize(self, latents: Tensor, draws: torch.Generator) -> Tensor:
         noise: Noise = "random" if self.recipe.noise else "none"
@@ -239,7 +202,7 @@ class Trainer(loop.Trainer):
             penalty = r1_penalty(real, self.discriminator(real))
         loss = penalty * (self.recipe.r1_gamma / 2 * self.recipe.r1_every)
         self.descend(self.d_optimizer, loss)
-        return float(self.mean(penalty.detach()))
+        return self._mean(penalty)
 
     def _regularise_generator(self, n: int, draws: torch.Generator) -> float:
         """Path length (arXiv:1912.04958, section 3.2), at half the batch as in its appendix B."""
@@ -248,7 +211,7 @@ class Trainer(loop.Trainer):
             images = self._synthesize(latents, draws)
         noise = torch.randn(images.shape, generator=self.noise_draws(draws), device=self.device)
         lengths = path_lengths(images, latents, noise)  # (n,)
-        mean = float(self.mean(lengths.detach().mean()))
+        mean = self._mean(lengths.mean())
         # The running mean starts at the first value: from 0 the first steps would flatten W.
         self.path_mean += (mean - self.path_mean) * (PATH_LENGTH_DECAY if self.path_mean else 1.0)
         penalty = (lengths - self.path_mean).square().mean()
@@ -256,12 +219,8 @@ class Trainer(loop.Trainer):
         self.descend(self.g_optimizer, loss)
         return mean
 
-    def _update_average(self) -> None:
-        recipe = self.recipe
-        keep = average_keep(
-            self.images_seen, recipe.batch_size, recipe.ema_half_life, recipe.ema_ramp_up
-        )
-        update_average(self.average, self.generator, keep)
+    def _mean(self, value: Tensor) -> float:
+        return float(self.accelerator.reduce(value.detach(), reduction="mean"))
 
     def _trial(self, precision: str) -> None:
         """A forward and a backward pass, whose gradients are dropped."""
@@ -306,17 +265,9 @@ class Trainer(loop.Trainer):
         self.load_state(state)
 
     def start_from(self, folder: Path, images_seen: int) -> None:
-        """Go on from a published generator, and from the discriminator that may lie beside it.
-
-        A new discriminator's gradients would ruin a trained generator: it first learns alone.
-
-        Args:
-            folder: holds config.json and model.safetensors, perhaps discriminator.safetensors.
-            images_seen: what the generator has seen; the count of images goes on from there.
-
-        Raises:
-            DataError: the generator's sizes are not the recipe's.
-            CheckpointError: a file is damaged, or does not fit.
+        """Go on from a published generator that has seen so many images, and from the discriminator
+        that may lie beside it: a new one's gradients would ruin the generator, so it first learns
+        alone.
         """
         ours, theirs = self.generator.config, read_config(folder)
         names = [name for name in ours if not name.startswith(StyleGAN2.auxiliary)]

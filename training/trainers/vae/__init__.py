@@ -1,1 +1,0 @@
-"""Training a VAE or an autoencoder: its step, and what is measured of it."""
