@@ -5,13 +5,14 @@ from __future__ import annotations
 import shutil
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from hublatent.demo.shelf import DETECTOR, ModelShelf, find_models
+from hublatent.demo.shelf import DETECTOR, LOCAL, PUBLIC, Limits, ModelShelf, find_models
 from hublatent.inversion import projection
 from tests.conftest import PROJECT
 
@@ -21,18 +22,29 @@ PATIENCE = 20_000
 EXAMPLE = PROJECT / "model_cards" / "example.png"
 
 
-@pytest.fixture(scope="module")
-def address(model_cards: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+@contextmanager
+def served(model_cards: Path, folder: Path, limits: Limits) -> Iterator[str]:
     pytest.importorskip("gradio")
     from hublatent.demo.page import launch
 
     # The detector is the bundled one; the classifier does not know what tiny models draw.
-    cards = tmp_path_factory.mktemp("judges")
-    (cards / DETECTOR).symlink_to(PROJECT / "model_cards" / DETECTOR)
-    shelf = ModelShelf(find_models(model_cards), device="cpu", cards=cards)
+    (folder / DETECTOR).symlink_to(PROJECT / "model_cards" / DETECTOR)
+    shelf = ModelShelf(find_models(model_cards), device="cpu", limits=limits, cards=folder)
     blocks = launch(shelf, server_name="127.0.0.1", prevent_thread_lock=True, quiet=True)
     yield blocks.local_url
     blocks.close()
+
+
+@pytest.fixture(scope="module")
+def address(model_cards: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with served(model_cards, tmp_path_factory.mktemp("judges"), PUBLIC) as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def home(model_cards: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with served(model_cards, tmp_path_factory.mktemp("judges"), LOCAL) as url:
+        yield url
 
 
 @pytest.fixture(scope="module")
@@ -65,6 +77,17 @@ def page(browser: Any, request: pytest.FixtureRequest) -> Iterator[Any]:
 
 def edited(page: Any, row: int = 0) -> str:
     return str(page.locator(".hl-row").nth(row).locator(".hl-edited img").get_attribute("src"))
+
+
+PICTURE_JS = "document.querySelectorAll('.hl-edited img')[row]?.getAttribute('src')"
+
+
+def wait_for_picture(page: Any, src: str, row: int = 0) -> None:
+    page.wait_for_function(f"([src, row]) => {PICTURE_JS} === src", arg=[src, row])
+
+
+def wait_for_another_picture(page: Any, src: str, row: int = 0) -> None:
+    page.wait_for_function(f"([src, row]) => {PICTURE_JS} !== src", arg=[src, row])
 
 
 def open_page(page: Any, address: str) -> None:
@@ -107,10 +130,10 @@ def test_the_slider_edits_every_row_and_stays_in_sight(page: Any, address: str) 
     before = [edited(page, row) for row in range(2)]
     page.locator("#strength input[type=number]").fill("-5")
     wait_for_query(page, "strength=-5")
-    assert all(edited(page, row) != old for row, old in enumerate(before))
-    page.mouse.move(200, 300)
-    page.mouse.wheel(0, 600)
-    page.wait_for_timeout(200)
+    for row, old in enumerate(before):
+        wait_for_another_picture(page, old, row)
+    page.evaluate("scrollTo(0, document.body.scrollHeight)")
+    page.wait_for_function("scrollY + innerHeight >= document.body.scrollHeight - 2")
     box = page.locator("#strength").bounding_box()
     assert 0 <= box["y"] < page.viewport_size["height"]
 
@@ -120,14 +143,14 @@ def test_back_and_forward_undo_and_redo(page: Any, address: str) -> None:
     first = edited(page)
     page.locator(".hl-pill", has_text="Smile").click()
     wait_for_query(page, "attribute=Smiling")
+    wait_for_another_picture(page, first)
     second = edited(page)
-    assert second != first
     page.go_back()
     page.locator('.hl-pill[aria-pressed="true"]', has_text="Glasses").wait_for()
-    assert edited(page) == first
+    wait_for_picture(page, first)
     page.locator("[data-action=redo]").click()
     page.locator('.hl-pill[aria-pressed="true"]', has_text="Smile").wait_for()
-    assert edited(page) == second
+    wait_for_picture(page, second)
 
 
 def test_an_attribute_is_found_as_people_type_it(page: Any, address: str) -> None:
@@ -135,7 +158,7 @@ def test_an_attribute_is_found_as_people_type_it(page: Any, address: str) -> Non
     page.locator("#attribute input").fill("glasses")
     page.keyboard.press("Enter")
     wait_for_query(page, "attribute=Eyeglasses")
-    assert page.locator('.hl-pill[aria-pressed="true"]').inner_text() == "Glasses"
+    page.locator('.hl-pill[aria-pressed="true"]', has_text="Glasses").wait_for()
 
 
 def test_a_frame_moves_all_models_and_holding_shows_the_unedited_picture(
@@ -144,7 +167,7 @@ def test_a_frame_moves_all_models_and_holding_shows_the_unedited_picture(
     open_page(page, address)
     page.locator(".hl-shown .hl-frame").nth(5).click()
     wait_for_query(page, "strength=4")
-    assert page.locator("#strength input[type=number]").input_value() == "4"
+    page.wait_for_function("document.querySelector('#strength input[type=number]').value === '4'")
     figure = page.locator(".hl-shown .hl-edited")
     shown, unedited = figure.locator("img"), page.locator(".hl-shown .hl-unedited img")
     after = shown.get_attribute("src")
@@ -222,7 +245,7 @@ def test_uploads_are_shown_or_refused_in_words(page: Any, address: str, tmp_path
     assert edited(page, 1) == before, "a picture's centre is used only if that is asked for"
     page.locator("#use-square").click()
     page.locator(".hl-face[title='your picture']").wait_for()
-    assert edited(page, 1) != before
+    wait_for_another_picture(page, before, 1)
     page.wait_for_function("!location.search.includes('seed')")
 
 
@@ -299,7 +322,7 @@ def test_layers_are_asked_for_only_where_there_are_some(page: Any, address: str)
     page.locator("#layers input").fill("4-7")
     page.keyboard.press("Enter")
     wait_for_query(page, "layers=4-7")
-    assert edited(page) != before
+    wait_for_another_picture(page, before)
 
 
 def test_a_slider_move_leaves_the_frames_in_place(page: Any, address: str) -> None:
@@ -317,8 +340,8 @@ def test_a_slider_move_leaves_the_frames_in_place(page: Any, address: str) -> No
     )
 
 
-def test_a_direction_is_made_of_two_heaps(page: Any, address: str) -> None:
-    open_page(page, f"{address}?face=eigenfaces-tiny&models=eigenfaces-tiny,vae-tiny")
+def test_a_direction_is_made_of_two_heaps(page: Any, home: str) -> None:
+    open_page(page, f"{home}?face=eigenfaces-tiny&models=eigenfaces-tiny,vae-tiny")
     page.get_by_role("tab", name="Make a direction").click()
     faces = page.locator(".hl-sorted")
     faces.first.wait_for()
@@ -330,7 +353,42 @@ def test_a_direction_is_made_of_two_heaps(page: Any, address: str) -> None:
     page.locator(".hl-made").first.wait_for()
     assert page.locator(".hl-made .hl-strip").count() == 4
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
-    assert "Waves-vae-tiny" in page.locator("#made-files").inner_text()
+    with page.expect_download() as download:
+        page.locator("#made-files a[download]").first.click()
+    assert download.value.suggested_filename == "Waves-eigenfaces-tiny.safetensors"
+    assert not page.locator("#restyle").is_visible(), "it has no styles"
+    page.locator("#use-made").click()
+    wait_for_query(page, "attribute=Waves")
+    page.locator('.hl-pill[aria-pressed="true"]', has_text="Waves").wait_for()
+
+
+def test_a_direction_is_made_of_two_folders_in_a_zip_file(
+    page: Any, address: str, tmp_path: Path
+) -> None:
+    import io
+    import zipfile
+
+    from PIL import Image
+
+    with zipfile.ZipFile(tmp_path / "pairs.zip", "w") as archive:
+        for folder, ground in (("before", 60), ("after", 180)):
+            for i in range(5):
+                picture = io.BytesIO()
+                Image.new("RGB", (64, 64), (ground, 20 * i, 90)).save(picture, "PNG")
+                archive.writestr(f"{folder}/{i}.png", picture.getvalue())
+    open_page(page, f"{address}?face=eigenfaces-tiny&models=eigenfaces-tiny")
+    page.get_by_role("tab", name="Make a direction").click()
+    page.locator(".hl-sorted").first.wait_for()
+    assert not page.locator("#use-made").is_visible(), "there is nothing to use yet"
+    assert not page.locator("#push-row").is_visible()
+    page.locator("#with-files input[type=file]").set_input_files(str(tmp_path / "pairs.zip"))
+    page.locator("#with-files").get_by_text("pairs").wait_for()
+    page.locator("#made-name :is(input, textarea)").fill("Bright")
+    page.locator("[data-ask=find]").click()
+    page.locator(".hl-made .hl-strip").first.wait_for()
+    assert "100%" in page.locator(".hl-made p").first.inner_text()
+    page.locator("#made-files a[download]").wait_for()
+    assert not page.locator("#use-made").is_visible(), "strangers share the models"
 
 
 def test_several_changes_are_composed_and_saved(page: Any, address: str) -> None:
@@ -339,7 +397,8 @@ def test_several_changes_are_composed_and_saved(page: Any, address: str) -> None
     open_page(page, f"{address}?models=vae-tiny,eigenfaces-tiny&face=vae-tiny")
     page.get_by_role("tab", name="Compose").click()
     shown = page.locator(".hl-card img")
-    shown.first.wait_for()
+    past = page.locator(".hl-past .hl-face")
+    past.first.wait_for()
     seen = [shown.first.get_attribute("src")]
     for slider in (0, 1):
         page.locator(".hl-change input[type=number]").nth(slider).fill("4")
@@ -347,6 +406,19 @@ def test_several_changes_are_composed_and_saved(page: Any, address: str) -> None
             "old => document.querySelector('.hl-card img').src != old", arg=seen[-1]
         )
         seen.append(shown.first.get_attribute("src"))
+    page.keyboard.press("Tab")  # the slider is let go, so what it made is remembered
+    page.locator(".hl-past .hl-face[title*='+4σ, ']").first.wait_for()
+    oldest = past.last.get_attribute("title")
+    past.last.click()
+    page.wait_for_function(
+        "old => document.querySelector('.hl-card img').getAttribute('src') === old", arg=seen[0]
+    )
+    assert oldest == "Smile +2σ", "the history brings a composition back"
+    page.locator(".hl-divide").fill("100")
+    assert "0%" in page.locator(".hl-compare img").nth(1).evaluate(
+        "i => getComputedStyle(i).clipPath"
+    )
+    page.locator(".hl-divide").fill("0")
     with page.expect_download() as download:
         page.locator("#compose-gif").click()
     with Image.open(download.value.path()) as animation:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
 from html import escape
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -12,20 +13,12 @@ import gradio as gr
 import torch
 from PIL import Image
 
+from hublatent.demo import session
 from hublatent.demo.composing import MAX_CHANGES, Composition, compose
 from hublatent.demo.events import Callbacks, served
 from hublatent.demo.faces import MAX_SEED, Face, Photo, images_of, latents_of, time_limit
 from hublatent.demo.making import MAX_FACES, make_directions, save_directions
-from hublatent.demo.session import (
-    AS_FOUND,
-    MAX_ROWS,
-    MODES,
-    EditRequest,
-    checked_names,
-    checked_number,
-    compare_edits,
-    project_missing,
-)
+from hublatent.demo.session import AS_FOUND, MAX_ROWS, MODES, EditRequest
 from hublatent.demo.shelf import offered_attributes, offered_layers, offered_methods
 from hublatent.demo.webpage import numbers_of
 from hublatent.direction import Direction
@@ -37,8 +30,33 @@ Answers = list[dict[str, Any]]
 Pictures = list[tuple[Image.Image, str]]
 
 
-def raise_to_caller(method: Callable[..., Any]) -> Callable[..., Any]:
-    """A mistake reaches the caller as its sentence."""
+ARGUMENTS = {
+    "image": "a picture of a face; without one, the face that `source` draws from `seed`.",
+    "source": "the model that draws faces.",
+    "seed": "a whole number; the same seed draws the same face.",
+    "model": "the model that is asked.",
+    "models": "the models that are compared, at most 8.",
+    "attribute": "what to change, such as Eyeglasses or Smiling.",
+    "method": "how the directions were found.",
+    "hold": "attributes whose readings stay where they are, at most 8.",
+    "mode": "what the strength means: sigma, standard deviations; alpha, the vector's own length; "
+    "probability, a percentage that the direction predicts; effect, one that the classifier sees.",
+    "strength": "how far; negative takes the attribute away in the modes sigma and alpha.",
+    "layers": "the layers that are moved where there are some, such as 0-3.",
+    "percent": "the probability, from 1 to 99.",
+    "changes": 'attribute to strength in standard deviations, such as {"Smiling": 2}.',
+    "other_seed": "of the face that is mixed in.",
+    "mix": "the percentage of the other face, from 0 to 100.",
+    "name": "what to call the difference, such as Dimples.",
+    "with_seeds": "seeds of faces that have it; with the images 5 to 50.",
+    "without_seeds": "seeds of faces that do not.",
+    "with_images": "pictures of faces that have it.",
+    "without_images": "pictures of faces that do not.",
+}
+
+
+def endpoint(method: Callable[..., Any]) -> Callable[..., Any]:
+    """Describe what a method takes; a mistake reaches the caller as its sentence."""
 
     @wraps(method)
     def wrapped(self: Any, *args: Any, **named: Any) -> Any:
@@ -48,90 +66,52 @@ def raise_to_caller(method: Callable[..., Any]) -> Callable[..., Any]:
             text = escape(self.shelf.tell(error), quote=False)
             raise gr.Error(text, print_exception=False) from error
 
+    _, *names = signature(method).parameters
+    told = [f"    {name}: {ARGUMENTS[name]}" for name in names]
+    wrapped.__doc__ = "\n".join([f"{method.__doc__}\n", "Args:", *told])
     return wrapped
 
 
 class Api:
-    """The endpoints. Of these docstrings the clients read the summaries and the arguments.
-
-    Args:
-        do: the page's events.
-    """
+    """The endpoints. Clients read the summaries, and of the arguments what ARGUMENTS says."""
 
     def __init__(self, do: Callbacks) -> None:
         self.do = do
         self.shelf = do.shelf
 
-    @raise_to_caller
+    @endpoint
     def edit(
         self, image: str | None = None, source: str | None = None, seed: float = 0,
         models: Any = None, attribute: str = "", method: str = "", hold: Any = None,
         mode: str = "sigma", strength: float = 3, layers: str = AS_FOUND,
     ) -> tuple[Pictures, Answers]:  # fmt: skip
-        """Edit one attribute of a face in several generative models, and say what else changed.
-
-        Args:
-            image: a picture of a face; without one, the face that `source` draws from `seed`.
-            source: the model that draws the face.
-            seed: a whole number; the same seed draws the same face.
-            models: the models that edit, at most 8.
-            attribute: what to change, such as Eyeglasses or Smiling.
-            method: how the direction was found.
-            hold: attributes whose readings stay where they are, at most 8.
-            mode: what the strength means: sigma, standard deviations; alpha, the vector's own
-                length; probability, a percentage that the direction predicts; effect, a percentage
-                that the classifier sees.
-            strength: how far; negative takes the attribute away in the modes sigma and alpha.
-            layers: the layers that are moved where there are some, such as 0-3.
-        """
+        """Edit one attribute of a face in several generative models, and say what else changed."""
         request = EditRequest.of(models, attribute, method, hold, mode, strength, layers)
         return self._edited(self._face(image, source, seed), request)
 
-    @raise_to_caller
+    @endpoint
     def compare_at_equal_effect(
         self, image: str | None = None, source: str | None = None, seed: float = 0,
         models: Any = None, attribute: str = "", method: str = "", hold: Any = None,
         percent: float = 80,
     ) -> tuple[Pictures, Answers]:  # fmt: skip
-        """Move each model until the classifier sees the attribute with the same probability.
-
-        Args:
-            image: a picture of a face; without one, the face that `source` draws from `seed`.
-            source: the model that draws the face.
-            seed: a whole number; the same seed draws the same face.
-            models: the models that are compared, at most 8.
-            attribute: what to change, such as Eyeglasses or Smiling.
-            method: how the direction was found.
-            hold: attributes whose readings stay where they are, at most 8.
-            percent: the probability, from 1 to 99.
-        """
+        """Move each model until the classifier sees the attribute with the same probability."""
         request = EditRequest.of(models, attribute, method, hold, "effect", percent)
         return self._edited(self._face(image, source, seed), request)
 
-    @raise_to_caller
+    @endpoint
     def compose(
         self, image: str | None = None, source: str | None = None, seed: float = 0,
         models: Any = None, changes: Any = None, method: str = "",
         other_seed: float = 0, mix: float = 0,
     ) -> tuple[Pictures, Answers]:  # fmt: skip
-        """Change several attributes of a face at once, and mix in another face.
-
-        Args:
-            image: a picture of a face; without one, the face that `source` draws from `seed`.
-            source: the model that draws the face, and the other face.
-            seed: a whole number; the same seed draws the same face.
-            models: the models that edit, at most 8.
-            changes: attribute to strength in standard deviations, such as {"Smiling": 2}.
-            method: how the directions were found.
-            other_seed: of the face that is mixed in.
-            mix: the percentage of the other face, from 0 to 100.
-        """
-        names = checked_names("models", models, MAX_ROWS)
-        share = checked_number("mix", mix, 0, 100) / 100
+        """Change several attributes of a face at once, and mix in another face."""
+        names = session.checked_names("models", models, MAX_ROWS)
+        share = session.checked_number("mix", mix, 0, 100) / 100
         other = self._face(None, source, other_seed) if share else None
         what = Composition(_changes(changes), method, share)
         face = self._face(image, source, seed)
-        project_missing(self.shelf, face, EditRequest(models=names), self._limit())
+        session.project_missing(self.shelf, face, EditRequest(models=names), self._limit())
         composed = compose(self.shelf, face, other, names, what)
         pictures = [(c.edited, c.model) for c in composed if c.edited is not None]
         return pictures, [
@@ -140,22 +120,15 @@ class Api:
             for c in composed
         ]  # fmt: skip
 
-    @raise_to_caller
+    @endpoint
     def encode(
         self, image: str | None = None, source: str | None = None, seed: float = 0, model: str = "",
     ) -> tuple[Image.Image, dict[str, Any]]:  # fmt: skip
-        """Find a face in a model's latent space.
-
-        Args:
-            image: a picture of a face; without one, the face that `source` draws from `seed`.
-            source: the model that draws the face.
-            seed: a whole number; the same seed draws the same face.
-            model: the model in whose latent space the face is looked for.
-        """
-        (name,) = checked_names("models", [model], 1)
+        """Find a face in a model's latent space."""
+        (name,) = session.checked_names("models", [model], 1)
         opened = self.shelf.open(name)
         face = self._face(image, source, seed)
-        project_missing(self.shelf, face, EditRequest(models=(name,)), self._limit())
+        session.project_missing(self.shelf, face, EditRequest(models=(name,)), self._limit())
         latents = latents_of(opened, face)
         with torch.inference_mode():
             drawn = opened.model.decode(latents)
@@ -167,37 +140,23 @@ class Api:
             "mean_squared_error": float(error),
         }
 
-    @raise_to_caller
+    @endpoint
     def directions(self, model: str = "") -> Answers:
-        """List the directions of a model, with how well each reads its attribute.
-
-        Args:
-            model: the model.
-        """
-        (name,) = checked_names("models", [model], 1)
+        """List the directions of a model, with how well each reads its attribute."""
+        (name,) = session.checked_names("models", [model], 1)
         opened = self.shelf.open(name)
         if opened.directions is None:
             raise HublatentError(opened.problem)
         return [_facts(direction) for direction in opened.directions]
 
-    @raise_to_caller
+    @endpoint
     def make_direction(
         self, name: str = "", source: str | None = None, with_seeds: Any = None,
         without_seeds: Any = None, with_images: list[str] | None = None,
         without_images: list[str] | None = None, models: Any = None,
     ) -> tuple[list[str], Answers]:  # fmt: skip
-        """Find the direction between faces that have something and faces that do not.
-
-        Args:
-            name: what to call the difference, such as Dimples.
-            source: the model that draws the faces of the seeds.
-            with_seeds: seeds of faces that have it; with the images 5 to 50.
-            without_seeds: seeds of faces that do not.
-            with_images: pictures of faces that have it.
-            without_images: pictures of faces that do not.
-            models: the models in which the direction is looked for, at most 8.
-        """
-        names = checked_names("models", models, MAX_ROWS)
+        """Find the direction between faces that have something and faces that do not."""
+        names = session.checked_names("models", models, MAX_ROWS)
         heaps = [
             self._heap(source, seeds, images)
             for seeds, images in ((with_seeds, with_images), (without_seeds, without_images))
@@ -223,8 +182,8 @@ class Api:
             return Photo.open(Path(image).read_bytes(), limits, detector).face(limits)
         if not source:
             raise HublatentError("No face: send an image, or the model that draws the seed.")
-        (name,) = checked_names("models", [source], 1)
-        seed = checked_number("seed", seed, 0, MAX_SEED)
+        (name,) = session.checked_names("models", [source], 1)
+        seed = session.checked_number("seed", seed, 0, MAX_SEED)
         face = self.do.draw(name, seed)
         assert face is not None
         return face
@@ -238,8 +197,8 @@ class Api:
         return list({face.key: face for face in faces}.values())
 
     def _edited(self, face: Face, request: EditRequest) -> tuple[Pictures, Answers]:
-        project_missing(self.shelf, face, request, self._limit())
-        rows = compare_edits(self.shelf, face, request)
+        session.project_missing(self.shelf, face, request, self._limit())
+        rows = session.compare_edits(self.shelf, face, request)
         pictures = [(row.edited, row.name) for row in rows if row.edited is not None]
         return pictures, [numbers_of(row) for row in rows]
 
@@ -320,7 +279,7 @@ def _changes(given: Any) -> tuple[tuple[str, float], ...]:
         )
     limit = MODES["sigma"]
     return tuple(
-        (name, checked_number(f"strength of {name[:40]}", strength, limit.low, limit.high))
+        (name, session.checked_number(f"strength of {name[:40]}", strength, limit.low, limit.high))
         for name, strength in given.items()
     )
 

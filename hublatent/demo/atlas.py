@@ -22,7 +22,7 @@ from hublatent.images import to_pil
 from hublatent.stats import Floats
 
 N_SAMPLES = 1000
-N_COLUMNS, THUMBNAIL_SIDE = 32, 48  # of the sheet of all pictures
+N_COLUMNS, THUMBNAIL_SIDE = 32, 48  # of the sheet of all pictures, as static/map.js knows
 LAYOUTS = ("PCA", "UMAP") if find_spec("umap") else ("PCA",)
 
 

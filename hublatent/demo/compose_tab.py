@@ -11,16 +11,8 @@ from typing import Any
 
 import gradio as gr
 
-from hublatent.demo.composing import (
-    FFMPEG,
-    N_CHANGES,
-    Composed,
-    Composition,
-    animate,
-    changes_from,
-    compose,
-    share_picture,
-)
+from hublatent.demo import composing
+from hublatent.demo.composing import N_CHANGES, Composed, Composition
 from hublatent.demo.events import Callbacks, Changes, Wiring, html_part, kept
 from hublatent.demo.faces import MAX_SEED, Face
 from hublatent.demo.names import FAVOURITES, human_name
@@ -47,13 +39,13 @@ class Composer:
 
     def show(self, asked: Any) -> Changes:
         """The face with all changes, in every model."""
-        return {"composed": composed_html(compose(self.shelf, *self._asked(asked)))}
+        return {"composed": composed_html(composing.compose(self.shelf, *self._asked(asked)))}
 
     def remember(self, asked: Any) -> Changes:
         """What is composed now joins the history, and a click there brings it back."""
         face, other, models, what = self._asked(asked)
         values, past = [getattr(asked, name) for name in VALUES], asked.past
-        answers = compose(self.shelf, face, other, models[:1], what)
+        answers = composing.compose(self.shelf, face, other, models[:1], what)
         if answers and answers[0].edited and (not past or past[-1][1] != values):
             words = what.words(other)
             picture = image(answers[0].edited, FACE_SIDES, words)
@@ -68,7 +60,9 @@ class Composer:
         """The way there and back as "gif" or "mp4", or a "png" with a caption and the link."""
         face, other, models, what = composition = self._asked(asked)
         if kind != "png":
-            content = base64.b64encode(animate(self.shelf, *composition, kind)).decode("ascii")
+            content = base64.b64encode(composing.animate(self.shelf, *composition, kind)).decode(
+                "ascii"
+            )
             media = "image" if kind == "gif" else "video"
             src = f"data:{media}/{kind};base64,{content}"
         else:
@@ -78,12 +72,14 @@ class Composer:
                 page = str(request.headers.get("referer", "")).partition("?")[0]
                 lines.append(f"{page}?models={','.join(models)}&face={face.source}"
                              f"&seed={face.seed}&{what.to_query(other)}")  # fmt: skip
-            src = data_uri(share_picture(compose(self.shelf, *composition), lines))
+            src = data_uri(
+                composing.share_picture(composing.compose(self.shelf, *composition), lines)
+            )
         return {"file": {"src": src, "name": f"composition.{kind}"}}
 
     def follow(self, request: gr.Request, _: Any) -> Changes:
         """The changes that a link names; page.js brings the tab to the front."""
-        changes = changes_from(dict(request.query_params))
+        changes = composing.changes_from(dict(request.query_params))
         if not changes:
             return {}
         pairs: Any = [*changes, *[(None, 0.0)] * (N_CHANGES - len(changes))]
@@ -171,7 +167,7 @@ def build(do: Callbacks, wire: Wiring, app: gr.Blocks) -> None:
     """Lay the tab out, and connect its events."""
     composer, c = Composer(do), wire.parts
     wide: dict[str, Any] = {"min_width": 120, "scale": 3, "buttons": []}
-    labels = LABELS | ({"mp4": "Save MP4"} if FFMPEG else {})
+    labels = LABELS | ({"mp4": "Save MP4"} if composing.FFMPEG else {})
     with gr.Tab("Compose", id="compose", elem_id="compose-tab") as tab, gr.Row(elem_id="compose"):
         with gr.Column(scale=1, min_width=300, elem_classes="hl-plain"):
             for i, (name, strength) in enumerate(zip(NAMES, STRENGTHS, strict=True)):

@@ -14,16 +14,9 @@ import torch
 from PIL import Image, ImageDraw
 from torch import Tensor
 
+from hublatent.demo import session
 from hublatent.demo.faces import Face, latents_of
 from hublatent.demo.names import human_name
-from hublatent.demo.session import (
-    MAX_ROWS,
-    MODES,
-    SHOWN_SIDE,
-    checked_number,
-    checked_text,
-    each_model,
-)
 from hublatent.demo.shelf import ModelShelf, OpenModel
 from hublatent.demo.verdicts import Judges, describe_change
 from hublatent.direction import LayerRange
@@ -66,9 +59,12 @@ class Composition:
 
 def changes_from(query: Mapping[str, str]) -> tuple[tuple[str, float], ...]:
     """The changes that a link names, at most N_CHANGES."""
-    limit, pairs = MODES["sigma"], query.get("changes", "").split(",")[:N_CHANGES]
+    limit, pairs = session.MODES["sigma"], query.get("changes", "").split(",")[:N_CHANGES]
     return tuple(
-        (checked_text("attribute", name), checked_number("strength", given, limit.low, limit.high))
+        (
+            session.checked_text("attribute", name),
+            session.checked_number("strength", given, limit.low, limit.high),
+        )
         for name, _, given in (pair.partition(":") for pair in pairs if pair)
     )
 
@@ -100,13 +96,13 @@ def compose(
 
     def draw(opened: OpenModel) -> Composed:
         pair = opened.model.decode(torch.cat(_ends(opened, face, other, what)))
-        unedited, edited = (fit(p.convert("RGB"), 1, SHOWN_SIDE) for p in to_pil(pair))
+        unedited, edited = (fit(p.convert("RGB"), 1, session.SHOWN_SIDE) for p in to_pil(pair))
         words = _words(shelf.judges, what, pair[:1], pair[1:])
         return Composed(opened.name, "", unedited, edited, words)
 
     return [
         Composed(name, shelf.tell(found)) if isinstance(found, HublatentError) else found
-        for name, found in each_model(shelf, models[:MAX_ROWS], answer)
+        for name, found in session.each_model(shelf, models[: session.MAX_ROWS], answer)
     ]
 
 
@@ -126,7 +122,7 @@ def animate(
         steps = (opened.model.decode(start + share * (end - start)) for share in WAY)
         return [fit(to_pil(drawn)[0].convert("RGB"), FRAME_SIDE, FRAME_SIDE) for drawn in steps]
 
-    found = [answer for _, answer in each_model(shelf, models[:MAX_ROWS], frames)]
+    found = [answer for _, answer in session.each_model(shelf, models[: session.MAX_ROWS], frames)]
     columns = [answer for answer in found if isinstance(answer, list)]
     if not columns:
         errors = [answer for answer in found if isinstance(answer, HublatentError)]

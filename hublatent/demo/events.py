@@ -27,24 +27,13 @@ from gradio.processing_utils import save_file_to_cache
 from gradio.utils import get_upload_folder
 from PIL import Image
 
+from hublatent.demo import session, webpage
 from hublatent.demo.faces import MAX_SEED, SAMPLE_SEEDS, Face, Photo, StoppedError, drawn_face
 from hublatent.demo.hub_search import base_models, found_html, holds_model, search_hub
 from hublatent.demo.making import PREVIEW_STRENGTH, open_directions
 from hublatent.demo.names import searchable_name
 from hublatent.demo.scores import scores_html
-from hublatent.demo.session import (
-    AS_FOUND,
-    MAX_ROWS,
-    MODES,
-    EditRequest,
-    checked_names,
-    checked_number,
-    checked_text,
-    compare_edits,
-    first_request,
-    project_missing,
-    slider_range,
-)
+from hublatent.demo.session import AS_FOUND, MAX_ROWS, MODES, EditRequest
 from hublatent.demo.shelf import (
     JUDGE,
     Cache,
@@ -53,19 +42,6 @@ from hublatent.demo.shelf import (
     offered_attributes,
     offered_layers,
     offered_methods,
-)
-from hublatent.demo.webpage import (
-    Search,
-    crop_html,
-    download_of,
-    moves_of,
-    original_html,
-    pills_html,
-    results_html,
-    search_html,
-    shelf_html,
-    slider_label,
-    waiting_html,
 )
 from hublatent.direction import Direction
 from hublatent.errors import HublatentError, find_name
@@ -177,7 +153,7 @@ class Callbacks:
     def first(self) -> EditRequest:
         """What the page shows without a link."""
         compared = list(self.comparison.models) if self.comparison else []
-        return first_request(self.shelf, N_SHOWN_AT_FIRST, compared)
+        return session.first_request(self.shelf, N_SHOWN_AT_FIRST, compared)
 
     # Restoring a view
 
@@ -226,7 +202,7 @@ class Callbacks:
         named = [(searchable_name(name), name) for name in attributes]
         chosen = kept(attribute, attributes)
         return {
-            "pills": pills_html(chosen, attributes),
+            "pills": webpage.pills_html(chosen, attributes),
             "attribute": gr.update(choices=named, value=chosen),
             "method": gr.update(choices=list(methods), value=kept(method, methods)),
             "hold": gr.update(choices=named),
@@ -236,35 +212,37 @@ class Callbacks:
 
     def pills(self, attribute: str) -> str:
         """The favourite attributes of the models on offer."""
-        return pills_html(attribute, offered_attributes(self.shelf.open_all(self.shelf.names)))
+        return webpage.pills_html(
+            attribute, offered_attributes(self.shelf.open_all(self.shelf.names))
+        )
 
     def draw(self, source: str | None, seed: float | None) -> Face | None:
         """The face of a seed; None without a model to draw it."""
         if not source:
             return None
-        whole = int(checked_number("seed", seed or 0, 0, MAX_SEED))
-        return drawn_face(self.shelf.open(checked_text("model", source)), whole)
+        whole = int(session.checked_number("seed", seed or 0, 0, MAX_SEED))
+        return drawn_face(self.shelf.open(session.checked_text("model", source)), whole)
 
     def faces(self, source: str | None, face: Face | None) -> str:
         """The shelf: a few faces that a model draws, with the one that is edited."""
         faces = [drawn for seed in SAMPLE_SEEDS if (drawn := self.draw(source, seed))]
         if face is not None and face.source and all(f.key != face.key for f in faces):
             faces = [face, *faces[:-1]]
-        return shelf_html(faces, face)
+        return webpage.shelf_html(faces, face)
 
     def view(self, face: Face | None, request: EditRequest, **slider: Any) -> Changes:
         """A face and its edits; `slider` has the `value` where it is not the visitor who set it."""
-        rows = compare_edits(self.shelf, face, request) if face else []
-        low, high = slider_range(rows, request)
+        rows = session.compare_edits(self.shelf, face, request) if face else []
+        low, high = session.slider_range(rows, request)
         return {
             "strength": gr.update(
                 minimum=low, maximum=high, step=MODES[request.mode].step,
-                label=slider_label(request.mode, request.attribute), **slider,
+                label=webpage.slider_label(request.mode, request.attribute), **slider,
             ),
-            "original": original_html(face),
-            "results": results_html(rows, request),
+            "original": webpage.original_html(face),
+            "results": webpage.results_html(rows, request),
             "query": (request.seen(face) if face else request).to_query(),
-            "waiting": waiting_html(rows, face.key) if face else "",
+            "waiting": webpage.waiting_html(rows, face.key) if face else "",
         }  # fmt: skip
 
     # Controls
@@ -278,8 +256,11 @@ class Callbacks:
         if asked.face is None:
             return {}
         request = request_of(asked)
-        rows = compare_edits(self.shelf, asked.face, request)
-        return {"moves": moves_of(rows, request), "query": request.seen(asked.face).to_query()}
+        rows = session.compare_edits(self.shelf, asked.face, request)
+        return {
+            "moves": webpage.moves_of(rows, request),
+            "query": request.seen(asked.face).to_query(),
+        }
 
     def change_attribute(self, asked: Any) -> Changes:
         """Another attribute was chosen, or typed as people call it."""
@@ -292,7 +273,7 @@ class Callbacks:
 
     def pick_attribute(self, event: gr.EventData, asked: Any) -> Changes:
         """One of the favourites was picked."""
-        asked.attribute = checked_text("attribute", event.attribute)
+        asked.attribute = session.checked_text("attribute", event.attribute)
         return self.change_attribute(asked)
 
     def change_mode(self, asked: Any) -> Changes:
@@ -333,11 +314,11 @@ class Callbacks:
 
     def pick_repo(self, event: gr.EventData, asked: Any) -> Changes:
         """One of those that were found was picked."""
-        return self.open_repo(checked_text("repository", event.repo), asked)
+        return self.open_repo(session.checked_text("repository", event.repo), asked)
 
     def open_repo(self, repo: str, asked: Any) -> Changes:
         """A model of the Hub joins the others; directions join those of their model."""
-        names = checked_names("models", asked.models, MAX_ROWS)
+        names = session.checked_names("models", asked.models, MAX_ROWS)
         if not holds_model(repo, self.token):
             return self.open_directions(repo, asked)
         self.shelf.open(repo)
@@ -348,7 +329,7 @@ class Callbacks:
         """Directions of a file or of the Hub join those of their model, and are tried."""
         if not self.shelf.limits.local_paths:
             raise HublatentError("Directions are opened in an app of one's own, not in public.")
-        names = checked_names("models", asked.models, MAX_ROWS)
+        names = session.checked_names("models", asked.models, MAX_ROWS)
         others = [*self.shelf.names, *(base_models(where) if is_hub_id(where) else ())]
         found = open_directions(self.shelf, where, names, others)
         asked.models = list(dict.fromkeys([found[0][0], *names]))[:MAX_ROWS]
@@ -404,7 +385,7 @@ class Callbacks:
         if photo.crop is None:
             gr.Warning("No face was found in this picture. Place the square by hand, or use the "
                        "picture's centre.", duration=None)  # fmt: skip
-            return {**changes, "crop": crop_html(photo.picture, photo.corners)}
+            return {**changes, "crop": webpage.crop_html(photo.picture, photo.corners)}
         return {**changes, **self._cut(photo, asked)}
 
     def take(self, asked: Any) -> Changes:
@@ -421,7 +402,7 @@ class Callbacks:
 
     def _cut(self, photo: Photo, asked: Any) -> Changes:
         face = photo.face(self.shelf.limits)
-        shown = crop_html(photo.picture, photo.corners, face)
+        shown = webpage.crop_html(photo.picture, photo.corners, face)
         return {"crop": shown, **self.show_face(face, asked)}
 
     def project(
@@ -432,7 +413,7 @@ class Callbacks:
             yield gr.skip(), ""
             return
         self._stopped.put(face.key, False)
-        began, seen = time.monotonic(), Search()
+        began, seen = time.monotonic(), webpage.Search()
 
         def say(done: int, total: int) -> None:
             if self._stopped.find(face.key) or self._stopped.find(request.session_hash):
@@ -443,11 +424,11 @@ class Callbacks:
             seen.picture = picture
 
         with ThreadPoolExecutor(1) as pool:
-            wanted = EditRequest(models=checked_names("models", names, MAX_ROWS))
-            search = pool.submit(project_missing, self.shelf, face, wanted, say, watch)
+            wanted = EditRequest(models=session.checked_names("models", names, MAX_ROWS))
+            search = pool.submit(session.project_missing, self.shelf, face, wanted, say, watch)
             try:
                 while not futures.wait([search], timeout=SECONDS_BETWEEN_PICTURES).done:
-                    yield gr.skip(), search_html(seen, time.monotonic() - began)
+                    yield gr.skip(), webpage.search_html(seen, time.monotonic() - began)
                 search.result()
             except StoppedError:
                 yield gr.skip(), ""
@@ -481,7 +462,11 @@ class Callbacks:
         if asked.face is None:
             return {}
         request = request_of(asked)
-        return {"file": download_of(compare_edits(self.shelf, asked.face, request), request)}
+        return {
+            "file": webpage.download_of(
+                session.compare_edits(self.shelf, asked.face, request), request
+            )
+        }
 
 
 def request_of(asked: Any, **changes: Any) -> EditRequest:

@@ -9,6 +9,7 @@ from typing import Any
 
 import gradio as gr
 
+from hublatent.demo import making
 from hublatent.demo.events import ASKED as PAGE_ASKED
 from hublatent.demo.events import (
     MADE,
@@ -21,22 +22,9 @@ from hublatent.demo.events import (
     served,
 )
 from hublatent.demo.faces import Face, Photo, time_limit
-from hublatent.demo.making import (
-    MAX_FACES,
-    MIN_FACES,
-    PART_STRENGTHS,
-    PREVIEW_STRENGTH,
-    Made,
-    audit_page,
-    make_directions,
-    name_part,
-    part_strips,
-    save_directions,
-    unzip_heaps,
-    use_directions,
-)
+from hublatent.demo.making import MAX_FACES, MIN_FACES, PART_STRENGTHS, PREVIEW_STRENGTH, Made
 from hublatent.demo.shelf import is_hub_id
-from hublatent.demo.webpage import FACE_SIDES, SAY_JS, image, say, sigmas
+from hublatent.demo.webpage import FACE_SIDES, SAY_JS, image, say, script, sigmas
 from hublatent.direction_set import DirectionSet
 from hublatent.discovery.few_images import at_chance
 from hublatent.errors import HublatentError
@@ -49,23 +37,6 @@ HELP = (
 )
 PARTS = {"Components of the latents (GANSpace)": "components",
          "Factors of the weights (SeFa)": "factorisation"}  # fmt: skip
-# Faces are sorted in the browser; the heaps are sent when something is asked for.
-SORT_JS = """
-element.addEventListener('click', (event) => {
-  const face = event.target.closest('[data-seed]');
-  if (face) {
-    face.dataset.heap = { '': 'with', with: 'without', without: '' }[face.dataset.heap];
-    face.setAttribute('aria-label', `face ${face.dataset.seed}: ${face.dataset.heap || 'neither'}`);
-    return;
-  }
-  const asked = event.target.closest('[data-ask]');
-  if (!asked) return;
-  const faces = [...element.querySelectorAll('[data-seed]')];
-  const heap = (name) =>
-    faces.filter((f) => f.dataset.heap === name).map((f) => Number(f.dataset.seed));
-  trigger('select', { ask: asked.dataset.ask, with: heap('with'), without: heap('without') });
-});
-"""
 
 
 class Maker:
@@ -89,7 +60,7 @@ class Maker:
             for content in [c for c in heap if c.startswith(b"PK")]:
                 heap.remove(content)
                 for part, more in zip(
-                    brought, unzip_heaps(content, self.shelf.limits), strict=True
+                    brought, making.unzip_heaps(content, self.shelf.limits), strict=True
                 ):
                     part += more
         with_it, without_it = (
@@ -97,34 +68,34 @@ class Maker:
             for name, pictures in zip(("with", "without"), brought, strict=True)
         )
         name, models = asked.direction_name, asked.models
-        return self._shown(make_directions(self.shelf, name, with_it, without_it, models))
+        return self._shown(making.make_directions(self.shelf, name, with_it, without_it, models))
 
     def offer_parts(self, asked: Any) -> Changes:
         """What a model's components do to a face of its own."""
         face = self.do.draw(asked.source, 0)
         assert face is not None
-        strips = part_strips(self.shelf.open(asked.source), asked.parts_of, face)
+        strips = making.part_strips(self.shelf.open(asked.source), asked.parts_of, face)
         return {"parts": parts_html(strips, asked.source)}
 
     def pick_part(self, event: gr.EventData, asked: Any) -> Changes:
         """A component was picked: it gets the name that was typed."""
         which = (asked.parts_of, int(event.part), asked.source)
-        return self._shown(name_part(self.shelf, asked.direction_name, *which, asked.models))
+        return self._shown(making.name_part(self.shelf, asked.direction_name, *which, asked.models))
 
     def _shown(self, made: Sequence[Made]) -> Changes:
         """What tells of a direction: HTML, files, and what can be done with it."""
         found = [(m.model, m.direction) for m in made if m.direction is not None]
-        paths = served(lambda folder: save_directions(self.shelf, found, folder))
+        paths = served(lambda folder: making.save_directions(self.shelf, found, folder))
         files = gr.update(value=paths, visible=bool(paths))
         return {"made": made_html(made), "files": files, **self.do.joined(found)}
 
     def use(self, asked: Any) -> Changes:
         """The direction joins those of "Edit", and the page goes there."""
-        return self.do.try_direction(use_directions(self.shelf, asked.opened), asked)
+        return self.do.try_direction(making.use_directions(self.shelf, asked.opened), asked)
 
     def restyle(self, asked: Any) -> Changes:
         """Another style of the attribute, such as another kind of glasses, joins "Edit"."""
-        attribute = use_directions(self.shelf, asked.opened, asked.style)
+        attribute = making.use_directions(self.shelf, asked.opened, asked.style)
         return {"style": asked.style + 1, **self.do.try_direction(attribute, asked)}
 
     def open_file(self, asked: Any) -> Changes:
@@ -134,7 +105,7 @@ class Maker:
 
     def audit(self, asked: Any) -> Changes:
         """What the direction that was made or opened last does, costs and holds."""
-        page = escape(audit_page(self.shelf, *asked.opened[0]))
+        page = escape(making.audit_page(self.shelf, *asked.opened[0]))
         return {"audit_page": f'<iframe class="hl-audit" title="Audit" srcdoc="{page}"></iframe>'}
 
     def push(self, token: gr.OAuthToken | None, asked: Any) -> Changes:
@@ -247,7 +218,7 @@ def build(do: Callbacks, wire: Wiring) -> None:
                     label="What is it called?", placeholder="Dimples", max_length=60,
                     elem_id="made-name",
                 )  # fmt: skip
-                c.heaps = html_part("sort", SORT_JS)
+                c.heaps = html_part("sort", script("sort"))
             with gr.Column(scale=2, min_width=280):
                 photos: dict[str, Any] = {
                     "file_count": "multiple", "file_types": ["image", ".zip"], "height": 120,

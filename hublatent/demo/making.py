@@ -22,13 +22,7 @@ import torch
 from PIL import Image
 
 from hublatent.data import FaceDataset
-from hublatent.demo.faces import (
-    SAMPLE_SEEDS,
-    Face,
-    NotProjectedError,
-    drawn_face,
-    latents_of,
-)
+from hublatent.demo.faces import SAMPLE_SEEDS, Face, NotProjectedError, drawn_face, latents_of
 from hublatent.demo.session import each_model
 from hublatent.demo.shelf import JUDGE, Limits, ModelShelf, OpenModel
 from hublatent.direction import Direction

@@ -10,7 +10,8 @@ from typing import Any
 import gradio as gr
 import numpy as np
 
-from hublatent.demo.atlas import LAYOUTS, N_COLUMNS, THUMBNAIL_SIDE, Atlas, draw_atlas
+from hublatent.demo import webpage
+from hublatent.demo.atlas import LAYOUTS, Atlas, draw_atlas
 from hublatent.demo.events import ASKED, SHOWN, Callbacks, Changes, Wiring, html_part, kept
 from hublatent.demo.faces import Face, latents_of
 from hublatent.demo.names import human_name, searchable_name
@@ -24,28 +25,6 @@ from hublatent.stats import Floats
 
 N_KEPT = 4  # maps of so many models
 N_BINS = 30
-# A picture follows the pointer; a click loads the sample into "Edit".
-MAP_JS = f"""
-const cell = {THUMBNAIL_SIDE}, columns = {N_COLUMNS};
-element.addEventListener('pointermove', (event) => {{
-  const peek = element.querySelector('.hl-peek');
-  if (!peek) return;
-  const point = event.target.closest('circle[data-i]');
-  peek.hidden = !point;
-  if (!point) return;
-  const i = Number(point.dataset.i), box = peek.parentElement.getBoundingClientRect();
-  const scale = peek.offsetWidth / cell || 2;
-  peek.style.backgroundPosition =
-    `${{-(i % columns) * cell * scale}}px ${{-Math.floor(i / columns) * cell * scale}}px`;
-  const [x, y] = [event.clientX - box.left, event.clientY - box.top];
-  peek.style.left = `${{Math.min(x + 14, box.width - peek.offsetWidth)}}px`;
-  peek.style.top = `${{y > box.height / 2 ? y - peek.offsetHeight - 14 : y + 14}}px`;
-}});
-element.addEventListener('click', (event) => {{
-  const point = event.target.closest('circle[data-i]');
-  if (point) trigger('select', {{ seed: Number(point.dataset.i) }});
-}});
-"""
 
 
 class Mapper:
@@ -229,7 +208,7 @@ def build(do: Callbacks, wire: Wiring) -> None:
                 list(LAYOUTS), value=LAYOUTS[0], label="Arranged by", min_width=140,
                 visible=len(LAYOUTS) > 1, elem_id="map-layout",
             )  # fmt: skip
-        c.map = html_part("map", MAP_JS, min_height=300)
+        c.map = html_part("map", webpage.script("map"), min_height=300)
     slow: dict[str, Any] = {"lane": "opening", "show_progress": "full"}
     asked = ("mapped", "coloured_by", "method", "layout", "face")
     opened = wire.on(

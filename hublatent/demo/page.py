@@ -11,7 +11,7 @@ from typing import Any
 
 import gradio as gr
 
-from hublatent.demo import compose_tab, make_tab, map_tab
+from hublatent.demo import compose_tab, make_tab, map_tab, webpage
 from hublatent.demo.api import Api
 from hublatent.demo.events import (
     CONTROLS,
@@ -29,18 +29,6 @@ from hublatent.demo.faces import MAX_SEED
 from hublatent.demo.session import AS_FOUND, MODES
 from hublatent.demo.shelf import ModelShelf
 from hublatent.demo.visitors import FairQueue
-from hublatent.demo.webpage import (
-    BACK_JS,
-    CSS,
-    DOWNLOAD_JS,
-    FIRST_JS,
-    HEAD,
-    LINK_JS,
-    MOVE_JS,
-    PAGE_JS,
-    SAY_JS,
-    SHOW_JS,
-)
 from hublatent.evaluation.report import Summary
 
 # Of events of one kind so many run at once, the others wait; more in all are turned away.
@@ -98,15 +86,15 @@ def build_app(do: Callbacks) -> gr.Blocks:
 def _add_bar(c: SimpleNamespace) -> None:
     """The controls that stay in sight: attribute and slider."""
     with gr.Row(elem_id="bar"):
-        c.pills = html_part("pills", SAY_JS)
+        c.pills = html_part("pills", webpage.SAY_JS)
         c.attribute = _dropdown("All attributes", "attribute", show_label=False)
         c.strength = gr.Slider(0, 1, 0, elem_id="strength", label="Strength", buttons=[])
-        c.actions = html_part("actions", SAY_JS, ACTIONS)
+        c.actions = html_part("actions", webpage.SAY_JS, ACTIONS)
 
 
 def _add_faces(c: SimpleNamespace) -> None:
     """The row of faces, and the panels that it opens."""
-    c.shelf = html_part("shelf", SAY_JS)
+    c.shelf = html_part("shelf", webpage.SAY_JS)
     with gr.Row(elem_id="shelf-menu"):
         c.source = _dropdown("Drawn by", "source")
         c.seed = gr.Number(
@@ -154,7 +142,7 @@ def _add_matrix(c: SimpleNamespace, do: Callbacks) -> None:
         with gr.Column(elem_id="rows", min_width=200):
             c.waiting, c.search = html_part("waiting"), html_part("search")
             c.stop = gr.Button("Stop looking", size="sm", elem_id="stop")
-            c.results = html_part("results", SAY_JS)
+            c.results = html_part("results", webpage.SAY_JS)
     with gr.Accordion("Find models and directions on the Hub", open=False, elem_id="hub"):
         with gr.Row():
             c.words = gr.Textbox(
@@ -162,7 +150,7 @@ def _add_matrix(c: SimpleNamespace, do: Callbacks) -> None:
                 placeholder="celeba, or an id such as user/btcvae-celeba", elem_id="hub-words",
             )  # fmt: skip
             c.look = gr.Button("Search", size="sm", scale=1, elem_id="hub-search")
-        c.found_repos = html_part("hub-found", SAY_JS)
+        c.found_repos = html_part("hub-found", webpage.SAY_JS)
 
 
 def _add_unseen(c: SimpleNamespace) -> None:
@@ -170,7 +158,7 @@ def _add_unseen(c: SimpleNamespace) -> None:
     c.query, c.found = (
         gr.Textbox(visible="hidden", elem_id=name, label=name) for name in ("query", "found")
     )
-    c.back = html_part("back", BACK_JS)
+    c.back = html_part("back", webpage.BACK_JS)
     c.moves, c.file = gr.JSON(visible=False), gr.JSON(visible=False)
     # Directions that were made or opened last, each after the name of its model.
     c.opened = gr.State([], time_to_live=3600)
@@ -209,15 +197,15 @@ def _connect(app: gr.Blocks, do: Callbacks, wire: Wiring) -> None:
     c.strength.preprocess = lambda value: value
     # A slow download of one visitor's model does not stop the others' sliders.
     slow = {"lane": "opening"}
-    wire.on(app.load, do.load, **slow).then(None, None, None, js=SHOW_JS)
-    app.load(None, c.query, None, js=FIRST_JS, api_visibility="private")
-    c.query.change(None, c.query, None, js=LINK_JS, api_visibility="private")
+    wire.on(app.load, do.load, **slow).then(None, None, None, js=webpage.SHOW_JS)
+    app.load(None, c.query, None, js=webpage.FIRST_JS, api_visibility="private")
+    c.query.change(None, c.query, None, js=webpage.LINK_JS, api_visibility="private")
     wire.on(c.back.change, do.go_back, **slow)
     # At home without the queue's two requests per move; strangers take turns.
     wire.on(
         c.strength.input, do.slide, ("face", *CONTROLS), ("moves", "query"),
         queue=not do.shelf.limits.local_paths, **latest,
-    ).then(None, c.moves, None, js=MOVE_JS)  # fmt: skip
+    ).then(None, c.moves, None, js=webpage.MOVE_JS)  # fmt: skip
     wire.on([c.method.input, c.hold.input, c.layers.input, c.found.change], do.redraw, **latest)
     wire.on(c.attribute.input, do.change_attribute, **latest)
     wire.on(c.pills.select, do.pick_attribute, **latest)
@@ -244,7 +232,7 @@ def _connect(app: gr.Blocks, do: Callbacks, wire: Wiring) -> None:
     wire.on(c.stop.click, do.stop, ("face",), ("waiting",), lane="stop")
     app.unload(do.leave)
     wire.on(c.download.click, do.download, ("face", *CONTROLS), ("file",)).then(
-        None, c.file, None, js=DOWNLOAD_JS
+        None, c.file, None, js=webpage.DOWNLOAD_JS
     )
 
 
@@ -271,7 +259,8 @@ def launch(
         input_border_width="1px", input_border_color="*border_color_primary", input_shadow="none",
     )  # fmt: skip
     app.launch(
-        theme=theme, css=CSS, js=PAGE_JS, head=HEAD, max_file_size=shelf.limits.upload_bytes,
+        theme=theme, css=webpage.CSS, js=webpage.PAGE_JS, head=webpage.HEAD,
+        max_file_size=shelf.limits.upload_bytes,
         run_history=False, enable_monitoring=False, state_session_capacity=200, ssr_mode=False,
         **options,
     )  # fmt: skip

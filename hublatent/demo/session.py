@@ -19,17 +19,8 @@ from PIL import Image
 from scipy.special import expit
 from torch import Tensor
 
-from hublatent.demo.faces import (
-    Face,
-    NotProjectedError,
-    Progress,
-    Watch,
-    drawn_face,
-    images_of,
-    latents_of,
-    project_face,
-    time_limit,
-)
+from hublatent.demo import faces
+from hublatent.demo.faces import Face, NotProjectedError, Progress, Watch, drawn_face, latents_of
 from hublatent.demo.shelf import ModelShelf, OpenModel
 from hublatent.demo.verdicts import (
     MAX_STRENGTH,
@@ -298,7 +289,7 @@ def each_model(
     shelf: ModelShelf, models: Sequence[str], answer: Callable[[OpenModel], Answer]
 ) -> Iterator[tuple[str, Answer | HublatentError]]:
     """Each model's name with its answer, or with the error that stands for it."""
-    check = time_limit(shelf.limits.request_seconds)
+    check = faces.time_limit(shelf.limits.request_seconds)
     for i, name in enumerate(models):
         try:
             check(i, len(models))
@@ -345,7 +336,7 @@ def project_missing(
     """
     known = ready_models(shelf, face, request.models)
     for opened in shelf.open_all([name for name in request.models if name not in known]):
-        project_face(shelf, opened, face, progress, watch)
+        faces.project_face(shelf, opened, face, progress, watch)
 
 
 @dataclass(eq=False)
@@ -479,7 +470,7 @@ def _still(
     unedited = drawn[UNEDITED : UNEDITED + 1]
     error = None
     if not opened.drew(face.key):
-        error = float(((images_of(model, face) - unedited) / 2).square().mean())
+        error = float(((faces.images_of(model, face) - unedited) / 2).square().mean())
     frames = [fit(frame, 1, FRAME_SIDE) for frame in to_pil(drawn[FRAMES])]
     (redrawn,) = to_pil(unedited)
     projected = error is not None and not model.has_encoder

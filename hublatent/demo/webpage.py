@@ -27,7 +27,14 @@ from hublatent.figures import data_uri, fit, grid, png_uri
 
 STATIC = Path(__file__).parent / "static"
 CSS = (STATIC / "page.css").read_text(encoding="utf-8")
-PAGE_JS = (STATIC / "page.js").read_text(encoding="utf-8")
+
+
+def script(name: str) -> str:
+    """A script of the page."""
+    return (STATIC / f"{name}.js").read_text(encoding="utf-8")
+
+
+PAGE_JS = script("page")
 # Called by events of the page; see static/page.js.
 MOVE_JS = "(moves) => hublatent.move(moves)"
 LINK_JS = "(query) => hublatent.remember(query)"
