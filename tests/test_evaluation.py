@@ -9,7 +9,15 @@ import pytest
 
 from hublatent.errors import DataError
 from hublatent.evaluation import outcomes, table
-from hublatent.evaluation.claims import CLAIMS, examine, examine_claim, letters, of_pair, overall
+from hublatent.evaluation.claims import (
+    CLAIMS,
+    Evidence,
+    examine,
+    examine_claim,
+    letters,
+    of_pair,
+    overall,
+)
 from hublatent.evaluation.report import read_summary, write_report
 from tests.made_up_evidence import N_FACES, simulate
 
@@ -82,6 +90,13 @@ def test_a_hole_is_seen() -> None:
     assert verdict_of("3a", simulate(models)) == "supported, this checkpoint only"
     assert verdict_of("3a", simulate({"stylegan2": {}, "vae": {}})).startswith("equivalent")
     assert verdict_of("3a", simulate(models, n_trainings=3)) == "supported"
+
+
+def test_one_code_for_all_layers_is_put_beside_one_for_each() -> None:
+    both = simulate({"stylegan2": {"leak": 0.02}, "stylegan2 in W": {"leak": 0.06}})
+    evidence = Evidence(both.table, both.models[both.models["model"] == "stylegan2"])
+    assert evidence.editors == ["stylegan2"]
+    assert verdict_of("6", evidence) == "supported, this checkpoint only"
 
 
 def test_total_correlation_is_compared_at_equal_rate() -> None:

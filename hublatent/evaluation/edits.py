@@ -71,8 +71,7 @@ def test_faces(
     if mask is not None:
         indices = indices[mask[indices]]
     chosen = np.sort(np.random.default_rng(seed).permutation(indices)[:n])
-    names = [f"{dataset.identities[i]}/{dataset.names[i]}" for i in chosen]
-    return Faces(subject.encode(chosen), names)
+    return Faces(subject.encode(chosen), subject.names(chosen))
 
 
 def sampled_faces(subject: Subject, judges: Judges, n: int, seed: int) -> tuple[Faces, Floats]:

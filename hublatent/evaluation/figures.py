@@ -44,14 +44,13 @@ def reading_plot(evidence: Evidence) -> bytes:
 
     def draw(axes: Any) -> None:
         for i, model in enumerate(evidence.readers):
-            trainings = [t for t in evidence.trainings(model) if t in evidence.accuracy]
-            scores = [evidence.score(t) for t in trainings]
+            scores = evidence.scores(model)
             if evidence.fact(model, "baseline"):
                 for axis in axes:
-                    axis.axhline(np.mean(scores), color="#999999", linestyle=":", label=model)
+                    axis.axhline(scores.mean(), color="#999999", linestyle=":", label=model)
                 continue
             for axis, fact in zip(axes, ("kl", "mse"), strict=True):
-                known = [evidence.value(t, fact) for t in trainings]
+                known = [evidence.value(t, fact) for t in evidence.read_trainings(model)]
                 axis.scatter(known, scores, label=model, **_look(i, filled=True))
         axes[0].set(xlabel="rate: KL, nats", ylabel="accuracy, mean of the attributes")
         rates = [evidence.value(t, "kl") for t in evidence.models["training"]]

@@ -63,101 +63,113 @@ class Wishes:
 
     def methods_of(self, subject: Subject) -> tuple[str, ...]:
         """The methods of a model."""
-        if not subject.model.has_encoder:
-            return self.methods
-        layered = len(subject.model.latent_shape) > 1
-        return tuple(dict.fromkeys((*self.methods, *["mean-difference"] * layered)))
+        if subject.is_layered and subject.model.has_encoder:
+            return tuple(dict.fromkeys((*self.methods, "mean-difference")))
+        return self.methods
+
+    def in_w(self, subject: Subject) -> Wishes | None:
+        """What of it is measured once more with one code for all of a model's layers."""
+        if subject.is_layered and subject.model.has_encoder and BEST_METHOD in self.methods:
+            return replace(self, methods=(BEST_METHOD,))
+        return None
 
     def cost(self, subject: Subject) -> int:
         """About how many pictures a model's parts take."""
         reading = len(self.read) * READING_COST
         if subject.baseline:
             return reading
-        per_method = self.n_faces * (len(STRENGTHS) + 1)
-        edits = len(self.edited) * len(self.methods_of(subject)) * per_method
+        n_directions = len(self.methods_of(subject)) + (self.in_w(subject) is not None)
+        edits = len(self.edited) * n_directions * self.n_faces * (len(STRENGTHS) + 1)
         n_null, n_some = null_sizes(self.n_faces)
-        rest = 2 * n_null * len(NULL_STRENGTHS) * n_some + 4 * self.n_faces
-        return reading + edits + rest
+        return reading + edits + 2 * n_null * len(NULL_STRENGTHS) * n_some + 4 * self.n_faces
 
 
-def measure(
-    subjects: Sequence[Subject], judges: Judges, wishes: Wishes, folder: Path, judge_id: str
-) -> pd.DataFrame:
-    """Measure every model; a part that was finished before is read from its file.
+@dataclass(frozen=True, eq=False)
+class Measuring:
+    """Measures models part by part; a part that was finished before is read from its file.
 
-    Args:
-        subjects: the models.
+    Attributes:
         judges: judge.
         wishes: what to measure.
         folder: of the finished parts.
         judge_id: fingerprint of the judge.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    total = sum(map(wishes.cost, subjects))
-    found = []
-    with tqdm(total=total, unit="picture", smoothing=0.05) as bar:
-        for subject in subjects:
-            before = bar.n
-            for part in _parts(subject, judges, wishes, folder, judge_id, bar):
-                found.append(part.assign(model=subject.name, training=subject.training))
-            bar.update(before + wishes.cost(subject) - bar.n)
-            for latents in ("known", "styles"):
-                subject.__dict__.pop(latents, None)  # needed no longer
-    return table.join(found)
 
+    judges: Judges
+    wishes: Wishes
+    folder: Path
+    judge_id: str
 
-def _parts(
-    subject: Subject, judges: Judges, wishes: Wishes, folder: Path, judge_id: str, bar: tqdm
-) -> list[pd.DataFrame]:
-    key = [VERSION, *subject.key, judge_id, wishes.n_faces, wishes.seed]
+    def measure(self, subjects: Sequence[Subject]) -> pd.DataFrame:
+        """The long table of some models."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        total = sum(map(self.wishes.cost, subjects))
+        found: list[pd.DataFrame] = []
+        with tqdm(total=total, unit="picture", smoothing=0.05) as bar:
+            for subject in subjects:
+                before = bar.n
+                found += self._parts(subject, bar)
+                bar.update(before + self.wishes.cost(subject) - bar.n)
+                for latents in ("known", "styles"):
+                    subject.__dict__.pop(latents, None)  # needed no longer
+        return table.join(found)
 
-    def part(what: str, more: Sequence[Any], compute: Callable[[], pd.DataFrame]) -> pd.DataFrame:
+    def _parts(self, subject: Subject, bar: tqdm) -> list[pd.DataFrame]:
+        wishes, judges = self.wishes, self.judges
+        how: Any = {"n": wishes.n_faces, "seed": wishes.seed, "progress": bar.update}
+
+        def reading() -> pd.DataFrame:
+            return read_attributes(
+                subject.known, wishes.read, subject.names(subject.learnt), seed=wishes.seed,
+                done=lambda _: bar.update(READING_COST),
+            )  # fmt: skip
+
+        def controls() -> pd.DataFrame:
+            null = null_rows(subject, judges, wishes.edited, **how)
+            return pd.concat([null, hole_rows(subject, judges, **how)])
+
+        if subject.baseline:
+            return [self._part(subject, bar, "reading", wishes.read, reading)]
+        facts = partial(measured_facts, subject)
+        found = [
+            self._part(subject, bar, "rate and distortion", (), lambda: table.rows(facts())),
+            self._part(subject, bar, "controls", wishes.edited, controls),
+        ]
+        if subject.model.has_encoder:
+            found.append(self._part(subject, bar, "reading", wishes.read, reading))
+        found += self._edits(subject, bar)
+        in_w = wishes.in_w(subject)
+        return found + (replace(self, wishes=in_w)._edits(subject.in_w(), bar) if in_w else [])
+
+    def _edits(self, subject: Subject, bar: tqdm) -> list[pd.DataFrame]:
+        wishes, judges, found = self.wishes, self.judges, []
+        methods = wishes.methods_of(subject)
+
+        def edits(attribute: str) -> pd.DataFrame:
+            faces = faces_without(subject, judges, attribute, wishes.n_faces, wishes.seed)
+            directions = subject.directions(attribute, methods, wishes.seed, bar.write)
+            return edit_rows(subject, judges, attribute, directions, *faces, progress=bar.update)
+
+        for attribute in wishes.edited:
+            what, more = f"editing {attribute}", [attribute, *methods]
+            try:
+                found.append(self._part(subject, bar, what, more, partial(edits, attribute)))
+            except DataError as error:
+                bar.write(f"{subject.training}, {attribute}: {error}")
+        return found
+
+    def _part(
+        self, subject: Subject, bar: tqdm, what: str, more: Sequence[Any],
+        compute: Callable[[], pd.DataFrame],
+    ) -> pd.DataFrame:  # fmt: skip
+        key = [VERSION, *subject.key, self.judge_id, self.wishes.n_faces, self.wishes.seed]
         digest = hashlib.sha256(json.dumps([*key, what, more]).encode()).hexdigest()[:16]
-        path = folder / f"{subject.training}-{digest}.csv.gz"
+        path = self.folder / f"{subject.training}-{digest}.csv.gz"
+        columns = {"model": subject.name, "training": subject.training}
         if not path.is_file():
             bar.set_description(f"{subject.training}: {what}")
-            columns = {"model": subject.name, "training": subject.training}
             table.save(compute().assign(**columns)[list(table.COLUMNS)], path)
-        return table.load(path)
-
-    def edits(attribute: str) -> pd.DataFrame:
-        without, having = faces_without(subject, judges, attribute, wishes.n_faces, wishes.seed)
-        methods = wishes.methods_of(subject)
-        directions = subject.directions(attribute, methods, wishes.seed, bar.write)
-        return edit_rows(
-            subject, judges, attribute, directions, without, having, progress=bar.update
-        )
-
-    def controls() -> pd.DataFrame:
-        how: Any = {"n": wishes.n_faces, "seed": wishes.seed, "progress": bar.update}
-        null = null_rows(subject, judges, wishes.edited, **how)
-        holes = hole_rows(subject, judges, **how)
-        return pd.concat([null, holes])
-
-    if subject.baseline:
-        return [part("reading", wishes.read, lambda: _reading(subject, wishes, bar))]
-    found = [
-        part("rate and distortion", (), lambda: table.rows(measured_facts(subject))),
-        part("controls", wishes.edited, controls),
-    ]
-    if subject.model.has_encoder:
-        found.append(part("reading", wishes.read, lambda: _reading(subject, wishes, bar)))
-    for attribute in wishes.edited:
-        more = [attribute, *wishes.methods_of(subject)]
-        try:
-            found.append(part(f"editing {attribute}", more, partial(edits, attribute)))
-        except DataError as error:
-            bar.write(f"{subject.training}, {attribute}: {error}")
-    return found
-
-
-def _reading(subject: Subject, wishes: Wishes, bar: tqdm) -> pd.DataFrame:
-    dataset, data = subject.dataset, subject.known
-    indices = dataset.indices("train", "validation")
-    faces = [f"{dataset.identities[i]}/{dataset.names[i]}" for i in indices]
-    return read_attributes(
-        data, wishes.read, faces, seed=wishes.seed, done=lambda _: bar.update(READING_COST)
-    )
+        return table.load(path).assign(**columns)  # whose trainings may have got another name
 
 
 def wishes_for(
@@ -230,7 +242,7 @@ def compare(
         subjects = [replace(subject, classifier=teacher) for subject in subjects]
     with only_writer(out):
         judge_id = weights_digest(judges.classifier)
-        found = measure(subjects, judges, wishes, out / PARTS_FOLDER, judge_id)
+        found = Measuring(judges, wishes, out / PARTS_FOLDER, judge_id).measure(subjects)
         table.save(found, out / table.TABLE_NAME)
         models = pd.DataFrame([subject.about() for subject in subjects])
         write_text(out / MODELS_NAME, models.to_csv(index=False))

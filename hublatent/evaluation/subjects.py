@@ -32,9 +32,37 @@ from hublatent.stats import Ints
 
 BATCH = 64
 UNTRAINED = "random weights"
+IN_W = " in W"  # what names of models with layers end in where all layers have one code
 RESULTS_NAME, MODEL_FOLDER = "results.json", "model"
 # Of a run's results.json, what stands beside the scores: rate, distortion and what the rate is.
 FACTS = ("kl", "mse", "mutual_information", "total_correlation", "active_dimensions")
+
+
+class OneCode(LatentModel):
+    """A view of a model with layers: a code (D,) of W for all of them, not (L, D) of W+.
+
+    An image's is the mean over its layers: of all codes of W the nearest to its code in W+.
+
+    Args:
+        model: the model, which it shares.
+    """
+
+    space = "w"
+
+    def __init__(self, model: LatentModel) -> None:
+        super().__init__(model.image_size, model.channels, model.latent_shape[1:])
+        self.architecture = model.architecture  # type: ignore[misc]
+        self.model = model
+        self.latent_mean, self.latent_covariance = model.latent_mean, model.latent_covariance
+
+    def encode(self, images: Tensor) -> Tensor:
+        return self.model.encode(images).mean(dim=1)
+
+    def decode(self, latents: Tensor) -> Tensor:
+        return self.model.decode(latents[:, None].expand(-1, *self.model.latent_shape))
+
+    def fingerprint(self) -> str:
+        return self.model.fingerprint()
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,10 +98,24 @@ class Subject:
             parts.append(encode_images(self.model, self.dataset.batch(indices[start:][:BATCH])))
         return np.concatenate(parts)
 
+    @property
+    def is_layered(self) -> bool:
+        """Whether each of the model's layers has a code of its own."""
+        return len(self.model.latent_shape) > 1
+
+    @property
+    def learnt(self) -> Ints:
+        """The pictures that directions are found on: training and validation."""
+        return self.dataset.indices("train", "validation")
+
+    def names(self, indices: Ints) -> list[str]:
+        """PERSON/PICTURE of some pictures."""
+        return [f"{self.dataset.identities[i]}/{self.dataset.names[i]}" for i in indices]
+
     @cached_property
     def known(self) -> LabelledLatents:
-        """Latents of all training and validation pictures: what directions are found on."""
-        indices = self.dataset.indices("train", "validation")
+        """Latents of what directions are found on."""
+        indices = self.learnt
         origin = Origin("encoded", self.dataset.name, self.dataset.digest, len(indices))
         return labelled(self.dataset, indices, self.encode(indices), origin)
 
@@ -122,6 +164,11 @@ class Subject:
             model, data = self.styles
         return discover(data, attribute, method, model=model, classifier=self.classifier, seed=seed)
 
+    def in_w(self) -> Subject:
+        """The same, of a model whose codes have layers, with one code for all layers."""
+        names = self.name + IN_W, self.training + IN_W
+        return replace(self, name=names[0], training=names[1], model=OneCode(self.model))
+
     def space_of(self, direction: Direction, latents: Tensor) -> tuple[LatentModel, Tensor]:
         """The model whose latents a direction moves, and the given ones (B, *latent_shape) there.
 
@@ -152,7 +199,7 @@ class Subject:
             "architecture": self.model.architecture,
             "space": self.model.space,
             "latent": " x ".join(map(str, shape)),
-            "layers": len(shape) > 1,
+            "layers": self.is_layered,
             "parameters": sum(p.numel() for p in self.model.parameters()),
             **{
                 name: self.recipe.get(name) for name in ("objective", "likelihood", "beta", "gamma")
