@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from functools import lru_cache, partial
 from itertools import chain
 from pathlib import Path
@@ -17,7 +16,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from tqdm import tqdm
 
@@ -26,6 +24,7 @@ from hublatent.discovery import LabelledLatents
 from hublatent.discovery.cross_validation import N_DRAWS, N_FOLDS, cross_validate
 from hublatent.discovery.labelled import BATCH, Latents
 from hublatent.errors import DataError
+from hublatent.evaluation.report import page
 from hublatent.images import CELEBA_CROP
 from hublatent.models import load
 from hublatent.models.vae import VAE
@@ -48,8 +47,7 @@ REPORT_NAME = "report.md"
 BASELINE = "paper-betavae"
 
 
-@dataclass(frozen=True)
-class PaperRow:
+class PaperRow(NamedTuple):
     """A score of the paper, and how its code came to it.
 
     Attributes:
@@ -60,7 +58,7 @@ class PaperRow:
         accuracy: the paper's; None where it has none.
         sampled: read from latents drawn from the posterior, not from its mean.
         fitted: scored on the images that the SVM was fitted to.
-        solver: a key of SOLVERS.
+        solver: LinearSVC or SVC.
     """
 
     model: str
@@ -99,8 +97,7 @@ class Draw(NamedTuple):
     correct: Bools
 
 
-@dataclass(frozen=True)
-class Step:
+class Step(NamedTuple):
     """What a walk finds at one of STEPS.
 
     Attributes:
@@ -160,18 +157,16 @@ def choose(label: Bools, seed: int | None = None) -> Ints:
     return np.sort(np.concatenate([draws.choice(kind, n, replace=False) for kind in kinds]))
 
 
-def _choices(label: Bools, seed: int) -> list[Ints]:
-    """The images of each of N_DRAWS draws."""
-    return [choose(label, seed + k if k else None) for k in range(N_DRAWS)]
-
-
-def walk(row: PaperRow, found: Posteriors, seed: int = 0) -> list[Step]:
+def walk(
+    row: PaperRow, found: Posteriors, seed: int = 0, should_be: Sequence[Draw] = ()
+) -> list[Step]:
     """Read one row as the paper's code did, then step by step as it should be.
 
     Args:
         row: which.
         found: of a training of its recipe; of the images of `choose` for all seeds used here.
         seed: of the random fifth, the folds, the draws and the bootstrap.
+        should_be: what `as_it_should_be` finds, where that is known.
 
     Returns:
         One for each of STEPS.
@@ -179,29 +174,25 @@ def walk(row: PaperRow, found: Posteriors, seed: int = 0) -> list[Step]:
     dataset = found.dataset
     label = dataset.label(row.attribute)
     chosen = choose(label)
-    drawn = found.latents(chosen, row.sampled)
-    means = found.latents(chosen)
-    who, is_there = dataset.identities[chosen], label[chosen]
-    fit = partial(_read_rightly, solver=row.solver, labels=is_there, identities=who)
-    everyone = np.zeros(len(chosen), int)
+    drawn, means = found.latents(chosen, row.sampled), found.latents(chosen)
+    who = dataset.identities[chosen]
+    fit = partial(_read_rightly, solver=row.solver, labels=label[chosen], identities=who)
     fifth = np.random.default_rng(seed).permutation(len(chosen)) % 5
-    folds = identity_folds(who, N_FOLDS, seed)
-    held_out = fit(drawn, fifth, folds_read=(0,))
-    should_be = as_it_should_be(found, row.attribute, seed)
+    held_out = fit(drawn, fifth)
+    should_be = should_be or as_it_should_be(found, row.attribute, seed)
     readings = [
-        fit(drawn, everyone, fitted=True) if row.fitted else held_out,
+        fit(drawn, np.zeros(len(chosen), int), fitted=True) if row.fitted else held_out,
         held_out,
-        fit(means, fifth, folds_read=(0,)) if row.sampled else held_out,
-        fit(means, folds, folds_read=range(N_FOLDS)),
+        fit(means, fifth) if row.sampled else held_out,
+        fit(means, identity_folds(who, N_FOLDS, seed), folds_read=range(N_FOLDS)),
         should_be[:1],
         should_be,
     ]
     people = np.unique(dataset.identities)
     values = [resampled(draws, people, seed) for draws in readings]
-    steps = [Step(interval(values[0][1:], values[0][0]), None)]
+    steps = [Step(_interval(values[0]), None)]
     for before, after, old, new in zip(readings, readings[1:], values, values[1:], strict=False):
-        change = None if before is after else interval((new - old)[1:], (new - old)[0])
-        steps.append(Step(interval(new[1:], new[0]), change))
+        steps.append(Step(_interval(new), None if before is after else _interval(new - old)))
     return steps
 
 
@@ -209,15 +200,18 @@ def as_it_should_be(found: Posteriors, attribute: str, seed: int = 0) -> list[Dr
     """Means, people held out, this library's SVM; the first draw is of the first images."""
     label, draws = found.dataset.label(attribute), []
     for k, chosen in enumerate(_choices(label, seed)):
+        identities = found.dataset.identities[chosen]
         data = LabelledLatents(
-            found.latents(chosen),
-            label[chosen][:, None],
-            (attribute,),
-            found.dataset.identities[chosen],
+            found.latents(chosen), label[chosen][:, None], (attribute,), identities
         )
         read = cross_validate(data, attribute, "svm", seed=seed + k)
         draws.append(Draw(read.identities, read.correct))
     return draws
+
+
+def _choices(label: Bools, seed: int) -> list[Ints]:
+    """The images of each of N_DRAWS draws."""
+    return [choose(label, seed + k if k else None) for k in range(N_DRAWS)]
 
 
 def resampled(draws: Sequence[Draw], people: Ints, seed: int = 0) -> Floats:
@@ -240,6 +234,10 @@ def resampled(draws: Sequence[Draw], people: Ints, seed: int = 0) -> Floats:
     return (scores * np.concatenate([np.ones((1, k)), of_draws]) / k).sum(axis=1)
 
 
+def _interval(values: Floats) -> Estimate:
+    return interval(values[1:], values[0])
+
+
 def _read_rightly(
     latents: Latents,
     folds: Ints,
@@ -247,43 +245,41 @@ def _read_rightly(
     solver: str,
     labels: Bools,
     identities: Ints,
-    folds_read: Sequence[int] = (0,),
+    folds_read: Iterable[int] = (0,),
     fitted: bool = False,
 ) -> list[Draw]:
     """Fit without each fold and read it; or fit everything and read that."""
-    right, read = np.zeros(len(labels), bool), np.isin(folds, folds_read)
+    from sklearn.svm import SVC, LinearSVC
+
+    right, read = np.zeros(len(labels), bool), np.isin(folds, list(folds_read))
     for fold in folds_read:
         mine = folds == fold
         learnt = mine if fitted else ~mine
-        machine = _solver(solver).fit(latents[learnt], labels[learnt])
+        linear = solver == "LinearSVC"
+        machine = LinearSVC(random_state=0) if linear else SVC(kernel="linear", C=1.0)
+        machine.fit(latents[learnt], labels[learnt])
         right[mine] = machine.predict(latents[mine]) == labels[mine]
     return [Draw(identities[read], right[read])]
-
-
-def _solver(name: str):  # type: ignore[no-untyped-def]
-    from sklearn.svm import SVC, LinearSVC
-
-    return LinearSVC(random_state=0) if name == "LinearSVC" else SVC(kernel="linear", C=1.0)
 
 
 # The report.
 
 
-@dataclass(frozen=True)
-class Training:
-    """One training of a recipe: what results.json says of it, and how well it is read.
+class Training(NamedTuple):
+    """One training of a recipe: its folder, and how well it is read.
 
     Attributes:
-        name: of its folder, RECIPE-SEED.
-        recipe: of training/recipes.py.
-        measured: KL, total correlation and MSE of test images, and the crop.
+        folder: RECIPE-SEED, which holds its model and results.json.
         accuracy: attribute -> accuracies as from `resampled`.
     """
 
-    name: str
-    recipe: str
-    measured: dict[str, float]
+    folder: Path
     accuracy: dict[str, Floats]
+
+    @property
+    def recipe(self) -> str:
+        """Of training/recipes.py."""
+        return self.folder.name.rpartition("-")[0]
 
 
 def replicate(runs: Path, data: DataSource, out: Path, seed: int = 0) -> str:
@@ -302,112 +298,78 @@ def replicate(runs: Path, data: DataSource, out: Path, seed: int = 0) -> str:
     Raises:
         DataError: there is no training of any of them, or a model is no VAE.
     """
-    folders = [f for recipe in RECIPES for f in sorted(runs.glob(f"{recipe}-[0-9]*/model"))]
+    places = [f"{recipe}-[0-9]*/model" for recipe in RECIPES]
+    folders = [model.parent for place in places for model in sorted(runs.glob(place))]
     if not folders:
         raise DataError(
             f"{runs} holds no folder RECIPE-SEED/model with one of the recipes "
             f"{', '.join(RECIPES)}; train them with training/train_vae.py."
         )
-    size = load(folders[0]).image_size
-    opened = lru_cache(partial(data.load, size, False))
+    opened = lru_cache(partial(data.load, load(folders[0] / "model").image_size, False))
     trainings: list[Training] = []
     walks: dict[PaperRow, list[Step]] = {}
     for folder in tqdm(folders, desc="read trainings", unit="training"):
-        found = read_posteriors(folder, opened(crop=_crop(folder)), seed)
-        trainings.append(_training(folder, found, seed))
+        dataset = opened(crop=_crop(folder))
+        found = read_posteriors(folder / "model", dataset, seed)
+        people = np.unique(dataset.identities)
+        read = {a: as_it_should_be(found, a, seed) for a in ATTRIBUTES}
+        scores = {a: resampled(draws, people, seed) for a, draws in read.items()}
+        trainings.append(Training(folder, scores))
         for row in ROWS:
             if row.recipe == trainings[-1].recipe and row not in walks:
-                walks[row] = walk(row, found, seed)
+                walks[row] = walk(row, found, seed, read[row.attribute])
     command = f"python -m hublatent replicate {portable(runs)} {data.words()}"
-    command += f" --out {portable(out)} --seed {seed}"
-    page = report(walks, trainings, found.dataset, command)
-    write_text(out / REPORT_NAME, page)
-    return page
+    text = page(
+        "replication.md.jinja", walk_table=_walk_table(walks), baseline=BASELINE, n_draws=N_DRAWS,
+        training_table=_training_table(trainings), between=_between_trainings(trainings),
+        n_train=f"{len(dataset.indices('train')):,}", n_images=f"{len(dataset):,}",
+        n_glasses=f"{int(dataset.label('Eyeglasses').sum()):,}", dataset=cells.text(dataset.name),
+        command=Markup(f"{command} --out {portable(out)} --seed {seed}"),
+    )  # fmt: skip
+    write_text(out / REPORT_NAME, text + "\n")
+    return text
 
 
-def read_posteriors(folder: Path, dataset: FaceDataset, seed: int = 0) -> Posteriors:
+def read_posteriors(model: Path, dataset: FaceDataset, seed: int = 0) -> Posteriors:
     """The posteriors of all images that any row or training is read on.
 
     Raises:
         DataError: the model is no VAE.
     """
-    model = load(folder)
-    if not isinstance(model, VAE):
-        raise DataError(f"{folder} is of the architecture {model.architecture}; expected a VAE.")
+    vae = load(model)
+    if not isinstance(vae, VAE):
+        raise DataError(f"{model} is of the architecture {vae.architecture}; expected a VAE.")
     choices = [chosen for a in ATTRIBUTES for chosen in _choices(dataset.label(a), seed)]
-    return Posteriors(model, dataset, np.unique(np.concatenate(choices)), seed)
+    return Posteriors(vae, dataset, np.unique(np.concatenate(choices)), seed)
 
 
-def _training(model: Path, found: Posteriors, seed: int) -> Training:
-    people = np.unique(found.dataset.identities)
-    accuracy = {a: resampled(as_it_should_be(found, a, seed), people, seed) for a in ATTRIBUTES}
-    name = model.parent.name
-    measured = {**(_results(model).get("test") or {}), "crop": _crop(model)}
-    return Training(name, name.rpartition("-")[0], measured, accuracy)
-
-
-def _results(model: Path) -> dict[str, Any]:
-    path = model.parent / "results.json"
+def _results(folder: Path) -> dict[str, Any]:
+    path = folder / "results.json"
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
 
-def _crop(model: Path) -> int:
+def _crop(folder: Path) -> int:
     """Side of the square of CelebA's pictures that a training saw."""
-    found = re.match(r"central (\d+)x", _results(model).get("preprocessing", ""))
+    found = re.match(r"central (\d+)x", _results(folder).get("preprocessing", ""))
     return int(found[1]) if found else CELEBA_CROP
 
 
-def report(
-    walks: dict[PaperRow, list[Step]],
-    trainings: Sequence[Training],
-    dataset: FaceDataset,
-    command: str,
-) -> str:
-    """The page: what the paper's code did, the walks, and the trainings side by side."""
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent / "templates"),
-        undefined=StrictUndefined,
-        keep_trailing_newline=True,
-    )
-    return environment.get_template("replication.md.jinja").render(
-        walk_table=_walk_table(walks),
-        training_table=_training_table(trainings),
-        between=_between_trainings(trainings),
-        n_train=f"{len(dataset.indices('train')):,}",
-        n_images=f"{len(dataset):,}",
-        n_glasses=f"{int(dataset.label('Eyeglasses').sum()):,}",
-        dataset=cells.text(dataset.name),
-        n_draws=N_DRAWS,
-        baseline=BASELINE,
-        command=command,
-    )
-
-
 def _walk_table(walks: dict[PaperRow, list[Step]]) -> Markup:
-    rows = [
-        ["the paper", *("-" if r.accuracy is None else f"{r.accuracy:.4f}" for r in walks)],
-        *(
-            [text, *(_step_cell(steps[i]) for steps in walks.values())]
-            for i, text in enumerate(STEPS)
-        ),
-    ]
+    rows = [["the paper", *("-" if r.accuracy is None else f"{r.accuracy:.4f}" for r in walks)]]
+    for i, text in enumerate(STEPS):
+        rows.append([text])
+        for steps in walks.values():
+            accuracy = cells.interval_cell("accuracy", steps[i].accuracy)
+            change = steps[i].change
+            rows[-1].append(accuracy if change is None else f"{accuracy}; {_signed(change)}")
     return cells.table(["", *(f"{row.model}, {row.attribute}" for row in walks)], rows)
-
-
-def _step_cell(step: Step) -> str:
-    if step.change is None:
-        return cells.interval_cell("accuracy", step.accuracy)
-    return f"{cells.interval_cell('accuracy', step.accuracy)}; {_signed(step.change)}"
 
 
 def _between_trainings(trainings: Sequence[Training]) -> list[str]:
     """What recipes trained several times differ by from the baseline, in words."""
-    found: dict[str, list[Training]] = {}
-    for training in trainings:
-        found.setdefault(training.recipe, []).append(training)
-    base = found.pop(BASELINE, [])
-    sentences = []
-    for recipe, mine in found.items():
+    groups = {r: [t for t in trainings if t.recipe == r] for r in RECIPES}
+    base, sentences = groups.pop(BASELINE), []
+    for recipe, mine in groups.items():
         if min(len(mine), len(base)) < 2:
             continue
         parts = []
@@ -428,15 +390,12 @@ def _training_table(trainings: Sequence[Training]) -> Markup:
     head = ["training", "crop", "KL", "total correlation", "MSE", *ATTRIBUTES, f"less {BASELINE}"]
     rows = []
     for training in trainings:
-        measured = [
-            f"{training.measured[name]:.4g}" if name in training.measured else "-"
-            for name in ("crop", "kl", "total_correlation", "mse")
-        ]
-        values = training.accuracy
-        scores = [cells.interval_cell(a, interval(values[a][1:], values[a][0])) for a in ATTRIBUTES]
+        test = {**(_results(training.folder).get("test") or {}), "crop": _crop(training.folder)}
+        names = ("crop", "kl", "total_correlation", "mse")
+        measured = [f"{test[name]:.4g}" if name in test else "-" for name in names]
+        scores = [cells.interval_cell(a, _interval(training.accuracy[a])) for a in ATTRIBUTES]
         less = "-"
         if base is not None and training is not base:
-            gap = values["Eyeglasses"] - base.accuracy["Eyeglasses"]
-            less = _signed(interval(gap[1:], gap[0]))
-        rows.append([training.name, *measured, *scores, less])
+            less = _signed(_interval(training.accuracy["Eyeglasses"] - base.accuracy["Eyeglasses"]))
+        rows.append([training.folder.name, *measured, *scores, less])
     return cells.table(head, rows)
