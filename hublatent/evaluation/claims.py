@@ -159,7 +159,7 @@ class Evidence:
         """Of each model the accuracy (K,) of each attribute, and bootstrap draws (R, K)."""
         found = {}
         for model in self.readers:
-            mean = _by_attribute(self.accuracy[self.read_trainings(model)])
+            mean = _over_trainings(self.accuracy[self.read_trainings(model)])
             found[model] = bootstrap_means(mean.to_numpy(), people(mean.index), self.seed)
         return found
 
@@ -198,7 +198,7 @@ class Evidence:
         if min(counts) >= MIN_TRAININGS:
             means = [v.mean().groupby("training", observed=True).mean().to_numpy() for v in values]
             return welch_difference(*means)
-        one, two = map(_by_attribute, values)
+        one, two = map(_over_trainings, values)
         faces = one.index.intersection(two.index)
         if len(faces) < MIN_FACES:
             return None
@@ -214,7 +214,7 @@ class Evidence:
         return {a: max(group, key=lambda m: self.scores(m).mean()) for a, group in groups.items()}
 
 
-def _by_attribute(values: pd.DataFrame) -> pd.DataFrame:
+def _over_trainings(values: pd.DataFrame) -> pd.DataFrame:
     """face x attribute, of face x (training, attribute): the mean over trainings."""
     return values.T.groupby(level="attribute", observed=True).mean().T
 

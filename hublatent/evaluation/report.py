@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,7 @@ VERSION = 1
 NONE = "–"
 KINDS = (SUPPORTED, CONTRADICTED, EQUIVALENT, OPEN, UNMEASURED)  # in the order of the sentence
 FACT_NAMES = {"kl": "KL, nats", "mse": "MSE"}
+Row = tuple[str, ...]
 EDITING_COLUMNS = ("model", "method", "strong", "onset", "leakage", "same person")
 
 
@@ -61,8 +63,8 @@ class Summary:
     answer: tuple[str, ...]
     claims: tuple[tuple[str, str, str], ...]
     models: tuple[str, ...]
-    reading: tuple[tuple[str, ...], ...]
-    editing: Mapping[str, tuple[tuple[str, ...], ...]]
+    reading: tuple[Row, ...]
+    editing: Mapping[str, tuple[Row, ...]]
     command: str
     judge: str
 
@@ -84,16 +86,18 @@ def read_summary(folder: Path) -> Summary | None:
                 f"{path} has version {version!r}; expected {VERSION}. Compare again, by the "
                 "command that stands in README."
             )
-        for name in ("answer", "models"):
-            given[name] = tuple(given[name])
-        for name in ("claims", "reading"):
-            given[name] = tuple(map(tuple, given[name]))
-        given["editing"] = {k: tuple(map(tuple, v)) for k, v in given["editing"].items()}
-        return Summary(**given)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        if isinstance(error, DataError):
-            raise
+        return Summary(**{name: _as_tuples(value) for name, value in given.items()})
+    except DataError:
+        raise
+    except (ValueError, TypeError, AttributeError) as error:
         raise DataError(f"{path} is damaged (not JSON as it was written): {error}.") from error
+
+
+def _as_tuples(value: Any) -> Any:
+    """JSON with tuples for lists."""
+    if isinstance(value, dict):
+        return {name: _as_tuples(inner) for name, inner in value.items()}
+    return tuple(map(_as_tuples, value)) if isinstance(value, list) else value
 
 
 def figure_of(folder: Path, name: str) -> bytes | None:
@@ -102,30 +106,26 @@ def figure_of(folder: Path, name: str) -> bytes | None:
     return path.read_bytes() if path.is_file() else None
 
 
-def summarise(evidence: Evidence, command: str, judge: str) -> Summary:
-    """Answer, verdicts and tables, from the evidence alone."""
+def write_report(evidence: Evidence, folder: Path, command: str, judge: str) -> Summary:
+    """Write index.html, summary.json and the two plots; all of them or none."""
     findings = examine(evidence)
     attributes = sorted(set(evidence.strips["attribute"])) if evidence.editors else []
-    return Summary(
-        answer=tuple(answer(evidence, findings, judge)),
+    reading = tuple(reading_rows(evidence))
+    found = Summary(
+        answer=tuple(answer(evidence, findings, reading, judge)),
         claims=tuple((f.statement, f.verdict, "; ".join(map(told, f.contrasts))) for f in findings),
-        models=tuple(dict.fromkeys(evidence.models["model"])),
-        reading=tuple(reading_rows(evidence)),
+        models=tuple(evidence.names),
+        reading=reading,
         editing={a: tuple(editing_rows(evidence, a)) for a in attributes},
         command=command,
         judge=judge,
     )
-
-
-def write_report(evidence: Evidence, folder: Path, command: str, judge: str) -> Summary:
-    """Write index.html, summary.json and the two plots; all of them or none."""
-    found = summarise(evidence, command, judge)
     plots = {"editing": editing_plot(evidence), "reading": reading_plot(evidence)}
     document = json.dumps({"version": VERSION, **asdict(found)}, ensure_ascii=False, indent=1)
     files = {f"{name}.png": png for name, png in plots.items()}
     files[SUMMARY_NAME] = (document + "\n").encode()
     files[PAGE_NAME] = page(
-        "comparison.html.jinja", summary=found, evidence=evidence,
+        "comparison.html.jinja", summary=found,
         figures=[(FIGURES[name], png_uri(png)) for name, png in plots.items()],
         details=details(evidence), margins=MARGINS, level=LEVEL, min_trainings=MIN_TRAININGS,
     ).encode()  # fmt: skip
@@ -146,16 +146,19 @@ def page(template: str, **context: Any) -> str:
     return str(environment.get_template(template).render(version=__version__, **context))
 
 
-def answer(evidence: Evidence, findings: Sequence[Finding], judge: str) -> list[str]:
+def answer(
+    evidence: Evidence, findings: Sequence[Finding], reading: Sequence[Row], judge: str
+) -> list[str]:
     """At most five sentences: reading, editing, claims, rates, and how sure it is."""
     sentences = []
     if evidence.readers:
-        rows = reading_rows(evidence)[1:]
-        best = [row[0] for row in rows if "a" in row[2]]
+        first, *rest = (row for row in reading[1:] if "a" in row[2])
         n = evidence.accuracy.columns.get_level_values("attribute").nunique()
         sentences.append(
-            f"{rows[0][0]} is read best, at an accuracy of {rows[0][1]} over {counted(n)}"
-            + (f"; {listed(best[1:])} cannot be told apart from it." if best[1:] else ".")
+            f"{first[0]} is read best, at an accuracy of {first[1]} over {n} "
+            f"attribute{'s' * (n != 1)}"
+            + (f"; {listed([row[0] for row in rest])} cannot be told apart from it" if rest else "")
+            + "."
         )
     if evidence.editors:
         sentences.append(_edited(evidence))
@@ -179,7 +182,13 @@ def answer(evidence: Evidence, findings: Sequence[Finding], judge: str) -> list[
 
 def _edited(evidence: Evidence) -> str:
     """How strongly the models edit, and at which price."""
-    found = {m: outcomes.summary(_along(evidence, m, BEST_METHOD)) for m in evidence.editors}
+    found = {}
+    for model in evidence.editors:
+        strips = evidence.strips[evidence.strips["model"] == model]
+        along = strips[strips["method"] == BEST_METHOD]
+        found[model] = outcomes.summary(
+            along if len(along) else strips[strips["method"] == PAPER_METHOD]
+        )
     strong = [f["strong"] for f in found.values() if np.isfinite(f["strong"])]
     leaks = {m: f["leakage"] for m, f in found.items() if np.isfinite(f["leakage"])}
     if not strong or not leaks:
@@ -207,36 +216,33 @@ def _verdicts(findings: Sequence[Finding]) -> str:
     return f"{text}; what is supported: {'; '.join(held)}." if held else f"{text}."
 
 
-def reading_rows(evidence: Evidence) -> list[tuple[str, ...]]:
+def reading_rows(evidence: Evidence) -> list[Row]:
     """Models, best first, with letters, rate and distortion; the first row names the columns."""
     estimates = {m: evidence.reading_estimate(m) for m in evidence.readers}
     names = sorted(estimates, key=lambda m: -estimates[m].value)
-    pairs = [(a, b) for i, a in enumerate(names) for b in names[i + 1 :]]
+    pairs = list(combinations(names, 2))
     p_values = holm([evidence.reading_difference(a, b).p for a, b in pairs])
     apart = {pair for pair, p in zip(pairs, p_values, strict=True) if p < 1 - LEVEL}
     shown = letters(names, lambda a, b: (a, b) in apart)
     facts = [FACT_NAMES.get(fact, fact.replace("_", " ")) for fact in FACTS]
-    head = ("model", "accuracy", "group", "trainings", *facts)
-    rows = [head]
+    rows: list[Row] = [("model", "accuracy", "group", "trainings", *facts)]
     for name in names:
         trainings = evidence.trainings(name)
-        facts = []
+        cells = [name, interval(estimates[name]), shown[name], str(len(trainings))]
         for fact in FACTS:
             known = [v for t in trainings if np.isfinite(v := evidence.value(t, fact))]
-            facts.append(f"{np.mean(known):.4g}" if known else NONE)
-        score = interval(estimates[name])
-        rows.append((name, score, shown[name], str(len(trainings)), *facts))
+            cells.append(f"{np.mean(known):.4g}" if known else NONE)
+        rows.append(tuple(cells))
     return rows
 
 
-def editing_rows(evidence: Evidence, attribute: str) -> list[tuple[str, ...]]:
+def editing_rows(evidence: Evidence, attribute: str) -> list[Row]:
     """Rows of EDITING_COLUMNS of one attribute, strongest first; the first row names them."""
+    strips = evidence.strips[evidence.strips["attribute"] == attribute]
     rows = []
     for model in evidence.editors:
-        strips = evidence.strips[
-            (evidence.strips["model"] == model) & (evidence.strips["attribute"] == attribute)
-        ]
-        for method, part in strips.groupby("method", observed=True):
+        of_model = strips[strips["model"] == model]
+        for method, part in of_model.groupby("method", observed=True):
             found = outcomes.summary(part)
             onset = f"{found['onset']:.1f}σ" if np.isfinite(found["onset"]) else "not reached"
             price = (number(found["leakage"]), share(found["identity"]))
@@ -246,19 +252,16 @@ def editing_rows(evidence: Evidence, attribute: str) -> list[tuple[str, ...]]:
     return [EDITING_COLUMNS, *(cells for _, cells in rows)]
 
 
-def details(evidence: Evidence) -> list[tuple[str, list[tuple[str, ...]]]]:
+def details(evidence: Evidence) -> list[tuple[str, list[Row]]]:
     """Folded tables: accuracy by attribute, null bands and ceilings."""
-    found = []
+    found: list[tuple[str, list[Row]]] = []
     if evidence.readers:
-        score = evidence.accuracy.mean()
-        trainings = dict(zip(evidence.models["training"], evidence.models["model"], strict=True))
-        frame = score.rename("value").reset_index()
-        frame["model"] = frame["training"].map(trainings).astype(str)
-        grid = frame.pivot_table("value", "attribute", "model", observed=True)
-        rows = [
-            (str(name), *(f"{v:.3f}" for v in row))
-            for name, row in zip(grid.index, grid.to_numpy(), strict=True)
-        ]
+        score = evidence.accuracy.mean()  # of each training and attribute
+        of_model = {m: score[evidence.read_trainings(m)] for m in sorted(evidence.readers)}
+        grid = pd.DataFrame(
+            {m: s.groupby(level="attribute", observed=True).mean() for m, s in of_model.items()}
+        )
+        rows = [(str(name), *(f"{v:.3f}" for v in row)) for name, *row in grid.itertuples()]
         found.append(("Accuracy by attribute", [("attribute", *map(str, grid.columns)), *rows]))
     rows = []
     for training in evidence.models["training"]:
@@ -292,18 +295,8 @@ def number(value: float) -> str:
     return f"{value:.3f}" if np.isfinite(value) else NONE
 
 
-def counted(n: int) -> str:
-    return f"{n} attribute{'s' * (n != 1)}"
-
-
 def listed(names: Sequence[str]) -> str:
     """Up to four names; more are counted."""
     if len(names) > 4:
         return f"{len(names)} others"
     return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
-
-
-def _along(evidence: Evidence, model: str, method: str) -> pd.DataFrame:
-    strips = evidence.strips[evidence.strips["model"] == model]
-    found = strips[strips["method"] == method]
-    return found if len(found) else strips[strips["method"] == PAPER_METHOD]
