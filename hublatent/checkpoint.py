@@ -40,20 +40,13 @@ logger = logging.getLogger("hublatent")
 
 
 def folder_name(folder: Path) -> str:
-    """What a model's folder is called: its own name, or its run's where training wrote it.
-
-    Args:
-        folder: such as model_cards/NAME, or runs/NAME/model.
-    """
+    """What a model's folder is called: its own name, or its run's, as of runs/NAME/model."""
     folder = folder.expanduser().resolve()
     return folder.parent.name if folder.name in RUN_FOLDERS else folder.name
 
 
 def read_config(folder: Path) -> dict[str, Any]:
     """Read a model folder's config.json and check what every architecture shares.
-
-    Args:
-        folder: the model's folder.
 
     Returns:
         The config, holding at least `architecture` (str) and `format_version` (int).
@@ -93,18 +86,13 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 
 def check_arguments(model_class: type, config: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """Match a config's keys and types with the signature of a model's `__init__`.
+    """The arguments for a model's `__init__`, whose signature is the format of its config.
 
     Args:
-        model_class: the class whose named JSON-scalar arguments are the config's format.
-        config: the config, `architecture` and `format_version` included.
         where: what to call the config in messages.
 
-    Returns:
-        The arguments for `model_class`.
-
     Raises:
-        CheckpointError: a key is unknown or missing, or a value has the wrong type.
+        CheckpointError: a key is unknown or missing, or a value is no finite JSON scalar.
     """
     parameters = init_parameters(model_class)
     arguments = {k: v for k, v in config.items() if k not in ("architecture", "format_version")}
@@ -137,13 +125,9 @@ def init_parameters(model_class: type) -> dict[str, inspect.Parameter]:
 
 
 def check_number(name: str, value: Number, low: float, high: float, kind: type = int) -> Number:
-    """An argument of a model, refused outside its range, before memory is allocated for it.
+    """Refuse an argument outside its range, before memory is allocated for it.
 
     Args:
-        name: the argument's name.
-        value: the given value, which is returned.
-        low: smallest accepted value.
-        high: largest accepted value.
         kind: int, or float (which also accepts an int).
 
     Raises:
@@ -158,11 +142,6 @@ def check_number(name: str, value: Number, low: float, high: float, kind: type =
 
 def check_weights_fit(model_class: type, arguments: Mapping[str, Any], path: Path) -> None:
     """Compare a file's tensors with those of a model, before memory is taken for the model.
-
-    Args:
-        model_class: the model's class.
-        arguments: of its `__init__`.
-        path: the safetensors file.
 
     Raises:
         CheckpointError: an argument is out of range, the file is missing or damaged, or a name,
@@ -190,13 +169,8 @@ def load_weights(model: nn.Module, path: Path) -> None:
 
     Weights in another floating-point format are cast, with a word in the log.
 
-    Args:
-        model: the freshly built model.
-        path: the safetensors file.
-
     Raises:
-        CheckpointError: the file is missing or damaged, a name, shape or type disagrees, or a
-            weight is NaN or infinite. The model is then left as it was.
+        CheckpointError: the file is missing, damaged or does not fit. The model is then as it was.
     """
     _check_file(path)
     expected = model.state_dict()
@@ -222,17 +196,7 @@ def write_checkpoint(
     weights: Mapping[str, Tensor],
     texts: Mapping[str, str] | None = None,
 ) -> None:
-    """Write config.json and model.safetensors, all or nothing.
-
-    Args:
-        folder: the model's folder; made where it is missing.
-        config: the JSON-able config.
-        weights: name -> tensor.
-        texts: further files of the folder, such as its README.md.
-
-    Raises:
-        OSError: the disk is full, or may not be written; what was in the folder is as it was.
-    """
+    """Write config.json, model.safetensors and further texts by name, all or nothing."""
     texts = {CONFIG_NAME: json.dumps(config, indent=2) + "\n", **(texts or {})}
     with atomic_folder_update(folder, (WEIGHTS_NAME, *texts)) as temporary:
         with naming(folder / WEIGHTS_NAME):

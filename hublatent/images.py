@@ -70,11 +70,7 @@ def open_image(
     Args:
         source: a path, the bytes of a file, or a picture that Pillow has opened.
         max_bytes: largest file accepted.
-        max_pixels: largest width x height accepted; read from the header, before any decoding. Of
-            WebP and AVIF, at most 25 million.
-
-    Returns:
-        The picture, of mode RGB, fully loaded.
+        max_pixels: largest width x height accepted, before any decoding; 25 million of WebP, AVIF.
 
     Raises:
         ImageError: the file is missing, empty, too large, damaged or no picture.
@@ -108,14 +104,8 @@ def open_image(
 def face_crop(image: Image.Image, crop: int = CELEBA_CROP) -> Image.Image:
     """Cut the square that the models see.
 
-    Args:
-        image: any picture. In CelebA's aligned shape, 178x218 or any size of that aspect within
-            1%, the central square of side width * 148 / 178 is cut (148, or 74 at half size), as
-            is usual for CelebA; of any other shape the largest centred square.
-        crop: side of the square in CelebA's own size, if not 148.
-
-    Returns:
-        A square picture.
+    Of CelebA's aligned shape, 178x218 or any size of that aspect within 1%, that is the central
+    square of side width * crop / 178, as is usual; of any other shape the largest centred square.
     """
     width, height = image.size
     aspect = (width / height) / (CELEBA_WIDTH / CELEBA_HEIGHT)
@@ -128,16 +118,14 @@ def face_crop(image: Image.Image, crop: int = CELEBA_CROP) -> Image.Image:
 def prepare(
     image: Image.Image, size: int, channels: int = 3, crop: int = CELEBA_CROP
 ) -> np.ndarray:
-    """Crop and resize a picture to what the models see.
+    """Crop and resize a picture, with Pillow's LANCZOS, to what the models see.
 
     Args:
         image: any picture; one that is not RGB is converted as `open_image` does.
-        size: side of the result, in pixels.
         channels: 1 for grey, 3 for RGB, 4 for RGB and an opaque alpha.
-        crop: as for `face_crop`.
 
     Returns:
-        uint8 array (size, size, channels), resized with Pillow's LANCZOS.
+        uint8 array (size, size, channels).
     """
     if size < 1:
         raise ImageError(f"image size {size}; expected at least 1.")
@@ -149,14 +137,10 @@ def prepare(
 
 
 def to_float(pictures: Tensor) -> Tensor:
-    """Turn 8-bit pictures into images.
-
-    Args:
-        pictures: uint8 (B, H, W, C).
+    """Turn 8-bit pictures (B, H, W, C) into images, x / 127.5 - 1.
 
     Returns:
-        float32 (B, C, H, W) in [-1, 1], x / 127.5 - 1; channels_last in memory, so that no
-        transposing copy is made.
+        float32 (B, C, H, W) in [-1, 1]; channels_last in memory: no transposing copy is made.
     """
     if pictures.dtype != torch.uint8 or pictures.ndim != 4:
         raise ImageError(
@@ -168,13 +152,7 @@ def to_float(pictures: Tensor) -> Tensor:
 
 
 def to_uint8(images: Tensor) -> Tensor:
-    """Turn images into 8-bit pictures; the exact inverse of `to_float`.
-
-    Args:
-        images: float (B, C, H, W); values outside [-1, 1] are clamped.
-
-    Returns:
-        uint8 (B, H, W, C).
+    """Turn images (B, C, H, W), clamped to [-1, 1], into 8-bit pictures (B, H, W, C).
 
     Raises:
         ImageError: another shape, or values that are not numbers (NaN).
@@ -191,16 +169,7 @@ def to_uint8(images: Tensor) -> Tensor:
 
 
 def to_tensor(images: Iterable[Image.Image], size: int, channels: int = 3) -> Tensor:
-    """Crop, resize and stack pictures.
-
-    Args:
-        images: pictures of any size and mode; at least one.
-        size: side of the result, in pixels.
-        channels: 1 for grey, 3 for RGB, 4 for RGB and an opaque alpha.
-
-    Returns:
-        float32 (B, channels, size, size) in [-1, 1].
-    """
+    """Crop, resize and stack pictures: float32 (B, channels, size, size) in [-1, 1]."""
     prepared = [prepare(image, size, channels) for image in images]
     if not prepared:
         raise ImageError("no pictures were given; expected at least one.")
@@ -208,14 +177,10 @@ def to_tensor(images: Iterable[Image.Image], size: int, channels: int = 3) -> Te
 
 
 def to_pil(images: Tensor, scale: int = 1) -> list[Image.Image]:
-    """Turn images into pictures for display.
+    """Turn images (B, C, H, W) in [-1, 1] into pictures; RGBA is laid on white.
 
     Args:
-        images: float (B, C, H, W) in [-1, 1], grey, RGB, or RGBA, which is laid on white.
         scale: whole factor by which the pictures are enlarged, with LANCZOS.
-
-    Returns:
-        B pictures of H * scale by W * scale.
     """
     if scale < 1:
         raise ImageError(f"scale {scale}; expected a whole number from 1.")
@@ -230,14 +195,7 @@ def to_pil(images: Tensor, scale: int = 1) -> list[Image.Image]:
 
 
 def as_rgb(images: Tensor) -> Tensor:
-    """Images as a network for RGB takes them; gradients flow through.
-
-    Args:
-        images: float (B, C, H, W) in [-1, 1]; grey is repeated, RGBA laid on white.
-
-    Returns:
-        (B, 3, H, W).
-    """
+    """Grey, RGB or RGBA images as RGB (B, 3, H, W): alpha is laid on white; differentiable."""
     channels = images.shape[1]
     if channels == 1:
         return images.expand(-1, 3, -1, -1)
@@ -252,15 +210,7 @@ def as_rgb(images: Tensor) -> Tensor:
 
 
 def save_image(image: Image.Image, path: str | Path) -> None:
-    """Write a picture in the format of its name's ending, atomically.
-
-    Args:
-        image: the picture.
-        path: ends in .png, .jpg, .jpeg or .webp; its folder is made where it is missing.
-
-    Raises:
-        ImageError: another ending.
-    """
+    """Write a picture as PNG, JPEG or WebP by its name's ending, atomically."""
     suffix = Path(path).suffix.lower()
     if suffix not in _SAVED_FORMATS:
         raise ImageError(

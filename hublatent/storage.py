@@ -32,14 +32,7 @@ Result = TypeVar("Result")
 def atomic_path(path: str | Path) -> Iterator[Path]:
     """Give a temporary path beside `path`; on success it becomes `path`, on an error it vanishes.
 
-    Args:
-        path: the file to write; its folder is made where it is missing.
-
-    Yields:
-        The temporary path, on the same file system, so that the final rename is atomic.
-
-    Raises:
-        OSError: it cannot be written; names `path`.
+    Folders are made where they are missing; an OSError names `path`, whatever it was about.
     """
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -71,10 +64,7 @@ def remove_torn_files(folder: str | Path) -> None:
 
 @contextmanager
 def only_writer(folder: str | Path) -> Iterator[None]:
-    """Be the one process that writes into a folder; a killed one holds nothing.
-
-    Args:
-        folder: made where it is missing; cleared of files that a killed writer left torn.
+    """Be the one process that writes into a folder; what a killed writer left torn is removed.
 
     Raises:
         HublatentError: another process writes into it.
@@ -107,28 +97,18 @@ def write_text(path: str | Path, text: str) -> None:
 def atomic_folder_update(
     folder: str | Path, names: tuple[str, ...]
 ) -> Iterator[Mapping[str, Path]]:
-    """Write several files of one folder together: none is replaced before all are written.
+    """Write several files of a folder together, each to the path that is given for its name.
 
-    Args:
-        folder: the folder to write into.
-        names: the files to be written.
-
-    Yields:
-        For each name the temporary path to write it to.
+    None is replaced before all are written.
     """
     with ExitStack() as stack:
         yield {name: stack.enter_context(atomic_path(Path(folder) / name)) for name in names}
 
 
 def portable(path: str | Path) -> str:
-    """A path as a published command may name it: without this machine's folders.
+    """A path as a published command may name it, without this machine's folders.
 
-    Args:
-        path: of a file or folder, or a Hub id.
-
-    Returns:
-        The path relative to the working folder, where it lies below it or was given so; otherwise
-        its last part.
+    Relative to the working folder where it lies below it or was given so, else its last part.
     """
     path = Path(path)
     if not path.is_absolute():
@@ -138,7 +118,6 @@ def portable(path: str | Path) -> str:
 
 
 def _umask() -> int:
-    """The process's umask; reading it means setting it for a moment."""
     mask = os.umask(0)
     os.umask(mask)
     return mask
@@ -148,8 +127,7 @@ def parse_json(text: str) -> Any:
     """Parse JSON in which no object gives a key twice: which of the two counts is anyone's guess.
 
     Raises:
-        ValueError: it is no JSON, or a key is there twice.
-        RecursionError: it is nested too deeply.
+        ValueError, RecursionError: it is no JSON, gives a key twice, or is nested too deeply.
     """
 
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -182,11 +160,7 @@ class TensorFormat:
     def write(
         self, path: str | Path, tensors: Mapping[str, Tensor], document: Mapping[str, Any]
     ) -> None:
-        """Write a file, atomically; `format` and `version` are put into the document.
-
-        Raises:
-            OSError: the disk is full, or may not be written; an earlier file is as it was.
-        """
+        """Write a file, atomically; `format` and `version` are put into the document."""
         text = json.dumps({"format": self.name, "version": self.version, **document})
         with atomic_path(path) as temporary:
             save_safetensors(tensors, temporary, {self.name: text})
@@ -239,10 +213,6 @@ class TensorFormat:
 def open_safetensors(path: Path, read: Callable[[Any], Result]) -> Result:
     """Read from a safetensors file whose header is of a sane size.
 
-    Args:
-        path: the file.
-        read: what to read from the open file.
-
     Raises:
         ValueError: the file is damaged, or a pointer to the real one; says how.
         OSError: it cannot be read.
@@ -266,11 +236,7 @@ def open_safetensors(path: Path, read: Callable[[Any], Result]) -> Result:
 def save_safetensors(
     tensors: Mapping[str, Tensor], path: Path, metadata: Mapping[str, str]
 ) -> None:
-    """Write a safetensors file; a full disk is the OSError that it is for every other file.
-
-    Raises:
-        OSError: the file cannot be written.
-    """
+    """Write a safetensors file; a full disk is the OSError that it is for every other file."""
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     try:
         save_file(plain, path, metadata=dict(metadata))

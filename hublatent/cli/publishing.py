@@ -18,11 +18,7 @@ from hublatent.cli.options import (
 
 
 def push(
-    folder: Folder,
-    repo: Repo,
-    private: bool = False,
-    revision: Revision = None,
-    pr: bool = False,
+    folder: Folder, repo: Repo, private: bool = False, revision: Revision = None, pr: bool = False
 ) -> None:
     """Check a model folder, then publish it in one commit.
 

@@ -70,14 +70,7 @@ class FaceDataset:
         return len(self.names)
 
     def indices(self, *partitions: str) -> np.ndarray:
-        """The pictures of some partitions.
-
-        Args:
-            partitions: any of "train", "validation", "test"; none of them means all pictures.
-
-        Returns:
-            int64 (n,), ascending.
-        """
+        """Positions (n,) of the pictures of the named PARTITIONS, or of all."""
         for name in partitions:
             if name not in PARTITIONS:
                 raise DataError(unknown_name("partition", name, PARTITIONS))
@@ -85,14 +78,7 @@ class FaceDataset:
         return np.flatnonzero(np.isin(self.partition, wanted))
 
     def batch(self, indices: np.ndarray | Tensor | list[int]) -> Tensor:
-        """Some pictures as images.
-
-        Args:
-            indices: (B,) positions.
-
-        Returns:
-            float32 (B, 3, H, W) in [-1, 1], channels_last.
-        """
+        """Some pictures, by position, as images: float32 (B, 3, H, W) in [-1, 1], channels_last."""
         # Indexing with an array copies those pictures, and only those, out of the memory map.
         return to_float(torch.from_numpy(self.images[np.asarray(indices, dtype=np.int64)]))
 
@@ -119,13 +105,10 @@ def load_dataset(
         source: a folder of CelebA, CelebAMask-HQ or pictures with or without a CSV, a dataset that
             the `datasets` library saved, or the name of a Hub dataset ("user/name").
         image_size: side of the pictures, in pixels.
-        cache: folder of the decoded pictures; by default $HUBLATENT_CACHE, or else
-            ~/.cache/hublatent/datasets.
+        cache: of the decoded pictures; by default $HUBLATENT_CACHE, or ~/.cache/hublatent/datasets.
         split: of a Hub dataset, the one split to take; None takes all.
-        identity_column: the column that says who is on each picture; None takes identity,
-            celeb_id, person_id and the like.
+        identity_column: says who is on each picture; None takes identity, celeb_id and the like.
         crop: of CelebA, the side of the central square that is seen, of 178 x 218.
-        progress: whether to show a progress bar.
 
     Returns:
         The pictures that could be read; one printed line tells how many could not.

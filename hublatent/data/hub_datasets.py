@@ -32,13 +32,10 @@ def is_saved_dataset(folder: Path) -> bool:
 def read_hub_dataset(
     source: str | Path, split: str | None = None, identity_column: str | None = None
 ) -> Listing:
-    """Read a dataset from the Hub or from a folder.
+    """Read a dataset from the Hub ("user/name") or from a folder.
 
-    Args:
-        source: "user/name" or a folder. One column holds pictures; boolean columns, and numbers
-            that are 0/1 or -1/1, are attributes.
-        split: the only split to take; None for all, which then give the partition.
-        identity_column: the column that says who is on each picture.
+    One column holds pictures; boolean columns, and numbers that are 0/1 or -1/1, are attributes.
+    Several splits give the partition, unless one is chosen.
     """
     splits = _load_splits(source, split)
     rows = _concatenate(splits, source)

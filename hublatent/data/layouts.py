@@ -95,9 +95,7 @@ def is_celeba(folder: Path) -> bool:
 def read_celeba(folder: Path) -> tuple[str, Path, Table]:
     """CelebA's own layout (Liu et al. 2015), flat, with Anno/, Eval/ and Img/, or with .csv files.
 
-    Args:
-        folder: holds list_attr_celeba.txt, identity_CelebA.txt, list_eval_partition.txt and
-            img_align_celeba/ (or img_align_celeba_png/).
+    It has list_attr_celeba, identity_CelebA, list_eval_partition and img_align_celeba(_png)/.
     """
     pictures = next(filter(None, (_find(folder, name) for name in CELEBA_PICTURES)), None)
     if pictures is None:
@@ -115,11 +113,9 @@ def is_celeba_hq(folder: Path) -> bool:
 
 
 def read_celeba_hq(folder: Path) -> tuple[str, Path, Table]:
-    """CelebAMask-HQ (Lee et al. 2020); who is on a picture is known through CelebA's own files.
+    """CelebAMask-HQ (Lee et al. 2020).
 
-    Args:
-        folder: holds CelebA-HQ-img/, CelebAMask-HQ-attribute-anno.txt and, for identities,
-            CelebA-HQ-to-CelebA-mapping.txt beside CelebA's identity_CelebA.txt.
+    Who is on a picture is known through its mapping and CelebA's own files, where they are there.
     """
     pictures = folder / HQ_PICTURES
     if not pictures.is_dir():
@@ -139,12 +135,7 @@ def is_table_folder(folder: Path) -> bool:
 
 
 def read_table_folder(folder: Path) -> tuple[str, Path, Table]:
-    """A folder of pictures with attributes.csv, or with one .csv of another name.
-
-    Args:
-        folder: the file names pictures relative to it; columns of identities and partitions are
-            optional, all others are attributes.
-    """
+    """A folder of pictures with attributes.csv, or with one .csv of another name."""
     files = sorted(folder.glob("*.csv"))
     file = folder / TABLE_NAME if folder / TABLE_NAME in files else files[0]
     if file.name != TABLE_NAME and len(files) > 1:
@@ -160,13 +151,7 @@ def read_pictures(folder: Path) -> tuple[str, Path, Table]:
 
 
 def _join(folder: Path, table: Table, originals: Sequence[str]) -> Table:
-    """A table with CelebA's identities and partition, where its files are there.
-
-    Args:
-        folder: holds identity_CelebA.txt and list_eval_partition.txt.
-        table: of N pictures.
-        originals: their names in CelebA.
-    """
+    """A table with its originals' identities and partition, where CelebA's files are there."""
     columns = {}
     for column, stem in (("identity", "identity_CelebA"), ("partition", "list_eval_partition")):
         file = _celeba_file(folder, stem)

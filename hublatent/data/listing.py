@@ -69,16 +69,12 @@ def list_pictures(
     crop: str = SQUARE_CROP,
     identity_column: str | None = None,
 ) -> Listing:
-    """Make a listing of a table.
+    """Make a listing of a table: the N pictures' names, labels, identities and partitions.
 
     Args:
-        name: what the data set is called.
-        table: the N pictures' names, and columns of labels, identities and partitions.
         pictures: opens picture i.
         stamp: text that changes whenever the pictures change.
-        crop: how the pictures are cut.
-        identity_column: the column that says who is on each picture; by default one of the usual
-            names.
+        identity_column: says who is on each picture; by default one of the usual names.
     """
     column = identity_column or _first(IDENTITY_COLUMNS, table)
     people = None if column is None else table.texts(column)
@@ -110,12 +106,6 @@ def draw_partition(keys: Iterable[str]) -> np.ndarray:
     """Draw 80/10/10 % for train, validation and test from a hash of each picture's identity.
 
     The same identity always lands in the same part, on every machine, whatever the other rows.
-
-    Args:
-        keys: the identity of each of the N pictures, as text.
-
-    Returns:
-        (N,) uint8, indices into PARTITIONS.
     """
     print("The data set has no partition: 80/10/10 % are drawn by identity.")
     hashes = [hashlib.sha256(key.encode()).digest()[:8] for key in keys]

@@ -37,11 +37,7 @@ SHAPES: dict[str, Shape] = {
 
 
 def draw_factors(n: int, seed: int = 0) -> NDArray[np.int64]:
-    """The factors (n, 5) of n different sprites, in the order of FACTORS.
-
-    Raises:
-        DataError: there are not so many.
-    """
+    """The factors (n, 5) of n different sprites, in the order of FACTORS."""
     if not 1 <= n <= N_SPRITES:
         raise DataError(f"{n:,} sprites were asked for; expected 1 to {N_SPRITES:,}.")
     rows = np.random.default_rng(seed).choice(N_SPRITES, n, replace=False)
@@ -49,16 +45,10 @@ def draw_factors(n: int, seed: int = 0) -> NDArray[np.int64]:
 
 
 def render(factors: NDArray[np.integer]) -> NDArray[np.uint8]:
-    """Draw sprites.
-
-    Args:
-        factors: (N, 5), each counted from 0, in the order of FACTORS.
+    """Draw sprites of factors (N, 5), each counted from 0, in the order of FACTORS.
 
     Returns:
-        (N, 64, 64), from 0 (black) to 255 (white).
-
-    Raises:
-        DataError: a factor lies outside its range.
+        uint8 (N, 64, 64), from 0 (black) to 255 (white).
     """
     given = np.asarray(factors)
     ranges = tuple(FACTORS.values())

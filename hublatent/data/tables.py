@@ -51,11 +51,7 @@ class Table:
         return place.lower() if short else f"{place} of {self.source}"
 
     def texts(self, column: str) -> list[str]:
-        """A column in which every row has to say something.
-
-        Raises:
-            DataError: the column is missing, or empty in a row.
-        """
+        """A column in which every row has to say something."""
         if column not in self.columns:
             raise DataError(unknown_name(f"column of {self.source}", column, self.columns))
         texts = [text.strip() for text in self.columns[column]]
@@ -65,11 +61,7 @@ class Table:
         return texts
 
     def rows_of(self, names: Sequence[str]) -> np.ndarray:
-        """The rows (n,) that speak of these pictures, whatever ending or zeros a name has.
-
-        Raises:
-            DataError: of some there is none.
-        """
+        """The rows (n,) that speak of these pictures, whatever ending or zeros a name has."""
         rows = {picture_key(name): row for row, name in enumerate(self.names)}
         rows |= {name: row for row, name in enumerate(self.names)}
         found = [rows.get(name, rows.get(picture_key(name))) for name in names]
@@ -93,7 +85,6 @@ def read_table(path: Path, *, names: str | None = None, headerless: Sequence[str
     pandas writes a column of row numbers.
 
     Args:
-        path: the file.
         names: the column of the pictures' names; by default the first that looks like it.
         headerless: the columns of a file that may lack a header.
 

@@ -150,13 +150,8 @@ def call_hub(
     """Run a Hub action, bounded; what the client raises becomes one HubError in plain words.
 
     Args:
-        action: what to do.
-        repo: the Hub id, for the message.
-        revision: the revision asked for, for the message.
+        repo, revision: what was asked for, for the message.
         max_bytes: the largest answer, where the action only reads.
-
-    Returns:
-        What the action returns.
 
     Raises:
         HubError: the Hub, the way to it or the disk refused, or the answer is malformed.
@@ -201,16 +196,7 @@ def check_repo_id(repo: str) -> None:
 
 
 def explain(error: BaseException, repo: str, revision: str | None = None) -> HubError:
-    """Put an error of the Hub client into one sentence that says what to do.
-
-    Args:
-        error: what huggingface_hub or its HTTP library raised.
-        repo: the Hub id.
-        revision: the revision asked for.
-
-    Returns:
-        The error to raise.
-    """
+    """Put what the Hub client raised into one sentence that says what to do."""
     # "Not in the cache" is what the client says at last; why the Hub was no help is the cause.
     if isinstance(error, hub_errors.LocalEntryNotFoundError) and error.__cause__ is not None:
         return explain(error.__cause__, repo, revision)

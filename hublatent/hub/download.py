@@ -42,12 +42,9 @@ logger = logging.getLogger("hublatent")
 
 @dataclass(frozen=True)
 class Snapshot:
-    """The files of one repository at one commit, or a plain folder.
+    """The files of one repository at one 40-digit commit, or a plain folder (commit None).
 
-    Attributes:
-        source: what the user named, a folder or a Hub id.
-        folder: where the files lie.
-        commit: the 40-digit commit; None for a plain folder.
+    `source` is what the user named, a folder or a Hub id.
     """
 
     source: str
@@ -73,15 +70,11 @@ def snapshot(
     Args:
         source: an existing folder, which wins, or a Hub id such as "user/btcvae-celeba".
         revision: branch, tag or commit on the Hub.
-        token: a Hub token; None takes the stored one.
-        cache_dir: where downloads are kept; None takes the Hub client's folder.
+        token, cache_dir: None takes the Hub client's own.
         local_files_only: take what is in the cache and ask nobody.
         files: the names that have to be there; others are never downloaded.
         optional: names that are taken too where the repository has them.
         max_bytes: refuse a larger download.
-
-    Returns:
-        The snapshot.
 
     Raises:
         HubError: the source does not exist, lacks a file, may not be read, is too large, did not

@@ -35,11 +35,7 @@ class HubModel(PyTorchModelHubMixin, library_name="hublatent", license="other"):
     def config(self) -> dict[str, Any]:
         """config.json's content: architecture, format version and every `__init__` argument."""
         arguments = {name: getattr(self, name) for name in checkpoint.init_parameters(type(self))}
-        return {
-            "architecture": self.architecture,
-            "format_version": FORMAT_VERSION,
-            **arguments,
-        }
+        return {"architecture": self.architecture, "format_version": FORMAT_VERSION, **arguments}
 
     @classmethod
     def from_pretrained(  # type: ignore[override]
@@ -52,18 +48,14 @@ class HubModel(PyTorchModelHubMixin, library_name="hublatent", license="other"):
         local_files_only: bool = False,
         device: str | None = None,
     ) -> Model:
-        """Load a model of this class from a folder or the Hub.
+        """Load a model of this class from a folder or the Hub, in evaluation mode.
 
         Args:
             source: an existing folder, which wins, or a Hub id.
-            revision: branch, tag or commit on the Hub.
-            token: a Hub token; None takes the stored one.
-            cache_dir: where downloads are kept.
+            revision: branch, tag or commit on the Hub; the model's `commit` tells which it was.
+            token, cache_dir: None takes the Hub client's own.
             local_files_only: take what is in the cache and ask nobody.
             device: where to put the model; None leaves it on the CPU.
-
-        Returns:
-            The model, in evaluation mode; its `commit` names the Hub commit.
 
         Raises:
             HubError: the source cannot be had.
@@ -97,11 +89,7 @@ class HubModel(PyTorchModelHubMixin, library_name="hublatent", license="other"):
         return model.eval() if device is None else model.eval().to(device)  # type: ignore[attr-defined]
 
     def save_pretrained(self, save_directory: str | Path) -> None:  # type: ignore[override]
-        """Write config.json and model.safetensors into a folder, both or neither.
-
-        Args:
-            save_directory: the folder; made where it is missing. Other files in it stay.
-        """
+        """Write config.json and model.safetensors into a folder, both or neither."""
         checkpoint.write_checkpoint(Path(save_directory), self.config, self._weights())
 
     def push_to_hub(  # type: ignore[override]
@@ -115,7 +103,7 @@ class HubModel(PyTorchModelHubMixin, library_name="hublatent", license="other"):
         token: str | bool | None = None,
         commit_message: str = "Publish with hublatent",
     ) -> str:
-        """Publish the model, and a DirectionSet beside it, in one commit.
+        """Publish the model, and a DirectionSet beside it, in one commit; returns its URL.
 
         A repository without a card gets one, with samples; a card that is there stays as it is.
 
@@ -127,9 +115,6 @@ class HubModel(PyTorchModelHubMixin, library_name="hublatent", license="other"):
             create_pr: open a pull request instead.
             token: a Hub token with write access; None takes the stored one.
             commit_message: the commit's summary.
-
-        Returns:
-            The commit's URL.
 
         Raises:
             HubError: the Hub refused.

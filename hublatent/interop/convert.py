@@ -62,13 +62,8 @@ def convert(
         path: a pickle or torch.save of NVIDIA's StyleGAN2 or StyleGAN3, or of their state dict; a
             TensorFlow pickle of StyleGAN, StyleGAN2 or ProGAN; a .pt of stylegan2-pytorch, or of an
             encoder around one (e4e, pSp); a .pth of genforce.
-        out_folder: gets config.json, model.safetensors and README.md; made where it is missing.
+        out_folder: gets config.json, model.safetensors and README.md.
         class_index: the class that a class-conditional generator draws from now on.
-        n_samples: how many samples of W the latent statistics are taken from.
-        seed: of these samples.
-
-    Returns:
-        The converted model, in evaluation mode.
 
     Raises:
         CheckpointError: the file is damaged, hostile, or of a network that is not supported; says
@@ -90,11 +85,7 @@ def convert(
 
 
 def read_generator(path: Path, class_index: int | None = None) -> ForeignGenerator:
-    """Read the generator of a checkpoint as data.
-
-    Raises:
-        UnreadableFileError: the file is damaged, hostile, or of a network that is not supported.
-    """
+    """Read the generator of a checkpoint as data, or raise UnreadableFileError."""
     content = read_untrusted(path, MAX_FILE_BYTES, (*AVERAGED, "latent_avg"))
     if content.form == "safetensors":
         raise UnreadableFileError(

@@ -36,12 +36,7 @@ _SPACES = {"z": "Z, the generator's input", "w": "W", "w+": "W+"}
 
 @dataclass(frozen=True, eq=False)
 class Imported:
-    """The result of an import.
-
-    Attributes:
-        directions: the directions, in one set.
-        report: one line per file: what it was taken for, and what it lacked.
-    """
+    """Directions as one set, and a line per file: what it was taken for, what it lacked."""
 
     directions: DirectionSet
     report: tuple[str, ...]
@@ -64,16 +59,13 @@ def to_direction(
     sigma is measured on the model.
 
     Args:
-        foreign: the direction as read.
         attribute: what it changes, such as "Age"; None takes the name of the file, or in it.
         model: the model it is for, on the user's word; None leaves layers and sigma open.
-        layers: the layers to move.
         space: "z", "w" or "w+", where the file's own word is wrong or missing.
         method: the direction's method; None takes the format's name.
 
     Raises:
-        DirectionError: space, width or layers do not fit the model, or nothing says which space it
-            is; names both.
+        DirectionError: space, width or layers do not fit the model, or nothing says which space.
     """
     rows = torch.from_numpy(np.array(foreign.vector))  # (1, D) or (L, D)
     if model is None:
@@ -102,20 +94,15 @@ def import_directions(
     space: str | None = None,
     licence: str | None = None,
 ) -> Imported:
-    """Import every direction of several files as one set.
+    """Import every direction of several files, lists of StyleSpace channels among them, as one set.
 
     Args:
-        paths: files of any known format, also lists of StyleSpace channels.
         attribute: what they change; their methods tell them apart. None calls each after its file,
             or after the name that it has in its file.
         model: the model they are for, on the user's word; without one the set belongs to no model
             and can only be exported.
-        layers: see `to_direction`.
-        space: see `to_direction`.
+        layers, space: see `to_direction`.
         licence: the terms their author gave, in a sentence; goes with the set, and on its card.
-
-    Returns:
-        The set, and the report on each file.
 
     Raises:
         DirectionError: a file is damaged or does not fit the model; names the file.
@@ -148,12 +135,8 @@ def import_directions(
 def export_interfacegan(direction: Direction, path: str | Path) -> None:
     """Write InterFaceGAN's format: .npy, (1, D), float64, the vector as it is.
 
-    Args:
-        direction: of a latent without layers, or with the same row on every layer it touches.
-        path: the file.
-
     Raises:
-        DirectionError: the rows differ, which the format cannot hold.
+        DirectionError: the rows of its layers differ, which the format cannot hold.
     """
     rows = direction.vector.reshape(-1, direction.vector.shape[-1])
     rows = rows[rows.any(dim=1)]

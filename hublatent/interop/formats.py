@@ -41,8 +41,7 @@ class ForeignDirection:
 
     Attributes:
         vector: (1, D), or (L, D) with one row per layer; float32, with the file's norm.
-        source_format: "interfacegan", "higan", "stylegan-encoder", "few-shot", "e4e", "e4e-pca",
-            "ganspace", "sefa", "named", "npz" or "npy".
+        source_format: such as "interfacegan", "higan" or "ganspace".
         name: the file's stem, or the name that the file gives.
         space: "z", "w" or "w+"; None where neither the file nor its format says.
         layers: the layers its author moves; None where it does not say.
@@ -73,10 +72,7 @@ class ForeignDirection:
 
 
 def read_foreign(path: str | Path) -> tuple[ForeignDirection, ...]:
-    """Read every direction of a file in one of the published formats.
-
-    Args:
-        path: the file; its format is recognised by its content.
+    """Read every direction of a file in one of the published formats, recognised by its content.
 
     Returns:
         One direction, or one per component of a PCA, or per name in the file.
@@ -95,14 +91,10 @@ def read_foreign(path: str | Path) -> tuple[ForeignDirection, ...]:
 
 
 def read_latents(path: str | Path, latent_shape: tuple[int, ...]) -> NDArray[np.float32]:
-    """Read latents that other programs wrote, such as the projected_w.npz of NVIDIA's projector.
-
-    Args:
-        path: a .npy, .npz, .pt or .safetensors file with one array.
-        latent_shape: of the model they are for; a row (1, D) is repeated for every layer.
+    """Read the one array of latents of a file, such as the projected_w.npz of NVIDIA's projector.
 
     Returns:
-        (B, *latent_shape), float32.
+        (B, *latent_shape), float32; a row (1, D) is repeated for every layer.
 
     Raises:
         DirectionError: the file is missing, damaged or hostile, or holds no such latents.

@@ -13,13 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hublatent.interop.networks import (
-    ForeignGenerator,
-    Weights,
-    channel_rule,
-    dict_at,
-    size,
-)
+from hublatent.interop.networks import ForeignGenerator, Weights, channel_rule, dict_at, size
 from hublatent.interop.nvidia import from_state_dict
 from hublatent.interop.untrusted import Module, UnreadableFileError
 from hublatent.models.progan import ProGAN
@@ -52,11 +46,7 @@ _LAYER_NAMES = {
 
 
 def from_genforce(weights: Weights) -> ForeignGenerator:
-    """A state dict in genforce's or InterFaceGAN's names.
-
-    Raises:
-        UnreadableFileError: it is of another network, not fully grown, or incomplete.
-    """
+    """A state dict in genforce's or InterFaceGAN's names."""
     renamed = {}
     for name, value in weights.items():
         for pattern, replacement in _INTERFACEGAN:
@@ -66,11 +56,7 @@ def from_genforce(weights: Weights) -> ForeignGenerator:
 
 
 def from_tensorflow(network: Module) -> ForeignGenerator:
-    """A pickled network of NVIDIA's TensorFlow code: Gs of StyleGAN, StyleGAN2 or ProGAN.
-
-    Raises:
-        UnreadableFileError: it is of another network, not fully grown, or incomplete.
-    """
+    """A pickled network of NVIDIA's TensorFlow code: Gs of StyleGAN, StyleGAN2 or ProGAN."""
     variables = _variables(network)
     kinds = {"4x4/Const/StyleMod/weight": 0, "4x4/Conv/mod_weight": -1, "4x4/Dense/weight": 0}
     kind = next((name for name in kinds if name in variables), None)
@@ -162,8 +148,6 @@ def _generator(weights: Weights, origin: str, fused: Any) -> ForeignGenerator:
     """A generator of weights in genforce's names.
 
     Args:
-        weights: by genforce's names.
-        origin: for the card.
         fused: whether up-sampling is a transposed convolution; "auto" from 128 pixels on; None
             where nothing says.
     """

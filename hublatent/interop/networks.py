@@ -93,14 +93,7 @@ def known_as(origin: str) -> Iterator[None]:
 
 
 def channel_rule(widths: Mapping[int, int]) -> tuple[int, int]:
-    """channel_base and channel_max with width = min(channel_base // height, channel_max).
-
-    Args:
-        widths: height -> channels.
-
-    Raises:
-        UnreadableFileError: no such pair gives these widths.
-    """
+    """channel_base and channel_max with width = min(channel_base // height, channel_max)."""
     maximum = max(widths.values())
     base = max(height * width for height, width in widths.items())
     if any(min(base // height, maximum) != width for height, width in widths.items()):

@@ -53,11 +53,7 @@ _STYLEGAN2_NAMES = (
 
 
 def from_network(generator: Module, class_index: int | None = None) -> ForeignGenerator:
-    """A pickled network of NVIDIA's, of StyleGAN2 or StyleGAN3.
-
-    Raises:
-        UnreadableFileError: it is another network, or would draw other images here.
-    """
+    """A pickled network of NVIDIA's, of StyleGAN2 or StyleGAN3."""
     parts = children(generator)
     if not {"mapping", "synthesis"} <= parts.keys():
         raise UnreadableFileError(
@@ -80,11 +76,7 @@ def from_network(generator: Module, class_index: int | None = None) -> ForeignGe
 
 
 def from_state_dict(weights: Weights, class_index: int | None = None) -> ForeignGenerator:
-    """A state dict in NVIDIA's names, of StyleGAN2 or StyleGAN3 with NVIDIA's default settings.
-
-    Raises:
-        UnreadableFileError: it is of another network.
-    """
+    """A state dict in NVIDIA's names, of StyleGAN2 or StyleGAN3 with NVIDIA's default settings."""
     if _is_stylegan3(weights):
         return _stylegan3(dict(weights), _EMPTY, LR_MULTIPLIER, class_index)
     return _stylegan2(dict(weights), LR_MULTIPLIER, 0.0, class_index)

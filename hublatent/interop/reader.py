@@ -81,11 +81,7 @@ def main() -> None:
 
 
 def limit_process(size: int) -> list[str]:
-    """Limit this process for a file of so many bytes.
-
-    Returns:
-        Which limits this system does not have: "memory", "time".
-    """
+    """Limit this process for a file of so many bytes; returns what this system cannot limit."""
     try:
         import resource
     except ImportError:  # Windows
@@ -108,8 +104,6 @@ def answer_for(
     """The answer on a file, as the bytes of a safetensors file.
 
     Args:
-        file: it can be searched.
-        size: its bytes.
         wanted: of a dictionary at the top that has any of these keys, only these are handed back.
         unlimited: what limits this process does not have.
     """
@@ -135,11 +129,7 @@ def answer_for(
 
 
 def recognise(file: BinaryIO, size: int) -> str:
-    """What a file is by how it starts: a key of _READERS.
-
-    Raises:
-        UnreadableError: it is something that is not read here; names it.
-    """
+    """What a file is by how it starts: a key of _READERS."""
     start = file.read(512)
     file.seek(0)
     for beginning, kind in _BEGINNINGS:

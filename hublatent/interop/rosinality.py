@@ -19,11 +19,7 @@ def from_rosinality(weights: Weights, mean: NDArray[Any] | None) -> ForeignGener
     """A state dict of stylegan2-pytorch (rosinality), whose decoders e4e, pSp and PTI also have.
 
     Args:
-        weights: its names -> arrays.
         mean: the checkpoint's `latent_avg`, (D,) or the same row (L, D) for each layer.
-
-    Raises:
-        UnreadableFileError: it is incomplete.
     """
     for name in ("style.1.weight", "conv1.conv.weight", "to_rgb1.conv.weight"):
         size(weights, name, 0)  # named as the file would name it

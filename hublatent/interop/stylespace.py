@@ -25,9 +25,6 @@ Channel = tuple[int, int]
 def read_channels(path: Path) -> tuple[Channel, ...] | None:
     """Read a text of StyleSpace channels: "9_409" on each line, or JSON such as [[9, 409]].
 
-    Args:
-        path: the file.
-
     Returns:
         Pairs (layer, channel), the layers counted with ToRGB; None where it is no such text.
     """
@@ -43,11 +40,7 @@ def read_channels(path: Path) -> tuple[Channel, ...] | None:
 def import_channels(
     channels: tuple[Channel, ...], attribute: str, model: LatentModel | None
 ) -> tuple[list[Direction], str]:
-    """The channels as directions of a model, and a line that says what one sigma of each is.
-
-    Raises:
-        DirectionError: the model has no styles, or lacks a layer or channel.
-    """
+    """The channels as directions of a model, and a line that says what one sigma of each is."""
     if not isinstance(model, StyleGAN2):
         raise DirectionError(
             "it names StyleSpace channels, which only a StyleGAN2 model has; name the model they "
@@ -71,11 +64,6 @@ def style_direction(model: StyleGAN2, channel: Channel, attribute: str) -> Direc
 
     Where a row of the code also feeds another style (ToRGB shares its row with the first
     convolution of the next block), that one moves too.
-
-    Args:
-        model: a StyleGAN2.
-        channel: (layer, channel), the layers counted with ToRGB.
-        attribute: what it changes.
 
     Raises:
         DirectionError: there is no such channel, or no code moves it alone.

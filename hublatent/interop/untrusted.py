@@ -54,7 +54,6 @@ def read_untrusted(path: Path, max_bytes: int, wanted: Sequence[str] = ()) -> Co
     """Read a file of NumPy, PyTorch, pickle or safetensors as data; nothing in it is executed.
 
     Args:
-        path: the file.
         max_bytes: a larger one is refused.
         wanted: of a dictionary that has any of these keys, only these are read.
 
