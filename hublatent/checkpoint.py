@@ -6,7 +6,8 @@ import inspect
 import json
 import logging
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from hublatent.errors import CheckpointError, HublatentError, shorten
+from hublatent.errors import CheckpointError, shorten
 from hublatent.storage import (
     atomic_folder_update,
     naming,
@@ -33,7 +34,6 @@ FLOATS = {"F64", "F32", "F16", "BF16"}  # in safetensors' words; each is cast to
 JSON_SCALARS = (bool, int, float, str)
 MAX_NAME = 100
 
-Result = TypeVar("Result")
 Number = TypeVar("Number", bound=float)
 
 logger = logging.getLogger("hublatent")
@@ -149,8 +149,8 @@ def check_weights_fit(model_class: type, arguments: Mapping[str, Any], path: Pat
     """
     with torch.device("meta"), _PlainFactories():
         expected = model_class(**arguments).state_dict()
-    _check_file(path)
-    _read_safetensors(path, lambda file: _check_fits(expected, file, path, model_class.__name__))
+    with _open_weights(path, expected, model_class):
+        pass
 
 
 class _PlainFactories(TorchFunctionMode):
@@ -172,14 +172,9 @@ def load_weights(model: nn.Module, path: Path) -> None:
     Raises:
         CheckpointError: the file is missing, damaged or does not fit. The model is then as it was.
     """
-    _check_file(path)
     expected = model.state_dict()
-
-    def read(file: Any) -> dict[str, Tensor]:
-        _check_fits(expected, file, path, type(model).__name__)
-        return {name: file.get_tensor(name) for name in expected}
-
-    found = _read_safetensors(path, read)
+    with _open_weights(path, expected, type(model)) as file:
+        found = {name: file.get_tensor(name) for name in expected}
     tensors = {name: tensor.to(expected[name].dtype) for name, tensor in found.items()}
     cast = sorted({str(t.dtype) for name, t in found.items() if t.dtype != expected[name].dtype})
     if cast:
@@ -206,51 +201,32 @@ def write_checkpoint(
                 temporary[name].write_text(text, encoding="utf-8")
 
 
-def _read_safetensors(path: Path, read: Callable[[Any], Result]) -> Result:
-    try:
-        return open_safetensors(path, read)
-    except HublatentError:
-        raise
-    except (ValueError, OSError) as error:
-        raise CheckpointError(f"{path} is not a readable safetensors file: {error}.") from error
-
-
-def _check_file(path: Path) -> None:
-    if path.is_file():
-        return
-    pickles = sorted(p.name for p in path.parent.glob("*") if p.suffix in PICKLE_SUFFIXES)
-    hint = f" Not read, since a pickle can run code: {', '.join(pickles)}." if pickles else ""
-    raise CheckpointError(f"{path.parent} holds no {path.name}.{hint}")
-
-
-def _check_fits(expected: Mapping[str, Tensor], file: Any, path: Path, model_name: str) -> None:
-    _check_names(expected, file.keys(), path, model_name)
-    _check_shapes(expected, file, path)
-
-
-def _check_names(
-    expected: Mapping[str, Tensor], found: Iterable[str], path: Path, model_name: str
-) -> None:
-    names = set(found)
-    missing, extra = sorted(set(expected) - names), sorted(names - set(expected))
-    if missing or extra:
-        parts = [f"lacks {_some(missing)}"] * bool(missing) + [f"has extra {_some(extra)}"] * bool(
-            extra
-        )
-        raise CheckpointError(f"{path} does not fit {model_name}: it {' and '.join(parts)}.")
-
-
-def _check_shapes(expected: Mapping[str, Tensor], file: Any, path: Path) -> None:
-    for name, tensor in expected.items():
-        piece = file.get_slice(name)
-        shape, dtype = tuple(piece.get_shape()), piece.get_dtype()
-        wanted = _SAFETENSORS_DTYPES[tensor.dtype]
-        castable = {dtype, wanted} <= FLOATS
-        if shape != tuple(tensor.shape) or not (dtype == wanted or castable):
-            raise CheckpointError(
-                f"{path}: {name} has shape {shape} and type {dtype}; "
-                f"the config asks for {tuple(tensor.shape)} and {wanted}."
-            )
+@contextmanager
+def _open_weights(path: Path, expected: Mapping[str, Tensor], model_class: type) -> Iterator[Any]:
+    """A file of weights that fit: each expected name, no other, and the same shapes and types."""
+    if not path.is_file():
+        pickles = sorted(p.name for p in path.parent.glob("*") if p.suffix in PICKLE_SUFFIXES)
+        hint = f" Not read, since a pickle can run code: {', '.join(pickles)}." if pickles else ""
+        raise CheckpointError(f"{path.parent} holds no {path.name}.{hint}")
+    with open_safetensors(path, CheckpointError) as file:
+        names = set(file.keys())
+        missing, extra = sorted(set(expected) - names), sorted(names - set(expected))
+        if missing or extra:
+            parts = [f"lacks {_some(missing)}"] * bool(missing)
+            parts += [f"has extra {_some(extra)}"] * bool(extra)
+            how = f"it {' and '.join(parts)}"
+            raise CheckpointError(f"{path} does not fit {model_class.__name__}: {how}.")
+        for name, tensor in expected.items():
+            piece = file.get_slice(name)
+            shape, dtype = tuple(piece.get_shape()), piece.get_dtype()
+            wanted = _SAFETENSORS_DTYPES[tensor.dtype]
+            castable = {dtype, wanted} <= FLOATS
+            if shape != tuple(tensor.shape) or not (dtype == wanted or castable):
+                raise CheckpointError(
+                    f"{path}: {name} has shape {shape} and type {dtype}; "
+                    f"the config asks for {tuple(tensor.shape)} and {wanted}."
+                )
+        yield file
 
 
 _SAFETENSORS_DTYPES = {

@@ -12,6 +12,7 @@ import re
 import struct
 import zlib
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -46,6 +47,7 @@ _FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF")
 _PPM_HEADER = re.compile(rb"P[56]\s+(#[^\n]{0,200}\n\s*)?\d{1,5}\s+\d{1,5}\s+\d{1,5}\s")
 _TIFF_PIECES = (TiffImagePlugin.STRIPOFFSETS, TiffImagePlugin.TILEOFFSETS)
 _MODES = {1: "L", 3: "RGB", 4: "RGBA"}  # by the number of channels
+_CHANNELS = "images of {} channels; expected 1 (grey), 3 (RGB) or 4 (RGBA)."
 _REDUCIBLE = ("L", "RGB", "RGBA", "LA", "La", "RGBa", "CMYK", "YCbCr")
 _SAVED_FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
 # What Pillow's decoders raise on damaged files, beside OSError.
@@ -79,22 +81,21 @@ def open_image(
     width, height = opened.size
     limit = min(max_pixels, MAX_PIXELS_OF.get(opened.format or "", max_pixels))
     if width * height > limit or max(width, height) > MAX_SIDE:
-        kind = f" of {opened.format}" if limit < max_pixels else ""
+        limits = f"{limit:,} in all{f' of {opened.format}' if limit < max_pixels else ''}"
         raise ImageError(
-            f"{name} has {width} x {height} pixels; at most {limit:,} in all{kind}, and "
-            f"{MAX_SIDE:,} a side, are accepted. Make it smaller, or save it as JPEG."
+            f"{name} has {width} x {height} pixels; at most {limits}, and {MAX_SIDE:,} a side, are "
+            "accepted. Make it smaller, or save it as JPEG."
         )
     if width < 1 or height < 1:
         raise ImageError(f"{name} has no pixels ({width} x {height}).")
     if opened.mode == "F":
         raise ImageError(f"{name} has floating-point pixels; expected 8 or 16 bits per channel.")
     try:
-        if isinstance(source, Image.Image):
-            return _to_rgb(_reduced(_upright(opened)))
-        # A JPEG is decoded at a fraction of its size; rotation is applied without a copy.
-        opened.draft("RGB", (2048, 2048))
-        opened.load()
-        return _to_rgb(_reduced(_upright(opened, in_place=True)))
+        is_ours = not isinstance(source, Image.Image)
+        if is_ours:  # a JPEG is decoded at a fraction of its size
+            opened.draft("RGB", (2048, 2048))
+            opened.load()
+        return _to_rgb(_reduced(_upright(opened, in_place=is_ours)))
     except _DAMAGE as error:
         raise ImageError(
             f"{name} cannot be decoded; it may be damaged or cut short ({error})."
@@ -130,7 +131,7 @@ def prepare(
     if size < 1:
         raise ImageError(f"image size {size}; expected at least 1.")
     if channels not in _MODES:
-        raise ImageError(f"images of {channels} channels; expected 1 (grey), 3 (RGB) or 4 (RGBA).")
+        raise ImageError(_CHANNELS.format(channels))
     rgb = image if image.mode == "RGB" else open_image(image)
     resized = face_crop(rgb, crop).resize((size, size), Image.Resampling.LANCZOS)
     return np.asarray(resized.convert(_MODES[channels])).reshape(size, size, channels)
@@ -158,10 +159,8 @@ def to_uint8(images: Tensor) -> Tensor:
         ImageError: another shape, or values that are not numbers (NaN).
     """
     if images.ndim != 4 or not images.is_floating_point():
-        raise ImageError(
-            f"images are {images.dtype} of shape {tuple(images.shape)}; "
-            "expected floating point of shape (B, C, H, W)."
-        )
+        found = f"{images.dtype} of shape {tuple(images.shape)}"
+        raise ImageError(f"images are {found}; expected floating point of shape (B, C, H, W).")
     if torch.isnan(images).any():
         raise ImageError("images hold NaN; the model or the latents that made them are broken.")
     scaled = images.detach().to(torch.float32).clamp(-1, 1).add(1).mul(127.5).round()
@@ -202,32 +201,35 @@ def as_rgb(images: Tensor) -> Tensor:
     if channels == 4:
         alpha = (images[:, 3:] + 1) / 2  # (B, 1, H, W)
         return images[:, :3] * alpha + (1 - alpha)
-    if channels != 3:
-        raise ImageError(
-            f"images have {channels} channels; expected 1 (grey), 3 (RGB) or 4 (RGBA)."
-        )
+    if channels not in _MODES:
+        raise ImageError(_CHANNELS.format(channels))
     return images
+
+
+def picture_format(path: str | Path) -> str:
+    """What Pillow calls the format of a picture that is to be written, by its name's ending.
+
+    Raises:
+        ImageError: another ending than .png, .jpg, .jpeg or .webp.
+    """
+    suffix = Path(path).suffix.lower()
+    if suffix not in _SAVED_FORMATS:
+        endings = ", ".join(_SAVED_FORMATS)
+        raise ImageError(f"{path} is to be a picture; expected a name in {endings}.")
+    return _SAVED_FORMATS[suffix]
 
 
 def save_image(image: Image.Image, path: str | Path) -> None:
     """Write a picture as PNG, JPEG or WebP by its name's ending, atomically."""
-    suffix = Path(path).suffix.lower()
-    if suffix not in _SAVED_FORMATS:
-        raise ImageError(
-            f"{path} is to be a picture; expected a name in {', '.join(_SAVED_FORMATS)}."
-        )
-    kind = _SAVED_FORMATS[suffix]
-    _save(image, Path(path), kind, **({} if kind == "PNG" else {"quality": 95}))
+    kind = picture_format(path)
+    with atomic_path(path) as temporary:
+        image.save(temporary, format=kind, **({} if kind == "PNG" else {"quality": 95}))
 
 
 def save_png(image: Image.Image, path: str | Path) -> None:
     """Write a picture as PNG, atomically, whatever its name; its folder is made if missing."""
-    _save(image, Path(path), "PNG")
-
-
-def _save(image: Image.Image, target: Path, kind: str, **options: int) -> None:
-    with atomic_path(target) as temporary:
-        image.save(temporary, format=kind, **options)
+    with atomic_path(path) as temporary:
+        image.save(temporary, format="PNG")
 
 
 def _open_header(
@@ -313,15 +315,13 @@ def _check_file_size(name: str, n_bytes: int, max_bytes: int) -> None:
 
 
 def _upright(image: Image.Image, *, in_place: bool = False) -> Image.Image:
-    """Apply the EXIF rotation."""
-    try:
+    """Apply the EXIF rotation; a picture of our own is changed in place."""
+    # Cameras and editors write broken EXIF blocks around sound pictures: no rotation is known.
+    with suppress(*_DAMAGE):
         if not in_place:
             return ImageOps.exif_transpose(image)
         ImageOps.exif_transpose(image, in_place=True)
-        return image
-    except _DAMAGE:
-        # Cameras and editors write broken EXIF blocks around sound pictures: no rotation is known.
-        return image
+    return image
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

@@ -7,11 +7,11 @@ import json
 import os
 import re
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from filelock import FileLock, Timeout
 from safetensors import SafetensorError, safe_open
@@ -24,8 +24,6 @@ TORN_PATTERN = ".*.????????.tmp"  # names that `atomic_path` gives
 LOCK_NAME = ".lock"  # of a folder that one process writes into
 MAX_HEADER_BYTES = 8 << 20  # of a safetensors file; its own reader takes 100 MB of JSON
 LFS_POINTER = b"version https://git-lfs.github.com/spec/"  # what git leaves in a large file's place
-
-Result = TypeVar("Result")
 
 
 @contextmanager
@@ -167,27 +165,19 @@ class TensorFormat:
 
     def read(self, path: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         """Read a file's document, `format` and `version` included, and all its tensors."""
-        return self._open(
-            Path(path),
-            lambda file: (
-                self._parse(file.metadata() or {}, Path(path)),
-                {name: file.get_tensor(name) for name in file.keys()},  # noqa: SIM118
-            ),
-        )
+        with self._open(Path(path)) as file:
+            document = self._parse(file.metadata() or {}, Path(path))
+            return document, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
 
     def read_document(self, path: str | Path) -> dict[str, Any]:
         """Read a file's document alone."""
-        return self._open(Path(path), lambda f: self._parse(f.metadata() or {}, Path(path)))
+        with self._open(Path(path)) as file:
+            return self._parse(file.metadata() or {}, Path(path))
 
-    def _open(self, path: Path, read: Callable[[Any], Result]) -> Result:
+    def _open(self, path: Path) -> AbstractContextManager[Any]:
         if not path.is_file():
             raise self.error(f"{path} does not exist; expected a file of {self.noun}.")
-        try:
-            return open_safetensors(path, read)
-        except HublatentError:
-            raise
-        except (ValueError, OSError) as error:
-            raise self.error(f"{path} is not a readable safetensors file: {error}.") from error
+        return open_safetensors(path, self.error)
 
     def _parse(self, metadata: Mapping[str, str], path: Path) -> dict[str, Any]:
         text = metadata.get(self.name)
@@ -210,27 +200,27 @@ class TensorFormat:
         return document
 
 
-def open_safetensors(path: Path, read: Callable[[Any], Result]) -> Result:
-    """Read from a safetensors file whose header is of a sane size.
-
-    Raises:
-        ValueError: the file is damaged, or a pointer to the real one; says how.
-        OSError: it cannot be read.
-    """
-    with path.open("rb") as file:
-        start = file.read(100)
-    if start.startswith(LFS_POINTER):
-        raise ValueError("it is a Git LFS pointer, not the file itself; run: git lfs pull")
-    if start.lstrip().startswith(b"<"):
-        raise ValueError("it is an HTML page, not the file itself; download it again")
-    n_bytes = int.from_bytes(start[:8], "little")
-    if n_bytes > MAX_HEADER_BYTES:
-        raise ValueError(f"its header claims {n_bytes:,} bytes, more than {MAX_HEADER_BYTES:,}")
+@contextmanager
+def open_safetensors(path: Path, error: type[HublatentError]) -> Iterator[Any]:
+    """Open a safetensors file with a header of a sane size; `error` says how it is damaged."""
+    unreadable = f"{path} is not a readable safetensors file"
     try:
+        with path.open("rb") as file:
+            start = file.read(100)
+        n_bytes = int.from_bytes(start[:8], "little")
+        if start.startswith(LFS_POINTER):
+            raise error(f"{unreadable}: it is a Git LFS pointer, not the file; run: git lfs pull")
+        if start.lstrip().startswith(b"<"):
+            raise error(f"{unreadable}: it is an HTML page, not the file; download it again")
+        if n_bytes > MAX_HEADER_BYTES:
+            limit = f"more than {MAX_HEADER_BYTES:,}"
+            raise error(f"{unreadable}: its header claims {n_bytes:,} bytes, {limit}")
         with safe_open(path, framework="pt") as opened:
-            return read(opened)
-    except SafetensorError as error:
-        raise ValueError(shorten(str(error))[1:-1]) from error
+            yield opened
+    except SafetensorError as damage:
+        raise error(f"{unreadable}: {shorten(str(damage))[1:-1]}.") from damage
+    except OSError as failure:
+        raise error(f"{unreadable}: {failure}.") from failure
 
 
 def save_safetensors(

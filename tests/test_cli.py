@@ -216,9 +216,9 @@ def test_mistakes_of_edit(folder: Path, picture: Path, tmp_path: Path, refuse: R
     for strength in ("nan", "inf", "-1e999"):
         words = ("--direction", f"Smiling={strength}", "--out", out)
         assert "finite" in refuse("edit", folder, picture, *words)
-    assert ".png" in refuse(
-        "edit", folder, picture, "--direction", "Smiling=1", "--out", tmp_path / "edited.txt"
-    )
+    for place in (folder, gan_folder):  # before anything is projected
+        words = ("--direction", "Smiling=1", "--out", tmp_path / "edited.txt")
+        assert ".png" in refuse("edit", place, picture, *words)
     assert "Did you mean edit" in refuse("edti", folder)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from tyro.conf import Positional, UseAppendAction, arg
 
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from PIL import Image
     from torch import Tensor
 
-    from hublatent.direction import Direction
     from hublatent.direction_set import DirectionSet
     from hublatent.inversion.projection import Projection
     from hublatent.model import LatentModel
@@ -76,7 +75,8 @@ def edit(
     """
     import torch
 
-    from hublatent.images import open_image, to_tensor
+    from hublatent import editing
+    from hublatent.images import open_image, save_image, to_pil, to_tensor
     from hublatent.models import load
     from hublatent.models.style_space import StyleSpace
 
@@ -93,26 +93,37 @@ def edit(
     edited, found = _directions(model, loaded, directions)
     moves = []
     for name, amount in wanted:
-        direction_of = _find(found, name, method)
-        if style is not None:
-            direction_of = direction_of.sampled_style(style)
-        moves.append((direction_of.with_sigma(edited), amount))
+        way = found.default(name) if method is None else found[name, method]
+        way = way if style is None else way.sampled_style(style)
+        moves.append((way.with_sigma(edited), amount))
     if is_latents:
         names, latents = _read_latents(picture, loaded)
     else:
         names = [file.name for file in files]
+    targets = _targets(out, names, len(names) > 1 or picture.is_dir())
+    if not is_latents:
         images = to_tensor(originals, loaded.image_size, loaded.channels)
-        latents = _latents(loaded, images, classifier)
-    several = len(names) > 1 or picture.is_dir()
-    if several and out.is_file():
-        raise HublatentError(f"{out} is a file; {len(names)} edited pictures need a folder.")
-    if isinstance(edited, StyleSpace):
-        with torch.inference_mode():
+        if loaded.has_encoder:
+            with torch.inference_mode():
+                latents = torch.cat([loaded.encode(part) for part in images.split(32)])
+        else:
+            kind: Perceptual = "features" if classifier else "image-features"
+            latents = _project(loaded, images, kind, classifier or DEFAULT_CLASSIFIER).latents
+    with torch.inference_mode():
+        if isinstance(edited, StyleSpace):
             latents = edited.to_styles(latents)
-    shifts = _write_edits(edited, latents, moves, unit, originals, _targets(out, names, several))
-    for target, *shift in shifts:
-        moved = ", ".join(f"{d.name} by {s:+.2f}" for (d, _), s in zip(moves, shift, strict=True))
-        print(f"{target}: {moved} standard deviations")
+        for i, target in enumerate(targets):
+            z = moved = latents[i : i + 1]
+            told = []
+            for way, amount in moves:
+                shift = float(editing.to_sigma(moved, way, amount, unit))
+                told.append(f"{way.name} by {shift:+.2f}")
+                moved = editing.edit(moved, way, amount, unit)
+            path = torch.cat([z + share * (moved - z) for share in STRIP_SHARES])
+            save_image(to_pil(edited.decode(moved))[0], target)
+            sheet = _sheet(originals[i] if originals else None, to_pil(edited.decode(path)))
+            save_image(sheet, target.with_name(f"{target.stem}-strip{target.suffix}"))
+            print(f"{target}: {', '.join(told)} standard deviations")
 
 
 def project(
@@ -215,11 +226,6 @@ def _directions(
     return model, DirectionSet.open(given, model)
 
 
-def _find(directions: DirectionSet, attribute: str, method: str | None) -> Direction:
-    """The direction of an attribute; without a method the default one."""
-    return directions.default(attribute) if method is None else directions[attribute, method]
-
-
 def _read_latents(path: Path, model: LatentModel) -> tuple[list[str], Tensor]:
     """The names and latents of a file, of `project` or of another program."""
     if path.suffix == ".safetensors":
@@ -235,57 +241,20 @@ def _read_latents(path: Path, model: LatentModel) -> tuple[list[str], Tensor]:
     return names, latents
 
 
-def _latents(model: LatentModel, images: Tensor, classifier: str | None) -> Tensor:
-    import torch
-
-    if not model.has_encoder:
-        perceptual: Perceptual = "features" if classifier else "image-features"
-        return _project(model, images, perceptual, classifier or DEFAULT_CLASSIFIER).latents
-    with torch.inference_mode():
-        return torch.cat([model.encode(part) for part in images.split(32)])
-
-
 def _targets(out: Path, names: Sequence[str], several: bool) -> list[Path]:
     """The file of each edited picture: `out` itself, or one in it by the picture's name."""
+    from hublatent.images import picture_format
+
     if not several:
+        picture_format(out)
         return [out]
+    if out.is_file():
+        raise HublatentError(f"{out} is a file; {len(names)} edited pictures need a folder.")
     targets = [(out / name).with_suffix(".png") for name in names]
     twice = sorted({t.name for t in targets if targets.count(t) > 1})
     if twice:
         raise HublatentError(f"Several pictures would be written as {twice[0]}; rename one.")
     return targets
-
-
-def _write_edits(
-    model: LatentModel,
-    latents: Tensor,
-    moves: Sequence[tuple[Direction, float]],
-    unit: Unit,
-    originals: Sequence[Image.Image],
-    targets: Sequence[Path],
-) -> list[tuple[Any, ...]]:
-    """Write every edit and its strip; each file with the shifts in standard deviations."""
-    import torch
-
-    from hublatent import editing
-    from hublatent.images import save_image, to_pil
-
-    written = []
-    with torch.inference_mode():
-        for i, target in enumerate(targets):
-            z = moved = latents[i : i + 1]
-            shifts = []
-            for direction, strength in moves:
-                shifts.append(float(editing.to_sigma(moved, direction, strength, unit)))
-                moved = editing.edit(moved, direction, strength, unit)
-            way = torch.cat([z + share * (moved - z) for share in STRIP_SHARES])
-            frames = to_pil(model.decode(way))
-            save_image(to_pil(model.decode(moved))[0], target)
-            original = originals[i] if originals else None
-            sheet = _sheet(original, frames)
-            save_image(sheet, target.with_name(f"{target.stem}-strip{target.suffix}"))
-            written.append((target, *shifts))
-    return written
 
 
 def _sheet(original: Image.Image | None, frames: Sequence[Image.Image]) -> Image.Image:

@@ -20,13 +20,9 @@ from hublatent.data.tables import Table
 from hublatent.errors import DataError, ImageError, unknown_name
 from hublatent.hub.client import HTTPError
 
-_SAVED = ("state.json", "dataset_dict.json", "*.parquet", "data/*.parquet", "metadata.jsonl")
+# What save_to_disk writes, or parquet files, or an imagefolder.
+SAVED_DATASET = ("state.json", "dataset_dict.json", "*.parquet", "data/*.parquet", "metadata.jsonl")
 _LABEL_KINDS = ("bool", "int", "uint", "float", "double")
-
-
-def is_saved_dataset(folder: Path) -> bool:
-    """Whether the folder was written by save_to_disk, or holds parquet files or an imagefolder."""
-    return any(path for pattern in _SAVED for path in folder.glob(pattern))
 
 
 def read_hub_dataset(
@@ -110,9 +106,9 @@ def _concatenate(splits: dict[str, Any], source: str | Path) -> Any:
     try:
         rows = datasets.concatenate_datasets(list(splits.values()))
     except ValueError as error:
+        names = ", ".join(splits)
         raise DataError(
-            f"The splits of {source} ({', '.join(splits)}) differ in their columns; "
-            f"choose one ({error})."
+            f"The splits of {source} ({names}) differ in their columns; choose one ({error})."
         ) from error
     if len(rows) == 0:
         raise DataError(f"The dataset {source} has no rows.")

@@ -14,7 +14,7 @@ from pathlib import Path
 import pandas as pd
 
 from hublatent.data import sprites
-from hublatent.data.hub_datasets import is_saved_dataset, read_hub_dataset
+from hublatent.data.hub_datasets import SAVED_DATASET, read_hub_dataset
 from hublatent.data.listing import (
     CELEBA_CROP,
     SQUARE_CROP,
@@ -26,6 +26,9 @@ from hublatent.data.listing import (
 from hublatent.data.tables import PICTURE_SUFFIXES, Table, picture_key, read_table
 from hublatent.errors import DataError
 
+CELEBA_ATTRIBUTES = tuple(
+    f"{place}list_attr_celeba.{ending}" for place in ("", "Anno/") for ending in ("txt", "csv")
+)
 CELEBA_PICTURES = ("img_align_celeba", "img_align_celeba_png")
 HQ_ATTRIBUTES = "CelebAMask-HQ-attribute-anno.txt"
 HQ_MAPPING = "CelebA-HQ-to-CelebA-mapping.txt"
@@ -77,8 +80,8 @@ def _find_layout(folder: Path) -> tuple[Path, str, Reader | None]:
     found = {
         place: (place, description, read)
         for place in places
-        for description, matches, read in reversed(LAYOUTS)
-        if matches(place)
+        for description, patterns, read in reversed(LAYOUTS)
+        if any(path for pattern in patterns for path in place.glob(pattern))
     }
     if folder in found or len(found) == 1:
         return found.get(folder) or next(iter(found.values()))
@@ -86,10 +89,6 @@ def _find_layout(folder: Path) -> tuple[Path, str, Reader | None]:
         return folder, "a folder of pictures", read_pictures
     known = "; ".join(description for description, _, _ in LAYOUTS)
     raise DataError(f"{folder} holds no data in a known layout. Known: pictures alone; {known}.")
-
-
-def is_celeba(folder: Path) -> bool:
-    return _celeba_file(folder, "list_attr_celeba") is not None
 
 
 def read_celeba(folder: Path) -> tuple[str, Path, Table]:
@@ -108,10 +107,6 @@ def read_celeba(folder: Path) -> tuple[str, Path, Table]:
     return "celeba", nested if nested.is_dir() else pictures, _join(folder, table, table.names)
 
 
-def is_celeba_hq(folder: Path) -> bool:
-    return (folder / HQ_ATTRIBUTES).is_file()
-
-
 def read_celeba_hq(folder: Path) -> tuple[str, Path, Table]:
     """CelebAMask-HQ (Lee et al. 2020).
 
@@ -128,10 +123,6 @@ def read_celeba_hq(folder: Path) -> tuple[str, Path, Table]:
     else:
         print(f"{folder} lacks {HQ_MAPPING}, without which CelebA's identities cannot be used.")
     return "celebamask-hq", pictures, table
-
-
-def is_table_folder(folder: Path) -> bool:
-    return any(folder.glob("*.csv"))
 
 
 def read_table_folder(folder: Path) -> tuple[str, Path, Table]:
@@ -192,10 +183,11 @@ def _find(folder: Path, name: str) -> Path | None:
     return next((path for path in places if path.exists()), None)
 
 
-LAYOUTS: tuple[tuple[str, Callable[[Path], bool], Reader | None], ...] = (
+# In words, the patterns of which one has to be there, and the reader; None where `datasets` reads.
+LAYOUTS: tuple[tuple[str, tuple[str, ...], Reader | None], ...] = (
     # CelebA's own files may lie beside those of CelebAMask-HQ, for the identities.
-    (f"CelebAMask-HQ ({HQ_ATTRIBUTES}, {HQ_PICTURES}/)", is_celeba_hq, read_celeba_hq),
-    ("CelebA (list_attr_celeba.txt, img_align_celeba/)", is_celeba, read_celeba),
-    ("a saved dataset (save_to_disk, parquet, imagefolder)", is_saved_dataset, None),
-    (f"a folder of pictures with one .csv ({TABLE_NAME})", is_table_folder, read_table_folder),
+    (f"CelebAMask-HQ ({HQ_ATTRIBUTES}, {HQ_PICTURES}/)", (HQ_ATTRIBUTES,), read_celeba_hq),
+    ("CelebA (list_attr_celeba.txt, img_align_celeba/)", CELEBA_ATTRIBUTES, read_celeba),
+    ("a saved dataset (save_to_disk, parquet, imagefolder)", SAVED_DATASET, None),
+    (f"a folder of pictures with one .csv ({TABLE_NAME})", ("*.csv",), read_table_folder),
 )

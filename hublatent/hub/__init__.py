@@ -10,18 +10,10 @@ from hublatent.hub.download import (
     SAMPLES_NAME,
     Snapshot,
     snapshot,
-)
+)  # fmt: skip
 from hublatent.hub.mixin import HubModel
 
 __all__ = [
-    "CARD_NAME",
-    "DIRECTIONS_NAME",
-    "DISCRIMINATOR_NAME",
-    "MAP_NAME",
-    "MODEL_FILES",
-    "PUBLISHED_FILES",
-    "SAMPLES_NAME",
-    "HubModel",
-    "Snapshot",
-    "snapshot",
-]
+    "CARD_NAME", "DIRECTIONS_NAME", "DISCRIMINATOR_NAME", "MAP_NAME", "MODEL_FILES",
+    "PUBLISHED_FILES", "SAMPLES_NAME", "HubModel", "Snapshot", "snapshot",
+]  # fmt: skip

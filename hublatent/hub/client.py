@@ -142,11 +142,9 @@ def _limit_answers(response: Any) -> None:
 
 
 def call_hub(
-    action: Callable[[], Result],
-    repo: str,
-    revision: str | None = None,
+    action: Callable[[], Result], repo: str, revision: str | None = None,
     max_bytes: int | None = None,
-) -> Result:
+) -> Result:  # fmt: skip
     """Run a Hub action, bounded; what the client raises becomes one HubError in plain words.
 
     Args:
@@ -161,12 +159,7 @@ def call_hub(
             return action()
     except HublatentError:
         raise
-    except (
-        HTTPError,
-        hub_errors.LocalEntryNotFoundError,
-        hub_errors.OfflineModeIsEnabled,
-        OSError,
-    ) as error:
+    except (HTTPError, OSError) as error:
         raise explain(error, repo, revision) from error
     # What the client makes of an answer in another form than the Hub's.
     except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
@@ -200,7 +193,7 @@ def explain(error: BaseException, repo: str, revision: str | None = None) -> Hub
     # "Not in the cache" is what the client says at last; why the Hub was no help is the cause.
     if isinstance(error, hub_errors.LocalEntryNotFoundError) and error.__cause__ is not None:
         return explain(error.__cause__, repo, revision)
-    for kind, sentence in _SENTENCES:
+    for kind, sentence in _SENTENCES.items():
         if isinstance(error, kind):
             return HubError(sentence.format(repo=repo, revision=revision or "main"))
     status = _status(error)
@@ -224,41 +217,25 @@ def _method(error: BaseException) -> str | None:
 
 
 # Most specific first: a gated repository is also a missing one to the client.
-_SENTENCES: tuple[tuple[type[BaseException], str], ...] = (
-    (
-        hub_errors.GatedRepoError,
-        "{repo} is gated: ask for access on its page on the Hub, then log in with: hf auth login",
-    ),
-    (
-        hub_errors.RepositoryNotFoundError,
-        "{repo} does not exist on the Hub, or is private: check the spelling, or log in with: "
-        "hf auth login",
-    ),
-    (hub_errors.DisabledRepoError, "{repo} has been disabled on the Hub."),
-    (
-        hub_errors.RevisionNotFoundError,
-        "{repo} has no revision {revision!r}; expected a branch, a tag or a commit.",
-    ),
-    (
-        hub_errors.FileMetadataError,
-        "What answered for {repo} is not the Hub; is a proxy in between?",
-    ),
-    (hub_errors.RemoteEntryNotFoundError, "{repo} lacks a file that was asked for."),
-    (
-        hub_errors.LocalEntryNotFoundError,
-        "{repo} at {revision} is not in the cache, or not whole. Load it once with a connection "
-        "and without local_files_only.",
-    ),
-    (
-        hub_errors.OfflineModeIsEnabled,
-        "{repo} is not in the cache, and HF_HUB_OFFLINE forbids to ask the Hub.",
-    ),
-    (
-        TransportError,
-        "The Hub cannot be reached, or the connection broke, over {repo}. Try again with a "
-        "connection.",
-    ),
-)
+_SENTENCES: dict[type[BaseException], str] = {
+    hub_errors.GatedRepoError:
+    "{repo} is gated: ask for access on its page on the Hub, then log in with: hf auth login",
+    hub_errors.RepositoryNotFoundError:
+    "{repo} does not exist on the Hub, or is private: check the spelling, or log in with: "
+    "hf auth login",
+    hub_errors.DisabledRepoError: "{repo} has been disabled on the Hub.",
+    hub_errors.RevisionNotFoundError:
+    "{repo} has no revision {revision!r}; expected a branch, a tag or a commit.",
+    hub_errors.FileMetadataError: "What answered for {repo} is not the Hub; is a proxy in between?",
+    hub_errors.RemoteEntryNotFoundError: "{repo} lacks a file that was asked for.",
+    hub_errors.LocalEntryNotFoundError:
+    "{repo} at {revision} is not in the cache, or not whole. Load it once with a connection and "
+    "without local_files_only.",
+    hub_errors.OfflineModeIsEnabled:
+    "{repo} is not in the cache, and HF_HUB_OFFLINE forbids to ask the Hub.",
+    TransportError:
+    "The Hub cannot be reached, or the connection broke, over {repo}. Try again with a connection.",
+}  # fmt: skip
 _STATUS_SENTENCES = {
     401: "The Hub wants a login for {repo}: run hf auth login, or pass a token.",
     403: "The token in use may not do this to {repo}; it needs write access to its owner's models.",

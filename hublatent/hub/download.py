@@ -8,6 +8,7 @@ import re
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from huggingface_hub import HfApi, hf_hub_download
@@ -25,14 +26,7 @@ CARD_NAME = "README.md"
 SAMPLES_NAME = "samples.png"
 MODEL_FILES = (CONFIG_NAME, WEIGHTS_NAME)
 DISCRIMINATOR_NAME = "discriminator.safetensors"  # beside a generator, for whoever trains it on
-PUBLISHED_FILES = (
-    CONFIG_NAME,
-    WEIGHTS_NAME,
-    DIRECTIONS_NAME,
-    CARD_NAME,
-    SAMPLES_NAME,
-    DISCRIMINATOR_NAME,
-)
+PUBLISHED_FILES = (*MODEL_FILES, DIRECTIONS_NAME, CARD_NAME, SAMPLES_NAME, DISCRIMINATOR_NAME)
 MAX_DOWNLOAD_BYTES = 2 << 30
 MAX_LISTING_BYTES = 16 << 20
 _COMMIT = re.compile("[0-9a-f]{40}")
@@ -53,16 +47,11 @@ class Snapshot:
 
 
 def snapshot(
-    source: str | Path,
-    *,
-    revision: str | None = None,
-    token: str | bool | None = None,
-    cache_dir: str | Path | None = None,
-    local_files_only: bool = False,
-    files: tuple[str, ...] = MODEL_FILES,
-    optional: tuple[str, ...] = (),
+    source: str | Path, *, revision: str | None = None, token: str | bool | None = None,
+    cache_dir: str | Path | None = None, local_files_only: bool = False,
+    files: tuple[str, ...] = MODEL_FILES, optional: tuple[str, ...] = (),
     max_bytes: int = MAX_DOWNLOAD_BYTES,
-) -> Snapshot:
+) -> Snapshot:  # fmt: skip
     """Resolve a folder or a Hub id to files on this machine, all of one commit.
 
     While the Hub is away or busy, the cache's copy serves, with a warning in the log.
@@ -87,7 +76,7 @@ def snapshot(
     check_repo_id(repo)
     cache = _Cache(repo, revision, token, cache_dir)
     if local_files_only:
-        return cache.get(files, optional)
+        return cache.get(files)
     try:
         info = call_hub(cache.look_up, repo, revision, MAX_LISTING_BYTES)
         wanted = _check_files(repo, info, files, optional, max_bytes)
@@ -98,7 +87,7 @@ def snapshot(
         if not is_transient(error.__cause__):
             raise
         try:
-            cached = cache.get(files, optional)
+            cached = cache.get(files)
         except HubError:
             raise _no_folder_either(repo, error) from error.__cause__
         logger.warning("%s %s comes from the cache, at %s.", error, repo, cached.commit)
@@ -134,13 +123,11 @@ class _Cache:
             self.repo, revision=self.revision, files_metadata=True, timeout=CONNECT_SECONDS
         )
 
-    def get(self, files: tuple[str, ...], optional: tuple[str, ...]) -> Snapshot:
+    def get(self, files: tuple[str, ...]) -> Snapshot:
         """The files that are here, from one commit; asks nobody."""
         paths = [self._file(name, self.revision, local=True) for name in files]
-        for name in optional:
-            if (paths[0].parent / name).is_file():
-                paths.append(paths[0].parent / name)
-        return Snapshot(self.repo, paths[0].parent, paths[0].parent.name)
+        folder = paths[0].parent
+        return Snapshot(self.repo, folder, folder.name)
 
     def fill(self, info: ModelInfo, files: Mapping[str, RepoSibling]) -> Snapshot:
         """Download what is missing of one commit, and check all of it."""
@@ -157,19 +144,11 @@ class _Cache:
     def _file(
         self, name: str, revision: str | None, size: int | None = None, local: bool = False
     ) -> Path:
-        def download() -> Path:
-            return Path(
-                hf_hub_download(
-                    self.repo,
-                    name,
-                    revision=revision,
-                    token=self.token,
-                    cache_dir=self.cache_dir,
-                    local_files_only=local,
-                )
-            )
-
-        return call_hub(download, self.repo, self.revision, size)
+        download = partial(
+            hf_hub_download, self.repo, name, revision=revision, token=self.token,
+            cache_dir=self.cache_dir, local_files_only=local,
+        )  # fmt: skip
+        return Path(call_hub(download, self.repo, self.revision, size))
 
 
 def _check_files(

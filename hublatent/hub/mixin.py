@@ -39,15 +39,10 @@ class HubModel(PyTorchModelHubMixin, library_name="hublatent", license="other"):
 
     @classmethod
     def from_pretrained(  # type: ignore[override]
-        cls: type[Model],
-        source: str | Path,
-        *,
-        revision: str | None = None,
-        token: str | bool | None = None,
-        cache_dir: str | Path | None = None,
-        local_files_only: bool = False,
-        device: str | None = None,
-    ) -> Model:
+        cls: type[Model], source: str | Path, *, revision: str | None = None,
+        token: str | bool | None = None, cache_dir: str | Path | None = None,
+        local_files_only: bool = False, device: str | None = None,
+    ) -> Model:  # fmt: skip
         """Load a model of this class from a folder or the Hub, in evaluation mode.
 
         Args:
@@ -62,12 +57,9 @@ class HubModel(PyTorchModelHubMixin, library_name="hublatent", license="other"):
             CheckpointError: it is another architecture's, or incomplete or damaged.
         """
         where = snapshot(
-            source,
-            revision=revision,
-            token=token,
-            cache_dir=cache_dir,
+            source, revision=revision, token=token, cache_dir=cache_dir,
             local_files_only=local_files_only,
-        )
+        )  # fmt: skip
         return cls.from_snapshot(where, device=device)
 
     @classmethod
@@ -93,16 +85,10 @@ class HubModel(PyTorchModelHubMixin, library_name="hublatent", license="other"):
         checkpoint.write_checkpoint(Path(save_directory), self.config, self._weights())
 
     def push_to_hub(  # type: ignore[override]
-        self,
-        repo_id: str,
-        *,
-        directions: Any = None,
-        private: bool = False,
-        revision: str | None = None,
-        create_pr: bool = False,
-        token: str | bool | None = None,
+        self, repo_id: str, *, directions: Any = None, private: bool = False,
+        revision: str | None = None, create_pr: bool = False, token: str | bool | None = None,
         commit_message: str = "Publish with hublatent",
-    ) -> str:
+    ) -> str:  # fmt: skip
         """Publish the model, and a DirectionSet beside it, in one commit; returns its URL.
 
         A repository without a card gets one, with samples; a card that is there stays as it is.
@@ -121,15 +107,9 @@ class HubModel(PyTorchModelHubMixin, library_name="hublatent", license="other"):
             DirectionError: the directions belong to another model.
         """
         return publisher().push_model(
-            self,
-            repo_id,
-            directions=directions,
-            private=private,
-            revision=revision,
-            create_pr=create_pr,
-            token=token,
-            message=commit_message,
-        )
+            self, repo_id, directions=directions, private=private, revision=revision,
+            create_pr=create_pr, token=token, message=commit_message,
+        )  # fmt: skip
 
     def _weights(self) -> dict[str, Tensor]:
         return self.state_dict()  # type: ignore[attr-defined]

@@ -183,28 +183,35 @@ def _from_ganspace(content: dict[str, Any], stem: str) -> tuple[ForeignDirection
     if not isinstance(scale, float) or not 0 < scale < np.inf:
         raise UnreadableFileError(f"has lat_stdev = {scale!r}; expected a positive number")
     space = {"z": "z", "w": "w"}.get(str(content.get("latent_space", "")).lower())
-    return (
+    vector, name = _rows(content["lat_comp"]), str(content.get("name", stem))[:100]
+    layers, notes = tuple(range(start, end)), _plain(content)
+    return (ForeignDirection(vector, "ganspace", name, space, layers, scale, metadata=notes),)
+
+
+def _from_components(content: dict[str, Any], stem: str) -> tuple[ForeignDirection, ...]:
+    """Components (K, 1, D) and their standard deviations.
+
+    Of encoder4editing they are in W; in GANSpace's own cache, where its name ends with "_w".
+    """
+    if "comp" in content:
+        components, deviations, kind, space = content["comp"], content["std"], "e4e-pca", "w"
+    else:
+        components, deviations, kind = content["lat_comp"], content["lat_stdev"], "ganspace"
+        space = "w" if stem.endswith("_w") else ""
+    found = [v.shape if isinstance(v, np.ndarray) else None for v in (components, deviations)]
+    n = len(deviations) if found[1] else 0
+    if found != [(n, 1, components.shape[-1] if found[0] else 0), (n,)] or n > MAX_COMPONENTS:
+        raise UnreadableFileError(
+            f"holds components of shape {found[0]} and deviations of shape {found[1]}; expected "
+            "(K, 1, D) and (K,)"
+        )
+    return tuple(
         ForeignDirection(
-            _rows(content["lat_comp"]),
-            "ganspace",
-            str(content.get("name", stem))[:100],
-            space,
-            tuple(range(start, end)),
-            scale,
-            metadata=_plain(content),
-        ),
-    )
-
-
-def _from_ganspace_cache(content: dict[str, Any], stem: str) -> tuple[ForeignDirection, ...]:
-    """GANSpace's own cache: components (K, 1, D) of W where its name ends with "_w"."""
-    space = "w" if stem.endswith("_w") else None
-    return _components(content["lat_comp"], content["lat_stdev"], "ganspace", stem, space)
-
-
-def _from_pca(content: dict[str, Any], stem: str) -> tuple[ForeignDirection, ...]:
-    """encoder4editing: components (K, 1, D) of W around a mean, with their standard deviations."""
-    return _components(content["comp"], content["std"], "e4e-pca", stem, "w")
+            _rows(components[i]), kind, f"{stem} {i}", space or None,
+            shift_scale=float(deviations[i]), metadata={"component": i},
+        )
+        for i in range(n)
+    )  # fmt: skip
 
 
 def _from_factor(content: dict[str, Any], stem: str) -> tuple[ForeignDirection, ...]:
@@ -219,29 +226,6 @@ def _from_factor(content: dict[str, Any], stem: str) -> tuple[ForeignDirection, 
     return tuple(
         ForeignDirection(_rows(column), "sefa", f"{stem} {i}", "w", metadata={"component": i})
         for i, column in enumerate(vectors.T)
-    )
-
-
-def _components(
-    components: Any, deviations: Any, kind: str, stem: str, space: str | None
-) -> tuple[ForeignDirection, ...]:
-    found = [v.shape if isinstance(v, np.ndarray) else None for v in (components, deviations)]
-    n = len(deviations) if found[1] else 0
-    if found != [(n, 1, components.shape[-1] if found[0] else 0), (n,)] or n > MAX_COMPONENTS:
-        raise UnreadableFileError(
-            f"holds components of shape {found[0]} and deviations of shape {found[1]}; expected "
-            "(K, 1, D) and (K,)"
-        )
-    return tuple(
-        ForeignDirection(
-            _rows(components[i]),
-            kind,
-            f"{stem} {i}",
-            space,
-            shift_scale=float(deviations[i]),
-            metadata={"component": i},
-        )
-        for i in range(n)
     )
 
 
@@ -290,9 +274,9 @@ def _from_names(content: dict[Any, Any], stem: str) -> tuple[ForeignDirection, .
 _NO_NAMES = frozenset(("", "arr_0", "direction", "tensor", "data", "delta"))
 _DICTIONARIES: tuple[tuple[set[str], Any], ...] = (
     ({"lat_comp", "lat_stdev", "edit_start", "edit_end"}, _from_ganspace),
-    ({"lat_comp", "lat_stdev", "lat_mean"}, _from_ganspace_cache),
+    ({"lat_comp", "lat_stdev", "lat_mean"}, _from_components),
     ({"boundary"}, _from_higan),
-    ({"comp", "std"}, _from_pca),
+    ({"comp", "std"}, _from_components),
     ({"eigvec"}, _from_factor),
     ({"vector"}, _from_npz),
 )

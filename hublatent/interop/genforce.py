@@ -13,7 +13,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hublatent.interop.networks import ForeignGenerator, Weights, channel_rule, dict_at, size
+from hublatent.interop.networks import (
+    ForeignGenerator,
+    Rules,
+    Weights,
+    channel_rule,
+    dict_at,
+    mapping_arguments,
+    renamed,
+    size,
+)
 from hublatent.interop.nvidia import from_state_dict
 from hublatent.interop.untrusted import Module, UnreadableFileError
 from hublatent.models.progan import ProGAN
@@ -35,24 +44,25 @@ _INTERFACEGAN = (
     (r"\.epilogue\.", r"."),
     (r"\.conv\.(weight|bias)", r".\1"),
 )
-_LAYER_NAMES = {
-    "weight": "weight",
-    "bias": "bias",
-    "style.weight": "affine.weight",
-    "style.bias": "affine.bias",
-    "apply_noise.weight": "noise_strength",
-    "apply_noise.noise": "noise_const",
-}
+_STYLEGAN_NAMES: Rules = (
+    (r"mapping\.dense(\d{1,2})\.(weight|bias)", r"mapping_network.\1.\2"),
+    (r"synthesis\.layer0\.const", "const"),
+    (r"synthesis\.layer(\d{1,2})\.style\.(weight|bias)", r"layers.\1.affine.\2"),
+    (r"synthesis\.layer(\d{1,2})\.apply_noise\.weight", r"layers.\1.noise_strength"),
+    (r"synthesis\.layer(\d{1,2})\.apply_noise\.noise", r"layers.\1.noise_const"),
+    (r"synthesis\.layer(\d{1,2})\.(.+)", r"layers.\1.\2"),
+    (r"truncation\.w_avg", "latent_mean"),
+)
 
 
 def from_genforce(weights: Weights) -> ForeignGenerator:
     """A state dict in genforce's or InterFaceGAN's names."""
-    renamed = {}
+    found = {}
     for name, value in weights.items():
         for pattern, replacement in _INTERFACEGAN:
             name = re.sub(pattern, replacement, name)
-        renamed[name] = value
-    return _generator(renamed, GENFORCE, None)
+        found[name] = value
+    return _generator(found, GENFORCE, None)
 
 
 def from_tensorflow(network: Module) -> ForeignGenerator:
@@ -169,31 +179,17 @@ def _generator(weights: Weights, origin: str, fused: Any) -> ForeignGenerator:
 
 def _stylegan(weights: Weights, origin: str, fused: Any) -> ForeignGenerator:
     n_blocks = _count_blocks(weights, r"synthesis\.layer(\d{1,2})\.bias")
-    found: Weights = {}
-    for name, value in weights.items():
-        if match := re.fullmatch(r"mapping\.dense(\d{1,2})\.(weight|bias)", name):
-            found[f"mapping_network.{match[1]}.{match[2]}"] = value
-        elif match := re.fullmatch(r"synthesis\.layer(\d{1,2})\.(.+)", name):
-            new = _LAYER_NAMES.get(match[2], match[2])
-            found["const" if new == "const" else f"layers.{match[1]}.{new}"] = value
-        elif match := re.fullmatch(r"synthesis\.output(\d{1,2})\.(weight|bias)", name):
-            if int(match[1]) == n_blocks - 1:
-                found[f"to_rgb.{match[2]}"] = value
-        else:
-            found[{"truncation.w_avg": "latent_mean"}.get(name, name)] = value
+    found = renamed(weights, (*_STYLEGAN_NAMES, *_to_rgb("synthesis.output", n_blocks)))
     for block in range(1, n_blocks):
         if fused is True or (fused == "auto" and 4 * 2**block >= FUSED_FROM):
             _mirror(found, f"layers.{2 * block}.weight")
-    depth = max(sum(name.startswith("mapping_network") for name in found) // 2, 1)
     base, maximum = channel_rule(
         {4 * 2**b: size(found, f"layers.{2 * b + 1}.weight", 0) for b in range(n_blocks)}
     )
     arguments = {
         "image_size": 4 * 2 ** (n_blocks - 1),
         "channels": size(found, "to_rgb.weight", 0),
-        "latent_dim": size(found, f"mapping_network.{depth - 1}.weight", 0),
-        "z_dim": size(found, "mapping_network.0.weight", 1),
-        "mapping_layers": depth,
+        **mapping_arguments(found, "mapping_network."),
         "channel_base": base,
         "channel_max": maximum,
     }
@@ -226,15 +222,8 @@ def _stylegan2(weights: Weights, origin: str) -> ForeignGenerator:
 
 def _progan(weights: Weights, origin: str, fused: bool | None) -> ForeignGenerator:
     n_blocks = _count_blocks(weights, r"layer(\d{1,2})\.bias")
-    found: Weights = {}
-    for name, value in weights.items():
-        if match := re.fullmatch(r"layer(\d{1,2})\.(weight|bias)", name):
-            found[f"layers.{match[1]}.{match[2]}"] = value
-        elif match := re.fullmatch(r"output(\d{1,2})\.(weight|bias)", name):
-            if int(match[1]) == n_blocks - 1:
-                found[f"to_rgb.{match[2]}"] = value
-        else:
-            found[name] = value
+    layers = (r"layer(\d{1,2})\.(weight|bias)", r"layers.\1.\2")
+    found = renamed(weights, (layers, *_to_rgb("output", n_blocks)))
     widths = [size(found, f"layers.{2 * b + 1}.weight", 0) for b in range(n_blocks)]
     if fused is None:  # only the shape of a kernel tells; of equal widths the default is taken
         fused = any(
@@ -256,6 +245,12 @@ def _progan(weights: Weights, origin: str, fused: bool | None) -> ForeignGenerat
         "channel_max": maximum,
     }
     return ForeignGenerator(ProGAN, arguments, found, origin)
+
+
+def _to_rgb(output: str, n_blocks: int) -> Rules:
+    """Of the outputs at each height only the last one draws."""
+    name = re.escape(output)
+    return ((rf"{name}{n_blocks - 1}\.(weight|bias)", r"to_rgb.\1"), (rf"{name}\d{{1,2}}\..+", ""))
 
 
 def _count_blocks(weights: Weights, pattern: str) -> int:

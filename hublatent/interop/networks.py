@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from hublatent.interop.untrusted import Module, UnreadableFileError
 from hublatent.model import LatentModel
 
 Weights = dict[str, NDArray[Any]]
+Rules = tuple[tuple[str, str], ...]  # a pattern of whole names, and what they become
 MAX_MODULES = 5_000
 MAX_DEPTH = 12
 _KEYWORDS = ("synthesis_kwargs", "block_kwargs", "layer_kwargs")
@@ -48,13 +50,11 @@ class ForeignGenerator:
         """
         name = self.model_class.__name__
         try:
-            # Without memory for its weights: a few small tensors can claim a huge model.
-            with torch.device("meta"):
+            with torch.device("meta"):  # no memory yet: a few small tensors can claim a huge model
                 model = self.model_class(**self.arguments)
         except CheckpointError as error:
-            raise UnreadableFileError(
-                f"does not fit {name} here: {str(error).rstrip('.')}"
-            ) from error
+            why = str(error).rstrip(".")
+            raise UnreadableFileError(f"does not fit {name} here: {why}") from error
         expected = model.state_dict()
         width = model.latent_shape[-1]
         statistics = {"latent_mean": torch.zeros(width), "latent_covariance": torch.eye(width)}
@@ -66,9 +66,9 @@ class ForeignGenerator:
             raise UnreadableFileError(f"does not fit {name}: it {what}")
         for key, tensor in weights.items():
             if tensor.shape != expected[key].shape:
+                found, wanted = tuple(tensor.shape), tuple(expected[key].shape)
                 raise UnreadableFileError(
-                    f"does not fit {name}: {key} has shape {tuple(tensor.shape)}, expected "
-                    f"{tuple(expected[key].shape)}"
+                    f"does not fit {name}: {key} has shape {found}, expected {wanted}"
                 )
         model.load_state_dict(weights, strict=True, assign=True)
         return model.eval()
@@ -82,14 +82,11 @@ def known_as(origin: str) -> Iterator[None]:
     except UnreadableFileError as error:
         raise UnreadableFileError(f"is a checkpoint in {origin} that {error}") from error
     except CheckpointError as error:
-        text = str(error).rstrip(".")
-        raise UnreadableFileError(
-            f"is a checkpoint in {origin}, but out of range: {text}"
-        ) from error
+        why = f"but out of range: {str(error).rstrip('.')}"
+        raise UnreadableFileError(f"is a checkpoint in {origin}, {why}") from error
     except (ValueError, IndexError) as error:
-        raise UnreadableFileError(
-            f"is a checkpoint in {origin} with weights of strange shapes ({shorten(str(error))})"
-        ) from error
+        why = f"with weights of strange shapes ({shorten(str(error))})"
+        raise UnreadableFileError(f"is a checkpoint in {origin} {why}") from error
 
 
 def channel_rule(widths: Mapping[int, int]) -> tuple[int, int]:
@@ -118,6 +115,30 @@ def size(weights: Mapping[str, NDArray[Any]], name: str, axis: int) -> int:
     if name not in weights or weights[name].ndim <= axis or not weights[name].shape[axis]:
         raise UnreadableFileError(f"lacks the weight {name}, or it is empty")
     return int(weights[name].shape[axis])
+
+
+def mapping_arguments(weights: Mapping[str, NDArray[Any]], name: str) -> dict[str, int]:
+    """The arguments of a mapping network with the weights NAME0.weight, NAME1.weight, ..."""
+    found = [n for n in weights if re.fullmatch(rf"{re.escape(name)}\d{{1,2}}\.weight", n)]
+    depth = max(len(found), 1)
+    return {
+        "latent_dim": size(weights, f"{name}{depth - 1}.weight", 0),
+        "z_dim": size(weights, f"{name}0.weight", 1),
+        "mapping_layers": depth,
+    }
+
+
+def renamed(weights: Weights, rules: Rules) -> Weights:
+    """The weights by our names, without those renamed ""; an unknown name stays, to be reported."""
+    found = {}
+    for name, value in weights.items():
+        for pattern, replacement in rules:
+            if re.fullmatch(pattern, name):
+                name = re.sub(pattern, replacement, name)
+                break
+        if name:
+            found[name] = value
+    return found
 
 
 def children(module: Module) -> dict[str, Module]:

@@ -22,7 +22,9 @@ from hublatent.interop.networks import (
     children,
     dict_at,
     heights_without_gap,
+    mapping_arguments,
     number,
+    renamed,
     setting,
     size,
     walk,
@@ -97,22 +99,19 @@ def _stylegan2(
     if with_rgb == heights[-1:] != heights:
         _refuse_architecture("orig")
     _add_zero_noise(weights, heights)
-    depth = _mapping_depth(weights)
     widths = {h: size(weights, f"synthesis.b{h}.conv1.weight", 0) for h in heights}
     base, maximum = channel_rule(widths)
     arguments = {
         "image_size": heights[-1],
         "channels": size(weights, f"synthesis.b{heights[-1]}.torgb.weight", 0),
-        "latent_dim": size(weights, f"mapping.fc{depth - 1}.weight", 0),
-        "z_dim": size(weights, "mapping.fc0.weight", 1),
-        "mapping_layers": depth,
+        **mapping_arguments(weights, "mapping.fc"),
         "mapping_lr_multiplier": multiplier,
         "channel_base": base,
         "channel_max": maximum,
         "channel_min": 1,
         "conv_clamp": conv_clamp,
     }
-    return ForeignGenerator(StyleGAN2, arguments, _renamed(weights, _STYLEGAN2_NAMES), NVIDIA)
+    return ForeignGenerator(StyleGAN2, arguments, renamed(weights, _STYLEGAN2_NAMES), NVIDIA)
 
 
 def _stylegan3(
@@ -135,16 +134,13 @@ def _stylegan3(
                 f"holds a StyleGAN3 generator with {name} {number(name, own, only):g}; only "
                 f"{only:g} is supported"
             )
-    depth = _mapping_depth(weights)
     # The last layer's cutoff is half the image's rate, so that it has channel_base / image_size.
     base = found[n_layers - 1][2] * image_size
     maximum = max(channels for _, _, channels in found.values())
     arguments = {
         "image_size": image_size,
         "channels": found[n_layers][2],
-        "latent_dim": size(weights, f"mapping.fc{depth - 1}.weight", 0),
-        "z_dim": size(weights, "mapping.fc0.weight", 1),
-        "mapping_layers": depth,
+        **mapping_arguments(weights, "mapping.fc"),
         "mapping_lr_multiplier": multiplier,
         "synthesis_layers": n_layers,
         "critical_layers": int(number("num_critical", own, 2)),
@@ -157,8 +153,8 @@ def _stylegan3(
         "kernel_size": size(weights, f"synthesis.{first}.weight", 2),
         "radial_filters": weights.get(f"synthesis.{first}.down_filter", np.zeros(1)).ndim == 2,
     }
-    renamed = _renamed(weights, _STYLEGAN2_NAMES[:2])
-    result = ForeignGenerator(StyleGAN3, arguments, renamed, NVIDIA)
+    found_here = renamed(weights, _STYLEGAN2_NAMES[:2])
+    result = ForeignGenerator(StyleGAN3, arguments, found_here, NVIDIA)
     _check_designed_filters(result)
     return result
 
@@ -309,20 +305,3 @@ def _add_zero_noise(weights: Weights, heights: list[int]) -> None:
 
 def _is_stylegan3(weights: Mapping[str, Any]) -> bool:
     return "synthesis.input.freqs" in weights
-
-
-def _mapping_depth(weights: Mapping[str, Any]) -> int:
-    names = [name for name in weights if re.fullmatch(r"mapping\.fc\d{1,2}\.weight", name)]
-    return max(len(names), 1)
-
-
-def _renamed(weights: Weights, rules: tuple[tuple[str, str], ...]) -> Weights:
-    """The weights by our names; an unknown name stays, so that it is reported."""
-    renamed = {}
-    for name, value in weights.items():
-        for pattern, replacement in rules:
-            if re.fullmatch(pattern, name):
-                name = re.sub(pattern, replacement, name)
-                break
-        renamed[name] = value
-    return renamed

@@ -24,6 +24,7 @@ from safetensors import deserialize
 from safetensors.numpy import save as save_safetensors
 
 from hublatent.interop.unpickle import (
+    STORAGES,
     Array,
     DataUnpickler,
     Module,
@@ -42,23 +43,19 @@ SECONDS, BYTES_PER_SECOND = 60, 4 << 20
 MAX_VALUES, MAX_TEXT, MAX_DEPTH = 300_000, 1 << 24, 60
 MAX_UNFOLDED = 64 << 20
 LEGACY_TORCH_START = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."  # its pickled magic number
+_PACKED = "is compressed ({}); unpack it first"
 # How files start that are none of those read here, and what they are.
-_OTHERS = (
-    (b"version https://git-lfs", "is a Git LFS pointer and not the file itself; `git lfs pull` "
-     "fetches it"),
-    (b"\x1f\x8b", "is compressed by gzip; unpack it first (gunzip)"),
-    (b"BZh", "is compressed by bzip2; unpack it first"),
-    (b"\xfd7zXZ", "is compressed by xz; unpack it first"),
-    (b"7z\xbc\xaf", "is a 7z archive; unpack it first"),
-    (b"GGUF", "is a gguf file: control vectors of a language model (repeng, llama.cpp), which "
-     "have no place in an image model"),
-    (b"\x89HDF", "is an HDF5 file, which is not read here"),
-    (b"\x89PNG", "is a picture (PNG)"),
-    (b"\xff\xd8\xff", "is a picture (JPEG)"),
-    (b"GIF8", "is a picture (GIF)"),
-    (b"RIFF", "is a picture or a sound (RIFF)"),
-    (b"%PDF", "is a PDF"),
-)  # fmt: skip
+_OTHERS = {
+    b"version https://git-lfs":
+    "is a Git LFS pointer and not the file itself; `git lfs pull` fetches it",
+    b"\x1f\x8b": _PACKED.format("gzip"), b"BZh": _PACKED.format("bzip2"),
+    b"\xfd7zXZ": _PACKED.format("xz"), b"7z\xbc\xaf": _PACKED.format("7z"),
+    b"GGUF": "is a gguf file: control vectors of a language model (repeng, llama.cpp), which have "
+    "no place in an image model",
+    b"\x89HDF": "is an HDF5 file, which is not read here", b"%PDF": "is a PDF",
+    b"\x89PNG": "is a picture (PNG)", b"\xff\xd8\xff": "is a picture (JPEG)",
+    b"GIF8": "is a picture (GIF)", b"RIFF": "is a picture or a sound (RIFF)",
+}  # fmt: skip
 
 
 def seconds_for(size: int) -> float:
@@ -206,18 +203,8 @@ def _read_torch_zip(archive: zipfile.ZipFile, folder: str) -> Any:
     return DataUnpickler(stream, read_storage, inside=True).load()
 
 
-_SAFETENSORS = {
-    "F32": "Float",
-    "F64": "Double",
-    "F16": "Half",
-    "BF16": "BFloat16",
-    "I64": "Long",
-    "I32": "Int",
-    "I16": "Short",
-    "I8": "Char",
-    "U8": "Byte",
-    "BOOL": "Bool",
-}  # its types, in PyTorch's words
+_SAFETENSORS_TYPES = ("F32", "F64", "F16", "BF16", "I64", "I32", "I16", "I8", "U8", "BOOL")
+_SAFETENSORS = dict(zip(_SAFETENSORS_TYPES, STORAGES, strict=True))  # in PyTorch's words
 _BEGINNINGS = (
     (b"PK\x03\x04", "zip"),
     (b"\x93NUMPY", "NumPy file"),
@@ -238,7 +225,7 @@ def _name(start: bytes, size: int) -> str:
     """What a file is that is not read here."""
     if not size:
         return "is empty"
-    for beginning, text in _OTHERS:
+    for beginning, text in _OTHERS.items():
         if start.startswith(beginning):
             return text
     if start.lstrip().lower().startswith((b"<!doctype html", b"<html", b"<?xml", b"<head")):

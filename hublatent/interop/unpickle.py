@@ -25,18 +25,10 @@ TORCH_MAGIC = 0x1950A86A20F9469CFC6C
 TORCH_PROTOCOL = 1001
 MAX_AXES = 8
 _BFLOAT16 = "bfloat16"  # NumPy has none: the upper half of a float32
-_STORAGES = {
-    "Float": "<f4",
-    "Double": "<f8",
-    "Half": "<f2",
-    "BFloat16": _BFLOAT16,
-    "Long": "<i8",
-    "Int": "<i4",
-    "Short": "<i2",
-    "Char": "|i1",
-    "Byte": "|u1",
-    "Bool": "|b1",
-}
+STORAGES = {
+    "Float": "<f4", "Double": "<f8", "Half": "<f2", "BFloat16": _BFLOAT16, "Long": "<i8",
+    "Int": "<i4", "Short": "<i2", "Char": "|i1", "Byte": "|u1", "Bool": "|b1",
+}  # fmt: skip
 
 
 class UnreadableError(Exception):
@@ -89,7 +81,7 @@ class Storage:
     """A run of numbers that tensors view; its bytes are read when they are needed."""
 
     def __init__(self, kind: Any, count: Any, read: Callable[[], bytes | memoryview]) -> None:
-        self.type_name, self.count, self.read = _STORAGES[kind], count, read
+        self.type_name, self.count, self.read = STORAGES[kind], count, read
         self.item_size = 2 if self.type_name == _BFLOAT16 else np.dtype(self.type_name).itemsize
 
     def to_numpy(self) -> NDArray[Any]:
@@ -154,7 +146,7 @@ class DataUnpickler(pickle.Unpickler):
             return self.names[full]
         if full.startswith(_MODULES):
             return type(name[:100], (Module,), {})
-        if full.startswith("torch.") and full.removesuffix("Storage")[6:] in _STORAGES:
+        if full.startswith("torch.") and full.removesuffix("Storage")[6:] in STORAGES:
             return full.removesuffix("Storage")[6:]
         raise UnreadableError(
             f"asks to run {shown(f'{module}.{name}')}, which is code and not data; nothing of it "
