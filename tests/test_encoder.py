@@ -107,16 +107,16 @@ def test_training_lowers_the_loss_and_a_killed_run_goes_on_exactly(
         generator.save_pretrained(tmp_path / name)
     train_encoder.train(options(faces, tmp_path, "whole", 32))
 
-    update, n_updates = train_encoder.EncoderTrainer.update, 0
+    update, n_updates = train_encoder.Trainer.update, 0
 
-    def killed_at_the_fifth(trainer: train_encoder.EncoderTrainer) -> dict[str, float]:
+    def killed_at_the_fifth(trainer: train_encoder.Trainer) -> dict[str, float]:
         nonlocal n_updates
         n_updates += 1
         if n_updates == 5:
             raise KeyboardInterrupt
         return update(trainer)
 
-    monkeypatch.setattr(train_encoder.EncoderTrainer, "update", killed_at_the_fifth)
+    monkeypatch.setattr(train_encoder.Trainer, "update", killed_at_the_fifth)
     arguments = options(faces, tmp_path, "killed", 32)
     object.__setattr__(arguments, "state_seconds", 0.0)
     with pytest.raises(KeyboardInterrupt):

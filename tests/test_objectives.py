@@ -111,9 +111,9 @@ def _combined(
     recipe = VAERecipe("vae", objective=name, **values)  # type: ignore[arg-type]
     objective: Any = OBJECTIVES[name](recipe, N, posterior.z.shape[1], torch.device("cpu"))
     nothing = torch.empty(0)
-    return objective.combine(
-        reconstruction, posterior, Batch(nothing, nothing, _generator(), images_seen)
-    )
+    batch = Batch(nothing, nothing, _generator(), images_seen)
+    penalty, parts = objective.penalty(posterior, batch)
+    return {"loss": reconstruction + penalty, "reconstruction": reconstruction, **parts}
 
 
 def test_elbo_and_beta_vae_weigh_the_kl() -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -20,7 +19,6 @@ import torch
 import tyro
 
 from hublatent.hub import CARD_NAME
-from hublatent.perception.classifier import AttributeClassifier
 from hublatent.publish import CardInput, render_card
 from hublatent.storage import write_text
 from training.trainers import loop
@@ -28,13 +26,12 @@ from training.trainers.classifier.distort import Distortion
 from training.trainers.classifier.scores import (
     fit_temperature,
     logits_of,
-    mean_auroc,
-    mean_loss,
+    loss_and_auroc,
     test_scores,
 )
 from training.trainers.classifier.trainer import ClassifierRecipe, Trainer
 from training.trainers.commands import run_training
-from training.trainers.run import MODEL_FOLDER, RESULTS_NAME, Run
+from training.trainers.run import MODEL_FOLDER, Run
 
 RECIPES: dict[str, ClassifierRecipe] = {
     "attributes-celeba": ClassifierRecipe(),
@@ -50,6 +47,8 @@ RECIPES: dict[str, ClassifierRecipe] = {
         seed=1_234,
     ),
 }
+
+SCRIPT = "training/train_classifier.py"
 
 # What the published classifiers are for, as their cards say it.
 PURPOSES = {
@@ -76,72 +75,55 @@ class Reporter(loop.Reporter):
 
     trainer: Trainer
 
-    def __init__(
-        self, run: Run, trainer: Trainer, arguments: Arguments, progress: dict[str, Any] | None
-    ) -> None:
-        super().__init__(run, trainer, arguments, progress)
-        self.name = arguments.recipe
-        self.folder = arguments.export or run.folder / MODEL_FOLDER
-        self.validation = trainer.dataset.indices("validation")
-        self.validation_labels = trainer.dataset.labels[self.validation]
-
     def report(self) -> None:
-        trainer, n = self.trainer, len(self.trainer.indices)
+        trainer, dataset, n = self.trainer, self.trainer.dataset, len(self.trainer.indices)
         if not self.is_due(n):
             return
-        logits = logits_of(trainer.published, trainer.dataset, self.validation)
-        self.log(
-            epoch=trainer.images_seen // n,
-            validation_loss=round(mean_loss(logits, self.validation_labels), 5),
-            validation_auroc=round(mean_auroc(logits, self.validation_labels), 5),
-        )
+        validation = dataset.indices("validation")
+        logits = logits_of(trainer.published, dataset, validation)
+        found = loss_and_auroc(logits, dataset.labels[validation])
+        rounded = {f"validation_{name}": round(value, 5) for name, value in found.items()}
+        self.log(epoch=trainer.images_seen // n, **rounded)
 
     def finish(self) -> dict[str, Any]:
         """Calibrate the model on the validation images, judge it on the test images, write both."""
-        trainer = self.trainer
-        recipe, dataset, model = trainer.recipe, trainer.dataset, trainer.published.eval()
+        trainer, dataset, name = self.trainer, self.trainer.dataset, self.arguments.recipe
+        folder = self.arguments.export or self.run.folder / MODEL_FOLDER
+        model = trainer.published.eval()
         model.temperature.fill_(1.0)
-        logits = logits_of(model, dataset, self.validation)
-        temperature = fit_temperature(logits, torch.from_numpy(self.validation_labels))
+        validation = dataset.indices("validation")
+        logits, labels = logits_of(model, dataset, validation), dataset.labels[validation]
+        temperature = fit_temperature(logits, torch.from_numpy(labels))
         model.temperature.fill_(temperature)
+        test = test_scores(model, dataset)
         results = {
-            "name": self.name,
-            "recipe": asdict(recipe),
+            "name": name,
+            "recipe": asdict(trainer.recipe),
             "attributes": list(dataset.attributes),
-            "dataset": dataset.name,
-            "data": dataset.digest,
-            "preprocessing": dataset.preprocessing,
-            "n_train": len(trainer.indices),
-            "n_parameters": loop.parameter_count(model),
+            **loop.described(dataset, loop.parameter_count(model)),
             "precision": trainer.precision,
-            "torch": torch.__version__,
             "temperature": temperature,
             "validation": {
-                "n_images": len(self.validation),
-                "loss_uncalibrated": mean_loss(logits, self.validation_labels),
-                "loss": mean_loss(logits / temperature, self.validation_labels),
-                "auroc": mean_auroc(logits, self.validation_labels),
+                "n_images": len(validation),
+                "loss_uncalibrated": loss_and_auroc(logits, labels)["loss"],
+                **loss_and_auroc(logits / temperature, labels),
             },
-            "test": test_scores(model, dataset),
+            "test": test,
         }
-        model.save_pretrained(self.folder)
-        write_text(self.folder / RESULTS_NAME, json.dumps(results, indent=2) + "\n")
-        write_text(self.folder / CARD_NAME, render_card(self._card(model, results)))
-        mean = results["test"]["mean"] if results["test"] else None  # type: ignore[index]
-        print(f"{self.folder}: temperature {temperature:.3f}; test {json.dumps(mean)}")
-        return results
-
-    def _card(self, model: AttributeClassifier, results: Mapping[str, Any]) -> CardInput:
-        folder = f"model_cards/{self.name}"
-        command = f"python training/train_classifier.py --recipe {self.name} --data DATA --out "
-        return CardInput(
-            repo=folder,
+        model.save_pretrained(folder)
+        Run(folder).save_results(results)
+        export = f"model_cards/{name}"
+        card = CardInput(
+            repo=export,
             model=model,
             results=results,
-            dataset=self.trainer.dataset.name,
-            about=PURPOSES.get(self.name, ""),
-            commands=[f"{command}runs/{self.name} --export {folder}"],
+            dataset=dataset.name,
+            about=PURPOSES.get(name, ""),
+            commands=[self.arguments.command(SCRIPT, RECIPES, export=export)],
         )
+        write_text(folder / CARD_NAME, render_card(card))
+        print(f"{folder}: temperature {temperature:.3f}; test {json.dumps(test and test['mean'])}")
+        return results
 
 
 def train(arguments: Arguments) -> dict[str, Any] | None:

@@ -8,27 +8,69 @@ that was killed. Several devices: accelerate launch.
 
 from __future__ import annotations
 
+import math
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+import accelerate
 import torch
+import torch.nn.functional as F
 import tyro
+from torch import Tensor
 
+from hublatent.data import FaceDataset
+from hublatent.errors import DataError
 from hublatent.images import save_png
+from hublatent.inversion.precision import autocast
 from hublatent.models import StyleGAN2
 from hublatent.perception.features import ImageFeatures
 from hublatent.storage import only_writer
 from training.trainers import loop
-from training.trainers.commands import run_training
-from training.trainers.stylegan2.encoder import EncoderRecipe, EncoderTrainer
+from training.trainers.commands import Recipe, run_training
+from training.trainers.stylegan2.adversarial import draw_latents
 
-RECIPES = {"encoder-celeba": EncoderRecipe()}
 N_DRAWN = 24
 DRAWN_COLUMNS = 8
+
+
+@dataclass(frozen=True)
+class EncoderRecipe(Recipe):
+    """How an encoder is trained; lengths in images seen."""
+
+    width: int = 40  # channels of the encoder's first stage
+    # length of the training; half of them are photographs, half the generator's samples
+    images: int = 150_000
+    batch_size: int = 32  # images per step, over all processes
+    learning_rate: float = 0.001  # of Adam; it falls to 0 as a cosine
+    warm_up: float = 0.0  # share of the steps over which it rises first
+    style_mixing: float = 0.5  # share of the samples with two styles
+    # of the distance to a sample's own code, in units of the codes' variance
+    latent_weight: float = 0.1
+    # of the variance over the layers of a photograph's codes: it keeps them near W, where edits
+    # work (Tov et al. 2021, arXiv:2102.02766, section 4.2)
+    layer_weight: float = 0.02
+    pixel_weight: float = 5.0  # of the squared error of the pixels, in [-1, 1]
+    feature_size: int = 64  # height at which ImageFeatures sees the images
+    image_size: int = 64  # of the generator, whatever is given
+    seed: int = 0  # everything random follows from it
+
+    ranges: ClassVar = {
+        "at least 1": ("width", "images"),
+        "at least 2": ("batch_size",),
+        "at least 32": ("feature_size",),
+        "a number above 0": ("learning_rate",),
+        "0 or more": ("style_mixing", "latent_weight", "layer_weight", "pixel_weight", "seed"),
+        "from 0 to below 1": ("warm_up",),
+    }
+
+
+RECIPES = {"encoder-celeba": EncoderRecipe()}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,10 +84,99 @@ class Arguments(loop.TrainingArguments):
     log_every: int = 6_400  # images between two log lines, each with a picture
 
 
+class Trainer(loop.Trainer):
+    """The encoder of a generator, its optimiser, and the frozen networks that judge it.
+
+    `features` compare images and have seen no labels; the rest is as in the other trainers.
+    """
+
+    def __init__(
+        self,
+        recipe: EncoderRecipe,
+        dataset: FaceDataset,
+        accelerator: accelerate.Accelerator,
+        precision: str,
+        model: StyleGAN2,
+        features: ImageFeatures,
+        state: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__(recipe, dataset, accelerator)
+        assert model.encoder is not None, "the caller has added one"
+        self.model = model.to(self.device).requires_grad_(False)
+        self.encoder = model.encoder.train().requires_grad_(True)
+        self.features = features.to(self.device)
+        self.optimizer = torch.optim.Adam(self.encoder.parameters(), lr=recipe.learning_rate)
+        self.parts = {"encoder": self.encoder, "optimizer": self.optimizer}
+        if state is not None:
+            self.load_state(state)
+        self.precision = self.fastest(loop.precisions(precision, state), self._trial)
+
+    @classmethod
+    def check_data(cls, recipe: EncoderRecipe, dataset: FaceDataset, n_processes: int) -> None:
+        super().check_data(recipe, dataset, n_processes)
+        if recipe.batch_size < 2 * n_processes:
+            raise DataError(f"--batch-size {recipe.batch_size} gives a process fewer than 2.")
+
+    @cached_property
+    def n_total_steps(self) -> int:
+        return math.ceil(self.recipe.images / self.recipe.batch_size)
+
+    def update(self) -> loop.StepValues:
+        """Update the encoder once; returns its losses."""
+        recipe = self.recipe
+        losses = self._losses()
+        values = self.step_values(losses)
+        loss = (
+            recipe.pixel_weight * losses["pixels"]
+            + losses["features"]
+            + recipe.latent_weight * losses["latents"]
+            + recipe.layer_weight * losses["layers"]
+        )
+        self.descend(self.optimizer, loss, self.learning_rate())
+        return values
+
+    def _losses(self) -> Mapping[str, Tensor]:
+        recipe, model, draws = self.recipe, self.model, self.draws()
+        positions = self.positions()
+        photographs = self.images_at(positions[: len(positions) // 2], flip=True)
+        n_real, n_drawn = len(photographs), len(positions) - len(photographs)
+        with autocast(self.precision, self.device.type):
+            with torch.no_grad():
+                known = draw_latents(model, n_drawn, recipe.style_mixing, draws)  # (N, L, D)
+                images = torch.cat([photographs, model.decode(known)])  # (B, C, H, W)
+            latents = model.encode(images)  # (B, L, D)
+            drawn = model.synthesize(latents)  # (B, C, H, W)
+            features = self._perceptual_distance(drawn, images)
+        variance = model.latent_spread().square()
+        return {
+            "pixels": F.mse_loss(drawn, images),
+            "features": features,
+            "latents": F.mse_loss(latents[n_real:], known) / variance,
+            "layers": latents[:n_real].var(dim=1).mean() / variance,
+        }
+
+    def _perceptual_distance(self, a: Tensor, b: Tensor) -> Tensor:
+        """The mean squared distance of the features, summed over the four resolutions."""
+        size = self.recipe.feature_size
+        with torch.no_grad():
+            wanted = self.features.feature_maps(b, size)
+        pairs = zip(self.features.feature_maps(a, size), wanted, strict=True)
+        distances = [(x - y).square().sum(dim=1).mean() for x, y in pairs]
+        return torch.stack(distances).sum()
+
+    def _trial(self, precision: str) -> None:
+        """A pass whose time is measured; it changes nothing."""
+        self.precision = precision
+        self.encoder.eval()  # or it would move the batch normalisation's statistics
+        loss = torch.stack(list(self._losses().values())).sum()
+        torch.autograd.grad(loss, list(self.encoder.parameters()))
+        self.encoder.train()
+
+
 class Reporter(loop.Reporter):
     """Logs and draws now and then; at the end the generator's folder gets the encoder."""
 
-    trainer: EncoderTrainer
+    trainer: Trainer
 
     def report(self) -> None:
         if self.is_due(self.arguments.log_every):
@@ -88,9 +219,7 @@ def train(arguments: Arguments) -> dict[str, Any] | None:
     model.add_encoder(recipe.width, model.fingerprint())
     arguments = replace(arguments, settings=recipe)
     run_settings = {"generator": model.fingerprint()}
-    return loop.train(
-        arguments, EncoderTrainer, Reporter, run_settings, model=model, features=features
-    )
+    return loop.train(arguments, Trainer, Reporter, run_settings, model=model, features=features)
 
 
 if __name__ == "__main__":

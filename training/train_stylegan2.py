@@ -131,7 +131,8 @@ class Reporter(loop.Reporter):
         results = {
             "recipe": asdict(trainer.recipe),
             "command": self.arguments.command("training/train_stylegan2.py", RECIPES, **how),
-            **loop.described(trainer.average, dataset, loop.parameter_count(trainer.average)),
+            "fingerprint": trainer.average.fingerprint(),
+            **loop.described(dataset, loop.parameter_count(trainer.average)),
             "images_seen": trainer.images_seen,
             "n_processes": trainer.accelerator.num_processes,
             "precision": trainer.precision,

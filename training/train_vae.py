@@ -9,6 +9,7 @@ import json
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -23,7 +24,7 @@ from training.objectives.elbo import kl_divergence
 from training.recipes import RECIPES, VAERecipe
 from training.trainers import loop
 from training.trainers.commands import run_training
-from training.trainers.run import MODEL_FOLDER, Run
+from training.trainers.run import MODEL_FOLDER
 from training.trainers.vae import Trainer, evaluate, posteriors, preview, style_reading
 
 # Held-out images of each epoch's log line and picture; the results use all.
@@ -45,14 +46,13 @@ class Reporter(loop.Reporter):
 
     trainer: Trainer
 
-    def __init__(
-        self, run: Run, trainer: Trainer, arguments: Arguments, progress: dict[str, Any] | None
-    ) -> None:
-        super().__init__(run, trainer, arguments, progress)
-        held_out = trainer.dataset.indices("validation")
-        watched = held_out if len(held_out) > 1 else trainer.indices
+    @cached_property
+    def watched(self) -> np.ndarray:
+        """The positions of the images that each epoch's line and picture are about."""
+        held_out = self.trainer.dataset.indices("validation")
+        watched = held_out if len(held_out) > 1 else self.trainer.indices
         spaced = np.linspace(0, len(watched) - 1, min(len(watched), N_WATCHED)).astype(int)
-        self.watched = watched[spaced]
+        return watched[spaced]
 
     def report(self) -> None:
         trainer, n = self.trainer, len(self.trainer.indices)
@@ -81,7 +81,8 @@ class Reporter(loop.Reporter):
         results = {
             "recipe": asdict(recipe),
             "command": self.arguments.command("training/train_vae.py", RECIPES, **how),
-            **loop.described(model, dataset, loop.parameter_count(model)),
+            "fingerprint": model.fingerprint(),
+            **loop.described(dataset, loop.parameter_count(model)),
             "images_seen": trainer.images_seen,
             "seconds": round(seconds, 1),
             "images_per_second": round(trainer.images_seen / max(seconds, 1e-9), 1),

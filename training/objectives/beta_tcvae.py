@@ -10,7 +10,7 @@ from torch import Tensor
 
 from hublatent.errors import DataError, unknown_name
 from training.objectives.elbo import LOG_2PI, kl_divergence, sample_posterior
-from training.objectives.objective import Batch, Posterior, VariationalObjective
+from training.objectives.objective import Batch, Posterior, Terms, VariationalObjective
 
 ESTIMATORS = ("mss", "mws")
 
@@ -18,20 +18,14 @@ ESTIMATORS = ("mss", "mws")
 class BetaTCVAEObjective(VariationalObjective):
     """Reconstruction + alpha * MI + beta * TC + gamma * dwKL (eq. 4)."""
 
-    def combine(
-        self, reconstruction: Tensor, posterior: Posterior, batch: Batch
-    ) -> dict[str, Tensor]:
+    def penalty(self, posterior: Posterior, batch: Batch) -> tuple[Tensor, Terms]:
         recipe, z = self.recipe, posterior.z
         weights = importance_weights(len(z), self.n_examples, recipe.estimator, z.device)
         terms = decompose_kl(z, posterior.mean, posterior.log_variance, weights)
         information, correlation, dimension_wise = terms
+        kl = information + correlation + dimension_wise
         weighted = recipe.alpha * information + recipe.beta * correlation
-        return {
-            "loss": reconstruction + (weighted + recipe.gamma * dimension_wise),
-            "reconstruction": reconstruction,
-            "kl": information + correlation + dimension_wise,
-            **terms._asdict(),
-        }
+        return weighted + recipe.gamma * dimension_wise, {"kl": kl, **terms._asdict()}
 
 
 class PenalisedTCObjective(VariationalObjective):
@@ -41,20 +35,14 @@ class PenalisedTCObjective(VariationalObjective):
     code computes it.
     """
 
-    def combine(
-        self, reconstruction: Tensor, posterior: Posterior, batch: Batch
-    ) -> dict[str, Tensor]:
+    def penalty(self, posterior: Posterior, batch: Batch) -> tuple[Tensor, Terms]:
         _, mean, log_variance = posterior
         z = sample_posterior(mean, log_variance, batch.draws)
         weights = importance_weights(len(z), self.n_examples, self.recipe.estimator, z.device)
         kl = kl_divergence(mean, log_variance)
         correlation = decompose_kl(z, mean, log_variance, weights).total_correlation
-        return {
-            "loss": reconstruction + kl + (self.recipe.beta - 1) * correlation,
-            "reconstruction": reconstruction,
-            "kl": kl,
-            "total_correlation": correlation,
-        }
+        weighted = (self.recipe.beta - 1) * correlation
+        return kl + weighted, {"kl": kl, "total_correlation": correlation}
 
 
 class KLTerms(NamedTuple):

@@ -5,15 +5,12 @@ from __future__ import annotations
 from torch import Tensor
 
 from training.objectives.elbo import kl_divergence
-from training.objectives.objective import Batch, Posterior, VariationalObjective
+from training.objectives.objective import Batch, Posterior, Terms, VariationalObjective
 
 
 class BetaVAEObjective(VariationalObjective):
     """Reconstruction + beta * KL (Higgins 2017, eq. 4)."""
 
-    def combine(
-        self, reconstruction: Tensor, posterior: Posterior, batch: Batch
-    ) -> dict[str, Tensor]:
+    def penalty(self, posterior: Posterior, batch: Batch) -> tuple[Tensor, Terms]:
         kl = kl_divergence(posterior.mean, posterior.log_variance)
-        loss = reconstruction + self.recipe.beta * kl
-        return {"loss": loss, "reconstruction": reconstruction, "kl": kl}
+        return self.recipe.beta * kl, {"kl": kl}

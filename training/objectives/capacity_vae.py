@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from training.objectives.elbo import kl_divergence
-from training.objectives.objective import Batch, Posterior, VariationalObjective
+from training.objectives.objective import Batch, Posterior, Terms, VariationalObjective
 
 
 class CapacityVAEObjective(VariationalObjective):
@@ -15,15 +15,9 @@ class CapacityVAEObjective(VariationalObjective):
     The absolute value is of the batch's KL: each image's would let none of them average out.
     """
 
-    def combine(
-        self, reconstruction: Tensor, posterior: Posterior, batch: Batch
-    ) -> dict[str, Tensor]:
+    def penalty(self, posterior: Posterior, batch: Batch) -> tuple[Tensor, Terms]:
         recipe = self.recipe
         kl = kl_divergence(posterior.mean, posterior.log_variance)
         capacity = recipe.capacity * min(1.0, batch.images_seen / recipe.capacity_images)
-        return {
-            "loss": reconstruction + recipe.capacity_weight * (kl - capacity).abs(),
-            "reconstruction": reconstruction,
-            "kl": kl,
-            "capacity": torch.tensor(capacity),
-        }
+        distance = (kl - capacity).abs()
+        return recipe.capacity_weight * distance, {"kl": kl, "capacity": torch.tensor(capacity)}

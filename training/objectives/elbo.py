@@ -17,22 +17,15 @@ LOG_2PI = math.log(2 * math.pi)
 MIN_MSE = 1 / 255**2 / 12
 
 
-# Likelihoods: -E log p(x|z), with D_x = C * H * W pixels.
+# Likelihoods: -E log p(x|z) in nats per image, a scalar that is negative where the density is above
+# 1; of images (B, C, H, W) with D_x = C * H * W pixels, and the decoder's means, unclamped.
 
 
 def gaussian_reconstruction(decoded: Tensor, images: Tensor, sigma: float = 1.0) -> Tensor:
     """Negative log density of a Gaussian with one fixed standard deviation.
 
     0.5 * sum (x - x')^2 / sigma^2 + D_x / 2 * log(2 pi sigma^2): the second part is a constant,
-    kept so that likelihoods of different sigma compare.
-
-    Args:
-        decoded: (B, C, H, W), the decoder's mean, in the units of images, unclamped.
-        images: (B, C, H, W), in [-1, 1].
-        sigma: standard deviation of a pixel in [0, 1].
-
-    Returns:
-        Nats per image, a scalar; negative where the density is above 1.
+    kept so that likelihoods of different sigma compare. `sigma` is of a pixel in [0, 1].
     """
     n_pixels = images[0].numel()
     squares = n_pixels * pixel_mse(decoded, images)  # sum over pixels, mean over the batch
@@ -45,13 +38,6 @@ def calibrated_reconstruction(decoded: Tensor, images: Tensor) -> Tensor:
     The optimal sigma^2 is the MSE over the batch's pixels; inserted into the Gaussian it leaves
     D_x / 2 * log(MSE), plus the constant D_x / 2 * (log(2 pi) + 1), which is kept: the value
     equals gaussian_reconstruction with sigma = sqrt(MSE).
-
-    Args:
-        decoded: (B, C, H, W), the decoder's mean, in the units of images, unclamped.
-        images: (B, C, H, W), in [-1, 1].
-
-    Returns:
-        Nats per image, a scalar; negative where the density is above 1.
     """
     mse = pixel_mse(decoded, images).clamp_min(MIN_MSE)
     return 0.5 * images[0].numel() * (mse.log() + LOG_2PI + 1)

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from hublatent.models.vae import VAE
 from training.objectives.elbo import kl_divergence, sample_posterior
-from training.objectives.objective import Batch, Posterior, VariationalObjective
+from training.objectives.objective import Batch, Posterior, Terms, VariationalObjective
 from training.recipes import VAERecipe
 
 N_LAYERS = 6
@@ -47,10 +46,8 @@ def total_correlation(logits: Tensor) -> Tensor:
 
 def discriminator_loss(joint_logits: Tensor, permuted_logits: Tensor) -> Tensor:
     """Mean cross-entropy of telling the two (B, 2), classes 0 and 1, apart (algorithm 2)."""
-    zeros = torch.zeros(len(joint_logits), dtype=torch.long, device=joint_logits.device)
-    ones = torch.ones(len(permuted_logits), dtype=torch.long, device=permuted_logits.device)
-    joint = functional.cross_entropy(joint_logits, zeros)
-    return 0.5 * (joint + functional.cross_entropy(permuted_logits, ones))
+    joint = joint_logits.log_softmax(dim=1)[:, 0].mean()
+    return -0.5 * (joint + permuted_logits.log_softmax(dim=1)[:, 1].mean())
 
 
 class FactorVAEObjective(VariationalObjective):
@@ -61,32 +58,22 @@ class FactorVAEObjective(VariationalObjective):
     ) -> None:
         super().__init__(recipe, n_examples, latent_dim, device)
         self.discriminator = Discriminator(latent_dim, recipe.discriminator_width).to(device)
-        self.optimizer = torch.optim.Adam(
-            self.discriminator.parameters(),
-            recipe.discriminator_learning_rate,
-            betas=BETAS,
-            fused=True,
-        )
+        rate, weights = recipe.discriminator_learning_rate, self.discriminator.parameters()
+        self.optimizer = torch.optim.Adam(weights, rate, betas=BETAS, fused=True)
         self.parts = {
             "discriminator": self.discriminator,
             "discriminator_optimizer": self.optimizer,
         }
         self._latents = torch.empty(0)  # of the step's first batch, until the discriminator's turn
 
-    def combine(
-        self, reconstruction: Tensor, posterior: Posterior, batch: Batch
-    ) -> dict[str, Tensor]:
+    def penalty(self, posterior: Posterior, batch: Batch) -> tuple[Tensor, Terms]:
         self._latents = posterior.z.detach()
         kl = kl_divergence(posterior.mean, posterior.log_variance)
         correlation = total_correlation(self._logits(posterior.z))
-        return {
-            "loss": reconstruction + kl + self.recipe.gamma * correlation,
-            "reconstruction": reconstruction,
-            "kl": kl,
-            "total_correlation": correlation,
-        }
+        weighted = self.recipe.gamma * correlation
+        return kl + weighted, {"kl": kl, "total_correlation": correlation}
 
-    def own_terms(self, model: VAE, batch: Batch) -> dict[str, Tensor]:
+    def own_terms(self, model: VAE, batch: Batch) -> Terms:
         """The discriminator's loss and accuracy; no gradient reaches the encoder."""
         with torch.no_grad():
             others = sample_posterior(*model.encode_distribution(batch.images), batch.draws)

@@ -17,6 +17,8 @@ from training.objectives.elbo import (
 )
 from training.recipes import VAERecipe
 
+Terms = dict[str, Tensor]  # name -> scalar
+
 
 class Batch(NamedTuple):
     """What a step sees."""
@@ -40,12 +42,6 @@ class Objective(ABC):
 
     An objective may own a second network with its optimiser, which learns after the model in every
     step; both are then among its `parts`, and so in a run's state.
-
-    Args:
-        recipe: its weights.
-        n_examples: N, size of the training set.
-        latent_dim: D.
-        device: where its own network lies.
     """
 
     parts: dict[str, Any]
@@ -59,7 +55,7 @@ class Objective(ABC):
         self.parts = {}
 
     @abstractmethod
-    def terms(self, model: Any, batch: Batch) -> dict[str, Tensor]:
+    def terms(self, model: Any, batch: Batch) -> Terms:
         """The terms of one batch.
 
         Returns:
@@ -67,7 +63,7 @@ class Objective(ABC):
             and "mse" for pixels in [0, 1].
         """
 
-    def own_terms(self, model: Any, batch: Batch) -> dict[str, Tensor]:
+    def own_terms(self, model: Any, batch: Batch) -> Terms:
         """The terms of the objective's own network, on an independent second batch.
 
         Returns:
@@ -83,17 +79,17 @@ class Objective(ABC):
 
 
 class VariationalObjective(Objective):
-    """An objective of a posterior: encode, draw, decode, then `combine` what came out."""
+    """An objective of a posterior: the reconstruction of a latent drawn from it, and a penalty."""
 
-    def terms(self, model: VAE, batch: Batch) -> dict[str, Tensor]:
+    def terms(self, model: VAE, batch: Batch) -> Terms:
         mean, log_variance = model.encode_distribution(batch.images)  # (B, D) each
         posterior = Posterior(sample_posterior(mean, log_variance, batch.draws), mean, log_variance)
         decoded = model.decode_unclamped(posterior.z)  # (B, C, H, W)
-        terms = self.combine(self.reconstruction(decoded, batch.images), posterior, batch)
-        return {**terms, "mse": pixel_mse(decoded, batch.images).detach()}
+        reconstruction = self.reconstruction(decoded, batch.images)
+        penalty, parts = self.penalty(posterior, batch)
+        own = {"loss": reconstruction + penalty, "reconstruction": reconstruction}
+        return {**own, **parts, "mse": pixel_mse(decoded, batch.images).detach()}
 
     @abstractmethod
-    def combine(
-        self, reconstruction: Tensor, posterior: Posterior, batch: Batch
-    ) -> dict[str, Tensor]:
-        """The objective's equation: its named terms, "loss" among them."""
+    def penalty(self, posterior: Posterior, batch: Batch) -> tuple[Tensor, Terms]:
+        """What is added to the reconstruction, and the named terms that it consists of."""

@@ -104,7 +104,8 @@ def run(arguments: Arguments) -> None:
         measured = {"n_images": len(test), "mse": reconstruction_error(model, dataset, test)}
     results = {
         "command": command,
-        **described(model, dataset, model.mean.numel() + model.components.numel()),
+        "fingerprint": model.fingerprint(),
+        **described(dataset, model.mean.numel() + model.components.numel()),
         "seconds": round(seconds, 1),
         "test": measured,
     }

@@ -70,11 +70,6 @@ class Trainer(ABC):
     A subclass fills `parts` and implements `update`. Where its recipe has no epochs, it says how
     long it trains.
 
-    Args:
-        recipe: what to train and how.
-        dataset: the images.
-        accelerator: gives the device, and averages over processes.
-
     Attributes:
         parts: what a state holds, by name; each has state_dict and load_state_dict.
         indices: the training images' positions in the dataset.
@@ -156,13 +151,8 @@ class Trainer(ABC):
         return torch.Generator(self.device).manual_seed(draws.initial_seed())
 
     def positions(self, order: int = 0) -> np.ndarray:
-        """This process's images of the step; every epoch is in a random order of its own.
-
-        Args:
-            order: another number gives another, independent order.
-
-        Returns:
-            (B,), positions among the training images.
+        """Which training images (B,) are this process's in the step; every epoch is in a random
+        order of its own, and another `order` gives independent ones.
         """
         n, seed = len(self.indices), self.recipe.seed
         whole = np.arange(self.recipe.batch_size) + self.images_seen
@@ -170,15 +160,7 @@ class Trainer(ABC):
         return np.array([_epoch_order(n, seed, int(p) // n, order)[p % n] for p in mine])
 
     def images_at(self, positions: np.ndarray, flip: bool) -> Tensor:
-        """Training images on the device, half of them mirrored at random if asked for.
-
-        Args:
-            positions: (B,), among the training images.
-            flip: mirror at random.
-
-        Returns:
-            (B, C, H, W), in [-1, 1].
-        """
+        """Training images (B, C, H, W) on the device, in [-1, 1]; `flip` mirrors half of them."""
         if self.pixels is None:
             images = self.dataset.batch(self.indices[positions]).to(self.device)
         else:
@@ -274,11 +256,7 @@ class Trainer(ABC):
 class Reporter(ABC):
     """Writes what a run leaves behind: log lines, pictures, states, the model and its results.
 
-    Args:
-        run: the run's folder.
-        trainer: what is trained.
-        arguments: the command line's.
-        progress: what an earlier part of the run had measured.
+    Its `progress` goes into the state, so that a resumed run goes on counting.
     """
 
     def __init__(
@@ -406,14 +384,11 @@ def train(
 
 
 def _run_steps(trainer: Trainer, n_images: int, reporter: Reporter | None) -> None:
-    bar = tqdm(
-        total=n_images,
-        initial=trainer.images_seen,
-        unit="image",
-        mininterval=1.0 if sys.stderr.isatty() else 10.0,
-        disable=reporter is None,
-    )
-    with bar:
+    often = 1.0 if sys.stderr.isatty() else 10.0
+    seen, is_main = trainer.images_seen, reporter is not None
+    with tqdm(
+        total=n_images, initial=seen, unit="image", mininterval=often, disable=not is_main
+    ) as bar:
         while trainer.images_seen < n_images:
             values = trainer.step()
             bar.update(trainer.images_seen - bar.n)
@@ -464,12 +439,8 @@ def check_finite(values: Mapping[str, float], images_seen: int) -> None:
 
 
 def cosine_rate(recipe: Any, n_steps: int, n_total_steps: int) -> float:
-    """Linear warm-up, then half a cosine down to 0 (Loshchilov & Hutter, arXiv:1608.03983).
-
-    Args:
-        recipe: with learning_rate, the highest, and warm_up, a share of the steps.
-        n_steps: steps done.
-        n_total_steps: of the whole training.
+    """Linear warm-up to the recipe's rate over a share of the steps, then half a cosine down to 0
+    (Loshchilov & Hutter, arXiv:1608.03983).
     """
     n_warm = recipe.warm_up * n_total_steps
     if n_steps < n_warm:
@@ -510,11 +481,7 @@ def batches(
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[torch.device]:
-    """A model in evaluation, without gradients; afterwards its mode is as it was.
-
-    Yields:
-        Where it lies.
-    """
+    """A model in evaluation, without gradients, and then as it was; yields where it lies."""
     was_training = model.training
     with torch.no_grad():
         yield next(itertools.chain(model.eval().buffers(), model.parameters())).device
@@ -536,8 +503,8 @@ def contact_sheet(images: Tensor, n_columns: int) -> Image.Image:
     return to_pil(make_grid(images, n_columns, padding=0, pad_value=-1.0)[None])[0]
 
 
-def described(model: LatentModel, dataset: FaceDataset, n_parameters: int) -> dict[str, Any]:
-    """What any results.json says of a model and of the data that it was trained on."""
+def described(dataset: FaceDataset, n_parameters: int) -> dict[str, Any]:
+    """What any results.json says of a model's size and of the data that it was trained on."""
     return {
         "dataset": dataset.name,
         "data": dataset.digest,
@@ -545,7 +512,6 @@ def described(model: LatentModel, dataset: FaceDataset, n_parameters: int) -> di
         "n_train": len(dataset.indices("train")),
         "n_skipped": len(dataset.skipped),
         "n_parameters": n_parameters,
-        "fingerprint": model.fingerprint(),
         "torch": torch.__version__,
     }
 

@@ -40,10 +40,9 @@ class Trainer(loop.Trainer):
         recipe: what to train and how.
         dataset: the images.
         accelerator: gives the device, and averages gradients over processes.
-        precision: "fp32" or "bf16"; "auto" measures which is faster.
-        memory_format: "contiguous" or "channels-last"; "auto" measures which is faster.
-        state: a saved state to go on from; its precision and memory format are kept unless others
-            are asked for.
+        precision: "fp32" or "bf16"; "auto" keeps the state's or measures which is faster.
+        memory_format: "contiguous" or "channels-last"; "auto" likewise.
+        state: a saved state to go on from.
     """
 
     def __init__(
@@ -225,14 +224,7 @@ def _accuracy(data: LabelledLatents, part: slice, attribute: str, seed: int) -> 
 def preview(model: ConvolutionalModel, images: Tensor, seed: int) -> Image.Image:
     """Draw originals, reconstructions, samples, and traversals of the most varied dimensions.
 
-    Args:
-        model: the model, on any device; left as it was.
-        images: (N, C, H, W), at least 2; the first 8 are shown, all of them give the spread of
-            the latents.
-        seed: of the samples.
-
-    Returns:
-        A picture 8 images wide.
+    At least 2 images (N, C, H, W) give the spread of the latents; the first 8 are shown.
     """
     shown = copy.deepcopy(model).eval()
     latents = shown.encode(images.to(shown.latent_mean.device))  # (N, D)

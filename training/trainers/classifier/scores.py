@@ -48,20 +48,11 @@ def logits_of(
 
 
 def fit_temperature(logits: Tensor, labels: Tensor) -> float:
-    """The one number by which to divide logits (Guo et al. 2017, arXiv:1706.04599, section 4.2).
+    """The number T by which to divide logits (Guo et al. 2017, arXiv:1706.04599, section 4.2).
 
-    It minimises the cross-entropy, which is convex in 1 / T. One for all attributes: a separate one
-    for an attribute of a dozen validation faces would fit their noise.
-
-    Args:
-        logits: (N, K), of images that the network was not trained on.
-        labels: (N, K), bool or 0 and 1.
-
-    Returns:
-        T > 0; above 1 where the network was too sure.
-
-    Raises:
-        DataError: the logits carry nothing about the labels, or everything.
+    It minimises the cross-entropy of images that the network was not trained on, which is convex in
+    1 / T, and is above 1 where the network was too sure. One for all attributes: a separate one for
+    an attribute of a dozen validation faces would fit their noise.
     """
     logits, labels = logits.double(), labels.double()
     found = minimize_scalar(
@@ -84,12 +75,9 @@ def calibration_error(weights: Floats, probabilities: Floats, labels: Floats) ->
     for a binary label). Finite samples bias it upwards: a perfect forecast has a small ECE, not 0.
 
     Args:
-        weights: (R, N).
+        weights: (R, N); the errors are (R,).
         probabilities: (N,), in [0, 1].
         labels: (N,), bool or 0 and 1.
-
-    Returns:
-        (R,), in [0, 1].
     """
     bins = np.minimum((probabilities * N_BINS).astype(int), N_BINS - 1)
     # n_b * (mean P - share of positives) is the bin's sum of P - label.
@@ -100,13 +88,7 @@ def calibration_error(weights: Floats, probabilities: Floats, labels: Floats) ->
 def held_out_scores(
     logits: Tensor, labels: np.ndarray, identities: np.ndarray, names: tuple[str, ...]
 ) -> dict[str, Any]:
-    """AUROC and calibration error of each attribute, with 95% intervals over identities.
-
-    Args:
-        logits: (N, K), calibrated.
-        labels: (N, K) bool.
-        identities: (N,); the bootstrap draws these.
-        names: the attributes.
+    """AUROC and calibration error of K attributes, with 95% intervals over identities.
 
     Returns:
         "attributes": name -> {"auroc", "ece", "n_positive"}, and "mean": the same two averaged
@@ -158,9 +140,10 @@ def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     return functional.binary_cross_entropy_with_logits(logits, labels.to(logits))
 
 
-def mean_loss(logits: Tensor, labels: np.ndarray) -> float:
-    """The same as a number, of labels (N, K) bool."""
-    return float(cross_entropy(logits, torch.from_numpy(labels)))
+def loss_and_auroc(logits: Tensor, labels: np.ndarray) -> dict[str, float]:
+    """What a log line says of logits (N, K) and labels (N, K) bool: loss and mean AUROC."""
+    loss = float(cross_entropy(logits, torch.from_numpy(labels)))
+    return {"loss": loss, "auroc": mean_auroc(logits, labels)}
 
 
 def test_scores(model: AttributeClassifier, dataset: FaceDataset) -> dict[str, Any] | None:
@@ -177,7 +160,7 @@ def test_scores(model: AttributeClassifier, dataset: FaceDataset) -> dict[str, A
     return {
         "n_images": len(indices),
         "n_identities": len(np.unique(identities)),
-        "loss": mean_loss(logits, labels),
+        "loss": loss_and_auroc(logits, labels)["loss"],
         "auroc_blurred": blurred,
         **held_out_scores(logits, labels, identities, dataset.attributes),
     }

@@ -24,14 +24,9 @@ def discriminator_loss(fake_logits: Tensor, real_logits: Tensor) -> Tensor:
 
 
 def r1_penalty(real: Tensor, real_logits: Tensor) -> Tensor:
-    """R1 without its factor gamma / 2: E |grad_x D(x)|^2 (Mescheder et al. 2018, eq. 9).
+    """R1 without its factor gamma / 2: E |grad_x D(x)|^2 (Mescheder et al. 2018, eq. 9), a scalar.
 
-    Args:
-        real: (B, C, H, W), requires grad.
-        real_logits: (B, 1), computed from it.
-
-    Returns:
-        Scalar; the square is summed over the pixels and averaged over the batch.
+    `real` (B, C, H, W) requires grad; the square is summed over its pixels.
     """
     (gradient,) = torch.autograd.grad(real_logits.sum(), real, create_graph=True)
     return gradient.square().sum(dim=(1, 2, 3)).mean()
@@ -42,11 +37,8 @@ def path_lengths(images: Tensor, latents: Tensor, noise: Tensor) -> Tensor:
 
     Args:
         images: (B, C, H, W), synthesised from the latents.
-        latents: (B, L, D), requires grad.
+        latents: (B, L, D), requires grad; the squares are summed over D and averaged over L.
         noise: (B, C, H, W), from N(0, I).
-
-    Returns:
-        (B,): root of the squared gradient, summed over D and averaged over L.
     """
     scale = 1 / math.sqrt(images.shape[2] * images.shape[3])
     (gradient,) = torch.autograd.grad((images * noise).sum() * scale, latents, create_graph=True)
@@ -62,11 +54,7 @@ def update_average(average: nn.Module, model: nn.Module, keep: float) -> None:
 def average_keep(images_seen: int, batch_size: int, half_life: float, ramp_up: float) -> float:
     """How much of the average survives one step, in [0, 1) (arXiv:1912.04958, appendix B).
 
-    Args:
-        images_seen: images seen so far.
-        batch_size: images per step.
-        half_life: half-life of the average, in images.
-        ramp_up: early on the half-life is this share of the images seen.
+    Its half-life, in images, is early on the share `ramp_up` of the images seen.
     """
     length = min(half_life, images_seen * ramp_up)
     return 0.0 if length <= 0 else 0.5 ** (batch_size / length)
@@ -86,10 +74,7 @@ def lazy_adam(
 def perturbed(latents: Tensor, amount: float, generator: torch.Generator) -> Tensor:
     """Add Gaussian noise to W+ codes (B, L, D): the paper's remedy for holes in the latent space.
 
-    Args:
-        latents: (B, L, D).
-        amount: standard deviation of the noise, in standard deviations of W over the batch.
-        generator: CPU generator.
+    Its standard deviation is in standard deviations of W over the batch.
     """
     if amount == 0:
         return latents
@@ -99,16 +84,8 @@ def perturbed(latents: Tensor, amount: float, generator: torch.Generator) -> Ten
 
 
 def draw_latents(model: StyleGAN2, n: int, mixing: float, generator: torch.Generator) -> Tensor:
-    """Draw W+ codes for training, of which a share has mixed styles (Karras et al. 2019, 3.1).
-
-    Args:
-        model: the generator; gradients flow into its mapping network.
-        n: number of codes.
-        mixing: share of codes with two styles, crossing over at a random layer.
-        generator: CPU generator.
-
-    Returns:
-        Codes (n, L, D).
+    """Draw W+ codes (n, L, D) for training, of which a share has two styles, crossing over at a
+    random layer (Karras et al. 2019, 3.1); gradients flow into the mapping network.
     """
     device = model.const.device
     z = torch.randn(2 * n, model.z_dim, generator=generator).to(device)

@@ -15,16 +15,10 @@ UPDATE_EVERY = 4  # steps whose signs are averaged before the probability moves
 
 @dataclass
 class AdaptiveProbability:
-    """The augmentation probability p, steered so that r_t stays at its target (section 3).
+    """The augmentation probability p, steered so that r_t stays at its target (section 3)."""
 
-    Attributes:
-        target: wanted r_t, the mean sign of the discriminator's logits on real images.
-        ramp_images: images over which p can move from 0 to 1.
-        p: the probability now.
-    """
-
-    target: float
-    ramp_images: int
+    target: float  # wanted r_t, the mean sign of the discriminator's logits on real images
+    ramp_images: int  # images over which p can move from 0 to 1
     p: float = 0.0
     sign_sum: float = 0.0
     n_images: int = 0
@@ -54,16 +48,9 @@ class AdaptiveProbability:
 def augment(images: Tensor, p: float, generator: torch.Generator) -> Tensor:
     """Apply each geometric and colour transformation with probability p (appendix B, "bgc").
 
-    Real and generated images pass through the same distribution of transformations, which is
-    invertible for p < 1: what the discriminator learns does not leak into the generator.
-
-    Args:
-        images: (B, C, H, W), in [-1, 1].
-        p: probability of each transformation.
-        generator: CPU generator of all draws.
-
-    Returns:
-        Images (B, C, H, W), differentiable once with respect to the input.
+    Real and generated images (B, C, H, W) pass through the same distribution of transformations,
+    which is invertible for p < 1: what the discriminator learns does not leak into the generator.
+    The result is differentiable once with respect to the input.
     """
     if p <= 0:
         return images
@@ -74,6 +61,26 @@ def augment(images: Tensor, p: float, generator: torch.Generator) -> Tensor:
     return images
 
 
+@dataclass(frozen=True)
+class _Draws:
+    """What each of n images draws by itself."""
+
+    n: int
+    p: float
+    generator: torch.Generator
+
+    def uniform(self, low: float, high: float) -> Tensor:
+        return low + (high - low) * torch.rand(self.n, generator=self.generator)
+
+    def normal(self) -> Tensor:
+        return torch.randn(self.n, generator=self.generator)
+
+    def chosen(self, values: Tensor, neutral: float, probability: float | None = None) -> Tensor:
+        """The values with probability p, or another; else the one that changes nothing."""
+        applies = torch.rand(self.n, generator=self.generator) < (probability or self.p)
+        return torch.where(applies, values, torch.tensor(neutral))
+
+
 def random_geometry(n: int, p: float, size: int, generator: torch.Generator) -> Tensor:
     """Draw n maps from output to input positions, products of transformations of probability p.
 
@@ -81,16 +88,8 @@ def random_geometry(n: int, p: float, size: int, generator: torch.Generator) -> 
         (n, 3, 3), in coordinates that run from -1 to 1; `size`, in pixels, is for whole shifts.
     """
 
-    def chosen(values: Tensor, neutral: float, probability: float = p) -> Tensor:
-        applies = torch.rand(n, generator=generator) < probability
-        return torch.where(applies, values, torch.tensor(neutral))
-
-    def uniform(low: float, high: float) -> Tensor:
-        return low + (high - low) * torch.rand(n, generator=generator)
-
-    def normal() -> Tensor:
-        return torch.randn(n, generator=generator)
-
+    draws = _Draws(n, p, generator)
+    chosen, uniform, normal = draws.chosen, draws.uniform, draws.normal
     ones = torch.ones(n)
     flip = chosen(torch.floor(uniform(0, 2)) * -2 + 1, 1.0)
     quarter = chosen(torch.floor(uniform(0, 4)) * (math.pi / 2), 0.0)
@@ -118,24 +117,22 @@ def random_colours(n: int, p: float, generator: torch.Generator) -> Tensor:
         (n, 4, 4), homogeneous; colours run from -1 to 1.
     """
 
-    def chosen(values: Tensor, neutral: float) -> Tensor:
-        applies = torch.rand(n, generator=generator) < p
-        return torch.where(applies, values, torch.tensor(neutral))
-
+    draws = _Draws(n, p, generator)
+    chosen, uniform, normal = draws.chosen, draws.uniform, draws.normal
     identity = torch.eye(4).repeat(n, 1, 1)
     brightness = identity.clone()
-    brightness[:, :3, 3] = chosen(0.2 * torch.randn(n, generator=generator), 0.0)[:, None]
+    brightness[:, :3, 3] = chosen(0.2 * normal(), 0.0)[:, None]
     contrast = identity.clone()
-    factor = chosen(torch.exp2(0.5 * torch.randn(n, generator=generator)), 1.0)
+    factor = chosen(torch.exp2(0.5 * normal()), 1.0)
     contrast[:, range(3), range(3)] = factor[:, None]
     luma = torch.zeros(4)
     luma[:3] = 1 / math.sqrt(3)
     grey = torch.outer(luma, luma)  # projects a colour onto the grey axis
-    inverted = chosen(torch.floor(2 * torch.rand(n, generator=generator)), 0.0)
+    inverted = chosen(torch.floor(uniform(0, 2)), 0.0)
     luma_flip = identity - 2 * grey * inverted[:, None, None]
-    angle = chosen((2 * torch.rand(n, generator=generator) - 1) * math.pi, 0.0)
+    angle = chosen(uniform(-1, 1) * math.pi, 0.0)
     hue = _rotation_about(luma[:3], angle)
-    strength = chosen(torch.exp2(torch.randn(n, generator=generator)), 1.0)
+    strength = chosen(torch.exp2(normal()), 1.0)
     saturation = grey + (identity - grey) * strength[:, None, None]
     saturation[:, 3, 3] = 1
     return saturation @ hue @ luma_flip @ contrast @ brightness

@@ -20,12 +20,7 @@ GROUP_SIZE = 4  # images whose statistics the last block compares
 class Discriminator(nn.Module):
     """Images (B, C, H, W) -> logits (B, 1): large for real, small for generated ones.
 
-    Args:
-        image_size: height and width in pixels, a power of two from 16 to 1024.
-        channels: image channels.
-        channel_base: as in StyleGAN2, with channel_max and channel_min.
-        channel_max: channels never exceed this.
-        channel_min: channels never fall below this.
+    Sizes are those of StyleGAN2.
     """
 
     def __init__(
@@ -131,14 +126,8 @@ def halve(x: Tensor) -> Tensor:
 
 
 def append_deviation(x: Tensor, group_size: int = GROUP_SIZE) -> Tensor:
-    """Append how much the images of a group differ (Karras et al. 2018, section 3).
-
-    Args:
-        x: (B, C, H, W); image i belongs to the group i mod (B / group size).
-        group_size: images in a group; the whole batch where it is smaller.
-
-    Returns:
-        (B, C + 1, H, W).
+    """Append to x (B, C, H, W) how much the images of a group differ (Karras et al. 2018, section
+    3); image i belongs to the group i mod (B / group size).
     """
     batch, _, height, width = x.shape
     size = min(group_size, batch)

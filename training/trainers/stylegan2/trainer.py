@@ -97,15 +97,7 @@ class StyleGAN2Recipe(Recipe):
 
 
 class Trainer(loop.Trainer):
-    """Both networks, the average, the optimisers and the augmentation.
-
-    Args:
-        recipe: what to train and how.
-        dataset: the images.
-        accelerator: gives the device, and averages over processes.
-        precision: "fp32" or "bf16"; "auto" measures which is faster, or keeps the state's.
-        state: what an earlier part of the run left behind; None starts a new one.
-    """
+    """Both networks, the average, the optimisers and the augmentation."""
 
     def __init__(
         self,
