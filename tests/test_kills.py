@@ -13,7 +13,7 @@ from tests.training_helpers import ENVIRONMENT, PROJECT
 @pytest.mark.slow
 def test_killed_commands_given_again_end_like_unbroken_ones() -> None:
     script = PROJECT / "tests" / "benchmarks" / "kills.py"
-    words = [sys.executable, str(script), "--kills", "3", "--commands", "train_vae"]
+    words = [sys.executable, str(script), "--kills", "2", "--commands", "train_vae"]
     ended = subprocess.run(
         [*words, "find_directions"], env=ENVIRONMENT, capture_output=True, text=True, check=False
     )

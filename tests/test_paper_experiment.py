@@ -102,7 +102,7 @@ def test_from_nvidias_checkpoint_of_14_layers_to_the_papers_figure(
     data = {"data": str(tmp_path / "faces"), "cache": tmp_path / "cache", "model": str(folder)}
     in_w = DescentSettings(n_steps=2, n_candidates=4, tied_layers=1.0)
     projected = tmp_path / "projected"
-    divided_judge(model, "Smiling").save_pretrained(tmp_path / "judge")
+    divided_judge(model, "Smiling,Male").save_pretrained(tmp_path / "judge")
     project_images.run(
         project_images.Arguments(
             **data, out=projected, attribute="Smiling", n=44, descent=in_w, perceptual="features",
