@@ -88,8 +88,9 @@ def test_patterns_go_forward_and_filters_backward():
     x = torch.randn(500, 4, generator=generator)
     images = torch.zeros(500, 3, SIZE, SIZE)
     shown = SharedImages.of(images, (source, target))
-    latents = x.double().numpy(), (x @ a).double().numpy()
-    found = LatentMap.between(source, target, *latents, shown)
+    shown.latents[source.fingerprint()] = x.double().numpy()
+    shown.latents[target.fingerprint()] = (x @ a).double().numpy()
+    found = LatentMap.fit(source, target, shown)
     vector = torch.randn(4, generator=generator)
     pushed = found.carry(Direction("Smiling", "joint", vector)).vector
     pulled = found.carry(Direction("Smiling", "svm", vector)).vector

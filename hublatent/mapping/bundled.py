@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from hublatent.data import FaceDataset
 from hublatent.direction import Direction
 from hublatent.errors import DirectionError
-from hublatent.mapping.fitting import Latents, SharedImages, is_sampled
+from hublatent.mapping.fitting import SharedImages, is_sampled
 from hublatent.mapping.latent_map import N_SAMPLES, Kind, LatentMap, LatentSpace
 
 if TYPE_CHECKING:
@@ -48,10 +48,6 @@ def fit_maps(
         n = images if isinstance(images, int) else N_SAMPLES
         return SharedImages.of(n, (models[sampler],), seed=seed)
 
-    @cache
-    def latents(name: str, sampler: str | None) -> Latents:
-        return shared(sampler).read(models[name])
-
     for names in combinations(models, 2):
         source, target = (models[name] for name in names)
         path = Path(folder) / f"{names[0]}--{names[1]}.safetensors"
@@ -61,8 +57,7 @@ def fit_maps(
             sampler = next((name for name in names if is_sampled(models[name])), None)
             if sampler is None and isinstance(images, int):
                 sampler = names[0]
-            x, y = (latents(name, sampler) for name in names)
-            known = LatentMap.between(source, target, x, y, shared(sampler), seed=seed)
+            known = LatentMap.fit(source, target, shared(sampler), seed=seed)
             known.save(path)
         yield names, known
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -62,8 +62,8 @@ class SharedImages:
     identities: Ints  # (N,), who is on each
     held_out: Bools  # (N,), those that give scores alone
     origin: Origin  # what they are
-    sampler: LatentModel | None = None  # the model that drew them; None for given images
-    sampled: Tensor | None = None  # (N, *latent_shape), what it drew them from
+    # Fingerprint -> latents (N, D) that this model has read, or has drawn the images from.
+    latents: dict[str, Latents] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -99,8 +99,9 @@ class SharedImages:
         latents = sampler.sample_latents(n, generator=torch.Generator().manual_seed(seed))
         with torch.inference_mode():
             drawn = torch.cat([sampler.decode(part).cpu() for part in latents.split(BATCH)])
-        origin = Origin("sampled", sampler.architecture, sampler.fingerprint(), n)
-        return cls(lambda i: drawn[i], who, held_out, origin, sampler, latents)
+        fingerprint = sampler.fingerprint()
+        origin = Origin("sampled", sampler.architecture, fingerprint, n)
+        return cls(lambda i: drawn[i], who, held_out, origin, {fingerprint: _pooled(latents)})
 
     def __len__(self) -> int:
         return len(self.identities)
@@ -108,18 +109,22 @@ class SharedImages:
     @torch.inference_mode()
     def read(self, model: LatentModel) -> Latents:
         """(N, D): the latents that a model reads; those with layers averaged over them."""
-        if model is self.sampler and self.sampled is not None:
-            latents = self.sampled.cpu()
-        else:
+        key = model.fingerprint()
+        if key not in self.latents:
             parts = np.split(np.arange(len(self)), range(BATCH, len(self), BATCH))
-            latents = torch.cat([model.encode(self.shown_to(model, i)).cpu() for i in parts])
-        pooled = latents if latents.ndim == 2 else latents.mean(dim=1)
-        return np.asarray(pooled.double().numpy())
+            read = torch.cat([model.encode(self.shown_to(model, i)).cpu() for i in parts])
+            self.latents[key] = _pooled(read)
+        return self.latents[key]
 
     @torch.inference_mode()
     def shown_to(self, model: LatentModel, indices: Ints) -> Tensor:
         """Some of the images, in a model's size and channels, on its device."""
         return as_images_of(model, self.batch(indices))
+
+
+def _pooled(latents: Tensor) -> Latents:
+    pooled = latents if latents.ndim == 2 else latents.mean(dim=1)
+    return np.asarray(pooled.double().cpu().numpy())
 
 
 def is_sampled(model: LatentModel) -> bool:

@@ -17,7 +17,7 @@ from hublatent.discovery.methods import FILTERS, METHODS
 from hublatent.errors import DataError, DirectionError, shorten
 from hublatent.hub import MAP_NAME, snapshot
 from hublatent.hub.publisher import publisher
-from hublatent.mapping.fitting import Fit, Latents, SharedImages, fit_way, on_layers
+from hublatent.mapping.fitting import Fit, SharedImages, fit_way, on_layers
 from hublatent.stats import Estimate, Ints
 from hublatent.storage import TensorFormat
 
@@ -80,7 +80,7 @@ class LatentMap:
         cls,
         source: LatentModel,
         target: LatentModel,
-        images: Tensor | FaceDataset | int = N_SAMPLES,
+        images: Tensor | FaceDataset | int | SharedImages = N_SAMPLES,
         *,
         identities: Ints | None = None,
         seed: int = 0,
@@ -90,7 +90,8 @@ class LatentMap:
         Args:
             source, target: two models. One without an encoder is mapped by samples of its own.
             images: (N, C, H, W) in [-1, 1]; a data set, whose test partition gives scores alone;
-                or how many samples to draw from a model, so that nobody needs data.
+                how many samples to draw from a model, so that nobody needs data; or images that
+                other maps share.
             identities: (N,), who is on each image; by default somebody else on each.
             seed: of the samples, the folds and the bootstrap.
 
@@ -98,21 +99,10 @@ class LatentMap:
             DataError: there are fewer than 50 images.
             HublatentError: a model has no encoder, and the images are not its own samples.
         """
-        shown = SharedImages.of(images, (source, target), identities, seed)
-        return cls.between(source, target, shown.read(source), shown.read(target), shown, seed=seed)
-
-    @classmethod
-    def between(
-        cls,
-        source: LatentModel,
-        target: LatentModel,
-        x: Latents,
-        y: Latents,
-        shown: SharedImages,
-        *,
-        seed: int = 0,
-    ) -> LatentMap:
-        """Fit a map to latents x (N, D_s) and y (N, D_t) that two models read from images."""
+        shown = images
+        if not isinstance(shown, SharedImages):
+            shown = SharedImages.of(shown, (source, target), identities, seed)
+        x, y = shown.read(source), shown.read(target)
         source_mean, target_mean = (
             torch.from_numpy(z[~shown.held_out].mean(axis=0)).float() for z in (x, y)
         )
@@ -169,9 +159,7 @@ class LatentMap:
                 f"{direction.name} has the shape {tuple(direction.vector.shape)}; this map is from "
                 f"{self.source}, whose latents have {self.source.latent_shape}."
             )
-        wide = (
-            direction.vector.double().reshape(-1, direction.vector.shape[-1]).sum(dim=0)
-        )  # (D_s,)
+        wide = torch.atleast_2d(direction.vector.double()).sum(dim=0)  # (D_s,)
         if (kind or kind_of(direction)) == "filter":
             row = self.backward.matrix.double() @ wide  # (D_t,)
         else:

@@ -1,12 +1,12 @@
 """Publishing: cards, what a folder must be to go to the Hub, and the commit that takes it."""
 
 from hublatent.publish.card import CardInput, check_card, render_card
-from hublatent.publish.commits import publish
 from hublatent.publish.maps import push_map, write_maps_card
 from hublatent.publish.push import (
     check_folder,
     converted_card,
     load_published,
+    publish,
     push_directions,
     push_model,
 )

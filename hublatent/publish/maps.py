@@ -14,8 +14,8 @@ from hublatent.hub import CARD_NAME, MAP_NAME
 from hublatent.mapping import SCORES, LatentMap
 from hublatent.publish.card import card_head, fill_card
 from hublatent.publish.cells import code, interval_cell, table
-from hublatent.publish.commits import publish
 from hublatent.publish.licences import licence_of
+from hublatent.publish.push import publish
 from hublatent.storage import write_text
 
 CURVE = "R2 of "
