@@ -51,4 +51,4 @@ def searchable_name(attribute: str) -> str:
     In a list the spaces between them collapse; in a box they keep those words out of sight.
     """
     words = _SYNONYMS.get(attribute)
-    return human_name(attribute) + (f"{60 * ' '}· {words}" if words else "")
+    return human_name(attribute) + (f"{200 * ' '}· {words}" if words else "")
