@@ -92,11 +92,18 @@ def test_a_hole_is_seen() -> None:
     assert verdict_of("3a", simulate(models, n_trainings=3)) == "supported"
 
 
-def test_one_code_for_all_layers_is_put_beside_one_for_each() -> None:
-    both = simulate({"stylegan2": {"leak": 0.02}, "stylegan2 in W": {"leak": 0.06}})
-    evidence = Evidence(both.table, both.models[both.models["model"] == "stylegan2"])
-    assert evidence.editors == ["stylegan2"]
+def test_one_code_for_all_layers_is_edited_and_put_beside_one_for_each() -> None:
+    leaks = {"stylegan2": 0.02, "stylegan2 in W": 0.06, "vae": 0.02}
+    both = simulate({name: {"leak": leak} for name, leak in leaks.items()})
+    in_w, read = both.table["model"] == "stylegan2 in W", both.table["reading"] != "target"
+    known = both.models["model"] != "stylegan2 in W"
+    evidence = Evidence(both.table[~(in_w & both.table["strength"].isna() & read)],
+                        both.models[known])  # fmt: skip
+    assert evidence.editors == evidence.readers == ["stylegan2", "vae"]
     assert verdict_of("6", evidence) == "supported, this checkpoint only"
+    assert evidence.reading_difference("vae", "stylegan2").estimate.value == pytest.approx(
+        0, abs=0.1
+    )
 
 
 def test_total_correlation_is_compared_at_equal_rate() -> None:

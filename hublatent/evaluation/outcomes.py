@@ -142,7 +142,10 @@ def null_band(table: pd.DataFrame, training: str, attribute: str) -> float:
 def accuracy(table: pd.DataFrame, method: str = "svm") -> pd.DataFrame:
     """Share of draws in which each face was read rightly: face x (training, attribute)."""
     rows = select(table, reading=["recall", "specificity"], method=method)
-    return rows.pivot_table("value", "face", ["training", "attribute"], observed=True)
+    grid = rows.pivot_table("value", "face", ["training", "attribute"], observed=True)
+    # Levels that are categories lose their place where a training was edited and never read.
+    grid.columns = grid.columns.set_levels([level.astype(str) for level in grid.columns.levels])
+    return grid
 
 
 def probability(logits: Any) -> Any:
