@@ -105,8 +105,7 @@ class FaceDetector(nn.Module, HubModel):
         searched = rgb if scale == 1 else rgb.resize(size, Image.Resampling.LANCZOS)
         pictures = torch.from_numpy(np.array(searched)[None])
         pixels = to_float(pictures).to(next(self.parameters()).device) * PIXEL_SCALE
-        boxes = self._refine(pixels, self._propose(pixels, min_size))
-        boxes, points, logits = self._locate(pixels, boxes)
+        boxes, points, logits = self._faces(pixels, min_size)
         if not len(boxes):
             raise ImageError(
                 f"No face was found in the picture of {rgb.width} x {rgb.height} pixels. Choose "
@@ -188,21 +187,22 @@ class FaceDetector(nn.Module, HubModel):
             scale *= PYRAMID_STEP
         return boxes[_kept(boxes, logits, 0.7)]
 
-    def _refine(self, pixels: Tensor, boxes: Tensor) -> Tensor:
-        """Those of the boxes (K, 4) that pass the second network, moved."""
+    def _seen_closer(
+        self, network: nn.Module, pixels: Tensor, boxes: Tensor, side: int, least: float
+    ) -> tuple[Tensor, Tensor]:
+        """The squares (K, 4) around boxes in which a network sees a face, and its outputs there."""
         boxes = _squares(boxes)
-        found = self.refinement(_chips(pixels, boxes, REFINE_SIDE))  # (K, 5)
-        sure = found[:, 0] > REFINED
-        boxes, found = boxes[sure], found[sure]
-        kept = _kept(boxes, found[:, 0], 0.7)
-        return _moved(boxes[kept], found[kept, 1:])
+        found = network(_chips(pixels, boxes, side))
+        sure = found[:, 0] > least
+        return boxes[sure], found[sure]
 
-    def _locate(self, pixels: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Boxes (K, 4), points (K, 5, 2) and logits (K,) of what passes the third network."""
-        boxes = _squares(boxes)
-        found = self.output(_chips(pixels, boxes, OUTPUT_SIDE))  # (K, 15)
-        sure = found[:, 0] > LOCATED
-        boxes, found = boxes[sure], found[sure]
+    def _faces(self, pixels: Tensor, min_size: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Boxes (K, 4), points (K, 5, 2) and logits (K,) of the faces in pixels (1, 3, H, W)."""
+        boxes = self._propose(pixels, min_size)
+        boxes, found = self._seen_closer(self.refinement, pixels, boxes, REFINE_SIDE, REFINED)
+        kept = _kept(boxes, found[:, 0], 0.7)
+        boxes = _moved(boxes[kept], found[kept, 1:])
+        boxes, found = self._seen_closer(self.output, pixels, boxes, OUTPUT_SIDE, LOCATED)
         points = boxes[:, None, :2] + _as_points(found) * (boxes[:, 2:] - boxes[:, :2])[:, None]
         boxes = _moved(boxes, found[:, 1:5])
         kept = _kept(boxes, found[:, 0], 0.7)
