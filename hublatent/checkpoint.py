@@ -186,11 +186,9 @@ def load_weights(model: nn.Module, path: Path) -> None:
 
 
 def write_checkpoint(
-    folder: Path,
-    config: Mapping[str, Any],
-    weights: Mapping[str, Tensor],
+    folder: Path, config: Mapping[str, Any], weights: Mapping[str, Tensor],
     texts: Mapping[str, str] | None = None,
-) -> None:
+) -> None:  # fmt: skip
     """Write config.json, model.safetensors and further texts by name, all or nothing."""
     texts = {CONFIG_NAME: json.dumps(config, indent=2) + "\n", **(texts or {})}
     with atomic_folder_update(folder, (WEIGHTS_NAME, *texts)) as temporary:

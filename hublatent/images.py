@@ -58,11 +58,9 @@ _DAMAGE = (
 
 
 def open_image(
-    source: str | Path | bytes | Image.Image,
-    *,
-    max_bytes: int = MAX_BYTES,
+    source: str | Path | bytes | Image.Image, *, max_bytes: int = MAX_BYTES,
     max_pixels: int = MAX_PIXELS,
-) -> Image.Image:
+) -> Image.Image:  # fmt: skip
     """Open any ordinary picture as 8-bit RGB.
 
     Transparent pixels are laid on white, 16-bit greys are scaled (not clipped) to 8 bits, EXIF

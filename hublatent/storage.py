@@ -53,13 +53,6 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
-def remove_torn_files(folder: str | Path) -> None:
-    """Remove what killed writers left of `atomic_path` in a folder and in those within it."""
-    for pattern in (TORN_PATTERN, f"*/{TORN_PATTERN}"):
-        for torn in Path(folder).glob(pattern):
-            torn.unlink(missing_ok=True)
-
-
 @contextmanager
 def only_writer(folder: str | Path) -> Iterator[None]:
     """Be the one process that writes into a folder; what a killed writer left torn is removed.
@@ -78,7 +71,9 @@ def only_writer(folder: str | Path) -> Iterator[None]:
             "give another folder."
         ) from error
     try:
-        remove_torn_files(folder)
+        for pattern in (TORN_PATTERN, f"*/{TORN_PATTERN}"):
+            for torn in Path(folder).glob(pattern):
+                torn.unlink(missing_ok=True)
         yield
     finally:
         path.unlink(missing_ok=True)

@@ -549,6 +549,14 @@ def test_claims_beyond_the_file_are_refused(tmp_path, row):
     assert "at most" in refusal(path)
 
 
+def test_directions_without_end_are_refused(tmp_path, gan):
+    np.savez(tmp_path / "a.npz", **{str(i): np.ones(4) for i in range(4200)})
+    assert "at most 4,096" in refusal(tmp_path / "a.npz")
+    (tmp_path / "a.txt").write_text("0_1 " * 10_000)
+    with pytest.raises(DirectionError, match="10,000 channels; at most 256"):
+        import_directions([tmp_path / "a.txt"], "Age", gan)
+
+
 @pytest.mark.parametrize(
     ("content", "word"),
     [

@@ -99,6 +99,8 @@ COMMANDS = {
     " --classifier {base}/attributes --out {out}",
     "find-unlabelled": "find-unlabelled {base}/vae --n 2 --samples 16"
     " --classifier {base}/attributes --out {out}/found.safetensors",
+    "find-measured": "find-measured {base}/linear --data {base}/known --cache {base}/cache"
+    " --quantities Brightness --detector {cards}/face-detector --out {out}/found.safetensors",
     "convert": "convert {base}/net.pkl {out}",
     "import-directions": "import-directions {base}/age.npy --attribute Age --space z"
     " --out {out}/age.safetensors",

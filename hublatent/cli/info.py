@@ -9,7 +9,6 @@ from hublatent.cli.options import Model, Revision, describe
 
 if TYPE_CHECKING:
     from hublatent.direction import Direction
-    from hublatent.direction_set import DirectionSet
 
 
 def info(model: Model, revision: Revision = None, all: bool = False) -> None:
@@ -43,12 +42,8 @@ def info(model: Model, revision: Revision = None, all: bool = False) -> None:
         for direction in directions:
             print(f"  {_line(direction)}")
     elif directions is not None:
-        _summarise(directions)
-
-
-def _summarise(directions: DirectionSet) -> None:
-    print(f"attributes: {_some(directions.attributes)}\nmethods: {', '.join(directions.methods)}")
-    print("Every direction and its scores: --all")
+        print(f"attributes: {_some(directions.attributes)}")
+        print(f"methods: {', '.join(directions.methods)}\nEvery direction and its scores: --all")
 
 
 def _some(names: Sequence[str]) -> str:

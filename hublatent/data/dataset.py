@@ -90,15 +90,10 @@ class FaceDataset:
 
 
 def load_dataset(
-    source: str | Path,
-    image_size: int = 64,
-    *,
-    cache: str | Path | None = None,
-    split: str | None = None,
-    identity_column: str | None = None,
-    crop: int = CELEBA_SIDE,
+    source: str | Path, image_size: int = 64, *, cache: str | Path | None = None,
+    split: str | None = None, identity_column: str | None = None, crop: int = CELEBA_SIDE,
     progress: bool = True,
-) -> FaceDataset:
+) -> FaceDataset:  # fmt: skip
     """Load labelled pictures; the first time they are decoded into a memory map in the cache.
 
     Args:

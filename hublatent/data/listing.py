@@ -62,13 +62,9 @@ class Listing:
 
 
 def list_pictures(
-    name: str,
-    table: Table,
-    pictures: Callable[[int], Path | bytes],
-    stamp: str,
-    crop: str = SQUARE_CROP,
-    identity_column: str | None = None,
-) -> Listing:
+    name: str, table: Table, pictures: Callable[[int], Path | bytes], stamp: str,
+    crop: str = SQUARE_CROP, identity_column: str | None = None,
+) -> Listing:  # fmt: skip
     """Make a listing of a table: the N pictures' names, labels, identities and partitions.
 
     Args:

@@ -45,13 +45,9 @@ READABLE = (
 
 
 def convert(
-    path: str | Path,
-    out_folder: str | Path,
-    *,
-    class_index: int | None = None,
-    n_samples: int = N_STATISTICS_SAMPLES,
-    seed: int = 0,
-) -> LatentModel:
+    path: str | Path, out_folder: str | Path, *, class_index: int | None = None,
+    n_samples: int = N_STATISTICS_SAMPLES, seed: int = 0,
+) -> LatentModel:  # fmt: skip
     """Convert another program's generator into a model folder.
 
     Of a training's checkpoint the averaged generator is taken. Where the file holds the moving

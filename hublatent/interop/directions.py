@@ -43,14 +43,9 @@ class Imported:
 
 
 def to_direction(
-    foreign: ForeignDirection,
-    attribute: str | None = None,
-    model: LatentModel | None = None,
-    *,
-    layers: Sequence[int] | None = None,
-    space: str | None = None,
-    method: str | None = None,
-) -> Direction:
+    foreign: ForeignDirection, attribute: str | None = None, model: LatentModel | None = None, *,
+    layers: Sequence[int] | None = None, space: str | None = None, method: str | None = None,
+) -> Direction:  # fmt: skip
     """Make a Direction of a foreign one; its norm is kept.
 
     A single row goes onto `layers`, else onto the layers that its author moves, else onto all. Rows
@@ -86,14 +81,9 @@ def to_direction(
 
 
 def import_directions(
-    paths: Iterable[str | Path],
-    attribute: str | None = None,
-    model: LatentModel | None = None,
-    *,
-    layers: Sequence[int] | None = None,
-    space: str | None = None,
-    licence: str | None = None,
-) -> Imported:
+    paths: Iterable[str | Path], attribute: str | None = None, model: LatentModel | None = None, *,
+    layers: Sequence[int] | None = None, space: str | None = None, licence: str | None = None,
+) -> Imported:  # fmt: skip
     """Import every direction of several files, lists of StyleSpace channels among them, as one set.
 
     Args:
@@ -152,15 +142,8 @@ def export_interfacegan(direction: Direction, path: str | Path) -> None:
 
 def export_npz(direction: Direction, path: str | Path) -> None:
     """Write a plain .npz: vector, attribute, method; sigma, threshold, gain, layers where known."""
-    values: dict[str, object] = {
-        "vector": direction.vector.numpy(),
-        "attribute": direction.attribute,
-        "method": direction.method,
-        "sigma": direction.sigma,
-        "threshold": direction.threshold,
-        "gain": direction.gain,
-        "layers": direction.layers,
-    }
+    names = ("attribute", "method", "sigma", "threshold", "gain", "layers")
+    values = {"vector": direction.vector, **{name: getattr(direction, name) for name in names}}
     known = {name: np.asarray(value) for name, value in values.items() if value is not None}
     content = io.BytesIO()
     np.savez(content, **known)  # type: ignore[arg-type]
@@ -174,12 +157,9 @@ def _write(path: str | Path, content: io.BytesIO) -> None:
 
 
 def _import_file(
-    path: Path,
-    attribute: str | None,
-    model: LatentModel | None,
-    layers: Sequence[int] | None,
+    path: Path, attribute: str | None, model: LatentModel | None, layers: Sequence[int] | None,
     space: str | None,
-) -> tuple[list[Direction], str, set[str]]:
+) -> tuple[list[Direction], str, set[str]]:  # fmt: skip
     """The directions of one file, the line that reports on it, and their spaces."""
     channels = read_channels(path)
     if channels is not None:

@@ -255,6 +255,10 @@ def _from_names(content: dict[Any, Any], stem: str) -> tuple[ForeignDirection, .
         raise UnreadableFileError(
             f"is a dictionary of no known format, holding {ascii(held)[1:-1]}"
         )
+    if len(arrays) > MAX_COMPONENTS:
+        raise UnreadableFileError(
+            f"holds {len(arrays):,} arrays; at most {MAX_COMPONENTS:,} are read as directions"
+        )
     latents = sorted(arrays.keys() & LATENT_NAMES)
     if latents:
         raise UnreadableFileError(_latents_text(f"it names them {latents[0]!r}"))

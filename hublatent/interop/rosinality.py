@@ -25,11 +25,10 @@ def from_rosinality(weights: Weights, mean: NDArray[Any] | None) -> ForeignGener
         size(weights, name, 0)  # named as the file would name it
     found: Weights = {}
     for name, value in weights.items():
-        if name.endswith((".kernel", "noises.dummy")):
-            if name.endswith(".kernel"):
-                check_filter(name, value)
-            continue
-        found[_nvidia_name(name)] = value
+        if name.endswith(".kernel"):
+            check_filter(name, value)
+        elif name != "noises.dummy":
+            found[_nvidia_name(name)] = value
     for name, value in found.items():  # without axes of length 1
         if name.endswith((".weight", ".const")) and value.ndim > 2 and len(value) == 1:
             found[name] = value[0]

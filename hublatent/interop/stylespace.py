@@ -19,6 +19,7 @@ from hublatent.models.stylegan2 import StyleGAN2
 
 MAX_TEXT_BYTES = 1 << 16
 MAX_RESIDUAL = 0.01
+MAX_CHANNELS = 256  # each takes a pseudo-inverse
 Channel = tuple[int, int]
 
 
@@ -45,6 +46,10 @@ def import_channels(
         raise DirectionError(
             "it names StyleSpace channels, which only a StyleGAN2 model has; name the model they "
             "are for."
+        )
+    if len(channels) > MAX_CHANNELS:
+        raise DirectionError(
+            f"it names {len(channels):,} channels; at most {MAX_CHANNELS} are read."
         )
     found = [style_direction(model, channel, attribute) for channel in channels]
     scales = ", ".join(

@@ -127,12 +127,9 @@ class DataUnpickler(pickle.Unpickler):
     """
 
     def __init__(
-        self,
-        stream: BinaryIO,
-        read_storage: Callable[[str], bytes | memoryview] | None = None,
-        *,
+        self, stream: BinaryIO, read_storage: Callable[[str], bytes | memoryview] | None = None, *,
         inside: bool = False,
-    ) -> None:
+    ) -> None:  # fmt: skip
         super().__init__(stream, encoding="latin1")  # pickles of Python 2 hold bytes as texts
         self.read_storage = read_storage
         self.names = dict(_NAMES) if inside else {**_NAMES, **_OUTER_NAMES}

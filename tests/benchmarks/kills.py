@@ -20,6 +20,7 @@ import time
 from argparse import ArgumentParser
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent.parent))
 
@@ -37,6 +38,7 @@ from tests.comparison_helpers import known_judge, linear_model, write_known_face
 from tests.test_audit import AllWhole
 from tests.training_helpers import PROJECT, write_faces
 from training import find_directions, project_images, train_encoder, train_stylegan2, train_vae
+from training.trainers.commands import run_script, run_training
 
 SIZE = 16
 STOPWATCH = {"seconds", "images_per_second"}
@@ -49,34 +51,34 @@ STYLEGAN2 = (
     " --channel-min 4 --batch-size 8 --r1-every 3 --path-length-every 2 --path-length-from 16"
     " --ada-from 0 --images 160 --log-every 16 --grid-every 80 --precision fp32 --state-seconds 0"
 )
-# Name -> the script's main, and its options but for --out.
-COMMANDS: dict[str, tuple[Callable[[], object], str]] = {
+# Name -> the script, or None for the hublatent command, and its options but for --out.
+COMMANDS: dict[str, tuple[Any, str]] = {
     "train_vae": (
-        train_vae.main,
+        train_vae,
         "--recipe factorvae-celeba --discriminator-width 8 --data {data}/faces --cache {data}/cache"
         f" {VAE}",
     ),
     "train_stylegan2": (
-        train_stylegan2.main,
+        train_stylegan2,
         f"--recipe stylegan2-celeba --data {{data}}/faces --cache {{data}}/cache {STYLEGAN2}",
     ),
     "train_encoder": (
-        train_encoder.main,
+        train_encoder,
         "--recipe encoder-celeba --model {model} --data {data}/faces --cache {data}/cache --width 4"
         f" --image-features {PROJECT}/model_cards/image-features --batch-size 4 --feature-size 32"
         " --images 160 --log-every 32 --precision fp32 --state-seconds 0",
     ),
     "project_images": (
-        project_images.main,
+        project_images,
         "--model {data}/gan --data {data}/faces --cache {data}/cache --n-steps 6"
         " --classifier {data}/attributes --n-candidates 8 --batch-size 4 --n 24",
     ),
     "find_directions": (
-        find_directions.main,
+        find_directions,
         "--model {data}/vae --data {data}/faces --cache {data}/cache --methods svm joint",
     ),
     "compare": (
-        cli.main,
+        None,
         "compare {data}/linear {data}/bright --data {data}/known --cache {data}/cache"
         " --attributes Bright Green --faces 10",
     ),
@@ -178,7 +180,12 @@ def run(name: str, data: Path, folder: Path) -> None:
     where = out / "directions.safetensors" if name == "find_directions" else out
     words = options.format(data=data, model=folder / "gan").split()
     sys.argv = [name, *words, "--out", str(where)]
-    exit_on_user_error(script)
+    if script is None:
+        exit_on_user_error(cli.main)
+    elif hasattr(script, "RECIPES"):
+        run_training(script.Arguments, script.RECIPES, script.train)
+    else:
+        run_script(script.Arguments, script.run)
 
 
 def fork(action: Callable[[], None]) -> int:
