@@ -30,24 +30,14 @@ def choose_defaults(
 ) -> tuple[DirectionSet, pd.DataFrame]:
     """Choose on validation people, and tell on test people what the choice is worth.
 
-    Of the stored methods, each on the layers it was found on, on each third of the layers and on
-    all, the one is chosen whose edits are most often strong (the attribute is there before the face
-    breaks); among those within 0.1 of it, the one that leaks least, by the judge's logits.
-
-    Args:
-        subject: a model and its stored directions.
-        judges: judge.
-        attributes: of the directions.
-        methods: which of them; none takes all that are stored.
-        n_faces: that lack the attribute.
-        seed: of the faces.
+    Of the stored methods (or some of them), each on the layers it was found on, on each third of
+    the layers and on all, the one is chosen whose edits are most often strong (the attribute is
+    there before the face breaks); among those within 0.1 of it, the one that leaks least, by the
+    judge's logits.
 
     Returns:
         The directions with their defaults, and a row for each candidate: attribute, partition
         ("validation"; the chosen one and "joint" also "test"), method, layers, COLUMNS.
-
-    Raises:
-        DataError: there are no directions, or too few faces.
     """
     if subject.stored is None:
         raise DataError(f"{subject.folder} holds no directions to choose from.")

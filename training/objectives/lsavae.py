@@ -68,12 +68,10 @@ class LSAVAEObjective(Objective):
         drawn_kl = kl_divergence(judged_mean[:, :n], judged_log_variance[:, :n])
         below = recipe.margin - kl_divergence(seen_mean[:, :n], seen_log_variance[:, :n])
         adversarial = functional.relu(below) + drawn_kl
+        weighted = recipe.attribute_weight * (read + drawn_read)
+        loss = reconstruction + style_kl + label_kl + weighted
         return {
-            "loss": reconstruction
-            + style_kl
-            + label_kl
-            + recipe.attribute_weight * (read + drawn_read)
-            + recipe.adversarial_weight * adversarial,
+            "loss": loss + recipe.adversarial_weight * adversarial,
             "reconstruction": reconstruction,
             "style_kl": style_kl,
             "attribute_kl": label_kl,

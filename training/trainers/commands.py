@@ -71,15 +71,8 @@ def run_training(
 def parse_command(
     arguments: type[Arguments], recipes: Mapping[str, Any], words: list[str] | None = None
 ) -> Arguments:
-    """Read a command line: the named recipe first, then every value that overrides it.
-
-    Args:
-        arguments: a dataclass with the fields `recipe` and `settings`, the latter a recipe.
-        recipes: name -> recipe.
-        words: the command line; None takes this process's.
-
-    Raises:
-        DataError: the recipe is unknown or not named.
+    """Read a command line, by default this process's: the named recipe first, which becomes the
+    arguments' `settings`, then every value that overrides it.
     """
     words = sys.argv[1:] if words is None else words
     first = ArgumentParser(add_help=False, allow_abbrev=False)
@@ -99,10 +92,7 @@ def parse_command(
 def command_of(script: str, arguments: Any, **others: Any) -> str:
     """The command that does the same again, on any machine: what differs from the defaults.
 
-    Args:
-        script: its path.
-        arguments: its dataclass.
-        others: further values, or ones to name in the arguments' place; None leaves one out.
+    `others` are named in any case, in the arguments' place; None leaves one out.
     """
     usual = {f.name: f.default for f in fields(arguments) if f.name not in LEFT_OUT}
     given = {name: getattr(arguments, name) for name in usual}

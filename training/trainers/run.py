@@ -40,10 +40,6 @@ class Run:
         Args:
             settings: JSON-able values that define the run; a resumed run must have the same.
             is_main: of several processes that train together, the one that writes.
-
-        Raises:
-            DataError: the folder holds a run with other settings.
-            HublatentError: another process trains in it.
         """
         with only_writer(self.folder) if is_main else nullcontext():
             if is_main:

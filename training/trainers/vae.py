@@ -36,13 +36,7 @@ N_TRAVERSED = 5
 class Trainer(loop.Trainer):
     """A model, its objective, its optimiser and its average.
 
-    Args:
-        recipe: what to train and how.
-        dataset: the images.
-        accelerator: gives the device, and averages gradients over processes.
-        precision: "fp32" or "bf16"; "auto" keeps the state's or measures which is faster.
-        memory_format: "contiguous" or "channels-last"; "auto" likewise.
-        state: a saved state to go on from.
+    `precision` and `memory_format` "auto" keep the state's, or measure which is faster.
     """
 
     def __init__(
@@ -163,9 +157,8 @@ def evaluate(
     """Judge a model on held-out images; the seed is of the latents that the decomposition draws.
 
     Returns:
-        n_images; mse (pixels in [0, 1]); active_dimensions. Of a model with the prior N(0, I) also
-        kl, mutual_information, total_correlation and dimension_wise_kl (nats; the last three over
-        n_decomposed images).
+        The mse is of pixels in [0, 1]. Of a model with the prior N(0, I) also the kl and its three
+        parts, in nats; the parts over n_decomposed images.
     """
     mean, log_variance = posteriors(model, dataset, indices)
     results: dict[str, float | int] = {

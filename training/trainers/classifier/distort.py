@@ -26,15 +26,9 @@ class Distortion:
 
 
 def distort(images: Tensor, distortion: Distortion, generator: torch.Generator) -> Tensor:
-    """Vary photographs at random; half of them are mirrored.
+    """Vary photographs (B, C, H, H) at random; half of them are mirrored.
 
-    Args:
-        images: (B, C, H, H), in [-1, 1].
-        distortion: how strongly.
-        generator: CPU generator of all draws.
-
-    Returns:
-        Images (B, C, H, H); colours may leave [-1, 1] a little.
+    Colours may leave [-1, 1] a little. All draws come from the CPU.
     """
     n, _, size, _ = images.shape
 
@@ -64,16 +58,15 @@ def blur(images: Tensor, sigma: float) -> Tensor:
 
 
 def resampling(size: int, factor: Tensor, shift: Tensor, sigma: Tensor) -> Tensor:
-    """Matrices that resample one axis of images, by linear interpolation, then blur it.
+    """Matrices (B, H, H) that resample one axis of images, by linear interpolation, then blur it.
+
+    Rows sum to 1; what lies beyond the border is the border's pixel.
 
     Args:
         size: the axis' length H, in pixels.
         factor: (B,), enlargement; negative ones mirror.
         shift: (B,), displacement as a share of the side.
         sigma: (B,), standard deviation of the blur, in pixels; 0 for none.
-
-    Returns:
-        (B, H, H); rows sum to 1. What lies beyond the border is the border's pixel.
     """
     position = torch.arange(size, dtype=torch.float32)
     centred = position - (size - 1) / 2

@@ -34,13 +34,8 @@ def logits_of(
     indices: np.ndarray,
     change: Callable[[Tensor], Tensor] = lambda images: images,
 ) -> Tensor:
-    """Calibrated logits (N, K) of some images, on the CPU; the model's mode is left as it was.
-
-    Args:
-        model: the classifier.
-        dataset: the images.
-        indices: (N,) positions in it.
-        change: what happens to the images (B, C, H, W) first, such as a blur.
+    """Calibrated logits (N, K), on the CPU, of some images, changed before, for example by a blur;
+    the model's mode is left as it was.
     """
     with loop.evaluating(model) as device:
         parts = loop.batches(dataset, indices)

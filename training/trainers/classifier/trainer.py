@@ -132,19 +132,11 @@ class Trainer(loop.Trainer):
 def mix(
     images: Tensor, labels: Tensor, largest_share: float, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
-    """Mix each example with the next one (mixup; Zhang et al. 2018, arXiv:1710.09412, eq. 1).
+    """Mix each example, image (B, C, H, W) and labels (B, K) in [0, 1], with the next one (mixup;
+    Zhang et al. 2018, arXiv:1710.09412, eq. 1).
 
-    Few photographs are soon known by heart; mixtures of them are not. The share is drawn uniformly
-    up to `largest_share`, instead of from their Beta distribution.
-
-    Args:
-        images: (B, C, H, W).
-        labels: (B, K), in [0, 1].
-        largest_share: of the other example; 0 leaves everything as it is.
-        generator: CPU generator of the draws.
-
-    Returns:
-        Images (B, C, H, W) and labels (B, K).
+    Few photographs are soon known by heart; mixtures of them are not. The other's share is drawn
+    uniformly up to `largest_share`, instead of from their Beta distribution.
     """
     share = largest_share * torch.rand(len(images), 1, generator=generator)  # (B, 1)
     mixed_labels = torch.lerp(labels, labels.roll(1, 0), share)

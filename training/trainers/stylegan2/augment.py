@@ -87,7 +87,6 @@ def random_geometry(n: int, p: float, size: int, generator: torch.Generator) -> 
     Returns:
         (n, 3, 3), in coordinates that run from -1 to 1; `size`, in pixels, is for whole shifts.
     """
-
     draws = _Draws(n, p, generator)
     chosen, uniform, normal = draws.chosen, draws.uniform, draws.normal
     ones = torch.ones(n)
@@ -111,12 +110,7 @@ def random_geometry(n: int, p: float, size: int, generator: torch.Generator) -> 
 
 
 def random_colours(n: int, p: float, generator: torch.Generator) -> Tensor:
-    """Draw n affine maps of RGB, each a product of transformations of probability p.
-
-    Returns:
-        (n, 4, 4), homogeneous; colours run from -1 to 1.
-    """
-
+    """Draw n affine maps (n, 4, 4) of RGB in [-1, 1], of transformations with probability p."""
     draws = _Draws(n, p, generator)
     chosen, uniform, normal = draws.chosen, draws.uniform, draws.normal
     identity = torch.eye(4).repeat(n, 1, 1)
@@ -139,11 +133,8 @@ def random_colours(n: int, p: float, generator: torch.Generator) -> Tensor:
 
 
 def warp(images: Tensor, matrices: Tensor) -> Tensor:
-    """Resample the images (B, C, H, W) whose matrix is not the identity, mirrored at the border.
-
-    Args:
-        images: (B, C, H, W).
-        matrices: (B, 3, 3), from output to input positions in coordinates from -1 to 1.
+    """Resample the images (B, C, H, W) whose matrix (B, 3, 3), from output to input positions in
+    coordinates from -1 to 1, is not the identity; mirrored at the border.
     """
     moved = (matrices - torch.eye(3)).abs().amax(dim=(1, 2)) > 0
     where = moved.nonzero().flatten().to(images.device)

@@ -23,15 +23,9 @@ class FeatureNetwork(Protocol):
 
 
 class KernelDistance:
-    """Kernel inception distance of generated to validation images, with fixed sample counts.
+    """Kernel inception distance of a trainer's averaged generator to validation images.
 
-    Args:
-        network: what describes images by features.
-        trainer: its average is judged, on its data set.
-        n_samples: generated images, and training images of the floor.
-
-    Attributes:
-        floor: the distance of training to validation images; no generator is expected below.
+    Its `floor` is that of as many training images; no generator is expected below.
     """
 
     def __init__(self, network: FeatureNetwork, trainer: Trainer, n_samples: int) -> None:
@@ -70,12 +64,7 @@ def squared_mmd(x: Tensor, y: Tensor) -> float:
     The kernel is k(a, b) = (a . b / d + 1)^3 (section 4), the estimator leaves out the diagonals
     (eq. 4). Being unbiased it may be negative, and is comparable between sample counts.
 
-    Args:
-        x: features (N, d).
-        y: features (M, d).
-
-    Returns:
-        The estimate; 0 in expectation where both come from one distribution.
+    It is 0 in expectation where both features, (N, d) and (M, d), come from one distribution.
     """
     if min(len(x), len(y)) < 2:
         raise HublatentError(f"KID got {len(x)} and {len(y)} images; expected at least 2 of each.")

@@ -227,12 +227,7 @@ class Trainer(loop.Trainer):
         return arguments.images
 
     def begin(self, arguments: Any) -> None:
-        """Go on from another run, or from a published generator.
-
-        Raises:
-            DataError: the folder holds neither, or one of another network.
-            CheckpointError: a file is damaged.
-        """
+        """Go on from another run, or from a published generator."""
         folder = arguments.start_from
         if folder is None:
             return
@@ -246,7 +241,7 @@ class Trainer(loop.Trainer):
                 "or of a StyleGAN2."
             )
         ours, theirs = (
-            {name: tuple(weight.shape) for name, weight in weights.items()}
+            {name: weight.shape for name, weight in weights.items()}
             for weights in (self.generator.state_dict(), state["generator"])
         )
         if theirs != ours:
