@@ -16,11 +16,9 @@ from hublatent import __version__
 from hublatent.cli.discovery import find_measured, find_unlabelled
 from hublatent.cli.editing import edit, project
 from hublatent.cli.evaluation import audit, choose_defaults, compare, replicate
-from hublatent.cli.info import info
-from hublatent.cli.interop import convert, import_directions
+from hublatent.cli.files import convert, import_directions, info, pull, push, push_directions
 from hublatent.cli.mapping import carry, map
 from hublatent.cli.metrics import data, metrics
-from hublatent.cli.publishing import pull, push, push_directions
 from hublatent.errors import HublatentError, exit_on_user_error, unknown_name
 
 COMMANDS = {

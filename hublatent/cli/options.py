@@ -1,16 +1,13 @@
-"""The arguments that several commands share, and what they print of a model."""
+"""The arguments that several commands share."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 from tyro.conf import Positional, arg
 
 from hublatent.data import DataSource
-
-if TYPE_CHECKING:
-    from hublatent.hub import HubModel
 
 Model = Positional[Annotated[str, arg(metavar="MODEL")]]
 ModelOption = Annotated[str | None, arg(metavar="MODEL")]
@@ -27,15 +24,3 @@ Data = Annotated[DataSource, arg(name="", help="")]  # its options stand among t
 Revision = Annotated[str | None, arg(metavar="REVISION")]
 
 DEFAULT_CLASSIFIER = "model_cards/attributes-celeba"
-
-
-def describe(model: HubModel) -> None:
-    """Print a model's config, commit and fingerprint; a classifier's names are left to `info`."""
-    for name, value in model.config.items():
-        if name != "attributes":  # of a classifier: a text of all its names
-            print(f"{name}: {value}")
-    if model.commit is not None:
-        print(f"commit: {model.commit}")
-    fingerprint = getattr(model, "fingerprint", None)
-    if fingerprint is not None:
-        print(f"fingerprint: {fingerprint()}")
