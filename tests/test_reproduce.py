@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-import subprocess
+import os
+import runpy
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from hublatent import cli
 from hublatent.errors import DataError, HublatentError
-from tests.training_helpers import ENVIRONMENT, PROJECT
+from tests.training_helpers import PROJECT, forked
 from training import reproduce
 from training.recipes import RECIPES
 from training.reproduce import Arguments, Step, chosen, run, steps
@@ -40,7 +43,7 @@ def script_of(step: Step) -> str:
 
 
 @pytest.mark.parametrize("script", sorted(set(map(script_of, steps()))))
-def test_every_script_takes_the_options_it_is_given(script: str) -> None:
+def test_every_script_takes_the_options_it_is_given(script: str, tmp_path: Path) -> None:
     options = {
         word
         for step in steps()
@@ -53,11 +56,25 @@ def test_every_script_takes_the_options_it_is_given(script: str) -> None:
         for words in (step.command.split() for step in steps())
         if words[0] == script
     )
-    command = [sys.executable, *script.split(), *(["--recipe", recipe] if recipe else []), "--help"]
-    shown = subprocess.run(
-        command, env=ENVIRONMENT, cwd=PROJECT, capture_output=True, text=True, check=True
-    ).stdout
+    words = [script, *(["--recipe", recipe] if recipe else []), "--help"]
+    process = forked(lambda: run_as_file(words, tmp_path / "shown"), {})
+    assert os.waitpid(process, 0)[1] == 0
+    shown = (tmp_path / "shown").read_text(encoding="utf-8")
     assert [option for option in options if option not in shown] == []
+
+
+def run_as_file(words: list[str], output: Path) -> None:
+    """Run what `python` would, in this copy of the process: the file finds its library itself."""
+    with output.open("w", encoding="utf-8") as sys.stdout, suppress(SystemExit):
+        if words[0].startswith("-m hublatent"):
+            cli.main([*words[0].split()[2:], *words[1:]])
+            return
+        for name in [name for name in sys.modules if name.partition(".")[0] == "training"]:
+            del sys.modules[name]
+        script = PROJECT / words[0]
+        elsewhere = [path for path in sys.path if Path(path).resolve() != PROJECT]
+        sys.path[:], sys.argv = [str(script.parent), *elsewhere], words
+        runpy.run_path(str(script), run_name="__main__")
 
 
 def test_a_dry_run_prints_commands_and_time(tmp_path: Path, capsys: Any) -> None:
