@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -34,9 +35,12 @@ def test_metrics_on_sprites(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "scores.csv"
-    words = ["metrics", str(folder), "--data", "sprites", "--n", "300", "--out", str(out)]
+    other = shutil.copytree(folder, tmp_path / "runs" / "other-1" / "model")
+    words = ["metrics", str(folder), str(other), "--data", "sprites", "--n", "300"]
+    words += ["--out", str(out)]
     main([*words, "--metrics", "mig", "dci", "--estimator", "logistic"])
     table = pd.read_csv(out, index_col="model")
+    assert list(table.index) == ["tiny", "other-1"] and table.nunique().eq(1).all()
     assert list(table)[:2] == ["mig", "dci-disentanglement (logistic)"]
     assert f"mig: {table['mig'].iloc[0]:.4f}" in capsys.readouterr().out
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import torch
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
@@ -95,3 +96,13 @@ def test_a_readme_without_markers_stays_as_it_is(cards: Path, tmp_path: Path) ->
 def test_no_models(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="holds no model"):
         update_readme.run(Arguments(tmp_path / "none", tmp_path / "README.md"))
+
+
+def test_disentanglement_is_told_by_recipe_and_between_trainings() -> None:
+    mig = {"beta-0": 0.1, "beta-1": 0.2, "beta-2": 0.3, "tc-0": 0.5, "tc-1": 0.6, "tc-2": 0.7}
+    scores = pd.DataFrame({"mig": mig, "factorvae-score": mig})
+    head, _, beta, tc = update_readme.disentanglement_block(scores).splitlines()
+    assert head.startswith("| recipe | trainings | MIG |") and "MIG, less beta" in head
+    assert beta.startswith("| beta | 3 | 0.2 |")
+    # Welch's t of two groups of three with variance 0.01: 4 degrees of freedom, 2.776 * 0.0816.
+    assert tc.startswith("| tc | 3 | 0.6 |") and "+0.400 (+0.173 to +0.627)" in tc

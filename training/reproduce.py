@@ -131,9 +131,9 @@ def _tables() -> Iterator[Step]:
     yield Step("comparison", f"{compare} --out {{cards}}/comparison", 240)
     replicate = "-m hublatent replicate {runs}/trainings --data {data}"
     yield Step("replication", f"{replicate} --out {{cards}}/replication", 10)
-    for name in trainings(SPRITES):
-        measure = f"-m hublatent metrics {{runs}}/trainings/{name}/model --data sprites"
-        yield Step(f"{name}-metrics", f"{measure} --out {{cards}}/comparison/{name}.csv", 2)
+    drawn = " ".join(f"{{runs}}/trainings/{name}/model" for name in trainings(SPRITES))
+    measure = f"-m hublatent metrics {drawn} --data sprites"
+    yield Step("sprites", f"{measure} --out {{cards}}/comparison/sprites.csv", 15)
     maps = f"-m hublatent map {models} --data {{data}} --judge {JUDGE}"
     yield Step("maps", f"{maps} --out {{cards}}/latent-maps", 60)
     experiment = "training/paper_experiment.py --model {cards}/stylegan2-celeba"

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from tyro.conf import Positional, arg
 
-from hublatent.cli.options import Classifier, Data, Model
+from hublatent.cli.options import Classifier, Data
 
 Estimator = Literal["gradient-boosting", "random-forest", "logistic"]
 
@@ -43,7 +43,7 @@ def data(
 
 
 def metrics(
-    model: Model,
+    models: Annotated[Positional[tuple[str, ...]], arg(metavar="MODEL...")],
     source: Data,
     metrics: tuple[str, ...] | None = None,
     n: int | None = None,
@@ -60,7 +60,7 @@ def metrics(
     called attribute-..., and the correlations of the labels stand beside.
 
     Args:
-        model: a folder or a Hub id.
+        models: each a folder or a Hub id.
         source: labelled pictures, or "sprites".
         metrics: which ones; all by default.
         n: pictures encoded; 10,000 sprites or 4,000 labelled pictures by default.
@@ -70,14 +70,16 @@ def metrics(
             both out.
         classifier: reads the samples' attributes.
         features: whose perceptual distance path length is measured by.
-        out: a CSV file for the scores; the labels' correlations go beside it.
+        out: a CSV file with a line for each model; the labels' correlations go beside it.
         seed: of every draw.
     """
     import pandas as pd
 
+    from hublatent.checkpoint import folder_name
     from hublatent.data import sprites
     from hublatent.errors import HublatentError, unknown_name
     from hublatent.evaluation.metrics import METRICS, label_correlations, measure
+    from hublatent.evaluation.subjects import run_of
     from hublatent.models import load
     from hublatent.perception.classifier import AttributeClassifier
     from hublatent.perception.features import ImageFeatures
@@ -88,31 +90,37 @@ def metrics(
             raise HublatentError(unknown_name("metric", metric, METRICS))
     if n is not None and n < measure.MIN_PICTURES:
         raise HublatentError(f"--n {n}; expected {measure.MIN_PICTURES} or more.")
-    loaded = load(model)
+    if not models:
+        raise HublatentError("No model is named; expected one or more folders or Hub ids.")
     drawn = source.data == sprites.NAME and not Path(source.data).exists()
-    names = tuple(sprites.FACTORS)
-    if drawn:
-        latents, factors = measure.sprite_latents(loaded, n or 10_000, seed)
-    else:
-        dataset = source.load(loaded.image_size)
-        latents, factors, names = measure.attribute_latents(loaded, dataset, n or 4000, seed)
     chosen = estimator or ("random-forest" if drawn else "logistic")
-    found = measure.scores(latents, factors, metrics or METRICS, chosen, not drawn, seed)
-    if samples and not drawn and metrics is None:
-        found |= measure.sample_scores(
-            loaded,
-            AttributeClassifier.from_pretrained(classifier),
-            ImageFeatures.from_pretrained(features),
-            samples,
-            seed,
-        )
-    for column, value in found.items():
-        print(f"{column}: {value:.4f}")
-    correlations = pd.DataFrame(label_correlations(factors), names, names)
-    if not drawn:
-        print(measure.describe_correlations(correlations))
-    if out is not None:
-        write_text(out, pd.DataFrame([found], [model]).to_csv(index_label="model"))
+    rows = {}
+    for model in models:
+        loaded = load(model)
+        names = tuple(sprites.FACTORS)
+        if drawn:
+            latents, factors = measure.sprite_latents(loaded, n or 10_000, seed)
+        else:
+            dataset = source.load(loaded.image_size)
+            latents, factors, names = measure.attribute_latents(loaded, dataset, n or 4000, seed)
+        found = measure.scores(latents, factors, metrics or METRICS, chosen, not drawn, seed)
+        if samples and not drawn and metrics is None:
+            found |= measure.sample_scores(
+                loaded,
+                AttributeClassifier.from_pretrained(classifier),
+                ImageFeatures.from_pretrained(features),
+                samples,
+                seed,
+            )
+        name = folder_name(Path(model)) if Path(model).is_dir() else model
+        print(name, *(f"  {column}: {value:.4f}" for column, value in found.items()), sep="\n")
+        correlations = pd.DataFrame(label_correlations(factors), names, names)
         if not drawn:
-            beside = out.with_name(f"{out.stem}-correlations.csv")
-            write_text(beside, correlations.to_csv(float_format="%.4f"))
+            print(measure.describe_correlations(correlations))
+        # Each is written as soon as it is measured: the next may take minutes.
+        rows[name] = run_of(Path(model))[1] | found
+        if out is not None:
+            write_text(out, pd.DataFrame(rows).T.to_csv(index_label="model"))
+            if not drawn:
+                beside = out.with_name(f"{out.stem}-correlations.csv")
+                write_text(beside, correlations.to_csv(float_format="%.4f"))

@@ -228,7 +228,7 @@ def gather(folders: Sequence[Path], data: DataSource, device: str = "cpu") -> li
             raise DataError(f"{folder} draws {model.channels} channels; faces are compared in 3.")
         if model.image_size not in datasets:
             datasets[model.image_size] = data.load(model.image_size)
-        recipe, facts = _run_of(folder)
+        recipe, facts = run_of(folder)
         name = folder_name(folder)
         dataset = datasets[model.image_size]
         found.append(Subject(name, name, model, dataset, folder, recipe, facts))
@@ -257,7 +257,7 @@ def untrained(subjects: Sequence[Subject], seed: int) -> list[Subject]:
     return [Subject(UNTRAINED, UNTRAINED, model, *where, baseline=True)]
 
 
-def _run_of(folder: Path) -> tuple[dict[str, Any], dict[str, float]]:
+def run_of(folder: Path) -> tuple[dict[str, Any], dict[str, float]]:
     """A model's recipe and facts, from its run's results.json or else from its card."""
     for place in (folder, folder.parent):
         path = place / RESULTS_NAME

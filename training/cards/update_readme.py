@@ -17,6 +17,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+import pandas as pd
 import torch
 from huggingface_hub import ModelCard
 from markupsafe import Markup
@@ -36,6 +37,7 @@ from hublatent.images import open_image, save_png, to_pil, to_tensor
 from hublatent.model import LatentModel
 from hublatent.models import why_no_latent_model
 from hublatent.publish import cells
+from hublatent.stats import welch_difference
 from hublatent.storage import write_text
 from training.trainers.commands import run_script
 
@@ -43,6 +45,17 @@ MODELS, COMPARISON = "models", "comparison"  # the blocks between markers
 SIDE = 112
 ATTRIBUTES = ("Eyeglasses", "Smiling", "Male")
 PICTURE_NAME = "edits.png"
+SPRITES_NAME = "sprites.csv"  # what `metrics --data sprites` writes, beside the comparison
+DISENTANGLEMENT = {
+    "kl": "KL, nats",
+    "total_correlation": "TC, nats",
+    "mse": "MSE",
+    "mig": "MIG",
+    "dci-disentanglement (random-forest)": "DCI disentanglement",
+    "factorvae-score": "FactorVAE score",
+    "infomec-modularity": "modularity",
+}
+COMPARED_SCORES = ("mig", "factorvae-score")
 
 
 @dataclass(frozen=True)
@@ -138,10 +151,46 @@ def comparison_block(folder: Path, attribute: str) -> str:
     for title, rows in titled.items():
         if len(rows) > 1:
             parts.append(f"{title}\n\n{cells.table(rows[0], rows[1:]).strip()}")
+    drawn = folder / SPRITES_NAME
+    if drawn.is_file():
+        title = (
+            "Disentanglement where the factors are known, on drawn sprites: means over trainings, "
+            "and differences with Welch's t interval between trainings:"
+        )
+        scores = pd.read_csv(drawn, index_col="model")
+        parts.append(f"{title}\n\n{disentanglement_block(scores)}")
     others = [name for name in found.models if name not in bundled | {UNTRAINED}]
     if others:
         parts.append(f"In the report alone, since they are not bundled: {', '.join(others)}.")
     return "\n\n".join(parts)
+
+
+def disentanglement_block(scores: pd.DataFrame) -> str:
+    """What trainings on drawn factors score: of each recipe the mean, and less the first one's.
+
+    Args:
+        scores: a line per training, called RECIPE-SEED; columns as `metrics --out` writes them.
+    """
+    recipes = scores.groupby(scores.index.str.replace(r"-\d+$", "", regex=True), sort=False)
+    columns = [column for column in DISENTANGLEMENT if column in scores]
+    groups = {str(name): group[columns] for name, group in recipes}
+    base, rows = next(iter(groups)), []
+    for name, group in groups.items():
+        means = [f"{group[column].mean():.3g}" for column in columns]
+        differences = ["–"] * len(COMPARED_SCORES)
+        if name != base and min(len(group), len(groups[base])) > 1:
+            found = [
+                welch_difference(group[column].to_numpy(), groups[base][column].to_numpy())
+                for column in COMPARED_SCORES
+            ]
+            differences = [
+                f"{e.value:+.3f} ({e.low:+.3f} to {e.high:+.3f})"
+                for e in (difference.estimate for difference in found)
+            ]
+        rows.append([name, str(len(group)), *means, *differences])
+    head = [DISENTANGLEMENT[column] for column in columns]
+    less = [f"{DISENTANGLEMENT[column]}, less {base}" for column in COMPARED_SCORES]
+    return cells.table(["recipe", "trainings", *head, *less], rows).strip()
 
 
 def _of(models: Set[str], rows: Sequence[Sequence[str]]) -> list[Sequence[str]]:
