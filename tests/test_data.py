@@ -588,7 +588,7 @@ BAD_CSV: list[tuple[str, str]] = [
     ("file,Smiling\na.png,1\nb.png,-1\nc.png,0", "Line 4 of .* gives Smiling the value '0'"),
     ("file,Smiling,identity\na.png,1,4\nb.png,1,", "Line 3 of .* has no identity"),
     ("file,Smiling,identity\na.png,1,4\nb.png,1,nan", "Line 3 of .* has no identity"),
-    ("file,Smiling\na.png,1\nb\0.png,1", "Line 3 of .* has no file name"),
+    ("file,Smiling\na.png,1\nb\0.png,1", "holds NUL characters"),
     ("file,Smiling,partition\na.png,1,train\nb.png,1,later", "Line 3 .* partition 'later'"),
 ]
 

@@ -9,7 +9,7 @@ from hublatent.checkpoint import init_parameters
 from hublatent.models import ARCHITECTURES
 from hublatent.models.vae import ConvolutionalModel
 from hublatent.perception.classifier import join_names
-from training.trainers.commands import Recipe
+from training.trainers.commands import Ranges, Recipe
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class VAERecipe(Recipe):
     flip: bool = True  # mirror half of the training images
     seed: int = 0  # everything random follows from it
 
-    ranges: ClassVar = {
+    ranges: ClassVar[Ranges] = {
         "at least 1": ("epochs", "batch_size", "capacity_images", "discriminator_width"),
         "a number above 0": ("learning_rate", "discriminator_learning_rate", "sigma"),
         "0 or more": ("beta", "alpha", "gamma", "attribute_weight", "adversarial_weight",

@@ -32,7 +32,7 @@ from hublatent.models import StyleGAN2
 from hublatent.perception.features import ImageFeatures
 from hublatent.storage import only_writer
 from training.trainers import loop
-from training.trainers.commands import Recipe, run_training
+from training.trainers.commands import Ranges, Recipe, run_training
 from training.trainers.stylegan2.adversarial import draw_latents
 
 N_DRAWN = 24
@@ -60,7 +60,7 @@ class EncoderRecipe(Recipe):
     image_size: int = 64  # of the generator, whatever is given
     seed: int = 0  # everything random follows from it
 
-    ranges: ClassVar = {
+    ranges: ClassVar[Ranges] = {
         "at least 1": ("width", "images"),
         "at least 2": ("batch_size",),
         "at least 32": ("feature_size",),

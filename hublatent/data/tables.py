@@ -37,7 +37,7 @@ class Table:
     def __post_init__(self) -> None:
         first_row: dict[str, int] = {}
         for row, name in enumerate(self.names):
-            if not name or "\0" in name:
+            if not name:
                 raise DataError(f"{self.where(row)} has no file name.")
             if first_row.setdefault(name, row) != row:
                 raise DataError(
@@ -92,6 +92,8 @@ def read_table(path: Path, *, names: str | None = None, headerless: Sequence[str
         DataError: it is no table, or its rows, header and count contradict each other.
     """
     try:
+        if b"\0" in path.read_bytes():  # at which old versions of pandas end a text
+            raise DataError(f"{path} holds NUL characters; expected a text file in UTF-8.")
         with path.open(encoding="utf-8-sig") as file:
             start = list(islice(((i, s) for i, s in enumerate(file, 1) if s.strip()), 2))
         if len(start) < 2:

@@ -18,6 +18,7 @@ from hublatent.images import CELEBA_CROP
 from hublatent.storage import portable
 
 Arguments = TypeVar("Arguments")
+Ranges = Mapping[str, tuple[str, ...]]  # key of RANGES -> fields that lie there
 RANGES: dict[str, Callable[[Any], bool]] = {
     "at least 1": lambda value: value >= 1,
     "at least 2": lambda value: value >= 2,
@@ -46,7 +47,7 @@ class DataArguments(DataSource):
 class Recipe:
     """A frozen dataclass of all that defines a training: image_size, batch_size, seed and more."""
 
-    ranges: ClassVar[Mapping[str, tuple[str, ...]]] = {}  # key of RANGES -> fields that lie there
+    ranges: ClassVar[Ranges] = {}
 
     def check(self) -> None:
         """Refuse, with a DataError, values that cannot be trained with."""

@@ -17,7 +17,7 @@ from hublatent.perception.classifier import AttributeClassifier, join_names
 from training.trainers import loop
 from training.trainers.classifier.distort import Distortion, distort
 from training.trainers.classifier.scores import cross_entropy
-from training.trainers.commands import Recipe
+from training.trainers.commands import Ranges, Recipe
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class ClassifierRecipe(Recipe):
     ema: float = 0.995  # decay per step of the averaged weights, which are the ones published
     seed: int = 0  # everything random follows from it
 
-    ranges: ClassVar = {
+    ranges: ClassVar[Ranges] = {
         "at least 1": ("epochs", "batch_size"),
         "a number above 0": ("learning_rate",),
         "0 or more": ("weight_decay",),

@@ -20,7 +20,7 @@ from hublatent.inversion.precision import autocast
 from hublatent.models.style_generator import Noise
 from hublatent.models.stylegan2 import StyleGAN2
 from training.trainers import loop
-from training.trainers.commands import Recipe
+from training.trainers.commands import Ranges, Recipe
 from training.trainers.loop import step_generator
 from training.trainers.run import SETTINGS_NAME, Run
 from training.trainers.stylegan2.adversarial import (
@@ -78,7 +78,7 @@ class StyleGAN2Recipe(Recipe):
     w_noise: float = 0.0  # Gaussian noise on the W+ codes, in standard deviations of W; 0 for none
     seed: int = 0  # everything random follows from it
 
-    ranges: ClassVar = {
+    ranges: ClassVar[Ranges] = {
         "at least 1": ("batch_size", "r1_every", "path_length_every", "ada_images"),
         "a number above 0": ("learning_rate",),
         "0 or more": ("r1_gamma", "path_length_weight", "path_length_from", "ada_from",
