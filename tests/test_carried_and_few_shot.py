@@ -15,9 +15,9 @@ from hublatent.data import FaceDataset, load_dataset
 from hublatent.direction import Direction
 from hublatent.direction_set import DirectionSet
 from hublatent.discovery import discover, encode
-from hublatent.evaluation.few_shot import few_shot_curve
 from hublatent.evaluation.judged_edits import JudgedEdits
 from hublatent.mapping import load_maps
+from tests.benchmarks.few_shot_pairs import few_shot_curve
 from tests.comparison_helpers import (
     BRIGHT_SIGMA,
     GAIN,

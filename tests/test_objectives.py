@@ -12,15 +12,15 @@ from torch import Tensor
 from torch.distributions import Normal, kl_divergence
 
 from hublatent.errors import DataError
-from training.objectives import OBJECTIVES, Batch, elbo
-from training.objectives.beta_tcvae import (
-    ESTIMATORS,
+from hublatent.evaluation import rate
+from hublatent.evaluation.rate import (
     KLTerms,
     decompose_kl,
     difference_log_density,
-    importance_weights,
     pairwise_log_density,
 )
+from training.objectives import OBJECTIVES, Batch, elbo
+from training.objectives.beta_tcvae import ESTIMATORS, importance_weights
 from training.objectives.objective import Posterior
 from training.recipes import VAERecipe
 
@@ -93,7 +93,7 @@ def _posterior(n: int = 7, d: int = 5) -> tuple[Tensor, Tensor]:
 def test_kl_is_summed_over_dimensions_and_averaged_over_the_batch() -> None:
     mean, log_variance = _posterior()
     each = kl_divergence(Normal(mean, (0.5 * log_variance).exp()), Normal(0.0, 1.0))
-    torch.testing.assert_close(elbo.kl_divergence(mean, log_variance), each.sum(dim=1).mean())
+    torch.testing.assert_close(rate.kl_divergence(mean, log_variance), each.sum(dim=1).mean())
 
 
 def test_posterior_samples_have_its_moments() -> None:
@@ -119,7 +119,7 @@ def _combined(
 def test_elbo_and_beta_vae_weigh_the_kl() -> None:
     mean, log_variance = _posterior()
     posterior = Posterior(mean, mean, log_variance)
-    rec, kl = torch.tensor(100.0), elbo.kl_divergence(mean, log_variance)
+    rec, kl = torch.tensor(100.0), rate.kl_divergence(mean, log_variance)
     lower_bound = {"loss": rec + kl, "reconstruction": rec, "kl": kl}
     assert _combined("beta-vae", rec, posterior, beta=1.0) == lower_bound
     assert _combined("beta-vae", rec, posterior, beta=4.0)["loss"] == rec + 4 * kl
@@ -138,7 +138,7 @@ def test_capacity_rises_linearly_in_steps() -> None:
 def test_capacity_pulls_the_batchs_kl_from_both_sides() -> None:
     mean, log_variance = _posterior()
     posterior = Posterior(mean, mean, log_variance)
-    kl = elbo.kl_divergence(mean, log_variance)
+    kl = rate.kl_divergence(mean, log_variance)
     rec, end = torch.tensor(10.0), 10**9
 
     def terms(capacity: float) -> dict[str, Tensor]:

@@ -8,8 +8,12 @@ import pytest
 import torch
 
 from hublatent.evaluation import rate
-from hublatent.evaluation.rate import active_dimensions, decomposed_kl, kl_divergence
-from training.objectives.beta_tcvae import decompose_kl
+from hublatent.evaluation.rate import (
+    active_dimensions,
+    decompose_kl,
+    decomposed_kl,
+    kl_divergence,
+)
 from training.objectives.elbo import sample_posterior
 
 
@@ -45,7 +49,7 @@ def test_dimensions_that_never_move_are_not_active() -> None:
     assert active_dimensions(torch.randn(100, 4) * spread) == 2
 
 
-def test_it_is_the_trainings_decomposition_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pieces_give_the_decomposition_of_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     mean = torch.randn(30, 4, generator=torch.Generator().manual_seed(0))
     z = sample_posterior(mean, mean - 1, torch.Generator().manual_seed(1))
     whole = decompose_kl(z, mean, mean - 1, torch.full((1, 30), 1 / 30))

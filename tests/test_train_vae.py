@@ -21,13 +21,13 @@ from torch import Tensor
 import hublatent
 from hublatent.data import FaceDataset, load_dataset
 from hublatent.errors import DataError, HublatentError, exit_on_user_error
+from hublatent.evaluation.rate import decompose_kl, kl_divergence
 from tests.training_helpers import ENVIRONMENT, PROJECT, in_two_processes, kill_after_lines, launch
 from training.objectives import OBJECTIVES, Batch
-from training.objectives.beta_tcvae import ESTIMATORS, decompose_kl, importance_weights
+from training.objectives.beta_tcvae import ESTIMATORS, importance_weights
 from training.objectives.elbo import (
     calibrated_reconstruction,
     gaussian_reconstruction,
-    kl_divergence,
     sample_posterior,
 )
 from training.recipes import RECIPES, VAERecipe

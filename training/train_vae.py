@@ -18,9 +18,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import numpy as np
 import tyro
 
+from hublatent.evaluation.rate import kl_divergence
 from hublatent.images import save_png
 from hublatent.models import LSAVAE
-from training.objectives.elbo import kl_divergence
 from training.recipes import RECIPES, VAERecipe
 from training.trainers import loop
 from training.trainers.commands import run_training

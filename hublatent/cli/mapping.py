@@ -62,7 +62,7 @@ def map(
         print(f"{pair[0]} to {pair[1]}: R2 {forward:.3f}; back: R2 {backward:.3f}", flush=True)
     effects = None
     if judge is not None and dataset is not None:
-        from hublatent.evaluation.carried import carried_effects
+        from hublatent.evaluation.judged_edits import carried_effects
         from hublatent.perception.classifier import AttributeClassifier
 
         own = {

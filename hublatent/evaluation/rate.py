@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+if TYPE_CHECKING:
+    from hublatent.data import FaceDataset
+    from hublatent.model import LatentModel
+    from hublatent.stats import Ints
+
+BATCH = 64
 ACTIVE_VARIANCE = 0.01
 MAX_IMAGES = 2_000  # every image is compared with every other, in every dimension
 ELEMENTS = 2**20  # densities at once: larger arrays would be fetched from the system each time
@@ -28,17 +34,48 @@ class KLTerms(NamedTuple):
     dimension_wise_kl: Tensor
 
 
-def kl_per_dimension(mean: Tensor, log_variance: Tensor) -> Tensor:
-    """KL(q(z|x) || N(0, I)) of each dimension (D,), averaged over posteriors (B, D), in nats.
+@torch.no_grad()
+def rate_and_distortion(
+    model: LatentModel, dataset: FaceDataset, indices: Ints, seed: int = 0
+) -> dict[str, float | int]:
+    """What a model with an encoder gives for some pictures, and at which price.
 
-    Kingma and Welling 2014 (arXiv:1312.6114), appendix B.
+    Args:
+        model: in evaluation.
+        dataset, indices: the pictures; at least one.
+        seed: of the latents that the decomposition draws.
+
+    Returns:
+        mse (pixels in [0, 1]); active_dimensions. Of a model with the prior N(0, I) also kl, the
+        parts of KLTerms (nats), and n_decomposed, the number of pictures behind these.
     """
-    return 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).mean(dim=0)
+    has_prior = getattr(model, "standard_prior", False)
+    encode: Any = model.encode_distribution if has_prior else lambda images: (model.encode(images),)
+    error, posteriors = 0.0, []
+    for start in range(0, len(indices), BATCH):
+        images = dataset.batch(indices[start:][:BATCH]).to(model.latent_mean)
+        posteriors.append(encode(images))  # the mean comes first
+        decoded = model.decode(posteriors[-1][0])
+        error += float(((decoded - images) / 2).square().mean(dim=(1, 2, 3)).sum())
+    mean = torch.cat([posterior[0] for posterior in posteriors])
+    found = {"mse": error / len(indices), "active_dimensions": active_dimensions(mean)}
+    if not has_prior:
+        return found
+    log_variance = torch.cat([posterior[1] for posterior in posteriors])
+    return {
+        **found, "kl": float(kl_divergence(mean, log_variance)),
+        **decomposed_kl(mean, log_variance, seed), "n_decomposed": min(len(mean), MAX_IMAGES),
+    }  # fmt: skip
 
 
 def kl_divergence(mean: Tensor, log_variance: Tensor) -> Tensor:
-    """KL(q(z|x) || N(0, I)), summed over dimensions, averaged over posteriors (B, D); a scalar."""
-    return kl_per_dimension(mean, log_variance).sum()
+    """KL(q(z|x) || N(0, I)) (Kingma & Welling 2013, appendix B), a scalar in nats.
+
+    Args:
+        mean: (B, D), of the posteriors; summed over dimensions, averaged over the batch.
+        log_variance: (B, D).
+    """
+    return 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).mean(dim=0).sum()
 
 
 def active_dimensions(mean: Tensor) -> int:

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from os.path import commonprefix
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from hublatent.discovery import LabelledLatents, discover
 from hublatent.discovery.labelled import Latents, encode_images, labelled
 from hublatent.discovery.methods.stylespace import in_styles
 from hublatent.errors import DataError, HublatentError
-from hublatent.evaluation import rate
+from hublatent.evaluation.rate import rate_and_distortion
 from hublatent.hub import CARD_NAME, DIRECTIONS_NAME
 from hublatent.model import LatentModel
 from hublatent.models import load, why_no_latent_model
@@ -284,42 +285,21 @@ def _named_by_recipe(subjects: Sequence[Subject]) -> list[Subject]:
     renamed = {}
     for group in groups.values():
         names = [subject.training for subject in group]
-        common = _common_start(names).rstrip("-_. ") if len(names) > 1 else names[0]
+        common = commonprefix(names).rstrip("-_. ") if len(names) > 1 else names[0]
         for subject in group:
             renamed[subject.training] = replace(subject, name=common or names[0])
     return [renamed[subject.training] for subject in subjects]
 
 
-def _common_start(names: Sequence[str]) -> str:
-    first, last = min(names), max(names)
-    n = next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), len(first))
-    return first[:n]
-
-
-@torch.inference_mode()
 def measured_facts(subject: Subject) -> dict[str, float]:
     """Distortion on test pictures, and the rate with its parts of a model with a prior.
 
     Returns:
         FACTS as far as the model has them; what its run told stands.
     """
-    indices, model = subject.dataset.indices("test"), subject.model
-    if not model.has_encoder or not len(indices):
+    indices = subject.dataset.indices("test")
+    if not subject.model.has_encoder or not len(indices):
         return dict(subject.facts)
-    has_prior = getattr(model, "standard_prior", False)
-    encode: Any = model.encode_distribution if has_prior else None  # the mean comes first
-    error, posteriors = 0.0, []
-    for start in range(0, len(indices), BATCH):
-        images = subject.dataset.batch(indices[start:][:BATCH]).to(model.latent_mean)
-        posterior = encode(images) if encode else (model.encode(images),)
-        posteriors.append(posterior)
-        decoded = model.decode(posterior[0])
-        error += float(((decoded - images) / 2).square().mean(dim=(1, 2, 3)).sum())
-    found: dict[str, float] = {"mse": error / len(indices)}
-    if encode:
-        mean, log_variance = map(torch.cat, zip(*posteriors, strict=True))
-        found["kl"] = float(rate.kl_divergence(mean, log_variance))
-        found["active_dimensions"] = rate.active_dimensions(mean)
-        parts = rate.decomposed_kl(mean, log_variance)
-        found |= {name: value for name, value in parts.items() if name in FACTS}
-    return {**found, **subject.facts}
+    found = rate_and_distortion(subject.model, subject.dataset, indices)
+    names = FACTS if "kl" in found else ("mse",)
+    return {**{name: found[name] for name in names}, **subject.facts}

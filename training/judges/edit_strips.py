@@ -70,38 +70,23 @@ other.
 
 @dataclass(frozen=True)
 class Draw:
-    """Draw strips for labelling.
+    """Draw strips for labelling."""
 
-    Attributes:
-        data: folder or Hub dataset of labelled faces, to know how whole faces look.
-        out: the folder to write.
-        models: the folder of the models and judges.
-        n: how many strips.
-        pool: samples of each model, among which the strips are chosen.
-        seed: of the samples and the choice.
-    """
-
-    data: str
-    out: Path
-    models: Path = Path("model_cards")
-    n: int = 200
-    pool: int = 48
-    seed: int = 0
+    data: str  # folder or Hub dataset of labelled faces, to know how whole faces look
+    out: Path  # the folder to write
+    models: Path = Path("model_cards")  # the folder of the models and judges
+    n: int = 200  # how many strips
+    pool: int = 48  # samples of each model, among which the strips are chosen
+    seed: int = 0  # of the samples and the choice
 
 
 @dataclass(frozen=True)
 class Score:
-    """Compare the program's outcomes with labels.
+    """Compare the program's outcomes with labels."""
 
-    Attributes:
-        strips: the folder that `draw` wrote.
-        labels: one CSV file for each labelling.
-        out: the folder of the report and of the labels.
-    """
-
-    strips: Path
-    labels: tuple[Path, ...]
-    out: Path = Path("model_cards/comparison")
+    strips: Path  # the folder that `draw` wrote
+    labels: tuple[Path, ...]  # one CSV file for each labelling
+    out: Path = Path("model_cards/comparison")  # the folder of the report and of the labels
 
 
 def draw(arguments: Draw) -> None:

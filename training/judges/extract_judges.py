@@ -24,8 +24,9 @@ import torch
 import tyro
 from torch import Tensor
 
-from hublatent.errors import CheckpointError, exit_on_user_error
+from hublatent.errors import CheckpointError
 from hublatent.perception.faces import FaceDetector, FaceIdentity
+from training.trainers.commands import run_script
 
 NETWORKS = {"proposal": "pnet", "refinement": "rnet", "output": "onet"}
 # Heads are joined: the logit is the difference of MTCNN's two class scores.
@@ -40,22 +41,15 @@ TENSOR_VERSION = 2
 
 @dataclass(frozen=True)
 class Arguments:
-    """Write face-detector and face-identity from the packages that ship their weights.
+    """Write face-detector and face-identity from the packages that ship their weights."""
 
-    Attributes:
-        detector: facenet-pytorch's wheel, as pip downloads it.
-        identity: face-recognition-models' source archive.
-        out: the folder that gets both models' folders.
-    """
-
-    detector: Annotated[Path, tyro.conf.Positional]
-    identity: Annotated[Path, tyro.conf.Positional]
-    out: Path = Path("model_cards")
+    detector: Annotated[Path, tyro.conf.Positional]  # facenet-pytorch's wheel, as pip downloads it
+    identity: Annotated[Path, tyro.conf.Positional]  # face-recognition-models' source archive
+    out: Path = Path("model_cards")  # the folder that gets both models' folders
 
 
-def main() -> None:
+def run(arguments: Arguments) -> None:
     """Write both models that the command line asks for."""
-    arguments = tyro.cli(Arguments)
     read_detector(arguments.detector).save_pretrained(arguments.out / "face-detector")
     read_identity(arguments.identity).save_pretrained(arguments.out / "face-identity")
 
@@ -142,4 +136,4 @@ def _dlib_integer(content: bytes, position: int) -> tuple[int, int]:
 
 
 if __name__ == "__main__":
-    exit_on_user_error(main)
+    run_script(Arguments, run)

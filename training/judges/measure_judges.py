@@ -17,40 +17,33 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import numpy as np
 import torch
-import tyro
 from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
 from hublatent.data import load_dataset
-from hublatent.errors import DataError, exit_on_user_error
+from hublatent.errors import DataError
 from hublatent.images import to_float
 from hublatent.perception.faces import SAME_PERSON_DISTANCE, FaceDetector, FaceIdentity
 from hublatent.storage import write_text
 from training.judges.paper_strips import ALPHAS, CROP_SIDE, read_labels, read_pictures
+from training.trainers.commands import run_script
 
 MARKS = ("<!-- scores -->\n", "<!-- end of scores -->\n")
 
 
 @dataclass(frozen=True)
 class Arguments:
-    """Measure face-detector and face-identity, and write the figures into their cards.
+    """Measure face-detector and face-identity, and write the figures into their cards."""
 
-    Attributes:
-        data: folder or Hub dataset of labelled faces; its test people are used.
-        strips: folder of strips with their labels.
-        models: the folder that holds face-detector and face-identity.
-    """
-
-    data: str
-    strips: Path
-    models: Path = Path("model_cards")
+    data: str  # folder or Hub dataset of labelled faces; its test people are used
+    strips: Path  # folder of strips with their labels
+    models: Path = Path("model_cards")  # the folder that holds face-detector and face-identity
 
 
 @torch.inference_mode()
-def main() -> None:
+def run(arguments: Arguments) -> None:
     """Measure both judges and write their cards."""
-    arguments = tyro.cli(Arguments)
     detector = FaceDetector.from_pretrained(arguments.models / "face-detector")
     identity = FaceIdentity.from_pretrained(arguments.models / "face-identity")
     dataset = load_dataset(arguments.data, image_size=64)
@@ -125,4 +118,4 @@ def write_scores(folder: Path, text: str) -> None:
 
 
 if __name__ == "__main__":
-    exit_on_user_error(main)
+    run_script(Arguments, run)

@@ -20,7 +20,6 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 import numpy as np
 import pandas as pd
 import torch
-import tyro
 from numpy.typing import NDArray
 from PIL import Image
 from safetensors.numpy import load_file
@@ -29,7 +28,7 @@ from sklearn.metrics import cohen_kappa_score, roc_auc_score
 from torch import Tensor
 
 from hublatent.data import load_dataset
-from hublatent.errors import DataError, exit_on_user_error
+from hublatent.errors import DataError
 from hublatent.evaluation.coherence import (
     MAX_FACES,
     WHOLE_ABOVE,
@@ -37,11 +36,13 @@ from hublatent.evaluation.coherence import (
     ConditionJudge,
     coherence,
 )
+from hublatent.evaluation.outcomes import outcome
 from hublatent.figures import grid
 from hublatent.images import open_image, save_png, to_float
 from hublatent.perception.classifier import AttributeClassifier
 from hublatent.perception.faces import FaceIdentity
 from hublatent.storage import write_text
+from training.trainers.commands import run_script
 
 ALPHAS = np.array([0, *range(1, 248, 6)])
 # The strips' faces are framed more widely than CelebA's: this square of a tile is its crop.
@@ -56,19 +57,12 @@ SHOWN_STEP = 6
 
 @dataclass(frozen=True)
 class Arguments:
-    """Measure both onsets of each of the paper's strips.
+    """Measure both onsets of each of the paper's strips."""
 
-    Attributes:
-        strips: folder of the strips.
-        data: folder or Hub dataset of CelebA, to know how whole faces look.
-        out: the folder to write.
-        models: the folder that holds the judges.
-    """
-
-    strips: Path
-    data: str
-    out: Path = Path("model_cards/replication")
-    models: Path = Path("model_cards")
+    strips: Path  # folder of the strips
+    data: str  # folder or Hub dataset of CelebA, to know how whole faces look
+    out: Path = Path("model_cards/replication")  # the folder to write
+    models: Path = Path("model_cards")  # the folder that holds the judges
 
 
 class Onsets(NamedTuple):
@@ -78,11 +72,8 @@ class Onsets(NamedTuple):
     broken: NDArray[np.floating]
 
     def outcomes(self) -> NDArray[np.str_]:
-        """Strong: there before it breaks; decohered: breaks without; no effect: neither."""
-        strong = np.isfinite(self.glasses) & (self.glasses < self.broken)
-        return np.where(
-            strong, "strong", np.where(np.isfinite(self.broken), "decohered", "no effect")
-        )
+        """By the rule of all edits."""
+        return outcome(self.glasses, self.broken)
 
 
 class Readings(NamedTuple):
@@ -296,9 +287,8 @@ def table(names: list[str], onsets: Onsets) -> pd.DataFrame:
     )
 
 
-def main() -> None:
+def run(arguments: Arguments) -> None:
     """Measure the strips and write what was found."""
-    arguments = tyro.cli(Arguments)
     files = sorted(arguments.strips.glob("set*_*.jpg"))
     if not files:
         raise DataError(f"{arguments.strips} holds no strips set*_*.jpg.")
@@ -317,4 +307,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    exit_on_user_error(main)
+    run_script(Arguments, run)

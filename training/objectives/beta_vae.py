@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from training.objectives.elbo import kl_divergence
+from hublatent.evaluation.rate import kl_divergence
 from training.objectives.objective import Batch, Posterior, Terms, VariationalObjective
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from training.objectives.elbo import kl_divergence
+from hublatent.evaluation.rate import kl_divergence
 from training.objectives.objective import Batch, Posterior, Terms, VariationalObjective
 
 

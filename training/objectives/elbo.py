@@ -1,4 +1,4 @@
-"""The two parts of the evidence lower bound: likelihoods and the KL divergence.
+"""The likelihoods of the evidence lower bound; its other part is in hublatent/evaluation/rate.py.
 
 Every term is in nats, summed over pixels or latents and averaged over the batch. Images come in
 [-1, 1]; each likelihood is stated for pixels in [0, 1], so the map (x + 1) / 2 happens inside it.
@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-LOG_2PI = math.log(2 * math.pi)
+from hublatent.evaluation.rate import LOG_2PI
+
 # The variance of rounding to 8 bits: no decoder can honestly claim a smaller error.
 MIN_MSE = 1 / 255**2 / 12
 
@@ -47,16 +48,6 @@ def pixel_mse(decoded: Tensor, images: Tensor) -> Tensor:
     """Mean squared error for pixels in [0, 1], of two batches in [-1, 1]; a scalar."""
     # Both are twice as far apart as their pixels.
     return functional.mse_loss(decoded.float(), images.float()) / 4
-
-
-def kl_divergence(mean: Tensor, log_variance: Tensor) -> Tensor:
-    """KL(q(z|x) || N(0, I)) (Kingma & Welling 2013, appendix B), a scalar.
-
-    Args:
-        mean: (B, D), of the posteriors; summed over dimensions, averaged over the batch.
-        log_variance: (B, D).
-    """
-    return 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).mean(dim=0).sum()
 
 
 def sample_posterior(

@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from hublatent.evaluation.rate import kl_divergence
 from hublatent.models.vae import VAE
-from training.objectives.elbo import kl_divergence, sample_posterior
+from training.objectives.elbo import sample_posterior
 from training.objectives.objective import Batch, Posterior, Terms, VariationalObjective
 from training.recipes import VAERecipe
 

@@ -22,9 +22,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from hublatent.evaluation.rate import kl_divergence
 from hublatent.models.lsavae import LSAVAE
 from hublatent.models.vae import LOG_VARIANCE_RANGE
-from training.objectives.elbo import kl_divergence, pixel_mse, sample_posterior
+from training.objectives.elbo import pixel_mse, sample_posterior
 from training.objectives.objective import Batch, Objective
 
 

@@ -17,13 +17,12 @@ from hublatent.data import FaceDataset
 from hublatent.discovery import LabelledLatents, encode
 from hublatent.discovery.cross_validation import cross_validate
 from hublatent.errors import DataError
-from hublatent.evaluation import rate
+from hublatent.evaluation.rate import rate_and_distortion
 from hublatent.inversion.precision import autocast
 from hublatent.models.lsavae import LSAVAE
 from hublatent.models.vae import VAE, ConvolutionalModel
 from hublatent.stats import Estimate
 from training.objectives import OBJECTIVES, Batch
-from training.objectives.elbo import kl_divergence
 from training.recipes import VAERecipe
 from training.trainers import loop
 
@@ -157,28 +156,10 @@ def evaluate(
     """Judge a model on held-out images; the seed is of the latents that the decomposition draws.
 
     Returns:
-        The mse is of pixels in [0, 1]. Of a model with the prior N(0, I) also the kl and its three
-        parts, in nats; the parts over n_decomposed images.
+        n_images, and what `rate_and_distortion` gives.
     """
-    mean, log_variance = posteriors(model, dataset, indices)
-    results: dict[str, float | int] = {
-        "n_images": len(indices),
-        "mse": loop.reconstruction_error(model, dataset, indices),
-        "active_dimensions": rate.active_dimensions(mean),
-    }
-    if not getattr(model, "standard_prior", False):
-        return results
-    # On the model's device: there are D * N^2 densities to compute.
-    device = model.latent_mean.device
-    some_mean, some_log_variance = (
-        part[: rate.MAX_IMAGES].to(device) for part in (mean, log_variance)
-    )
-    return {
-        **results,
-        "kl": float(kl_divergence(mean, log_variance)),
-        **rate.decomposed_kl(some_mean, some_log_variance, seed),
-        "n_decomposed": len(some_mean),
-    }
+    with loop.evaluating(model):
+        return {"n_images": len(indices), **rate_and_distortion(model, dataset, indices, seed)}
 
 
 def style_reading(
