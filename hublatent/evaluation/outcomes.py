@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from hublatent.evaluation.coherence import BROKEN_BELOW
 from hublatent.evaluation.edits import ABSENT, CEILING, NULL
@@ -111,7 +112,7 @@ def breaks(strengths: Floats, left: Floats, threshold: float = BROKEN_BELOW) -> 
     return np.array([onset(strengths, row < threshold, -row, -threshold) for row in left])
 
 
-def outcome(there: Floats, broken: Floats) -> Floats:
+def outcome(there: Floats, broken: Floats) -> NDArray[np.str_]:
     """Strong: there before the face breaks; decohered: it breaks without that; else no effect."""
     strong = np.isfinite(there) & (there < broken)
     return np.where(strong, "strong", np.where(np.isfinite(broken), "decohered", "no effect"))
