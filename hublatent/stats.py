@@ -36,15 +36,9 @@ class Estimate:
 
 
 def identity_folds(identities: Ints, n_folds: int = 5, seed: int = 0) -> Ints:
-    """Deal identities into folds; the same data and seed give every model the same folds.
+    """Deal identities (N,) into folds, 0 to n_folds - 1 for each example (N,).
 
-    Args:
-        identities: (N,).
-        n_folds: how many folds.
-        seed: of the shuffle.
-
-    Returns:
-        (N,), the fold of each example, 0 to n_folds - 1.
+    The same data and seed give every model the same folds.
     """
     people, index = np.unique(identities, return_inverse=True)
     if len(people) < n_folds:
@@ -56,12 +50,8 @@ def identity_folds(identities: Ints, n_folds: int = 5, seed: int = 0) -> Ints:
 def balanced_indices(labels: Bools, seed: int = 0) -> Ints:
     """Draw as many positives as negatives: all of the rarer kind, a sample of the other.
 
-    Args:
-        labels: (N,).
-        seed: of the draw.
-
     Returns:
-        Sorted indices into `labels`.
+        Sorted indices into the labels (N,).
 
     Raises:
         DataError: one kind has fewer than 20 examples.
@@ -81,12 +71,8 @@ def balanced_indices(labels: Bools, seed: int = 0) -> Ints:
 def logistic_curve(coordinate: Floats, labels: Bools) -> tuple[float, float]:
     """Fit P = sigmoid(gain * (c - threshold)) on held-out coordinates of a balanced set.
 
-    Args:
-        coordinate: (n,).
-        labels: (n,), as many of each kind.
-
     Returns:
-        The threshold, in units of c, and the gain, per unit of c.
+        The threshold, in units of the coordinate (n,), and the gain, per unit of it.
     """
     from sklearn.linear_model import LogisticRegression
 
@@ -105,15 +91,10 @@ def midpoint(coordinate: Floats, labels: Bools) -> float:
 def bootstrap_weights(
     identities: NDArray[Any], n_resamples: int = N_BOOTSTRAP, seed: int = 0
 ) -> Iterator[NDArray[np.float32]]:
-    """How often each example is drawn when identities are drawn with replacement.
-
-    Args:
-        identities: (N,).
-        n_resamples: how many resamples.
-        seed: of the draws; the same one makes two models' resamples paired.
+    """How often each example (N,) is drawn when identities are drawn with replacement.
 
     Yields:
-        Weights (R, N), some resamples at a time.
+        Weights (R, N), some resamples at a time; the same seed makes two models' paired.
     """
     people, index = np.unique(identities, return_inverse=True)
     rng = np.random.default_rng(seed)
@@ -131,16 +112,7 @@ def interval(values: Floats, point: float, level: float = 0.95) -> Estimate:
 
 
 def weighted_auroc(weights: Floats, labels: Bools, ranking: Floats) -> Floats:
-    """P(a positive ranks above a negative) + P(tie) / 2, under each row of weights.
-
-    Args:
-        weights: (R, N).
-        labels: (N,).
-        ranking: (N,).
-
-    Returns:
-        (R,).
-    """
+    """P(a positive ranks above a negative) + P(tie) / 2, under each row of weights (R, N): (R,)."""
     order = np.argsort(ranking, kind="stable")
     _, starts = np.unique(ranking[order], return_index=True)
     positive = np.add.reduceat((weights * labels)[:, order].astype(np.float64), starts, axis=1)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,28 +11,29 @@ import torch
 
 from hublatent.checkpoint import folder_name
 from hublatent.data import DataSource
-from hublatent.direction import Direction, Origin
+from hublatent.direction import Direction
 from hublatent.direction_set import DirectionSet
 from hublatent.discovery import FROM_LABELS, cross_validate
-from hublatent.discovery.labelled import labelled
 from hublatent.editing import edit
 from hublatent.errors import DataError, DirectionError, HublatentError, find_name, unknown_name
 from hublatent.evaluation.coherence import WHOLE_ABOVE
 from hublatent.evaluation.edits import STRENGTHS, Faces, drawn, edit_rows, faces_without, on_device
 from hublatent.evaluation.figures import audit_plot
 from hublatent.evaluation.judges import Judges
-from hublatent.evaluation.outcomes import NULL_PERCENTILE, SAME_PERSON
+from hublatent.evaluation.outcomes import NULL_PERCENTILE, SAME_PERSON, probability
 from hublatent.evaluation.report import PAGE_NAME, number, page, share
 from hublatent.evaluation.subjects import Subject
 from hublatent.figures import png_uri
 from hublatent.model import LatentModel
 from hublatent.models import load
 from hublatent.stats import Floats
-from hublatent.storage import atomic_path
+from hublatent.storage import write_text
 
 N_NULL, MAX_NULL_FACES = 20, 20
 MAX_REFIT = 4000  # pictures that refits learn from: encoding all would take most of the time
 HOLDS = 0.9  # share of faces that are whole within the safe range
+READINGS = {"target": "P", "leakage": "leakage, P", "logit leakage": "leakage, logit",
+            "identity": "same person", "coherence": "whole"}  # fmt: skip
 COLUMNS = ("strength", "P", "null band", "leakage, P", "leakage, logit", "same person", "whole")
 
 
@@ -113,19 +113,15 @@ def measure(
 
 
 def _curve(rows: pd.DataFrame) -> pd.DataFrame:
-    def mean(reading: str, values: pd.Series) -> pd.Series:
-        some = rows["reading"] == reading
-        return values[some].groupby(rows["strength"][some]).mean()
-
-    value = rows["value"]
-    columns = {
-        "P": mean("target", 1 / (1 + np.exp(-value))),
-        "leakage, P": mean("leakage", value),
-        "leakage, logit": mean("logit leakage", value),
-        "same person": mean("identity", (value < SAME_PERSON).astype(float)),
-        "whole": mean("coherence", (value >= WHOLE_ABOVE).astype(float)),
-    }
-    return pd.DataFrame(columns).rename_axis("strength").reset_index()
+    """(S, ...): the mean over faces of each of COLUMNS but the null band."""
+    reading, value = rows["reading"], rows["value"]
+    shown = {
+        "target": probability(value), "identity": value < SAME_PERSON,
+        "coherence": value >= WHOLE_ABOVE,
+    }  # fmt: skip
+    told = np.select([reading == name for name in shown], list(shown.values()), value)
+    grid = rows.assign(value=told).pivot_table("value", "strength", "reading")
+    return grid.rename(columns=READINGS).rename_axis(columns=None).reset_index()
 
 
 def _null_band(
@@ -153,12 +149,9 @@ def stability(subject: Subject, direction: Direction, attribute: str, seed: int 
     """How near refits without a fifth of the people are to the direction, in a sentence."""
     if direction.method not in FROM_LABELS or not subject.model.has_encoder:
         return f"Its stability is unknown: {direction.method} cannot be refitted here."
-    indices = subject.dataset.indices("train", "validation")
-    indices = np.sort(np.random.default_rng(seed).permutation(indices)[:MAX_REFIT])
-    dataset = subject.dataset
-    origin = Origin("encoded", dataset.name, dataset.digest, len(indices))
+    indices = np.random.default_rng(seed).permutation(subject.learnt)[:MAX_REFIT]
     try:
-        data = labelled(dataset, indices, subject.encode(indices), origin)
+        data = subject.labelled(np.sort(indices))
         fits = cross_validate(data, attribute, direction.method, model=subject.model, seed=seed)
     except DataError as error:
         return f"Its stability is unknown: {error}"
@@ -177,23 +170,18 @@ def stability(subject: Subject, direction: Direction, attribute: str, seed: int 
 def write_page(found: Audit, folder: Path, judge: str) -> Path:
     """Write the page; returns its path."""
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / PAGE_NAME
-    html = page(
-        "audit.html.jinja", name=found.direction.name, answer=found.answer(), table=_cells(found),
-        uri=png_uri(audit_plot(found.curve)), judge=judge, holds=share(HOLDS), n_null=N_NULL,
-    )  # fmt: skip
-    with atomic_path(path) as temporary:
-        temporary.write_text(html, encoding="utf-8")
-    return path
-
-
-def _cells(found: Audit) -> Sequence[tuple[str, ...]]:
-    rows = [
+    cells = [
         (f"{row['strength']:g}σ", *(number(row[c]) for c in COLUMNS[1:-2]),
          share(row["same person"]), share(row["whole"]))
         for _, row in found.curve.iterrows()
     ]  # fmt: skip
-    return [COLUMNS, *rows]
+    html = page(
+        "audit.html.jinja", name=found.direction.name, answer=found.answer(),
+        table=[COLUMNS, *cells], uri=png_uri(audit_plot(found.curve)), judge=judge,
+        holds=share(HOLDS), n_null=N_NULL,
+    )  # fmt: skip
+    write_text(folder / PAGE_NAME, html)
+    return folder / PAGE_NAME
 
 
 def audit(

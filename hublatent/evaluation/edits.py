@@ -57,14 +57,10 @@ class Faces:
 def test_faces(
     subject: Subject, mask: Bools | None, n: int, seed: int, partition: str = "test"
 ) -> Faces:
-    """Faces of a partition, the same in every model.
+    """At most n faces of a partition, the same in every model.
 
     Args:
-        subject: encodes them.
         mask: (N,), which of the data's pictures may be taken; None takes any.
-        n: at most so many.
-        seed: of the draw.
-        partition: of the data.
     """
     dataset = subject.dataset
     indices = dataset.indices(partition)
@@ -121,8 +117,6 @@ def edit_rows(
     """What the judges see on faces edited along directions, and on unedited wearers.
 
     Args:
-        subject: draws.
-        judges: judge.
         attribute: to be added.
         directions: along which; with sigma.
         faces: that lack it.
@@ -198,13 +192,12 @@ def null_rows(
     Their number grows with the faces asked for, up to 20 of each kind.
     """
     n_directions, n_some = null_sizes(n)
-    if subject.model.has_encoder:
-        some = test_faces(subject, None, n_some, seed)
-    else:
-        some = sampled_faces(subject, judges, n_some, seed)[0]
     directions = list(random_directions(subject.model, n_directions, seed))
     if subject.model.has_encoder:
+        some = test_faces(subject, None, n_some, seed)
         directions += _shuffled_directions(subject.known, subject.model, n_directions, seed)
+    else:
+        some = sampled_faces(subject, judges, n_some, seed)[0]
     latents = on_device(subject.model, some.latents)
     unedited = judges.read(drawn(subject.model, latents)).probabilities
     parts = []

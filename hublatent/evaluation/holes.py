@@ -24,15 +24,7 @@ FAR = 2.0  # times as far from the mean as the samples
 def hole_rows(
     subject: Subject, judges: Judges, n: int, seed: int, progress: Progress = lambda _: None
 ) -> pd.DataFrame:
-    """Rows `coherence` of n pairs of samples, of the points between them, and of those beyond.
-
-    Args:
-        subject: draws.
-        judges: say whether it is a face.
-        n: pairs.
-        seed: of the samples.
-        progress: told of the pictures that were judged.
-    """
+    """Rows `coherence` of n pairs of samples, of the points between them, and of those beyond."""
     model = subject.model
     generator = torch.Generator().manual_seed(seed)
     latents = model.sample_latents(2 * n, generator=generator).double().cpu()

@@ -50,7 +50,7 @@ def read_attributes(
     """How well each attribute is read for people that the direction never saw.
 
     Args:
-        data: latents of training and validation pictures.
+        data: N latents of training and validation pictures.
         attributes: what to read.
         faces: (N,), PERSON/PICTURE of each latent.
         method: of METHODS.

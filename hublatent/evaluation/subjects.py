@@ -113,12 +113,15 @@ class Subject:
         """PERSON/PICTURE of some pictures."""
         return [f"{self.dataset.identities[i]}/{self.dataset.names[i]}" for i in indices]
 
+    def labelled(self, indices: Ints) -> LabelledLatents:
+        """Latents of some pictures beside their labels."""
+        origin = Origin("encoded", self.dataset.name, self.dataset.digest, len(indices))
+        return labelled(self.dataset, indices, self.encode(indices), origin)
+
     @cached_property
     def known(self) -> LabelledLatents:
         """Latents of what directions are found on."""
-        indices = self.learnt
-        origin = Origin("encoded", self.dataset.name, self.dataset.digest, len(indices))
-        return labelled(self.dataset, indices, self.encode(indices), origin)
+        return self.labelled(self.learnt)
 
     @cached_property
     def stored(self) -> DirectionSet | None:
@@ -285,7 +288,7 @@ def _named_by_recipe(subjects: Sequence[Subject]) -> list[Subject]:
     renamed = {}
     for group in groups.values():
         names = [subject.training for subject in group]
-        common = commonprefix(names).rstrip("-_. ") if len(names) > 1 else names[0]
+        common = commonprefix(names).rstrip("-_. ") if names[1:] else names[0]  # noqa: RUF071
         for subject in group:
             renamed[subject.training] = replace(subject, name=common or names[0])
     return [renamed[subject.training] for subject in subjects]

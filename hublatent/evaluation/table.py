@@ -49,22 +49,12 @@ def rows(
 
     Args:
         readings: name -> values, (n,) or one number; NaN is left out.
-        attribute, method: as in the table.
-        face: one for all, or n of them.
-        strength: in standard deviations.
+        attribute, method, face, strength: as in the table; one face for all, or n of them.
     """
+    same = {"attribute": attribute, "method": method, "face": face, "strength": strength}
     parts = [
-        pd.DataFrame(
-            {
-                "attribute": attribute,
-                "method": method,
-                "face": face,
-                "strength": strength,
-                "reading": reading,
-                "value": np.atleast_1d(np.asarray(values, np.float64)),
-            }
-        )
-        for reading, values in readings.items()
+        pd.DataFrame({**same, "reading": name, "value": np.atleast_1d(np.asarray(values, float))})
+        for name, values in readings.items()
     ]
     return pd.concat(parts, ignore_index=True).dropna(subset=["value"])
 
