@@ -84,6 +84,7 @@ def test_every_method_is_compared_where_a_model_has_it(
     found = rows[rows["reading"] == "step"].groupby("model", observed=True)["method"].unique()
     assert set(found["linear"]) == set(methods) - {"axis", "stylespace"}
     assert set(found["styles"]) == {*methods, "mean-difference"} - {"axis"}
+    assert set(found["styles in W"]) == {"joint"}
     told = capsys.readouterr()
     assert (
         "linear, Bright: axis is left out. The method 'axis' needs a model" in told.out + told.err
