@@ -7,6 +7,7 @@ bootstrap draws persons, not photographs.
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -220,7 +221,9 @@ def _by_t(test: Callable[..., Any], *groups: Floats) -> Difference:
     point = float(groups[0].mean() - sum(group.mean() for group in groups[1:]))
     if max(map(np.ptp, groups)) < 1e-12:  # constant, but for the last digits
         return Difference(Estimate(point, point, point), float(point == 0), n)
-    found = test(*groups)
+    with warnings.catch_warnings():  # of one group that is constant, which is no harm
+        warnings.simplefilter("ignore", RuntimeWarning)
+        found = test(*groups)
     low, high = found.confidence_interval(LEVEL)
     return Difference(Estimate(point, float(low), float(high)), float(found.pvalue), n)
 
