@@ -182,19 +182,16 @@ def answer(
 
 def _edited(evidence: Evidence) -> str:
     """How strongly the models edit, and at which price."""
-    found = {}
-    for model in evidence.editors:
-        strips = evidence.strips[evidence.strips["model"] == model]
-        along = strips[strips["method"] == BEST_METHOD]
-        found[model] = outcomes.summary(
-            along if len(along) else strips[strips["method"] == PAPER_METHOD]
-        )
+    strips = evidence.strips
+    method = BEST_METHOD if (strips["method"] == BEST_METHOD).any() else PAPER_METHOD
+    along = strips[strips["method"] == method]
+    found = {m: outcomes.summary(along[along["model"] == m]) for m in evidence.editors}
     strong = [f["strong"] for f in found.values() if np.isfinite(f["strong"])]
     leaks = {m: f["leakage"] for m, f in found.items() if np.isfinite(f["leakage"])}
     if not strong or not leaks:
         return "No edit could be judged."
     shares = " to ".join(dict.fromkeys(f"{s:.0%}" for s in (min(strong), max(strong))))
-    text = f"Along the {BEST_METHOD} directions {shares} of the edited faces show the attribute"
+    text = f"Along the {method} directions {shares} of the edited faces show the attribute"
     text += " before they break"
     least, most = min(leaks, key=lambda m: leaks[m]), max(leaks, key=lambda m: leaks[m])
     if least == most:
