@@ -24,6 +24,7 @@ from hublatent.discovery import LabelledLatents
 from hublatent.discovery.cross_validation import N_DRAWS, N_FOLDS, cross_validate
 from hublatent.discovery.labelled import BATCH, Latents
 from hublatent.errors import DataError
+from hublatent.evaluation.report import interval as interval_text
 from hublatent.evaluation.report import page
 from hublatent.images import CELEBA_CROP
 from hublatent.models import load
@@ -361,7 +362,9 @@ def _walk_table(walks: dict[PaperRow, list[Step]]) -> Markup:
         for steps in walks.values():
             accuracy = cells.interval_cell("accuracy", steps[i].accuracy)
             change = steps[i].change
-            rows[-1].append(accuracy if change is None else f"{accuracy}; {_signed(change)}")
+            rows[-1].append(
+                accuracy if change is None else f"{accuracy}; {interval_text(change, signed=True)}"
+            )
     return cells.table(["", *(f"{row.model}, {row.attribute}" for row in walks)], rows)
 
 
@@ -375,14 +378,10 @@ def _between_trainings(trainings: Sequence[Training]) -> list[str]:
         parts = []
         for name in ATTRIBUTES:
             values = [np.array([t.accuracy[name][0] for t in group]) for group in (mine, base)]
-            parts.append(f"{name} {_signed(welch_difference(*values).estimate)}")
+            parts.append(f"{name} {interval_text(welch_difference(*values).estimate, signed=True)}")
         counts = f"{len(mine)} and {len(base)} trainings"
         sentences.append(f"{recipe} less {BASELINE}, {counts}: {', '.join(parts)}")
     return sentences
-
-
-def _signed(found: Estimate) -> str:
-    return f"{found.value:+.3f} ({found.low:+.3f} to {found.high:+.3f})"
 
 
 def _training_table(trainings: Sequence[Training]) -> Markup:
@@ -396,6 +395,7 @@ def _training_table(trainings: Sequence[Training]) -> Markup:
         scores = [cells.interval_cell(a, _interval(training.accuracy[a])) for a in ATTRIBUTES]
         less = "-"
         if base is not None and training is not base:
-            less = _signed(_interval(training.accuracy["Eyeglasses"] - base.accuracy["Eyeglasses"]))
+            difference = training.accuracy["Eyeglasses"] - base.accuracy["Eyeglasses"]
+            less = interval_text(_interval(difference), signed=True)
         rows.append([training.folder.name, *measured, *scores, less])
     return cells.table(head, rows)

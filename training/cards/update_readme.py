@@ -29,7 +29,7 @@ import hublatent
 from hublatent.direction_set import DirectionSet
 from hublatent.editing import edit
 from hublatent.errors import DataError
-from hublatent.evaluation.report import PAGE_NAME, read_summary
+from hublatent.evaluation.report import PAGE_NAME, interval, read_summary
 from hublatent.evaluation.subjects import UNTRAINED
 from hublatent.figures import fit, grid
 from hublatent.hub import CARD_NAME, DIRECTIONS_NAME
@@ -179,14 +179,8 @@ def disentanglement_block(scores: pd.DataFrame) -> str:
         means = [f"{group[column].mean():.3g}" for column in columns]
         differences = ["–"] * len(COMPARED_SCORES)
         if name != base and min(len(group), len(groups[base])) > 1:
-            found = [
-                welch_difference(group[column].to_numpy(), groups[base][column].to_numpy())
-                for column in COMPARED_SCORES
-            ]
-            differences = [
-                f"{e.value:+.3f} ({e.low:+.3f} to {e.high:+.3f})"
-                for e in (difference.estimate for difference in found)
-            ]
+            pairs = ((group[c].to_numpy(), groups[base][c].to_numpy()) for c in COMPARED_SCORES)
+            differences = [interval(welch_difference(*p).estimate, signed=True) for p in pairs]
         rows.append([name, str(len(group)), *means, *differences])
     head = [DISENTANGLEMENT[column] for column in columns]
     less = [f"{DISENTANGLEMENT[column]}, less {base}" for column in COMPARED_SCORES]
