@@ -74,3 +74,12 @@ def test_mistakes_are_told(
     with pytest.raises(SystemExit) as caught:
         main(["metrics", str(folder), "--data", "sprites", *words])
     assert caught.value.code == 2 and sentence in capsys.readouterr().err
+
+
+def test_two_models_of_one_name_are_refused(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = shutil.copytree(folder, tmp_path / folder.name)
+    with pytest.raises(SystemExit):
+        main(["metrics", str(folder), str(other), "--data", "sprites"])
+    assert "Two folders are called tiny" in capsys.readouterr().err

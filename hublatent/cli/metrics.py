@@ -73,13 +73,15 @@ def metrics(
         out: a CSV file with a line for each model; the labels' correlations go beside it.
         seed: of every draw.
     """
+    from functools import cache, partial
+
     import pandas as pd
 
     from hublatent.checkpoint import folder_name
     from hublatent.data import sprites
     from hublatent.errors import HublatentError, unknown_name
     from hublatent.evaluation.metrics import METRICS, label_correlations, measure
-    from hublatent.evaluation.subjects import run_of
+    from hublatent.evaluation.subjects import check_distinct, run_of
     from hublatent.models import load
     from hublatent.perception.classifier import AttributeClassifier
     from hublatent.perception.features import ImageFeatures
@@ -94,25 +96,25 @@ def metrics(
         raise HublatentError("No model is named; expected one or more folders or Hub ids.")
     drawn = source.data == sprites.NAME and not Path(source.data).exists()
     chosen = estimator or ("random-forest" if drawn else "logistic")
+    called = [folder_name(Path(m)) if Path(m).is_dir() else m for m in models]
+    check_distinct(called)
+    # What the models share is loaded once.
+    load_data = cache(source.load)
+    load_classifier = cache(partial(AttributeClassifier.from_pretrained, classifier))
+    load_features = cache(partial(ImageFeatures.from_pretrained, features))
     rows = {}
-    for model in models:
+    for name, model in zip(called, models, strict=True):
         loaded = load(model)
         names = tuple(sprites.FACTORS)
         if drawn:
             latents, factors = measure.sprite_latents(loaded, n or 10_000, seed)
         else:
-            dataset = source.load(loaded.image_size)
+            dataset = load_data(loaded.image_size)
             latents, factors, names = measure.attribute_latents(loaded, dataset, n or 4000, seed)
         found = measure.scores(latents, factors, metrics or METRICS, chosen, not drawn, seed)
         if samples and not drawn and metrics is None:
-            found |= measure.sample_scores(
-                loaded,
-                AttributeClassifier.from_pretrained(classifier),
-                ImageFeatures.from_pretrained(features),
-                samples,
-                seed,
-            )
-        name = folder_name(Path(model)) if Path(model).is_dir() else model
+            judges = load_classifier(), load_features()
+            found |= measure.sample_scores(loaded, *judges, samples, seed)
         print(name, *(f"  {column}: {value:.4f}" for column, value in found.items()), sep="\n")
         correlations = pd.DataFrame(label_correlations(factors), names, names)
         if not drawn:

@@ -239,11 +239,19 @@ def gather(folders: Sequence[Path], data: DataSource, device: str = "cpu") -> li
     if not found:
         given = ", ".join(map(str, folders[:4])) or "none"
         raise DataError(f"None of the folders holds a latent model; given: {given}.")
-    names = [subject.training for subject in found]
+    check_distinct([subject.training for subject in found])
+    return _named_by_recipe(found)
+
+
+def check_distinct(names: Sequence[str]) -> None:
+    """Refuse two models of one name: one's numbers would stand for the other's.
+
+    Raises:
+        DataError: a name occurs twice; says which.
+    """
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise DataError(f"Two folders are called {twice[0]}; each training needs its own name.")
-    return _named_by_recipe(found)
 
 
 def untrained(subjects: Sequence[Subject], seed: int) -> list[Subject]:
