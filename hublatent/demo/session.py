@@ -114,6 +114,11 @@ class EditRequest:
         checked_names("models", self.models, MAX_ROWS)
         checked_names("held", self.held, MAX_HELD)
 
+    @property
+    def wanted(self) -> tuple[str, str, tuple[str, ...], LayerRange | None]:
+        """What finds a model's direction; nothing else that is asked changes a row's `still`."""
+        return self.attribute, self.method, self.held, self.layers
+
     @classmethod
     def of(
         cls, models: Any, attribute: Any, method: Any, held: Any, mode: Any, strength: Any,
@@ -359,10 +364,10 @@ def _direction(opened: OpenModel, *wanted: Any) -> Direction:
 
 def _begin(opened: OpenModel, judges: Judges, face: Face, request: EditRequest) -> _Edit:
     """What an edit needs, and how far it is to go as far as the sweep tells."""
-    wanted = (request.attribute, request.method, request.held, request.layers)
-    direction, latents = _direction(opened, *wanted), latents_of(opened, face)
+    direction, latents = _direction(opened, *request.wanted), latents_of(opened, face)
     still = opened.memory.get(
-        ("still", face.key, *wanted), lambda: _still(opened, judges, face, latents, direction)
+        ("still", face.key, *request.wanted),
+        lambda: _still(opened, judges, face, latents, direction),
     )
     strength, reached = _strength(request, latents, direction, still.sweep)
     return _Edit(opened, direction, latents, still, strength, reached)
@@ -419,10 +424,9 @@ def _row(judges: Judges, made: _Edit, face: Face, request: EditRequest) -> Row:
         moved = edit(made.latents, direction, made.strength)
         before, after = (float(probability(z, reader)) for z in (made.latents, moved))
     scale = (direction.sigma or 1.0) if request.mode == "alpha" else 1.0
-    wanted = (request.attribute, request.method, request.held, request.layers)
     return Row(
         opened.name,
-        key=f"{opened.name} {opened.fingerprint[:16]} {face.key} {wanted}",
+        key=f"{opened.name} {opened.fingerprint[:16]} {face.key} {request.wanted}",
         safe=(still.sweep.safe[0] * scale, still.sweep.safe[1] * scale),
         still=still,
         edited=edited,
