@@ -8,6 +8,7 @@ import torch
 from hublatent.discovery.few_images import at_chance, discover_from_few
 from hublatent.errors import DataError
 from hublatent.model import LatentModel
+from hublatent.models.vae import VAE
 from tests.tiny_models import tiny_stylegan2, tiny_vae
 
 
@@ -36,6 +37,14 @@ def test_heaps_that_do_not_differ_are_called_chance(model: LatentModel) -> None:
     scores = [direction.scores["accuracy"] for direction in found]
     assert sum(map(at_chance, scores)) >= 37
     assert sum(score.value for score in scores) / 40 == pytest.approx(0.5, abs=0.08)
+
+
+def test_noise_in_many_dimensions_scores_a_half() -> None:
+    wide = VAE(32, latent_dim=512, width=8, max_width=8, n_stages=3).eval()
+    found = [discover_from_few("x", *heaps(wide, 6, 0.0, s), model=wide) for s in range(40)]
+    mean = sum(direction.scores["accuracy"].value for direction in found) / 40
+    # Left out without a partner, an image of noise lies farther from the mean of its own heap.
+    assert mean == pytest.approx(0.5, abs=0.06)
 
 
 def test_layers_and_mistakes(model: LatentModel) -> None:

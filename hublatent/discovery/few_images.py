@@ -2,7 +2,7 @@
 
 The vector is the difference of the two means: how the latent moves. The heaps are told apart by
 Fisher's discriminant with the model's own covariance of real latents, which a few images could
-never give: w = Cov^-1 (m1 - m0). Each image is read by a discriminant that has not seen it.
+never give: w = Cov^-1 (m1 - m0). Each image is read by discriminants that have not seen it.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def discover_from_few(
     difference = positives.mean(0) - negatives.mean(0)
     if not bool(difference.norm() > 1e-9):
         raise DataError("The two heaps have the same mean; they seem to hold the same images.")
-    accuracy = _leave_one_out(positives, negatives, model.latent_covariance.double().cpu())
+    accuracy = _leave_two_out(positives, negatives, model.latent_covariance.double().cpu())
     return replace(
         unlabelled_direction(model, difference, METHOD), attribute=attribute,
         n_positive=len(with_it), n_negative=len(without_it), scores={"accuracy": accuracy},
@@ -68,8 +68,13 @@ def at_chance(accuracy: Estimate) -> bool:
     return accuracy.low <= 0.5
 
 
-def _leave_one_out(positives: Tensor, negatives: Tensor, covariance: Tensor) -> Estimate:
-    """Balanced accuracy of Fisher's discriminant, each latent (n, D) read without itself."""
+def _leave_two_out(positives: Tensor, negatives: Tensor, covariance: Tensor) -> Estimate:
+    """Balanced accuracy of Fisher's discriminant, each latent (n, D) read without itself.
+
+    One of the other heap is left out too, each in turn: a mean of fewer images lies farther from
+    where its heap lies, so that without a partner the left-out image is more often nearer to the
+    other mean. In 512 dimensions that made 2 x 8 images of noise 37% right instead of 50%.
+    """
     ridge = RIDGE * covariance.diagonal().mean() * torch.eye(len(covariance), dtype=torch.float64)
     factor = torch.linalg.cholesky(covariance + ridge)
     # In whitened coordinates the discriminant is the difference of the means.
@@ -79,10 +84,10 @@ def _leave_one_out(positives: Tensor, negatives: Tensor, covariance: Tensor) -> 
     ]
     shares = []
     for own, other in (heaps, heaps[::-1]):
-        rest = (own.sum(0) - own) / (len(own) - 1)  # (n, D): the mean without each
-        across = rest - other.mean(0)
-        middle = (rest + other.mean(0)) / 2
-        shares.append(float((((own - middle) * across).sum(1) > 0).double().mean()))
+        near, far = ((heap.sum(0) - heap) / (len(heap) - 1) for heap in (own, other))
+        # (n, m): how much nearer each lies to the mean of its own heap, for each partner.
+        nearer = torch.cdist(own, far) - (own - near).norm(dim=1, keepdim=True)
+        shares.append(float((nearer > 0).double().mean()))
     return _wilson(sum(shares) / 2, len(positives) + len(negatives))
 
 
