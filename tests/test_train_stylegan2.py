@@ -509,6 +509,63 @@ def test_a_run_leaves_a_model_with_latent_statistics_and_can_be_prolonged(
     assert StyleGAN2.from_pretrained(run / "latest").fingerprint() != model.fingerprint()
 
 
+def test_the_learning_rate_falls_to_0_over_the_last_images(
+    faces: Path, dataset: FaceDataset, tmp_path: Path
+) -> None:
+    falls = ("--learning-rate-falls-over", "80", "--log-every", "8")
+    train(arguments(faces, tmp_path / "run", *falls))
+    rates = {line["images"]: line["learning_rate"] for line in read_log(tmp_path / "run")}
+    assert rates == {
+        seen: pytest.approx(0.0025 * min(1.0, (160 - seen) / 80)) for seen in range(8, 161, 8)
+    }
+    # The optimisers take it: with 1 / 10 of the rate left, a step moves the weights by as little.
+    moved = {}
+    for left in (80, 8):
+        ours = trainer(dataset, replace(TINY, learning_rate_falls_over=80))
+        before = ours.generator.const.detach().clone()
+        ours.n_images = left
+        ours.step()
+        moved[left] = (ours.generator.const - before).abs().max().item()
+    assert moved[8] == pytest.approx(moved[80] / 10, rel=1e-2)
+
+
+def test_a_run_killed_while_its_learning_rate_falls_ends_like_an_unbroken_one(
+    faces: Path, tmp_path: Path
+) -> None:
+    """It is prolonged, slows down and gets another half-life, all on resuming."""
+    killed, unbroken = tmp_path / "killed", tmp_path / "unbroken"
+    for run in (killed, unbroken):
+        train(arguments(faces, run, "--images", "64"))
+        settings = json.loads((run / "settings.json").read_text())
+        del settings["learning_rate_falls_over"]  # a run of a version that had none
+        (run / "settings.json").write_text(json.dumps(settings))
+    slow = ("--learning-rate-falls-over", "80", "--ema-half-life", "50", "--state-seconds", "0")
+    kill_after_lines(8, killed / "log.jsonl", lambda: train(arguments(faces, killed, *slow)))
+    train(arguments(faces, killed, *slow))
+    train(arguments(faces, unbroken, *slow))
+    found, expected = (load_file(run / "state.safetensors") for run in (killed, unbroken))
+    assert_equal(found, expected)
+    assert read_log(killed) == read_log(unbroken)
+    settings = json.loads((killed / "settings.json").read_text())
+    assert (settings["learning_rate_falls_over"], settings["ema_half_life"]) == (80, 50)
+    with pytest.raises(DataError, match=r"learning_rate 0\.0025 -> 0\.001"):
+        train(arguments(faces, killed, *slow, "--learning-rate", "0.001"))
+
+
+def test_another_run_is_gone_on_from_at_another_pace(faces: Path, tmp_path: Path) -> None:
+    """Its learning rate, its fall and the half-life of the average are the new run's."""
+    train(arguments(faces, tmp_path / "first", "--images", "80"))
+    start = ("--start-from", str(tmp_path / "first"), "--learning-rate", "1e-30")
+    pace = ("--ema-half-life", "0", "--learning-rate-falls-over", "16", "--log-every", "8")
+    train(arguments(faces, tmp_path / "second", *start, *pace, "--images", "96"))
+    states = [Run(tmp_path / name).load_state() for name in ("first", "second")]
+    first, second = (state for state in states if state is not None)
+    assert_equal(second["generator"], first["generator"])  # it stood still
+    assert torch.equal(second["average"]["const"], second["generator"]["const"])  # no memory
+    assert not torch.equal(first["average"]["const"], first["generator"]["const"])
+    assert [line["learning_rate"] for line in read_log(tmp_path / "second")] == [5e-31, 0.0]
+
+
 def test_another_run_can_be_fine_tuned_with_noise_on_w(faces: Path, tmp_path: Path) -> None:
     train(arguments(faces, tmp_path / "first", "--images", "80"))
     options = ("--start-from", str(tmp_path / "first"), "--w-noise", "0.1", "--images", "96")

@@ -83,7 +83,7 @@ class Reporter(loop.Reporter):
     def report(self) -> None:
         arguments = self.arguments
         if self.is_due(arguments.log_every):
-            self.log()
+            self.log(learning_rate=self.trainer.learning_rate())
         if self.is_due(arguments.grid_every):
             self.draw()
         if self.distance is not None and self.is_due(arguments.kid_every):

@@ -48,6 +48,7 @@ class Recipe:
     """A frozen dataclass of all that defines a training: image_size, batch_size, seed and more."""
 
     ranges: ClassVar[Ranges] = {}
+    may_change: ClassVar[tuple[str, ...]] = ()  # fields of which a resumed run may have others
 
     def check(self) -> None:
         """Refuse, with a DataError, values that cannot be trained with."""

@@ -74,6 +74,7 @@ class Trainer(ABC):
         parts: what a state holds, by name; each has state_dict and load_state_dict.
         indices: the training images' positions in the dataset.
         n_steps: steps done.
+        n_images: images after which the training ends.
         precision: of the networks' passes, "fp32" or "bf16".
         reads_each_step: whether a step waits for its numbers, which on a CPU costs nothing.
     """
@@ -88,6 +89,7 @@ class Trainer(ABC):
         self.indices = dataset.indices("train")
         self.parts: dict[str, Any] = {}
         self.n_steps = 0
+        self.n_images = 0
         self.precision = "fp32"
         self.reads_each_step = self.device.type == "cpu"
 
@@ -359,7 +361,7 @@ def train(
     trainer_class.check_data(recipe, dataset, n)
     settings = {**asdict(recipe), "data": dataset.digest, **settings}
     run = Run(arguments.out)
-    with run.open(settings, accelerator.is_main_process):
+    with run.open(settings, accelerator.is_main_process, recipe.may_change):
         accelerator.wait_for_everyone()
         state = run.load_state()
         trainer = trainer_class(
@@ -367,13 +369,13 @@ def train(
         )
         if state is None:
             trainer.begin(arguments)
-        end = trainer.end(arguments)
-        accelerator.print(_announcement(arguments.recipe, trainer, end), flush=True)
+        trainer.n_images = trainer.end(arguments)
+        accelerator.print(_announcement(arguments.recipe, trainer), flush=True)
         reporter = None
         if accelerator.is_main_process:
             run.trim_log(trainer.images_seen)
             reporter = reporter_class(run, trainer, arguments, state and state["progress"])
-        _run_steps(trainer, end, reporter)
+        _run_steps(trainer, reporter)
         results = None
         if reporter is not None:
             reporter.save_state()
@@ -383,13 +385,13 @@ def train(
     return results
 
 
-def _run_steps(trainer: Trainer, n_images: int, reporter: Reporter | None) -> None:
+def _run_steps(trainer: Trainer, reporter: Reporter | None) -> None:
     often = 1.0 if sys.stderr.isatty() else 10.0
-    seen, is_main = trainer.images_seen, reporter is not None
+    seen, total, is_main = trainer.images_seen, trainer.n_images, reporter is not None
     with tqdm(
-        total=n_images, initial=seen, unit="image", mininterval=often, disable=not is_main
+        total=total, initial=seen, unit="image", mininterval=often, disable=not is_main
     ) as bar:
-        while trainer.images_seen < n_images:
+        while trainer.images_seen < total:
             values = trainer.step()
             bar.update(trainer.images_seen - bar.n)
             if reporter is not None:
@@ -399,7 +401,7 @@ def _run_steps(trainer: Trainer, n_images: int, reporter: Reporter | None) -> No
                     bar.set_postfix(shown, refresh=False)
 
 
-def _announcement(name: str, trainer: Trainer, n_images: int) -> str:
+def _announcement(name: str, trainer: Trainer) -> str:
     start = f"resumes at {trainer.images_seen:,} images" if trainer.n_steps else "starts"
     networks = ", ".join(
         f"{part} {parameter_count(network):,}"
@@ -408,9 +410,9 @@ def _announcement(name: str, trainer: Trainer, n_images: int) -> str:
     )
     return (
         f"{name} {start}: parameters: {networks}; {len(trainer.indices):,} training images; "
-        f"{n_images:,} to see in steps of {trainer.recipe.batch_size}; {trainer.precision}; seed "
-        f"{trainer.recipe.seed}; {trainer.accelerator.num_processes} process(es) on "
-        f"{trainer.device.type}"
+        f"{trainer.n_images:,} to see in steps of {trainer.recipe.batch_size}; "
+        f"{trainer.precision}; seed {trainer.recipe.seed}; "
+        f"{trainer.accelerator.num_processes} process(es) on {trainer.device.type}"
     )
 
 

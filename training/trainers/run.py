@@ -7,7 +7,7 @@ ends with the weights of an unbroken one. States are safetensors with a JSON hea
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,16 +34,20 @@ class Run:
     folder: Path
 
     @contextmanager
-    def open(self, settings: Mapping[str, Any], is_main: bool) -> Iterator[None]:
+    def open(
+        self, settings: Mapping[str, Any], is_main: bool, may_change: Collection[str] = ()
+    ) -> Iterator[None]:
         """Begin the run, or open it again for resuming; meanwhile no other process may.
 
         Args:
             settings: JSON-able values that define the run; a resumed run must have the same.
             is_main: of several processes that train together, the one that writes.
+            may_change: settings of which a resumed run may have other values.
         """
         with only_writer(self.folder) if is_main else nullcontext():
             if is_main:
-                _keep_settings(self.folder / SETTINGS_NAME, json.loads(json.dumps(settings)))
+                given = json.loads(json.dumps(settings))
+                _keep_settings(self.folder / SETTINGS_NAME, given, may_change)
             yield
 
     def save_state(self, state: Mapping[str, Any]) -> None:
@@ -84,18 +88,18 @@ class Run:
         write_text(path, "".join(kept))
 
 
-def _keep_settings(path: Path, given: dict[str, Any]) -> None:
-    if not path.is_file():
-        write_text(path, json.dumps(given, indent=2) + "\n")
-        return
-    stored = json.loads(path.read_text(encoding="utf-8"))
-    different = sorted(k for k in {*stored, *given} if stored.get(k) != given.get(k))
+def _keep_settings(path: Path, given: dict[str, Any], may_change: Collection[str]) -> None:
+    """Refuse other settings than the stored ones; the file tells the latest of those that may."""
+    stored = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else given
+    names = {*stored, *given} - set(may_change)
+    different = sorted(name for name in names if stored.get(name) != given.get(name))
     if different:
         changes = ", ".join(f"{k} {stored.get(k)!r} -> {given.get(k)!r}" for k in different)
         raise DataError(
             f"{path.parent} holds a run with other settings ({changes}). "
             "Give the same ones to resume it, or another --out."
         )
+    write_text(path, json.dumps(given, indent=2) + "\n")
 
 
 def _take_tensors(value: Any, path: str, tensors: dict[str, Tensor]) -> Any:

@@ -60,11 +60,21 @@ def average_keep(images_seen: int, batch_size: int, half_life: float, ramp_up: f
     return 0.0 if length <= 0 else 0.5 ** (batch_size / length)
 
 
+def falling(n_left: int, falls_over: int) -> float:
+    """The share of a rate when so many images are left: 1, and linearly to 0 over the last ones."""
+    return min(1.0, max(0, n_left) / falls_over) if falls_over else 1.0
+
+
+def lazy_ratio(regularise_every: int) -> float:
+    """What a regularisation every few steps, or never, makes of Adam's numbers (appendix B)."""
+    return regularise_every / (regularise_every + 1) if regularise_every else 1.0
+
+
 def lazy_adam(
     parameters: list[nn.Parameter], learning_rate: float, regularise_every: int
 ) -> torch.optim.Adam:
     """Adam (0, 0.99), corrected for a regularisation every few steps, or never (appendix B)."""
-    ratio = regularise_every / (regularise_every + 1) if regularise_every else 1.0
+    ratio = lazy_ratio(regularise_every)
     # One batched update for all tensors: hundreds of small ones would cost more than their work.
     return torch.optim.Adam(
         parameters, lr=learning_rate * ratio, betas=(0.0, 0.99**ratio), eps=1e-8, foreach=True

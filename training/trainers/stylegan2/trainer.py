@@ -28,8 +28,10 @@ from training.trainers.stylegan2.adversarial import (
     average_keep,
     discriminator_loss,
     draw_latents,
+    falling,
     generator_loss,
     lazy_adam,
+    lazy_ratio,
     path_lengths,
     perturbed,
     r1_penalty,
@@ -55,6 +57,9 @@ class StyleGAN2Recipe(Recipe):
     batch_size: int = 32  # images per step, over all processes
     # of both networks, before the correction for lazy regularisation
     learning_rate: float = 0.0025
+    # images before the end of the training (--images) over which it falls linearly to 0; 0: it
+    # stays. May be changed when a run is resumed, as may ema_half_life
+    learning_rate_falls_over: int = 0
     r1_gamma: float = 1.0  # weight of R1; gamma / 2 times the squared gradient, summed over pixels
     r1_every: int = 16  # steps between two R1 steps
     path_length_weight: float = 2.0  # of the path length regularisation; 0 for none
@@ -82,10 +87,12 @@ class StyleGAN2Recipe(Recipe):
         "at least 1": ("batch_size", "r1_every", "path_length_every", "ada_images"),
         "a number above 0": ("learning_rate",),
         "0 or more": ("r1_gamma", "path_length_weight", "path_length_from", "ada_from",
-                      "discriminator_alone", "ema_half_life", "ema_ramp_up", "w_noise", "seed"),
+                      "discriminator_alone", "learning_rate_falls_over", "ema_half_life",
+                      "ema_ramp_up", "w_noise", "seed"),
         "from 0 to 1": ("style_mixing",),
         "from -1 to 1": ("ada_target",),
     }  # fmt: skip
+    may_change: ClassVar[tuple[str, ...]] = ("learning_rate_falls_over", "ema_half_life")
 
     def build(self) -> tuple[StyleGAN2, Discriminator]:
         """Both networks, freshly initialised from torch's global generator."""
@@ -120,8 +127,8 @@ class Trainer(loop.Trainer):
             for name, parameter in self.generator.named_parameters():
                 parameter.requires_grad_(not name.endswith("noise_strength"))
         trained = [p for p in self.generator.parameters() if p.requires_grad]
-        path_every = recipe.path_length_every if recipe.path_length_weight else 0
-        self.g_optimizer = lazy_adam(trained, recipe.learning_rate, path_every)
+        self.path_every = recipe.path_length_every if recipe.path_length_weight else 0
+        self.g_optimizer = lazy_adam(trained, recipe.learning_rate, self.path_every)
         self.d_optimizer = lazy_adam(
             list(self.discriminator.parameters()), recipe.learning_rate, recipe.r1_every
         )
@@ -147,6 +154,7 @@ class Trainer(loop.Trainer):
     def update(self) -> dict[str, float]:
         """Update both networks once, by losses at the same weights, from one pass of D."""
         recipe, p, draws = self.recipe, self.probability.p, self.draws()
+        self._set_learning_rates()
         generator_learns = self.images_seen >= self.generator_from
         real = augment(self.next_batch(), p, draws)
         with autocast(self.precision, self.device.type), torch.set_grad_enabled(generator_learns):
@@ -174,7 +182,7 @@ class Trainer(loop.Trainer):
         if self.images_seen >= recipe.ada_from:
             self.probability.update(report["r_t"], recipe.batch_size)
         if generator_learns:
-            is_due = recipe.path_length_weight and self.n_steps % recipe.path_length_every == 0
+            is_due = self.path_every and self.n_steps % self.path_every == 0
             if is_due and self.images_seen >= recipe.path_length_from:
                 report["path_length"] = self._regularise_generator(max(len(real) // 2, 1), draws)
             keep = average_keep(
@@ -182,6 +190,16 @@ class Trainer(loop.Trainer):
             )
             update_average(self.average, self.generator, keep)
         return report
+
+    def learning_rate(self) -> float:
+        left = self.n_images - self.images_seen
+        return self.recipe.learning_rate * falling(left, self.recipe.learning_rate_falls_over)
+
+    def _set_learning_rates(self) -> None:
+        lazy = ((self.g_optimizer, self.path_every), (self.d_optimizer, self.recipe.r1_every))
+        for optimizer, every in lazy:
+            for group in optimizer.param_groups:
+                group["lr"] = self.learning_rate() * lazy_ratio(every)
 
     def _synthesize(self, latents: Tensor, draws: torch.Generator) -> Tensor:
         noise: Noise = "random" if self.recipe.noise else "none"
