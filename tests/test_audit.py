@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -12,6 +14,7 @@ from hublatent.data import load_dataset
 from hublatent.direction import Direction
 from hublatent.direction_set import DirectionSet
 from hublatent.errors import DataError, HublatentError
+from hublatent.evaluation import defaults
 from hublatent.evaluation.audit import choose, measure, write_page
 from hublatent.evaluation.coherence import Condition
 from hublatent.evaluation.defaults import choose_defaults
@@ -92,3 +95,33 @@ def test_the_default_is_what_edits_as_well_and_leaks_least(tmp_path: Path, judge
     assert told.loc[("test", "svm"), "logit_leakage"] < told.loc[("test", "joint"), "logit_leakage"]
     with pytest.raises(DataError, match="no direction of logistic"):
         choose_defaults(subject, judges, ["Bright"], ["logistic"], n_faces=6)
+
+
+def test_a_choice_that_is_killed_keeps_the_finished_attributes(
+    tmp_path: Path, judges: Judges, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = load_dataset(write_known_faces(tmp_path / "d", 400), SIZE, cache=tmp_path / "c")
+    model = linear_model()
+    stored = DirectionSet.of(model, [planted(), planted(method="joint"), planted("Green")])
+    stored.save(save_model(model, tmp_path / "linear") / "directions.safetensors")
+    subject = Subject("linear", "linear", model, data, tmp_path / "linear")
+    whole, table = choose_defaults(subject, judges, ["Bright", "Green"], n_faces=6)
+    tried: list[str] = []
+
+    def killed_at_green(subject: Any, judges: Any, attribute: str, *others: Any) -> Any:
+        tried.append(attribute)
+        if attribute == "Green" and len(tried) < 4:
+            raise KeyboardInterrupt
+        return scores(subject, judges, attribute, *others)
+
+    scores = defaults._scores
+    monkeypatch.setattr(defaults, "_scores", killed_at_green)
+    kept = tmp_path / "finished.json"
+    with pytest.raises(KeyboardInterrupt):
+        choose_defaults(subject, judges, ["Bright", "Green"], n_faces=6, finished=kept)
+    again = choose_defaults(subject, judges, ["Bright", "Green"], n_faces=6, finished=kept)
+    assert tried == ["Bright"] * 2 + ["Green"] * 3  # validation and test, once of each
+    assert again[0].defaults == whole.defaults
+    pd.testing.assert_frame_equal(again[1], table)
+    choose_defaults(subject, judges, ["Bright"], n_faces=6, seed=1, finished=kept)
+    assert tried[5:] == ["Bright"] * 2  # another seed is another call

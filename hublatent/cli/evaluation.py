@@ -114,6 +114,8 @@ def choose_defaults(
 ) -> None:
     """Choose which method and layers edit each attribute by default, and store it in the file.
 
+    Killed, the same command goes on after the attributes that are finished.
+
     Args:
         model: folder of a model with its directions.
         source: labelled faces; validation people choose, test people tell.
@@ -130,8 +132,10 @@ def choose_defaults(
 
     (subject,) = gather([model], source)
     judges = Judges.load(judge, subject.dataset)
-    directions, table = choose(subject, judges, attributes, methods, faces, seed)
+    finished = subject.folder / "choose-defaults.json"
+    directions, table = choose(subject, judges, attributes, methods, faces, seed, finished)
     directions.save(subject.folder / DIRECTIONS_NAME)
+    finished.unlink()
     print(f"seed {seed}, {faces} faces")
     print(table.to_string(index=False, float_format="%.3f", na_rep=""))
     for attribute in attributes:

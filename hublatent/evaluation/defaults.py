@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from tqdm import tqdm
@@ -15,9 +18,11 @@ from hublatent.evaluation import outcomes
 from hublatent.evaluation.edits import STRENGTHS, edit_rows, faces_without
 from hublatent.evaluation.judges import Judges
 from hublatent.evaluation.subjects import Subject
+from hublatent.storage import write_text
 
 AS_GOOD = 0.1  # shares of strong edits that are no nearer are told apart
 COLUMNS = ("strong", "decohered", "onset", "logit_leakage", "identity")
+Key = tuple[str, str]  # method and layers; "" for those that a direction was found on
 
 
 def choose_defaults(
@@ -27,6 +32,7 @@ def choose_defaults(
     methods: Sequence[str] = (),
     n_faces: int = 40,
     seed: int = 0,
+    finished: Path | None = None,
 ) -> tuple[DirectionSet, pd.DataFrame]:
     """Choose on validation people, and tell on test people what the choice is worth.
 
@@ -35,15 +41,18 @@ def choose_defaults(
     there before the face breaks); among those within 0.1 of it, the one that leaks least, by the
     judge's logits.
 
+    A file `finished` keeps what is known of each attribute: a call that was killed goes on from it.
+
     Returns:
         The directions with their defaults, and a row for each candidate: attribute, partition
         ("validation"; the chosen one and "joint" also "test"), method, layers, COLUMNS.
     """
     if subject.stored is None:
         raise DataError(f"{subject.folder} holds no directions to choose from.")
-    rows: list[dict[str, object]] = []
-    chosen = {}
+    known = _read(finished, subject, judges, methods, n_faces, seed)
     for attribute in tqdm(attributes, desc="choose", unit="attribute"):
+        if attribute in known["attributes"]:
+            continue
         candidates = dict(_candidates(subject, subject.stored, attribute, methods))
         if not candidates:
             raise DataError(f"Of {attribute} no direction of {', '.join(methods)} is stored.")
@@ -51,20 +60,44 @@ def choose_defaults(
         strong = max(row["strong"] for row in found.values())
         good = {key: row for key, row in found.items() if row["strong"] >= strong - AS_GOOD}
         best = min(good, key=lambda key: (good[key]["logit_leakage"], -good[key]["strong"]))
-        chosen[attribute] = best
         told = {k: candidates[k] for k in (best, (DEFAULT_METHOD, "")) if k in candidates}
         test = _scores(subject, judges, attribute, told, "test", n_faces, seed)
-        for partition, part in (("validation", found), ("test", test)):
-            for (method, layers), row in part.items():
-                about = {"attribute": attribute, "partition": partition, "method": method}
-                rows.append({**about, "layers": layers or "as found", **row})
-    defaults = {**subject.stored.defaults, **chosen}
-    return replace(subject.stored, defaults=defaults), pd.DataFrame(rows)
+        rows = [
+            {"attribute": attribute, "partition": partition, "method": method,
+             "layers": layers or "as found", **row}
+            for partition, part in (("validation", found), ("test", test))
+            for (method, layers), row in part.items()
+        ]  # fmt: skip
+        known["attributes"][attribute] = {"chosen": best, "rows": rows}
+        if finished is not None:
+            write_text(finished, json.dumps(known, indent=1) + "\n")
+    of_these = {attribute: known["attributes"][attribute] for attribute in attributes}
+    chosen = {attribute: tuple(found["chosen"]) for attribute, found in of_these.items()}
+    table = pd.DataFrame([row for found in of_these.values() for row in found["rows"]])
+    return replace(subject.stored, defaults={**subject.stored.defaults, **chosen}), table
+
+
+def _read(
+    path: Path | None,
+    subject: Subject,
+    judges: Judges,
+    methods: Sequence[str],
+    n_faces: int,
+    seed: int,
+) -> dict[str, Any]:
+    """What a killed call with the same arguments has found, by attribute."""
+    stored = [[d.name, d.layers, d.squared_norm, d.sigma] for d in subject.stored or ()]
+    call = [subject.model.fingerprint(), subject.dataset.digest, judges.name, stored, list(methods)]
+    empty = {"call": json.loads(json.dumps([*call, n_faces, seed])), "attributes": {}}
+    if path is None or not path.is_file():
+        return empty
+    known: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return known if known["call"] == empty["call"] else empty
 
 
 def _candidates(
     subject: Subject, stored: DirectionSet, attribute: str, methods: Sequence[str]
-) -> Iterator[tuple[tuple[str, str], Direction]]:
+) -> Iterator[tuple[Key, Direction]]:
     """(method, layers) and the direction."""
     shape = subject.model.latent_shape
     ranges = offered_ranges(shape[0]) if len(shape) == 2 else ()
@@ -85,11 +118,11 @@ def _scores(
     subject: Subject,
     judges: Judges,
     attribute: str,
-    candidates: dict[tuple[str, str], Direction],
+    candidates: dict[Key, Direction],
     partition: str,
     n_faces: int,
     seed: int,
-) -> dict[tuple[str, str], dict[str, float]]:
+) -> dict[Key, dict[str, float]]:
     """What the edits of each candidate achieve on the people of a partition."""
     without, having = faces_without(subject, judges, attribute, n_faces, seed, partition)
     # The table tells candidates apart by their method alone.
