@@ -22,7 +22,7 @@ from torch import Tensor
 from hublatent.errors import CheckpointError, HublatentError
 from hublatent.images import to_pil, to_tensor
 from hublatent.interop.convert import convert
-from hublatent.interop.networks import channel_rule
+from hublatent.interop.layouts import channel_rule
 from hublatent.interop.untrusted import UnreadableFileError
 from hublatent.inversion.projection import project
 from hublatent.model import LatentModel
@@ -246,7 +246,7 @@ UNSUPPORTED = {
         "(5,)",
     ),
     "widths of a huge model, claimed by small tensors": (
-        lambda: _with_weight("synthesis.b4.conv1", "_parameters", "weight", torch.ones(4096, 1)),
+        lambda: _with_weight("synthesis.b4.conv1", "_parameters", "bias", torch.ones(4096)),
         "channels",
     ),
 }
@@ -390,7 +390,7 @@ def test_other_checkpoints_are_named_for_what_they_are(tmp_path):
         ({"GAN": {"S.net.0.weight": torch.ones(2)}, "version": "1.8"}, "lucidrains"),
         ({"g_running": {}, "generator": {}}, "holds g_running, generator"),
         ({"progression.0.conv1.weight_orig": torch.ones(2)}, "style-based-gan-pytorch"),
-        ({"encoder.weight": torch.ones(2)}, "unknown network (encoder.weight"),
+        ({"encoder.weight": torch.ones(2)}, "unknown network, or not all of it (encoder.weight"),
     ):
         torch.save(content, path)
         assert word in refusal(path, tmp_path)
@@ -403,9 +403,9 @@ def test_other_checkpoints_are_named_for_what_they_are(tmp_path):
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("rosinality.pt", ("stylegan2-pytorch", "lacks the weight to_rgb1.conv.weight")),
-        ("genforce.pth", ("stylegan2-pytorch", "lacks the weight to_rgb1.conv.weight")),
-        ("e4e_encoder.pt", ("stylegan2-pytorch", "lacks the weight to_rgb1.conv.weight")),
+        ("rosinality.pt", ("stylegan2-pytorch", "lacks the weight")),
+        ("genforce.pth", ("stylegan2-pytorch", "lacks the weight")),
+        ("e4e_encoder.pt", ("stylegan2-pytorch", "lacks the weight")),
         ("stylegan1.pkl", ("TensorFlow", "not all of it")),
         ("google_drive_quota.pkl", ("HTML page",)),
         ("lfs_pointer.pkl", ("git lfs pull",)),
@@ -423,7 +423,7 @@ def test_what_lacks_weights_is_not_taken_for_another_architecture(tmp_path):
     weights = nvidia_weights(32)
     del weights["synthesis.b16.torgb.weight"]
     message = refusal(torch_file(tmp_path / "net.pt", weights), tmp_path)
-    assert "NVIDIA's PyTorch format" in message and "blocks.16.to_rgb.weight" in message
+    assert "NVIDIA's PyTorch format" in message and "synthesis.b16.torgb.weight" in message
     for height in (4, 8):
         del weights[f"synthesis.b{height}.torgb.weight"]
     assert "architecture 'orig'" in refusal(torch_file(tmp_path / "net.pt", weights), tmp_path)

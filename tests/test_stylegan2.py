@@ -16,7 +16,7 @@ from torch import Tensor
 import hublatent
 from hublatent.direction import Direction
 from hublatent.errors import CheckpointError, HublatentError
-from hublatent.interop.nvidia import from_state_dict
+from hublatent.interop.layouts import LAYOUTS, read_layout
 from hublatent.models.layers import channels_by_height
 from hublatent.models.style_space import StyleSpace
 from hublatent.models.stylegan2 import StyleGAN2, blurred, mix_styles, upsampling_conv
@@ -59,18 +59,12 @@ def golden(shared: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
 
 @pytest.fixture(scope="module")
 def golden_generator(golden: tuple[dict[str, Any], dict[str, Tensor]]) -> StyleGAN2:
-    config, tensors = golden
-    model = StyleGAN2(
-        config["img_resolution"], config["img_channels"], config["w_dim"], config["z_dim"],
-        config["num_layers"], channel_base=config["channel_base"],
-        channel_max=config["channel_max"], channel_min=1,
-    )  # fmt: skip
-    theirs = {k.removeprefix("G."): v for k, v in tensors.items() if k.startswith("G.")}
-    foreign = from_state_dict({name: tensor.numpy() for name, tensor in theirs.items()})
-    weights = {name: torch.from_numpy(value) for name, value in foreign.weights.items()}
-    weights["latent_covariance"] = model.latent_covariance
-    model.load_state_dict(weights, strict=True)
-    return model.eval()
+    _, tensors = golden
+    theirs = {k.removeprefix("G."): v.numpy() for k, v in tensors.items() if k.startswith("G.")}
+    layout = next(x for x in LAYOUTS if "synthesis.b4.const".startswith(x.sign))
+    model = read_layout(theirs, layout).model
+    assert isinstance(model, StyleGAN2)
+    return model
 
 
 def _assert_golden(found: Tensor, expected: Tensor) -> None:

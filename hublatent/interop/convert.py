@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,17 @@ import torch
 from hublatent.checkpoint import write_checkpoint
 from hublatent.errors import CheckpointError
 from hublatent.hub.publisher import publisher
-from hublatent.interop.genforce import GENFORCE, TENSORFLOW, from_genforce, from_tensorflow
-from hublatent.interop.networks import ForeignGenerator, Weights, known_as
-from hublatent.interop.nvidia import NVIDIA, from_network, from_state_dict
-from hublatent.interop.rosinality import ROSINALITY, from_rosinality
+from hublatent.interop.layouts import (
+    LAYOUTS,
+    NVIDIA,
+    TENSORFLOW,
+    ForeignGenerator,
+    Layout,
+    Weights,
+    known_as,
+    read_layout,
+)
+from hublatent.interop.nvidia import Network, dict_at, fix_class, read_nvidia, tensorflow_variables
 from hublatent.interop.untrusted import Module, UnreadableFileError, read_untrusted
 from hublatent.model import LatentModel
 from hublatent.models.progan import ProGAN
@@ -68,15 +76,16 @@ def convert(
     path = Path(path)
     try:
         foreign = read_generator(path, class_index)
-        with known_as(foreign.origin):
-            model = foreign.build()
-        _set_statistics(model, n_samples, seed, keep_mean="latent_mean" in foreign.weights)
+        model = foreign.model
+        if isinstance(model, StyleGenerator):
+            model.measure_latents(n_samples, seed, keep_mean=foreign.has_mean)
+        if not bool(torch.isfinite(model.latent_covariance).all()):
+            raise UnreadableFileError("holds a mapping network whose outputs are not finite")
     except UnreadableFileError as error:
         raise CheckpointError(f"{path} {error}.") from error
-    texts = {
-        "README.md": card(path.name, Path(out_folder).name, model, foreign.origin, class_index)
-    }
-    write_checkpoint(Path(out_folder), model.config, model.state_dict(), texts)
+    out_folder = Path(out_folder)
+    readme = card(path.name, out_folder.name, model, foreign.origin, class_index)
+    write_checkpoint(out_folder, model.config, model.state_dict(), {"README.md": readme})
     return model
 
 
@@ -98,15 +107,58 @@ def read_generator(path: Path, class_index: int | None = None) -> ForeignGenerat
         value = next((value[key] for key in AVERAGED if value.get(key) is not None), value)
     if isinstance(value, list):
         value = _third(value)
+    if isinstance(value, Module) and value.class_name == "Network":
+        with known_as(TENSORFLOW):
+            return _read_tensorflow(value, class_index)
     if isinstance(value, Module):
-        is_tensorflow = value.class_name == "Network"
-        with known_as(TENSORFLOW if is_tensorflow else NVIDIA):
-            foreign = from_tensorflow(value) if is_tensorflow else from_network(value, class_index)
-    else:
-        foreign = _from_weights(_weights(value), mean, class_index)
-    if class_index is not None and foreign.origin != NVIDIA:
-        raise UnreadableFileError("holds a generator without classes, so that none can be chosen")
-    return foreign
+        with known_as(NVIDIA):
+            network = Network.of(value)
+            return read_nvidia(network, _layout_of(network.weights), class_index)
+    weights = _weights(value)
+    layout = _layout_of(weights)
+    name = layout.alone.get("latent_mean")
+    if name == "latent_avg" and isinstance(mean, np.ndarray) and mean.ndim:
+        rows = mean.reshape(-1, mean.shape[-1])  # one, or one for each layer
+        weights |= {name: rows[0]} if np.allclose(rows, rows[0]) else {}
+    with known_as(layout.origin):
+        if layout.origin == NVIDIA:
+            return read_nvidia(Network(weights, {}), layout, class_index)
+        return _read_others(weights, layout, class_index)
+
+
+def _read_tensorflow(network: Module, class_index: int | None) -> ForeignGenerator:
+    """A pickled network of NVIDIA's TensorFlow code: Gs of StyleGAN, StyleGAN2 or ProGAN."""
+    variables = tensorflow_variables(network)
+    layout = _layout_of(variables)
+    if layout.model_class is ProGAN:
+        # Kernels of up-sampling layers, where these are fused, have the axes in and out swapped.
+        fused = {n: v for n, v in variables.items() if "Conv0_up/" in n}
+        for name, value in fused.items():
+            del variables[name]
+            kernel = value.swapaxes(2, 3) if value.ndim == 4 else value
+            variables[name.replace("Conv0_up/", "Conv0/")] = kernel
+        layout = replace(layout, fused=bool(fused))
+    elif layout.fused:
+        stated = dict_at(network.state, "static_kwargs").get("fused_scale", layout.fused)
+        layout = replace(layout, fused=stated)
+    return _read_others(variables, layout, class_index)
+
+
+def _read_others(weights: Weights, layout: Layout, class_index: int | None) -> ForeignGenerator:
+    """A generator of TensorFlow's time, or a port of one."""
+    if any("LabelConcat" in name or name.endswith("label_weight") for name in weights):
+        raise UnreadableFileError(
+            "holds a class-conditional generator of TensorFlow's time, whose class cannot be fixed "
+            "here"
+        )
+    fix_class(weights, class_index)
+    for name in ("lod", "synthesis.lod"):
+        lod = weights.pop(name, np.zeros(()))
+        if lod.size != 1 or float(lod.reshape(())) != 0:
+            raise UnreadableFileError(
+                "holds a generator that has not grown to its full size (its lod is not 0)"
+            )
+    return read_layout(weights, layout)
 
 
 def _third(networks: list[Any]) -> Module:
@@ -137,8 +189,8 @@ def _weights(value: Any) -> Weights:
     return found
 
 
-def _from_weights(weights: Weights, mean: Any, class_index: int | None) -> ForeignGenerator:
-    """A generator by the names of its weights."""
+def _layout_of(weights: Weights) -> Layout:
+    """The layout that weights have, by their names."""
 
     def has(*beginnings: str) -> bool:
         return any(name.startswith(beginnings) for name in weights)
@@ -146,31 +198,14 @@ def _from_weights(weights: Weights, mean: Any, class_index: int | None) -> Forei
     for beginnings, what in _REFUSED:
         if has(*beginnings):
             raise UnreadableFileError(f"is a checkpoint of {what}, so that it cannot be converted")
-    if "input.input" in weights:
-        average = mean if isinstance(mean, np.ndarray) and mean.ndim else None
-        with known_as(ROSINALITY):
-            return from_rosinality(weights, average)
-    if has("synthesis.b4.", "synthesis.input."):
-        with known_as(NVIDIA):
-            return from_state_dict(weights, class_index)
-    if has("synthesis.layer0.", "synthesis.early_layer.") or {
-        "layer0.weight", "output0.weight",
-    } <= weights.keys():  # fmt: skip
-        with known_as(GENFORCE):
-            return from_genforce(weights)
+    for layout in LAYOUTS:
+        if has(layout.sign):
+            return layout
     held = ascii(", ".join(list(weights)[:5])[:200])[1:-1]
     raise UnreadableFileError(
-        f"holds weights of an unknown network ({held}, ...). Converted are {READABLE}"
+        f"holds weights of an unknown network, or not all of it ({held}, ...). Converted are "
+        f"{READABLE}"
     )
-
-
-@torch.no_grad()
-def _set_statistics(model: LatentModel, n_samples: int, seed: int, *, keep_mean: bool) -> None:
-    """Set the latent statistics from mapped samples; with keep_mean, only the covariance."""
-    if isinstance(model, StyleGenerator):
-        model.measure_latents(n_samples, seed, keep_mean)
-    if not bool(torch.isfinite(model.latent_covariance).all()):
-        raise UnreadableFileError("holds a mapping network whose outputs are not finite")
 
 
 def card(

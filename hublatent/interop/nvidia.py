@@ -1,8 +1,7 @@
-"""NVIDIA's StyleGAN2 and StyleGAN3 generators of PyTorch.
+"""NVIDIA's networks of PyTorch (StyleGAN2, StyleGAN3), and pickles of TensorFlow's time.
 
-What counts are the names and shapes of the weights. A pickle or torch.save of the whole network
-also tells its settings; of a state dict NVIDIA's defaults are assumed. What would not draw the same
-images here is refused.
+A pickle or torch.save of a whole network tells its settings beside its weights; of a state dict
+NVIDIA's defaults are assumed. What would not draw the same images here is refused.
 """
 
 from __future__ import annotations
@@ -10,177 +9,120 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, NoReturn
 
 import numpy as np
-from numpy.typing import NDArray
 
-from hublatent.interop.networks import (
+from hublatent.interop.layouts import (
     ForeignGenerator,
+    Layout,
     Weights,
-    channel_rule,
-    children,
-    dict_at,
-    heights_without_gap,
     mapping_arguments,
-    number,
-    renamed,
-    setting,
-    size,
-    walk,
-    weights_of,
+    read_layout,
 )
 from hublatent.interop.untrusted import Module, UnreadableFileError
 from hublatent.models.layers import GAIN
-from hublatent.models.stylegan2 import StyleGAN2
 from hublatent.models.stylegan3 import CLAMP, FILTER_SIZE, OUTPUT_SCALE, OVERSAMPLING, StyleGAN3
 
-NVIDIA = "NVIDIA's PyTorch format"
 LR_MULTIPLIER = 0.01  # of the mapping network, NVIDIA's default
 FIRST_RATE = 16  # samples along the width of StyleGAN3's first map, at NVIDIA's first stopband
-_EMPTY = Module("Generator", {})
+MAX_MODULES, MAX_DEPTH = 5_000, 12
+_KEYWORDS = ("synthesis_kwargs", "block_kwargs", "layer_kwargs")
 _STYLEGAN3_FIXED = {
-    "output_scale": OUTPUT_SCALE,
-    "filter_size": FILTER_SIZE,
-    "lrelu_upsampling": OVERSAMPLING,
+    "output_scale": OUTPUT_SCALE, "filter_size": FILTER_SIZE, "lrelu_upsampling": OVERSAMPLING,
     "conv_clamp": CLAMP,
-}
-_STYLEGAN2_NAMES = (
-    (r"mapping\.fc(\d+)\.(weight|bias)", r"mapping_network.\1.\2"),
-    (r"mapping\.w_avg", r"latent_mean"),
-    (r"synthesis\.b4\.const", r"const"),
-    (r"synthesis\.b(\d+)\.(conv[01])\.(.+)", r"blocks.\1.\2.\3"),
-    (r"synthesis\.b(\d+)\.torgb\.(.+)", r"blocks.\1.to_rgb.\2"),
-)
+}  # fmt: skip
 
 
-def from_network(generator: Module, class_index: int | None = None) -> ForeignGenerator:
-    """A pickled network of NVIDIA's, of StyleGAN2 or StyleGAN3."""
-    parts = children(generator)
-    if not {"mapping", "synthesis"} <= parts.keys():
-        raise UnreadableFileError(
-            f"holds a {generator.class_name[:60]}; expected a generator with mapping and synthesis"
-        )
-    weights = weights_of(generator)
-    for layer in children(parts["mapping"]).values():
-        activation = setting("activation", (layer,), "lrelu")
-        if layer.class_name != "Embed" and activation not in ("lrelu", "linear"):
+@dataclass
+class Network:
+    """A network of PyTorch: its weights by the names of its state dict; and its modules by their
+    dotted names, "" for itself, where it was pickled whole.
+    """
+
+    weights: Weights
+    modules: dict[str, Module]
+
+    @classmethod
+    def of(cls, module: Module) -> Network:
+        """A pickled network; refuses endless nesting."""
+        network = cls({}, {})
+        pending = [("", module)]
+        while pending:
+            prefix, current = pending.pop()
+            if len(network.modules) > MAX_MODULES or prefix.count(".") > MAX_DEPTH:
+                raise UnreadableFileError("holds modules nested without end")
+            network.modules[prefix[:-1]] = current
+            children = dict_at(current.state, "_modules").items()
+            pending += [
+                (f"{prefix}{n}.", child) for n, child in children if isinstance(child, Module)
+            ]
+            for kind in ("_parameters", "_buffers"):
+                for name, value in dict_at(current.state, kind).items():
+                    if isinstance(value, np.ndarray):
+                        network.weights[f"{prefix}{name}"] = value
+        if not {"mapping", "synthesis"} <= network.modules.keys():
             raise UnreadableFileError(
-                f"holds a mapping network with the activation {activation!r}; only 'lrelu' is "
-                "supported"
+                f"holds a {module.class_name[:60]}; expected a generator with mapping and synthesis"
             )
-    multiplier = _mapping_multiplier(generator)
-    _fold_gains(generator, weights, multiplier)
-    if _is_stylegan3(weights):
-        return _stylegan3(weights, generator, multiplier, class_index)
-    _check_stylegan2(generator)
-    return _stylegan2(weights, multiplier, _conv_clamp(generator), class_index)
+        return network
+
+    def setting(self, module: str, name: str, default: Any) -> Any:
+        """A setting as a module, or the nearest around it, has it; the default where none does.
+
+        A writer may leave attributes out; then the constructors' arguments tell.
+        """
+        keywords = ("mapping_kwargs",) if module.startswith("mapping") else _KEYWORDS
+        parts = module.split(".") if module else []
+        for n in range(len(parts), -1, -1):
+            owner = self.modules.get(".".join(parts[:n]))
+            arguments = dict_at(owner and owner.state, "_init_kwargs")
+            for source in (
+                owner and owner.state,
+                arguments,
+                *(dict_at(arguments, k) for k in keywords),
+            ):
+                if isinstance(source, dict) and name in source:
+                    value = source[name]
+                    if not isinstance(value, (str, int, float, type(None))):
+                        raise UnreadableFileError(f"holds a {module[:60]} with a strange {name}")
+                    return value
+        return default
+
+    def number(self, module: str, name: str, default: float) -> float:
+        """A setting that has to be a positive number."""
+        value = self.setting(module, name, default)
+        if isinstance(value, str) or value is None or not 0 < value < math.inf:
+            raise UnreadableFileError(f"holds a {module[:60]} with {name} = {str(value)[:40]}")
+        return float(value)
 
 
-def from_state_dict(weights: Weights, class_index: int | None = None) -> ForeignGenerator:
-    """A state dict in NVIDIA's names, of StyleGAN2 or StyleGAN3 with NVIDIA's default settings."""
-    if _is_stylegan3(weights):
-        return _stylegan3(dict(weights), _EMPTY, LR_MULTIPLIER, class_index)
-    return _stylegan2(dict(weights), LR_MULTIPLIER, 0.0, class_index)
+def read_nvidia(network: Network, layout: Layout, class_index: int | None) -> ForeignGenerator:
+    """NVIDIA's StyleGAN2 or StyleGAN3; of a state dict with NVIDIA's default settings."""
+    for name in network.modules:
+        if re.fullmatch(r"mapping\.\w+", name):
+            _check_activation(network, name, ("lrelu", "linear"))
+    default = network.number("mapping.fc0", "lr_multiplier", LR_MULTIPLIER)
+    multiplier = network.number("mapping.fc0", "bias_gain", default)
+    _fold_gains(network, multiplier)
+    fix_class(network.weights, class_index)
+    is_stylegan3 = layout.model_class is StyleGAN3
+    arguments = _stylegan3(network, layout) if is_stylegan3 else _stylegan2(network)
+    arguments["mapping_lr_multiplier"] = multiplier
+    generator = read_layout(network.weights, layout, arguments)
+    if is_stylegan3:
+        _check_designed_filters(arguments, network.weights)
+    return generator
 
 
-def _stylegan2(
-    weights: Weights, multiplier: float, conv_clamp: float, class_index: int | None
-) -> ForeignGenerator:
-    """StyleGAN2 of weights with NVIDIA's names and standard gains."""
-    for name in [name for name in weights if name.endswith("resample_filter")]:
-        check_filter(name, weights.pop(name))
-    _fix_class(weights, class_index)
-    blocks = [re.match(r"synthesis\.b(\d{1,5})\.", name) for name in weights]
-    heights = heights_without_gap({int(match[1]) for match in blocks if match})
-    if any(f"synthesis.b{height}.skip.weight" in weights for height in heights):
-        _refuse_architecture("resnet")
-    with_rgb = [height for height in heights if f"synthesis.b{height}.torgb.weight" in weights]
-    if with_rgb == heights[-1:] != heights:
-        _refuse_architecture("orig")
-    _add_zero_noise(weights, heights)
-    widths = {h: size(weights, f"synthesis.b{h}.conv1.weight", 0) for h in heights}
-    base, maximum = channel_rule(widths)
-    arguments = {
-        "image_size": heights[-1],
-        "channels": size(weights, f"synthesis.b{heights[-1]}.torgb.weight", 0),
-        **mapping_arguments(weights, "mapping.fc"),
-        "mapping_lr_multiplier": multiplier,
-        "channel_base": base,
-        "channel_max": maximum,
-        "channel_min": 1,
-        "conv_clamp": conv_clamp,
-    }
-    return ForeignGenerator(StyleGAN2, arguments, renamed(weights, _STYLEGAN2_NAMES), NVIDIA)
-
-
-def _stylegan3(
-    weights: Weights, generator: Module, multiplier: float, class_index: int | None
-) -> ForeignGenerator:
-    """StyleGAN3; what a state dict does not tell follows from its shapes, or is the default."""
-    _fix_class(weights, class_index)
-    found: dict[int, tuple[str, int, int]] = {}
-    for name in weights:
-        if match := re.fullmatch(r"synthesis\.(L(\d{1,2})_(\d{1,4})_(\d{1,4}))\.weight", name):
-            found[int(match[2])] = (match[1], int(match[3]), int(match[4]))
-    n_layers = len(found) - 1
-    if sorted(found) != list(range(n_layers + 1)) or n_layers < 1:
-        raise UnreadableFileError("holds a StyleGAN3 generator without its layers L0, L1, ...")
-    image_size, (first, first_size, _) = found[n_layers][1], found[0]
-    own = (children(generator).get("synthesis", _EMPTY), generator)
-    for name, only in _STYLEGAN3_FIXED.items():
-        if not math.isclose(number(name, own, only), only):
-            raise UnreadableFileError(
-                f"holds a StyleGAN3 generator with {name} {number(name, own, only):g}; only "
-                f"{only:g} is supported"
-            )
-    # The last layer's cutoff is half the image's rate, so that it has channel_base / image_size.
-    base = found[n_layers - 1][2] * image_size
-    maximum = max(channels for _, _, channels in found.values())
-    arguments = {
-        "image_size": image_size,
-        "channels": found[n_layers][2],
-        **mapping_arguments(weights, "mapping.fc"),
-        "mapping_lr_multiplier": multiplier,
-        "synthesis_layers": n_layers,
-        "critical_layers": int(number("num_critical", own, 2)),
-        "channel_base": int(number("channel_base", own, base)),
-        "channel_max": int(number("channel_max", own, maximum)),
-        "first_cutoff": number("first_cutoff", own, 2),
-        "first_stopband": number("first_stopband", own, 2**2.1),
-        "last_stopband_rel": number("last_stopband_rel", own, 2**0.3),
-        "margin_size": int(setting("margin_size", own, (first_size - FIRST_RATE) // 2) or 0),
-        "kernel_size": size(weights, f"synthesis.{first}.weight", 2),
-        "radial_filters": weights.get(f"synthesis.{first}.down_filter", np.zeros(1)).ndim == 2,
-    }
-    found_here = renamed(weights, _STYLEGAN2_NAMES[:2])
-    result = ForeignGenerator(StyleGAN3, arguments, found_here, NVIDIA)
-    _check_designed_filters(result)
-    return result
-
-
-def _check_designed_filters(generator: ForeignGenerator) -> None:
-    """Refuse stored filters that are not those of the arguments: some setting is then unknown."""
-    designed = StyleGAN3(**generator.arguments).state_dict()
-    for name, value in designed.items():
-        stored = generator.weights.get(name)
-        if not name.endswith("_filter") or stored is None or stored.shape != tuple(value.shape):
-            continue
-        if not np.allclose(stored, value.numpy(), atol=1e-4):
-            raise UnreadableFileError(
-                f"holds filters ({name}) of other frequencies than its settings say; convert the "
-                "whole network, not its state dict"
-            )
-
-
-def _fix_class(weights: Weights, class_index: int | None) -> None:
-    """Fold the class into the mapping network's first layer.
+def fix_class(weights: Weights, class_index: int | None) -> None:
+    """Fold the class of a class-conditional generator into its mapping network's first layer.
 
     The network maps [z, y], z and y = embed(class) each normalised; with y fixed, W_y y is a part
     of the bias. Its average of W, over all classes, is not this class's and is left out.
     """
-    embed = weights.pop("mapping.embed.weight", None)
-    shift = weights.pop("mapping.embed.bias", None)
+    embed, shift = (weights.pop(f"mapping.embed.{part}", None) for part in ("weight", "bias"))
     if embed is None:
         if class_index is not None:
             raise UnreadableFileError(
@@ -195,36 +137,110 @@ def _fix_class(weights: Weights, class_index: int | None) -> None:
             f"holds a class-conditional generator with {n_classes} classes; choose one with "
             f"--class 0 to {n_classes - 1}"
         )
+    weight, bias = (weights.get(f"mapping.fc0.{part}") for part in ("weight", "bias"))
+    if weight is None or bias is None or weight.ndim != 2 or weight.shape[1] <= n_embed:
+        raise UnreadableFileError("holds a class-conditional generator without an input z")
     y = embed[:, class_index].astype(np.float64) / math.sqrt(n_classes) + shift
     y = y / np.sqrt(np.mean(y**2) + 1e-8)
-    weight, n_in = weights.get("mapping.fc0.weight"), size(weights, "mapping.fc0.weight", 1)
+    n_in = weight.shape[1]
     n_z = n_in - n_embed
-    if weight is None or n_z < 1 or "mapping.fc0.bias" not in weights:
-        raise UnreadableFileError("holds a class-conditional generator without an input z")
-    root = math.sqrt(n_in)
-    weights["mapping.fc0.bias"] = weights["mapping.fc0.bias"] + weight[:, n_z:] @ y / root
-    weights["mapping.fc0.weight"] = weight[:, :n_z] * (math.sqrt(n_z) / root)
+    weights["mapping.fc0.bias"] = bias + weight[:, n_z:] @ y / math.sqrt(n_in)
+    weights["mapping.fc0.weight"] = weight[:, :n_z] * math.sqrt(n_z / n_in)
     weights.pop("mapping.w_avg", None)
 
 
-def _check_stylegan2(generator: Module) -> None:
-    """Refuse settings with which StyleGAN2 here would draw other images."""
-    synthesis = children(generator)["synthesis"]
-    for block in children(synthesis).values():
-        kind = setting("architecture", (block, synthesis, generator), "skip")
-        if kind != "skip":
-            _refuse_architecture(kind)
-        for name, layer in children(block).items():
-            owners = (layer, block, synthesis, generator)
-            if name not in ("conv0", "conv1"):
-                continue
-            activation = setting("activation", owners, "lrelu")
-            gain = number("act_gain", owners, GAIN)
-            if activation != "lrelu" or not math.isclose(gain, GAIN, rel_tol=1e-5):
-                raise UnreadableFileError(
-                    f"holds a {layer.class_name} with the activation {activation!r} and gain "
-                    f"{gain:g}; only 'lrelu' with the square root of 2 is supported"
-                )
+def _stylegan2(network: Network) -> dict[str, Any]:
+    """What its settings add to StyleGAN2's arguments, after a check that it would draw the same."""
+    weights = network.weights
+    heights = {int(m[1]) for n in weights if (m := re.match(r"synthesis\.b(\d{1,5})\.", n))}
+    with_rgb = {h for h in heights if f"synthesis.b{h}.torgb.weight" in weights}
+    if any(name.endswith(".skip.weight") for name in weights):
+        _refuse_architecture("resnet")
+    if with_rgb == {max(heights)} != heights:
+        _refuse_architecture("orig")
+    clamps = set()
+    for name in network.modules:
+        if match := re.fullmatch(r"synthesis\.b\d+\.(conv[01]|torgb)", name):
+            if (kind := network.setting(name, "architecture", "skip")) != "skip":
+                _refuse_architecture(kind)
+            if match[1] != "torgb":
+                _check_activation(network, name, ("lrelu",))
+                gain = network.number(name, "act_gain", GAIN)
+                if not math.isclose(gain, GAIN, rel_tol=1e-5):
+                    raise UnreadableFileError(
+                        f"holds a {name} with the gain {gain:g}; only the square root of 2 is "
+                        "supported"
+                    )
+            unset = network.setting(name, "conv_clamp", None) is None
+            clamps.add(0.0 if unset else network.number(name, "conv_clamp", 0.0))
+    if len(clamps) > 1:
+        raise UnreadableFileError("holds layers with different conv_clamp, which is not supported")
+    for name in list(weights):  # a layer that was made without noise has no map and no strength
+        match = re.fullmatch(r"(synthesis\.b(\d{1,4})\.conv[01]\.)weight", name)
+        if match and f"{match[1]}noise_strength" not in weights:
+            weights[f"{match[1]}noise_strength"] = np.zeros(())
+            weights[f"{match[1]}noise_const"] = np.zeros((int(match[2]),) * 2)
+    return {"conv_clamp": clamps.pop() if clamps else 0.0}
+
+
+def _stylegan3(network: Network, layout: Layout) -> dict[str, Any]:
+    """StyleGAN3's arguments; what a state dict does not tell is the default."""
+    weights = network.weights
+    found: dict[int, tuple[str, int, int]] = {}
+    for name in weights:
+        if match := re.fullmatch(r"synthesis\.(L(\d{1,2})_(\d{1,4})_(\d{1,4}))\.weight", name):
+            found[int(match[2])] = (match[1], int(match[3]), int(match[4]))
+    n_layers = len(found) - 1
+    if sorted(found) != list(range(n_layers + 1)) or n_layers < 1:
+        raise UnreadableFileError("holds a StyleGAN3 generator without its layers L0, L1, ...")
+    image_size, (first, first_size, _) = found[n_layers][1], found[0]
+
+    def number(name: str, default: float) -> float:
+        return network.number("synthesis", name, default)
+
+    for name, only in _STYLEGAN3_FIXED.items():
+        if not math.isclose(number(name, only), only):
+            raise UnreadableFileError(
+                f"holds a StyleGAN3 generator with {name} {number(name, only):g}; only {only:g} is "
+                "supported"
+            )
+    # The last layer's cutoff is half the image's rate, so that it has channel_base / image_size.
+    base = found[n_layers - 1][2] * image_size
+    maximum = max(channels for _, _, channels in found.values())
+    margin = network.setting("synthesis", "margin_size", (first_size - FIRST_RATE) // 2)
+    kernel, down = (weights.get(f"synthesis.{first}.{n}") for n in ("weight", "down_filter"))
+    return mapping_arguments(weights, layout) | {
+        "image_size": image_size,
+        "channels": found[n_layers][2],
+        "synthesis_layers": n_layers,
+        "critical_layers": int(number("num_critical", 2)),
+        "channel_base": int(number("channel_base", base)),
+        "channel_max": int(number("channel_max", maximum)),
+        "first_cutoff": number("first_cutoff", 2),
+        "first_stopband": number("first_stopband", 2**2.1),
+        "last_stopband_rel": number("last_stopband_rel", 2**0.3),
+        "margin_size": int(margin or 0),
+        "kernel_size": kernel.shape[-1] if kernel is not None and kernel.ndim else 3,
+        "radial_filters": down is not None and down.ndim == 2,
+    }
+
+
+def _check_designed_filters(arguments: Mapping[str, Any], weights: Weights) -> None:
+    """Refuse stored filters that are not those of the arguments: some setting is then unknown."""
+    for name, designed in StyleGAN3(**arguments).state_dict().items():
+        if name.endswith("_filter") and not np.allclose(weights[name], designed.numpy(), atol=1e-4):
+            raise UnreadableFileError(
+                f"holds filters ({name}) of other frequencies than its settings say; convert the "
+                "whole network, not its state dict"
+            )
+
+
+def _check_activation(network: Network, module: str, known: tuple[str, ...]) -> None:
+    activation = network.setting(module, "activation", "lrelu")
+    if activation not in known:
+        raise UnreadableFileError(
+            f"holds a {module[:60]} with the activation {activation!r}; only 'lrelu' is supported"
+        )
 
 
 def _refuse_architecture(kind: Any) -> NoReturn:
@@ -233,75 +249,42 @@ def _refuse_architecture(kind: Any) -> NoReturn:
     )
 
 
-def _conv_clamp(generator: Module) -> float:
-    """The clamp of all layers; 0 where they have none."""
-    synthesis = children(generator)["synthesis"]
-    clamps = set()
-    for block in children(synthesis).values():
-        for name in children(block).keys() & {"conv0", "conv1", "torgb"}:
-            owners = (children(block)[name], block, synthesis, generator)
-            unset = setting("conv_clamp", owners, None) is None
-            clamps.add(0.0 if unset else number("conv_clamp", owners, 0.0))
-    if len(clamps) > 1:
-        raise UnreadableFileError("holds layers with different conv_clamp, which is not supported")
-    return clamps.pop() if clamps else 0.0
-
-
-def _mapping_multiplier(generator: Module) -> float:
-    mapping = children(generator)["mapping"]
-    layer = children(mapping).get("fc0", _EMPTY)
-    asked = Module(
-        "MappingNetwork", dict_at(dict_at(generator.state, "_init_kwargs"), "mapping_kwargs")
-    )
-    default = number("lr_multiplier", (layer, mapping, asked), LR_MULTIPLIER)
-    return number("bias_gain", (layer,), default)
-
-
-def _fold_gains(generator: Module, weights: Weights, multiplier: float) -> None:
+def _fold_gains(network: Network, multiplier: float) -> None:
     """Multiply unusual gains into the weights, so that the forward pass uses the standard ones.
 
     A layer of NVIDIA's computes with weight * weight_gain and bias * bias_gain; the standard gains
     are multiplier / sqrt(inputs) and multiplier (Karras et al. 2018, section 4.1).
     """
-    for prefix, module in walk(generator):
-        weight = f"{prefix}weight"
-        own = prefix.startswith(("mapping.fc", "mapping.embed")) or prefix.endswith(
-            (".affine.", ".torgb.")
-        )
-        if not own or weight not in weights:
+    weights = network.weights
+    for module in network.modules:
+        name = f"{module}.weight"
+        is_mapping = module.startswith("mapping.fc")
+        own = is_mapping or module.endswith((".embed", ".affine", ".torgb"))
+        if not own or name not in weights:
             continue
-        ours = multiplier if prefix.startswith("mapping.fc") else 1.0
-        gain = ours / math.sqrt(max(math.prod(weights[weight].shape[1:]), 1))
-        factors = {weight: number("weight_gain", (module,), gain) / gain}
-        if not prefix.endswith(".torgb."):
-            factors[f"{prefix}bias"] = number("bias_gain", (module,), ours) / ours
-        for name, factor in factors.items():
-            if name in weights and not math.isclose(factor, 1, rel_tol=1e-6):
-                weights[name] = weights[name] * np.float64(factor)
+        usual = multiplier if is_mapping else 1.0
+        gain = usual / math.sqrt(max(math.prod(weights[name].shape[1:]), 1))
+        factors = {name: network.number(module, "weight_gain", gain) / gain}
+        if not module.endswith(".torgb"):
+            factors[f"{module}.bias"] = network.number(module, "bias_gain", usual) / usual
+        for key, factor in factors.items():
+            if key in weights and not math.isclose(factor, 1, rel_tol=1e-6):
+                weights[key] = weights[key] * np.float64(factor)
 
 
-def check_filter(name: str, value: NDArray[Any]) -> None:
-    taps = np.array([1.0, 3.0, 3.0, 1.0])
-    kernel = (np.outer(value, value) if value.ndim == 1 else value).astype(np.float64)
-    total = kernel.sum()
-    if kernel.shape != (4, 4) or not np.allclose(
-        kernel * 64, np.outer(taps, taps) * total, atol=1e-3
-    ):
-        raise UnreadableFileError(
-            f"resamples by {name[:100]} and not by [1, 3, 3, 1], which is not supported"
-        )
+def tensorflow_variables(network: Module) -> Weights:
+    """The variables of a pickled network of TensorFlow and of its components."""
+    found: Weights = {}
+    for part in (*dict_at(network.state, "components").values(), network):
+        pairs = part.state.get("variables") if isinstance(part, Module) else None
+        for pair in pairs if isinstance(pairs, list) else ():
+            if isinstance(pair, list) and len(pair) == 2 and isinstance(pair[0], str):
+                is_numeric = isinstance(pair[1], (int, float, np.ndarray))
+                found[pair[0]] = np.asarray(pair[1]) if is_numeric else np.zeros(0)
+    return found
 
 
-def _add_zero_noise(weights: Weights, heights: list[int]) -> None:
-    """A layer that NVIDIA made without noise has neither a map nor a strength."""
-    for height in heights:
-        for part in ("conv0", "conv1"):
-            prefix = f"synthesis.b{height}.{part}."
-            names = (f"{prefix}noise_strength", f"{prefix}noise_const")
-            if f"{prefix}weight" in weights and names[0] not in weights:
-                weights[names[0]] = np.zeros((), np.float32)
-                weights.setdefault(names[1], np.zeros((height, height), np.float32))
-
-
-def _is_stylegan3(weights: Mapping[str, Any]) -> bool:
-    return "synthesis.input.freqs" in weights
+def dict_at(owner: Any, key: str) -> dict[str, Any]:
+    """A dictionary in a dictionary; an empty one where there is none."""
+    value = owner.get(key) if isinstance(owner, dict) else None
+    return value if isinstance(value, dict) else {}

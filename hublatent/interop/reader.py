@@ -40,8 +40,8 @@ from hublatent.interop.unpickle import (
 DOCUMENT = "document"
 MEMORY_PER_BYTE, MEMORY = 4, 1 << 30
 SECONDS, BYTES_PER_SECOND = 60, 4 << 20
-MAX_VALUES, MAX_TEXT, MAX_DEPTH = 300_000, 1 << 24, 60
 MAX_UNFOLDED = 64 << 20
+MAX_DEPTH, MAX_LENGTH, VALUE_LENGTH = 60, 1 << 24, 56  # of the document, in about its characters
 LEGACY_TORCH_START = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."  # its pickled magic number
 _PACKED = "is compressed ({}); unpack it first"
 # How files start that are none of those read here, and what they are.
@@ -56,6 +56,7 @@ _OTHERS = {
     b"\x89PNG": "is a picture (PNG)", b"\xff\xd8\xff": "is a picture (JPEG)",
     b"GIF8": "is a picture (GIF)", b"RIFF": "is a picture or a sound (RIFF)",
 }  # fmt: skip
+_PAGES = (b"<!doctype html", b"<html", b"<?xml", b"<head")
 
 
 def seconds_for(size: int) -> float:
@@ -104,12 +105,13 @@ def answer_for(
         wanted: of a dictionary at the top that has any of these keys, only these are handed back.
         unlimited: what limits this process does not have.
     """
-    encoder = _Encoder(max(2 * size, MAX_UNFOLDED))
-    kind = "file"
+    encoder, kind = _Encoder(max(2 * size, MAX_UNFOLDED)), "file"
     try:
         kind = recognise(file, size)
         form, content = _READERS[kind](file, size)
-        document = {"form": form, "content": encoder.encode(_selected(content, wanted))}
+        if isinstance(content, dict) and content.keys() & set(wanted):
+            content = {key: content[key] for key in wanted if key in content}
+        document = {"form": form, "content": encoder.encode(content)}
     except UnreadableError as error:
         document = {"error": str(error)}
     except RecursionError:
@@ -129,12 +131,20 @@ def recognise(file: BinaryIO, size: int) -> str:
     """What a file is by how it starts: a key of _READERS."""
     start = file.read(512)
     file.seek(0)
-    for beginning, kind in _BEGINNINGS:
+    for beginning, kind in _BEGINNINGS.items():
         if start.startswith(beginning):
             return kind
     if start[8:9] == b"{" and int.from_bytes(start[:8], "little") < size:
         return "safetensors file"
-    raise UnreadableError(_name(start, size))
+    for beginning, text in _OTHERS.items():
+        if start.startswith(beginning):
+            raise UnreadableError(text)
+    if start.lstrip().lower().startswith(_PAGES):
+        raise UnreadableError(
+            "is an HTML page and not the file itself: the download was answered by a page (a "
+            "quota, a login, a warning); open it in a browser"
+        )
+    raise UnreadableError("is of no known format" if size else "is empty")
 
 
 def read_npy(data: bytes) -> Any:
@@ -147,7 +157,7 @@ def read_npy(data: bytes) -> Any:
     if dtype.kind == "U" and shape == ():  # such as a name beside a vector
         return str(rest, "utf-32-le", "replace").rstrip("\0")
     if dtype != np.dtype(object):
-        return array_of_bytes(rest, number_type(dtype.str), shape, fortran=fortran)
+        return array_of_bytes(rest, number_type(dtype.str), shape, fortran)
     array = DataUnpickler(stream, inside=True).load()
     is_list = isinstance(array, Array) and isinstance(array.data, list)
     if not is_list or shape != () or len(array.data) != 1:
@@ -205,12 +215,12 @@ def _read_torch_zip(archive: zipfile.ZipFile, folder: str) -> Any:
 
 _SAFETENSORS_TYPES = ("F32", "F64", "F16", "BF16", "I64", "I32", "I16", "I8", "U8", "BOOL")
 _SAFETENSORS = dict(zip(_SAFETENSORS_TYPES, STORAGES, strict=True))  # in PyTorch's words
-_BEGINNINGS = (
-    (b"PK\x03\x04", "zip"),
-    (b"\x93NUMPY", "NumPy file"),
-    (LEGACY_TORCH_START, "PyTorch file"),
-    (b"\x80", "pickle"),
-)
+_BEGINNINGS = {
+    b"PK\x03\x04": "zip",
+    b"\x93NUMPY": "NumPy file",
+    LEGACY_TORCH_START: "PyTorch file",
+    b"\x80": "pickle",
+}
 # What a file is for messages -> its form and content, of the file and its size.
 _READERS: dict[str, Callable[[BinaryIO, int], tuple[str, Any]]] = {
     "zip": _read_zip,
@@ -221,48 +231,18 @@ _READERS: dict[str, Callable[[BinaryIO, int], tuple[str, Any]]] = {
 }
 
 
-def _name(start: bytes, size: int) -> str:
-    """What a file is that is not read here."""
-    if not size:
-        return "is empty"
-    for beginning, text in _OTHERS.items():
-        if start.startswith(beginning):
-            return text
-    if start.lstrip().lower().startswith((b"<!doctype html", b"<html", b"<?xml", b"<head")):
-        return (
-            "is an HTML page and not the file itself: the download was answered by a page (a "
-            "quota, a login, a warning); open it in a browser"
-        )
-    return "is of no known format"
-
-
-def _selected(content: Any, wanted: Collection[str]) -> Any:
-    """What is wanted of a file: of a training's checkpoint, often the smaller part."""
-    if isinstance(content, dict) and any(key in content for key in wanted):
-        return {key: content[key] for key in wanted if key in content}
-    return content
-
-
 class _Encoder:
-    """Writes values down as JSON; arrays apart from it.
-
-    Args:
-        max_bytes: how many bytes of arrays a file may make; one storage can be viewed many times.
-    """
+    """Writes values down as JSON; arrays, of so many bytes in all, apart from it."""
 
     def __init__(self, max_bytes: int) -> None:
         self.arrays: dict[str, NDArray[Any]] = {}
-        self.bytes_left, self.values_left, self.text_left = max_bytes, MAX_VALUES, MAX_TEXT
+        self.bytes_left, self.length_left = max_bytes, MAX_LENGTH
 
     def encode(self, value: Any, depth: int = 0) -> Any:
         """A value as JSON: {"dict": pairs}, {"module": name, "state": value}, {"array": name}."""
-        self.values_left -= 1
-        if depth > MAX_DEPTH or self.values_left < 0:
+        self.length_left -= VALUE_LENGTH + (len(value) if isinstance(value, str) else 0)
+        if depth > MAX_DEPTH or self.length_left < 0:
             raise UnreadableError("holds values nested without end")
-        if isinstance(value, str):
-            self.text_left -= len(value)
-            if self.text_left < 0:
-                raise UnreadableError("holds texts without end")
         if value is None or isinstance(value, (str, bool, float)):
             return value
         if isinstance(value, int):
@@ -270,23 +250,20 @@ class _Encoder:
         if isinstance(value, list | tuple | set | frozenset):
             return [self.encode(item, depth + 1) for item in value]
         if isinstance(value, dict):
-            return {"dict": [self._pair(key, item, depth) for key, item in value.items()]}
+            pairs = [[self.encode(k), self.encode(v, depth + 1)] for k, v in value.items()]
+            if not all(isinstance(key, (str, int)) for key, _ in pairs):
+                raise UnreadableError("has a dictionary key that is neither a text nor an integer")
+            return {"dict": pairs}
         if isinstance(value, Module):
             return {"module": value.class_name, "state": self.encode(value.state, depth + 1)}
         if isinstance(value, Array | Storage | Tensor | np.ndarray):
             return {"array": self._add(value)}
         return {"other": type(value).__name__}
 
-    def _pair(self, key: Any, value: Any, depth: int) -> tuple[Any, Any]:
-        encoded = self.encode(key)
-        if not isinstance(key, (str, int)) or isinstance(encoded, dict):  # of a huge integer
-            raise UnreadableError("has a dictionary key that is neither a text nor an integer")
-        return encoded, self.encode(value, depth + 1)
-
     def _add(self, value: Any) -> str:
         array = value if isinstance(value, np.ndarray) else value.to_numpy()
         self.bytes_left -= array.nbytes
-        if self.bytes_left < 0:
+        if self.bytes_left < 0:  # one storage can be viewed many times
             raise UnreadableError("holds more numbers than its bytes can be")
         name = str(len(self.arrays))
         self.arrays[name] = np.array(array, array.dtype.newbyteorder("<"), order="C")

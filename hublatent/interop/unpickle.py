@@ -21,14 +21,14 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-TORCH_MAGIC = 0x1950A86A20F9469CFC6C
-TORCH_PROTOCOL = 1001
+TORCH_HEADER = (0x1950A86A20F9469CFC6C, 1001)  # the magic number and version of torch.save's files
 MAX_AXES = 8
 _BFLOAT16 = "bfloat16"  # NumPy has none: the upper half of a float32
 STORAGES = {
     "Float": "<f4", "Double": "<f8", "Half": "<f2", "BFloat16": _BFLOAT16, "Long": "<i8",
     "Int": "<i4", "Short": "<i2", "Char": "|i1", "Byte": "|u1", "Bool": "|b1",
 }  # fmt: skip
+Bytes = bytes | memoryview
 
 
 class UnreadableError(Exception):
@@ -42,12 +42,17 @@ class Module:
     state: Any
 
     def __new__(cls, *arguments: Any) -> Module:
-        module = super().__new__(cls)
-        module.class_name, module.state = cls.__name__, {}
-        return module
+        return named_module(cls.__name__, {}, super().__new__(cls))
 
     def __setstate__(self, state: Any) -> None:
         self.state = state
+
+
+def named_module(class_name: str, state: Any, module: Module | None = None) -> Module:
+    """A module of any class's name."""
+    module = Module() if module is None else module
+    module.class_name, module.state = class_name, state
+    return module
 
 
 class DType:
@@ -58,9 +63,6 @@ class DType:
 
     def __setstate__(self, state: Any) -> None:
         self.order = state[1]
-
-    def numpy(self) -> np.dtype[Any]:
-        return number_type(self.order + self.code)
 
 
 class Array:
@@ -73,14 +75,14 @@ class Array:
         _, self.shape, self.dtype, self.fortran, self.data = state
 
     def to_numpy(self) -> NDArray[Any]:
-        data = as_bytes(self.data)
-        return array_of_bytes(data, self.dtype.numpy(), self.shape, fortran=bool(self.fortran))
+        dtype = number_type(self.dtype.order + self.dtype.code)
+        return array_of_bytes(as_bytes(self.data), dtype, self.shape, bool(self.fortran))
 
 
 class Storage:
     """A run of numbers that tensors view; its bytes are read when they are needed."""
 
-    def __init__(self, kind: Any, count: Any, read: Callable[[], bytes | memoryview]) -> None:
+    def __init__(self, kind: Any, count: Any, read: Callable[[], Bytes]) -> None:
         self.type_name, self.count, self.read = STORAGES[kind], count, read
         self.item_size = 2 if self.type_name == _BFLOAT16 else np.dtype(self.type_name).itemsize
 
@@ -121,13 +123,12 @@ class DataUnpickler(pickle.Unpickler):
     """Python's Unpickler with the names of this module in the place of all others.
 
     Args:
-        stream: what to read.
         read_storage: gives the bytes of a torch file's storage by its key; None refuses storages.
         inside: whether the pickle is itself inside a pickle; then it may not hold a further one.
     """
 
     def __init__(
-        self, stream: BinaryIO, read_storage: Callable[[str], bytes | memoryview] | None = None, *,
+        self, stream: BinaryIO, read_storage: Callable[[str], Bytes] | None = None,
         inside: bool = False,
     ) -> None:  # fmt: skip
         super().__init__(stream, encoding="latin1")  # pickles of Python 2 hold bytes as texts
@@ -158,23 +159,19 @@ class DataUnpickler(pickle.Unpickler):
             raise UnreadableError("holds a storage inside another one; save it with a newer torch")
         if not isinstance(key, str):
             raise UnreadableError("is damaged: it names a storage by something that is no text")
-        if key not in self.storages:
-            read = self.read_storage
-            self.storages[key] = Storage(kind, count, lambda: read(key))
-        return self.storages[key]
+        read = self.read_storage
+        return self.storages.setdefault(key, Storage(kind, count, lambda: read(key)))
 
 
 def read_torch_legacy(data: bytes) -> Any:
     """Read the format of torch.save before 1.6: five pickles, then the bytes of the storages."""
     stream, places = io.BytesIO(data), dict[str, memoryview]()
-
     magic, protocol, system = (DataUnpickler(stream, inside=True).load() for _ in range(3))
-    if (magic, protocol, system["little_endian"]) != (TORCH_MAGIC, TORCH_PROTOCOL, True):
+    if (magic, protocol) != TORCH_HEADER or system["little_endian"] is not True:
         raise UnreadableError("holds something else than a torch file where one is expected")
     unpickler = DataUnpickler(stream, places.__getitem__, inside=True)
     value, keys = unpickler.load(), DataUnpickler(stream, inside=True).load()
-    for key in keys:
-        # For each key a count of 8 bytes, then the numbers.
+    for key in keys:  # for each a count of 8 bytes, then the numbers
         count = int.from_bytes(stream.read(8), "little")
         start = stream.tell()
         places[key] = memoryview(data)[start : start + count * unpickler.storages[key].item_size]
@@ -190,7 +187,7 @@ def number_type(code: str) -> np.dtype[Any]:
 
 
 def array_of_bytes(
-    data: bytes | memoryview, dtype: np.dtype[Any], shape: Any, *, fortran: bool = False
+    data: Bytes, dtype: np.dtype[Any], shape: Any, fortran: bool = False
 ) -> NDArray[Any]:
     """An array over bytes that have to be exactly as many as its shape needs."""
     sizes = _shape(shape)
@@ -211,23 +208,11 @@ def shown(text: str) -> str:
     return text if text.isprintable() and len(text) <= 100 else ascii(text[:100])
 
 
-def _scalar(dtype: Any, data: Any) -> float | int | bool:
-    """A NumPy number as a Python one."""
-    return Array(data, dtype, ()).to_numpy().item()
-
-
-def _load_from_bytes(data: Any) -> Any:
-    """torch's own function of this name is an unrestricted torch.load."""
-    return read_torch_legacy(as_bytes(data))
-
-
 def _persistent_module(meta: Any) -> Module:
     """NVIDIA's function of this place executes the source text that lies in `meta`."""
     if not isinstance(meta, dict) or not isinstance(meta.get("class_name"), str):
         raise UnreadableError("is damaged: it holds a network without a class name")
-    module = Module()
-    module.class_name, module.state = meta["class_name"][:100], meta.get("state")
-    return module
+    return named_module(meta["class_name"][:100], meta.get("state"))
 
 
 def _first(value: Any = None, *rest: Any) -> Any:
@@ -256,7 +241,7 @@ _NAMES: dict[str, Any] = {
     "dnnlib.util.EasyDict": OrderedDict,
     "_codecs.encode": as_bytes,
     "numpy.core.multiarray._reconstruct": lambda kind, shape, code: Array(),
-    "numpy.core.multiarray.scalar": _scalar,
+    "numpy.core.multiarray.scalar": lambda dtype, data: Array(data, dtype, ()).to_numpy().item(),
     "numpy.core.numeric._frombuffer": Array,
     "numpy.dtype": DType,
     "numpy.ndarray": "numpy.ndarray",  # an argument, never called; so are the texts below
@@ -268,4 +253,7 @@ _NAMES: dict[str, Any] = {
     **{f"torch.{kind}": kind for kind in ("float16", "bfloat16", "float32", "float64", "int64")},
     "torch_utils.persistence._reconstruct_persistent_obj": _persistent_module,
 }
-_OUTER_NAMES = {"torch.storage._load_from_bytes": _load_from_bytes}
+# PyTorch's own function of this name is an unrestricted torch.load.
+_OUTER_NAMES = {
+    "torch.storage._load_from_bytes": lambda data: read_torch_legacy(as_bytes(data)),
+}

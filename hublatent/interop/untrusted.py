@@ -9,17 +9,17 @@ import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from numpy.typing import NDArray
 from safetensors.numpy import load as load_safetensors
 
 import hublatent
 from hublatent.errors import HublatentError
 from hublatent.interop.reader import DOCUMENT, memory_for, seconds_for
+from hublatent.interop.unpickle import Module, named_module
 
+__all__ = ["Content", "Module", "UnreadableFileError", "read_untrusted", "reader_command"]
 _logger = logging.getLogger(__name__)
 _SYSTEM_LACKS = "This system cannot limit a process's {}; only the time of the reading is limited."
 
@@ -28,16 +28,7 @@ class UnreadableFileError(HublatentError):
     """A file is damaged, hostile or of another kind; the message is "it ...", without its path."""
 
 
-@dataclass(frozen=True)
-class Module:
-    """A module of a pickled network: its class's name and its attributes, as data."""
-
-    class_name: str
-    state: Any
-
-
-@dataclass(frozen=True)
-class Content:
+class Content(NamedTuple):
     """What a file holds.
 
     Attributes:
@@ -66,7 +57,21 @@ def read_untrusted(path: Path, max_bytes: int, wanted: Sequence[str] = ()) -> Co
     size = path.stat().st_size
     if size > max_bytes:
         raise UnreadableFileError(f"has {size:,} bytes; at most {max_bytes:,} are read here")
-    document, arrays = _answer(path, size, wanted)
+    seconds = seconds_for(size)
+    try:
+        exit_code, answer = _run(path, size, wanted)
+    except subprocess.TimeoutExpired as error:
+        raise UnreadableFileError(f"takes more than {seconds:.0f} seconds to read") from error
+    except OSError as error:
+        raise UnreadableFileError(f"cannot be read: {error.strerror or error}") from error
+    if exit_code or not answer:
+        how = signal.Signals(-exit_code).name if exit_code < 0 else f"exit code {exit_code}"
+        raise UnreadableFileError(
+            f"is damaged or hostile: it ended the process that read it ({how}; "
+            f"{memory_for(size) >> 20:,} MB of memory and {seconds:.0f} s were allowed)"
+        )
+    arrays = load_safetensors(answer)
+    document = json.loads(arrays.pop(DOCUMENT).tobytes())
     if document["unlimited"]:
         _logger.warning(_SYSTEM_LACKS.format(" and ".join(document["unlimited"])))
     if "error" in document:
@@ -84,27 +89,6 @@ def reader_command(wanted: Sequence[str] = ()) -> list[str]:
     return [sys.executable, "-I", "-S", "-c", f"{code}; main()", *wanted]
 
 
-def _answer(
-    path: Path, size: int, wanted: Sequence[str]
-) -> tuple[dict[str, Any], Mapping[str, NDArray[Any]]]:
-    """The document and the arrays that the reading process hands back."""
-    seconds = seconds_for(size)
-    try:
-        exit_code, answer = _run(path, size, wanted)
-    except subprocess.TimeoutExpired as error:
-        raise UnreadableFileError(f"takes more than {seconds:.0f} seconds to read") from error
-    except OSError as error:
-        raise UnreadableFileError(f"cannot be read: {error.strerror or error}") from error
-    if exit_code or not answer:
-        how = signal.Signals(-exit_code).name if exit_code < 0 else f"exit code {exit_code}"
-        raise UnreadableFileError(
-            f"is damaged or hostile: it ended the process that read it ({how}; "
-            f"{memory_for(size) >> 20:,} MB of memory and {seconds:.0f} s were allowed)"
-        )
-    arrays = load_safetensors(answer)
-    return json.loads(arrays.pop(DOCUMENT).tobytes()), arrays
-
-
 def _run(path: Path, size: int, wanted: Sequence[str]) -> tuple[int, bytes]:
     """Read a file in a process of its own; its exit code, and what it wrote."""
     # More threads would each take a share of the memory that is allowed.
@@ -117,7 +101,7 @@ def _run(path: Path, size: int, wanted: Sequence[str]) -> tuple[int, bytes]:
     return done.returncode, done.stdout
 
 
-def _decode(value: Any, arrays: Mapping[str, NDArray[Any]]) -> Any:
+def _decode(value: Any, arrays: Mapping[str, Any]) -> Any:
     if isinstance(value, list):
         return [_decode(item, arrays) for item in value]
     if not isinstance(value, dict):
@@ -125,7 +109,7 @@ def _decode(value: Any, arrays: Mapping[str, NDArray[Any]]) -> Any:
     if "array" in value:
         return arrays[value["array"]]
     if "module" in value:
-        return Module(value["module"], _decode(value["state"], arrays))
+        return named_module(value["module"], _decode(value["state"], arrays))
     if "dict" in value:
         return {key: _decode(item, arrays) for key, item in value["dict"]}
     return ...
