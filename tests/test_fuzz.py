@@ -542,7 +542,7 @@ def test_damaged_nvidia_pickles(tmp_path: Path) -> None:
         nvidia_generator(nvidia_weights(16, width=4, channel_base=32, channel_max=2)),
     )
     data = path.read_bytes()
-    read_generator(path).model
+    assert read_generator(path).model
 
     @fuzz("nvidia")
     @given(damage(data))
