@@ -9,9 +9,9 @@ import pandas as pd
 
 from hublatent.evaluation import table
 from hublatent.evaluation.claims import Evidence
-from hublatent.evaluation.coherence import BROKEN_BELOW
-from hublatent.evaluation.edits import CEILING, NULL, STRENGTHS
-from hublatent.evaluation.holes import BETWEEN, BEYOND, SAMPLES
+from hublatent.evaluation.edits import STRENGTHS
+from hublatent.evaluation.judges import BROKEN_BELOW
+from hublatent.evaluation.table import BETWEEN, BEYOND, CEILING, NULL, SAMPLES
 
 ATTRIBUTES = ("Eyeglasses", "Smiling", "Male")
 N_FACES = 60

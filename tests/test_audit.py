@@ -16,9 +16,8 @@ from hublatent.direction_set import DirectionSet
 from hublatent.errors import DataError, HublatentError
 from hublatent.evaluation import defaults
 from hublatent.evaluation.audit import choose, measure, write_page
-from hublatent.evaluation.coherence import Condition
 from hublatent.evaluation.defaults import choose_defaults
-from hublatent.evaluation.judges import Judges
+from hublatent.evaluation.judges import Condition, Judges
 from hublatent.evaluation.subjects import Subject
 from tests.comparison_helpers import SIZE, known_judge, linear_model, write_known_faces
 from tests.tiny_models import save_model

@@ -9,7 +9,7 @@ import torch
 
 from hublatent.data import load_dataset
 from hublatent.errors import DataError
-from hublatent.evaluation.coherence import (
+from hublatent.evaluation.judges import (
     WHOLE_ABOVE,
     Condition,
     ConditionJudge,

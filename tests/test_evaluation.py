@@ -41,10 +41,12 @@ def test_the_table_comes_back_as_it_was_written(tmp_path: Path) -> None:
 
 
 def test_onsets_are_interpolated() -> None:
-    strengths, p = np.array([0.0, 1.0, 3.0]), np.array([0.1, 0.3, 0.7])
-    assert outcomes.onset(strengths, p >= 0.5, p, 0.5) == pytest.approx(2.0)
-    assert outcomes.onset(strengths, p >= 0.9, p, 0.9) == np.inf
-    assert outcomes.onset(strengths, p >= 0.05, p, 0.05) == 0.0
+    strengths, p = np.array([0.0, 1.0, 3.0]), np.tile([0.1, 0.3, 0.7], (3, 1))
+    wanted = np.array([0.5, 0.9, 0.05])
+    found = outcomes.onset(strengths, p >= wanted[:, None], p, wanted)
+    assert found.tolist() == pytest.approx([2.0, np.inf, 0.0])
+    assert outcomes.breaks(strengths, -p, -0.5).tolist() == pytest.approx([2.0] * 3)
+    assert outcomes.at(strengths, p, found)[[0, 2]].tolist() == pytest.approx([0.5, 0.1])
 
 
 def test_outcomes_follow_from_the_two_onsets() -> None:
@@ -99,7 +101,7 @@ def test_one_code_for_all_layers_is_edited_and_put_beside_one_for_each() -> None
     known = both.models["model"] != "stylegan2 in W"
     evidence = Evidence(both.table[~(in_w & both.table["strength"].isna() & read)],
                         both.models[known])  # fmt: skip
-    assert evidence.editors == evidence.readers == ["stylegan2", "vae"]
+    assert evidence.editors == [*evidence.read_trainings] == ["stylegan2", "vae"]
     assert verdict_of("6", evidence) == "supported, this checkpoint only"
     assert evidence.reading_difference("vae", "stylegan2").estimate.value == pytest.approx(
         0, abs=0.1

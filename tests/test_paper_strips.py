@@ -11,7 +11,7 @@ import torch
 from sklearn.metrics import cohen_kappa_score
 
 from hublatent.errors import DataError
-from hublatent.evaluation.coherence import Condition
+from hublatent.evaluation.judges import Condition
 from training.judges.paper_strips import ALPHAS, Onsets, Readings, read_labels, read_pictures
 
 TABLE = Path(__file__).parent.parent / "model_cards" / "replication" / "strips.csv"

@@ -30,16 +30,15 @@ from hublatent.direction_set import DirectionSet
 from hublatent.editing import edit
 from hublatent.errors import DataError
 from hublatent.evaluation import outcomes
-from hublatent.evaluation.coherence import MIN_FACES
 from hublatent.evaluation.edits import (
-    ABSENT,
     MAX_CLOSELY,
     SAMPLES_PER_FACE,
     STRENGTHS,
     edit_rows,
     sampled_faces,
 )
-from hublatent.evaluation.judges import BATCH, Judges
+from hublatent.evaluation.judges import BATCH, MIN_FACES, Judges
+from hublatent.evaluation.outcomes import ABSENT
 from hublatent.evaluation.subjects import Subject
 from hublatent.evaluation.table import join
 from hublatent.figures import fit, grid

@@ -16,16 +16,16 @@ from hublatent.direction_set import DirectionSet
 from hublatent.discovery import FROM_LABELS, cross_validate
 from hublatent.editing import edit
 from hublatent.errors import DataError, DirectionError, HublatentError, find_name, unknown_name
-from hublatent.evaluation.coherence import WHOLE_ABOVE
 from hublatent.evaluation.edits import STRENGTHS, Faces, drawn, edit_rows, faces_without, on_device
 from hublatent.evaluation.figures import audit_plot
-from hublatent.evaluation.judges import Judges
-from hublatent.evaluation.outcomes import NULL_PERCENTILE, SAME_PERSON, probability
+from hublatent.evaluation.judges import WHOLE_ABOVE, Judges
+from hublatent.evaluation.outcomes import NULL_PERCENTILE, probability
 from hublatent.evaluation.report import PAGE_NAME, number, page, share
 from hublatent.evaluation.subjects import Subject
 from hublatent.figures import png_uri
 from hublatent.model import LatentModel
 from hublatent.models import load
+from hublatent.perception.faces import SAME_PERSON_DISTANCE
 from hublatent.stats import Floats
 from hublatent.storage import write_text
 
@@ -39,13 +39,7 @@ COLUMNS = ("strength", "P", "null band", "leakage, P", "leakage, logit", "same p
 
 @dataclass(frozen=True, eq=False)
 class Audit:
-    """What was measured.
-
-    Attributes:
-        direction: the one audited.
-        curve: a row for each strength, with COLUMNS.
-        stability: of refits over folds, in a sentence.
-    """
+    """What was measured: a row of COLUMNS for each strength, and in a sentence how stable it is."""
 
     direction: Direction
     curve: pd.DataFrame
@@ -59,15 +53,16 @@ class Audit:
 
     def answer(self) -> str:
         """What it comes to, in three sentences."""
-        last, rise = self.curve.iloc[-1], self.curve["P"] - self.curve["P"].iloc[0]
-        beyond = rise.abs() > self.curve["null band"]
-        effect = f"beyond random ones from {self.curve['strength'][beyond].iloc[0]:g}σ" \
-            if beyond.any() else "no more than random ones"  # fmt: skip
-        safe = self.safe_up_to
-        held = f"up to {safe:g}σ" if safe is not None else "at no strength, not even unedited"
+        curve, safe = self.curve, self.safe_up_to
+        first, last = curve.iloc[0], curve.iloc[-1]
+        beyond = curve["strength"][(curve["P"] - first["P"]).abs() > curve["null band"]]
+        effect = "no more than random ones"
+        if len(beyond):
+            effect = f"beyond random ones from {beyond.iloc[0]:g}σ"
+        held = "at no strength, not even unedited" if safe is None else f"up to {safe:g}σ"
         return (
-            f"{self.direction.name} takes P from {self.curve['P'].iloc[0]:.2f} to {last['P']:.2f} "
-            f"at {last['strength']:g}σ, {effect}. Faces hold {held}. {self.stability}"
+            f"{self.direction.name} takes P from {first['P']:.2f} to {last['P']:.2f} at "
+            f"{last['strength']:g}σ, {effect}. Faces hold {held}. {self.stability}"
         )
 
 
@@ -78,16 +73,14 @@ def choose(given: str, model: LatentModel, attribute: str | None, method: str | 
         DirectionError: it is of another model, unknown, or one of several.
     """
     found = DirectionSet.open(given, model)
-    if attribute is None:
-        if len(found.attributes) != 1:
-            names = ", ".join(found.attributes[:5])
-            raise DirectionError(
-                f"{given} holds {len(found.attributes)} attributes ({names}); name one, with "
-                "--attribute."
-            )
-        attribute = found.attributes[0]
-    chosen = found.default(attribute) if method is None else found[attribute, method]
-    return chosen.with_sigma(model)
+    if attribute is None and len(found.attributes) != 1:
+        names = ", ".join(found.attributes[:5])
+        raise DirectionError(
+            f"{given} holds {len(found.attributes)} attributes ({names}); name one, with "
+            "--attribute."
+        )
+    name = attribute or found.attributes[0]
+    return (found.default(name) if method is None else found[name, method]).with_sigma(model)
 
 
 def measure(
@@ -114,14 +107,13 @@ def measure(
 
 def _curve(rows: pd.DataFrame) -> pd.DataFrame:
     """(S, ...): the mean over faces of each of COLUMNS but the null band."""
-    reading, value = rows["reading"], rows["value"]
-    shown = {
-        "target": probability(value), "identity": value < SAME_PERSON,
-        "coherence": value >= WHOLE_ABOVE,
-    }  # fmt: skip
-    told = np.select([reading == name for name in shown], list(shown.values()), value)
-    grid = rows.assign(value=told).pivot_table("value", "strength", "reading")
-    return grid.rename(columns=READINGS).rename_axis(columns=None).reset_index()
+    grid = rows.pivot_table("value", ["strength", "face"], "reading")
+    grid["target"] = probability(grid["target"])
+    looked = grid["identity"].notna()
+    grid["identity"] = (grid["identity"] < SAME_PERSON_DISTANCE).where(looked)
+    grid["coherence"] = (grid["coherence"] >= WHOLE_ABOVE).where(looked)
+    means = grid.astype(float).groupby("strength").mean()
+    return means.rename(columns=READINGS).rename_axis(columns=None).reset_index()
 
 
 def _null_band(

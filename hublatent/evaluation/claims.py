@@ -16,31 +16,17 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from hublatent import stats
 from hublatent.evaluation import outcomes
-from hublatent.evaluation.coherence import WHOLE_ABOVE
-from hublatent.evaluation.holes import BETWEEN, BEYOND, SAMPLES
+from hublatent.evaluation.judges import WHOLE_ABOVE
 from hublatent.evaluation.subjects import IN_W
-from hublatent.evaluation.table import people, select
-from hublatent.stats import (
-    MARGINS,
-    MIN_TRAININGS,
-    ONE_CHECKPOINT,
-    Difference,
-    Estimate,
-    Floats,
-    bootstrap_means,
-    bootstrap_weights,
-    from_draws,
-    holm,
-    mean_difference,
-    paired_bootstrap,
-    verdict,
-    welch_difference,
-)
+from hublatent.evaluation.table import BETWEEN, BEYOND, SAMPLES, people, select
+from hublatent.stats import Difference, Estimate, Floats
 
 PAPER_METHOD, BEST_METHOD = "svm", "joint"
 SUPPORTED, CONTRADICTED, EQUIVALENT, OPEN = "supported", "contradicted", "equivalent", "open"
 UNMEASURED = "not measured"
+KINDS = (SUPPORTED, CONTRADICTED, EQUIVALENT, OPEN, UNMEASURED)  # of verdicts
 OURS = "btcvae"  # the architecture that the paper calls best
 TC_OBJECTIVES, KL_OBJECTIVE = ("beta-tcvae", "factorvae"), "beta-vae"
 LOWER_IS_BETTER = ("leakage",)
@@ -68,18 +54,12 @@ class Contrast:
     def verdict(self) -> str:
         """One of better, worse, equivalent, open; with "this checkpoint only" where it is so."""
         better_up = self.quantity not in LOWER_IS_BETTER
-        return verdict(self.difference, MARGINS[self.quantity], better_up)
+        return stats.verdict(self.difference, stats.MARGINS[self.quantity], better_up)
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What became of a claim.
-
-    Attributes:
-        key, statement: of the claim.
-        verdict: over all contrasts, as `overall` says it.
-        contrasts: what it rests on.
-    """
+    """What became of a claim: its verdict over all the contrasts that it rests on."""
 
     key: str
     statement: str
@@ -112,77 +92,92 @@ class Evidence:
         return outcomes.accuracy(self.table)
 
     @cached_property
-    def names(self) -> list[str]:
-        """The models, in their order."""
-        return list(dict.fromkeys(self.models["model"]))
+    def trainings(self) -> dict[str, list[str]]:
+        """The trainings of each model, in their order."""
+        groups = self.models.groupby("model", sort=False)["training"]
+        return {str(model): list(trainings) for model, trainings in groups}
 
     @cached_property
-    def readers(self) -> list[str]:
-        """Models whose latents were read."""
-        return [m for m in self.names if self.read_trainings(m)]
+    def read_trainings(self) -> dict[str, list[str]]:
+        """Those of them whose latents were read; models without any are left out."""
+        read = set(self.accuracy.columns.get_level_values("training"))
+        kept = {m: [t for t in group if t in read] for m, group in self.trainings.items()}
+        return {model: group for model, group in kept.items() if group}
+
+    @cached_property
+    def edited(self) -> dict[tuple[str, str], pd.DataFrame]:
+        """The strips of each (model, method), with `share`: 1 where strong, 0 where judged else."""
+        judged = self.strips["outcome"].notna()
+        strong = (self.strips["outcome"] == "strong").astype(float).where(judged)
+        groups = self.strips.assign(share=strong).groupby(["model", "method"], observed=True)
+        return {(str(model), str(method)): strips for (model, method), strips in groups}
 
     @cached_property
     def editors(self) -> list[str]:
-        """Models that were edited."""
-        edited = set(self.strips["model"].astype(str)) if len(self.strips) else set()
-        return [m for m in self.names if m in edited]
+        """Models that were edited; W beside W+ is none of its own."""
+        return [m for m in self.trainings if any(m == model for model, _ in self.edited)]
+
+    def summaries(
+        self, attribute: str | None = None
+    ) -> Iterator[tuple[str, str, dict[str, float]]]:
+        """What each model's edits along each method come to, of one attribute or of all."""
+        for name, (model, method) in product(self.editors, self.edited):
+            strips = self.edited[model, method]
+            mine = strips if attribute is None else strips[strips["attribute"] == attribute]
+            if model == name and len(mine):
+                yield model, method, outcomes.summary(mine)
 
     @cached_property
     def layered(self) -> list[str]:
-        """Models whose codes have layers."""
-        return [m for m in self.names if self.fact(m, "layers")]
-
-    def trainings(self, model: str) -> list[str]:
-        """The trainings of a model."""
-        return list(self.models.loc[self.models["model"] == model, "training"])
-
-    def read_trainings(self, model: str) -> list[str]:
-        """Those of them whose latents were read."""
-        return [t for t in self.trainings(model) if t in self.accuracy]
+        """Models whose latents have layers."""
+        return [m for m in self.trainings if self.fact(m, "layers")]
 
     def fact(self, model: str, name: str) -> Any:
         """What is known of a model, as its first training tells it."""
         return self.models.loc[self.models["model"] == model, name].iloc[0]
 
-    def scores(self, model: str) -> Floats:
-        """Mean accuracy over the attributes, of each training."""
-        read = self.read_trainings(model)
-        return np.array([float(self.accuracy[t].mean().mean()) for t in read])
+    @cached_property
+    def _values(self) -> pd.Series:
+        """Readings of the models themselves, by (training, reading)."""
+        rows = self.table[(self.table["attribute"] == "") & (self.table["method"] == "")]
+        keys = rows[["training", "reading"]].astype(str)
+        return rows["value"].groupby([keys["training"], keys["reading"]]).first()
 
     def value(self, training: str, reading: str) -> float:
         """One number of a training, such as its kl; NaN if unknown."""
-        found = select(self.table, training=training, reading=reading, attribute="")["value"]
-        return float(found.iloc[0]) if len(found) else float("nan")
+        return float(self._values.get((training, reading), np.nan))
+
+    @cached_property
+    def _scores(self) -> pd.Series:
+        """Mean accuracy over the attributes, of each training."""
+        return self.accuracy.mean().groupby(level="training", observed=True).mean()
+
+    def scores(self, model: str) -> Floats:
+        """Mean accuracy over the attributes, of each training."""
+        return self._scores[self.read_trainings[model]].to_numpy()
 
     @cached_property
     def _readings(self) -> dict[str, tuple[Floats, Floats]]:
         """Of each model the accuracy (K,) of each attribute, and bootstrap draws (R, K)."""
-        found = {}
-        for model in self.readers:
-            mean = _over_trainings(self.accuracy[self.read_trainings(model)])
-            found[model] = bootstrap_means(mean.to_numpy(), people(mean.index), self.seed)
-        return found
+        means = [_over_trainings(self.accuracy[group]) for group in self.read_trainings.values()]
+        who = people(self.accuracy.index)
+        point, draws = stats.bootstrap_means(np.concatenate(means, axis=1), who, self.seed)
+        ends = np.cumsum([mean.shape[1] for mean in means])[:-1]
+        parts = zip(np.split(point, ends), np.split(draws, ends, axis=1), strict=True)
+        return dict(zip(self.read_trainings, parts, strict=True))
 
     def reading_estimate(self, model: str) -> Estimate:
         """Mean accuracy, with the interval over people and attributes."""
-        return from_draws(*self._readings[model], self.seed, columns_vary=True).estimate
+        return stats.from_draws(*self._readings[model], self.seed, columns_vary=True).estimate
 
     def reading_difference(self, first: str, second: str) -> Difference:
         """Accuracy of one model minus that of another, over the attributes."""
         scores = self.scores(first), self.scores(second)
-        if min(map(len, scores)) >= MIN_TRAININGS:
-            return welch_difference(*scores)
+        if min(map(len, scores)) >= stats.MIN_TRAININGS:
+            return stats.welch_difference(*scores)
         points, draws = zip(self._readings[first], self._readings[second], strict=True)
         difference = points[0] - points[1], draws[0] - draws[1]
-        return from_draws(*difference, self.seed, columns_vary=True)
-
-    def edit_values(self, model: str, method: str, quantity: str) -> pd.DataFrame:
-        """face x (training, attribute): `strong` as 0 or 1, or the price at the onset."""
-        rows = self.strips[(self.strips["model"] == model) & (self.strips["method"] == method)]
-        if quantity == "share":
-            judged = rows[rows["outcome"].notna()]
-            rows = judged.assign(share=(judged["outcome"] == "strong").astype(float))
-        return rows.pivot_table(quantity, "face", ["training", "attribute"], observed=True)
+        return stats.from_draws(*difference, self.seed, columns_vary=True)
 
     def edit_difference(
         self, first: str, second: str, method: str, quantity: str
@@ -191,27 +186,56 @@ class Evidence:
 
         None where they share too few faces that somebody could judge.
         """
-        values = [self.edit_values(model, method, quantity) for model in (first, second)]
-        if not all(v.size for v in values):
+        strips = [self.edited.get((model, method)) for model in (first, second)]
+        values = [  # face x (training, attribute)
+            part.pivot_table(quantity, "face", ["training", "attribute"], observed=True)
+            for part in strips if part is not None
+        ]  # fmt: skip
+        if len(values) < 2 or not all(v.size for v in values):
             return None
         counts = [v.columns.get_level_values("training").nunique() for v in values]
-        if min(counts) >= MIN_TRAININGS:
+        if min(counts) >= stats.MIN_TRAININGS:
             means = [v.mean().groupby("training", observed=True).mean().to_numpy() for v in values]
-            return welch_difference(*means)
+            return stats.welch_difference(*means)
         one, two = map(_over_trainings, values)
         faces = one.index.intersection(two.index)
         if len(faces) < MIN_FACES:
             return None
         gaps = (one.loc[faces] - two.loc[faces]).reindex(columns=one.columns)
-        return paired_bootstrap(gaps.to_numpy(), people(faces), self.seed)
+        return stats.paired_bootstrap(gaps.to_numpy(), people(faces), self.seed)
 
+    @cached_property
     def champions(self) -> dict[str, str]:
         """Architecture -> its model that reads best, so that each has the same choice."""
         groups: dict[str, list[str]] = {}
-        for model in self.readers:
+        for model in self.read_trainings:
             if not self.fact(model, "baseline"):
                 groups.setdefault(str(self.fact(model, "architecture")), []).append(model)
         return {a: max(group, key=lambda m: self.scores(m).mean()) for a, group in groups.items()}
+
+    def rivals(self, among: Iterable[str]) -> Iterator[tuple[str, str]]:
+        """The champion of β-TCVAE beside each of the others."""
+        known = set(among)
+        chosen = {a: m for a, m in self.champions.items() if m in known}
+        ours = chosen.pop(OURS, None)
+        return product([ours] if ours else [], chosen.values())
+
+    @cached_property
+    def _whole(self) -> dict[str, pd.DataFrame]:
+        """Of each training, which samples and points between and beyond them are whole faces."""
+        rows = select(self.table, reading="coherence", method=[SAMPLES, BETWEEN, BEYOND])
+        parts = rows.groupby("training", observed=True)
+        return {
+            str(training): part.pivot_table("value", "face", "method", observed=True) >= WHOLE_ABOVE
+            for training, part in parts
+        }
+
+    def fall(self, training: str, where: str) -> Floats:
+        """Of each pair of samples, whether it is a face there (0 or 1) less whether they are."""
+        whole = self._whole.get(training)
+        if whole is None or not {where, SAMPLES} <= set(whole):
+            return np.zeros(0)
+        return whole[where].to_numpy(float) - whole[SAMPLES].to_numpy(float)
 
 
 def _over_trainings(values: pd.DataFrame) -> pd.DataFrame:
@@ -221,19 +245,15 @@ def _over_trainings(values: pd.DataFrame) -> pd.DataFrame:
 
 def reads_best(evidence: Evidence) -> Iterator[Contrast]:
     """Accuracy of β-TCVAE minus that of each other architecture."""
-    champions = evidence.champions()
-    ours = champions.pop(OURS, None)
-    for rival in champions.values() if ours else ():
-        difference = evidence.reading_difference(str(ours), rival)
+    for ours, rival in evidence.rivals(evidence.read_trainings):
+        difference = evidence.reading_difference(ours, rival)
         yield Contrast(f"{ours} minus {rival}", "accuracy", difference)
 
 
 def edits_best(evidence: Evidence, method: str) -> Iterator[Contrast]:
     """Strong edits and leakage along a method's directions, β-TCVAE against each other one."""
-    champions = {a: m for a, m in evidence.champions().items() if m in evidence.editors}
-    ours = champions.pop(OURS, None)
-    for rival in champions.values() if ours else ():
-        yield from edit_contrasts(evidence, str(ours), rival, method)
+    for ours, rival in evidence.rivals(evidence.editors):
+        yield from edit_contrasts(evidence, ours, rival, method)
 
 
 def edit_contrasts(evidence: Evidence, first: str, second: str, method: str) -> Iterator[Contrast]:
@@ -248,13 +268,12 @@ def edit_contrasts(evidence: Evidence, first: str, second: str, method: str) -> 
 def kl_weight(evidence: Evidence) -> Iterator[Contrast]:
     """Networks that differ in β alone: the largest weight minus the smallest."""
     groups: dict[tuple[Any, ...], list[str]] = {}
-    for model in evidence.readers:
+    for model in evidence.read_trainings:
         if pd.notna(evidence.fact(model, "beta")) and evidence.fact(model, "objective"):
             same = ("objective", "likelihood", "latent", "parameters")
             groups.setdefault(tuple(evidence.fact(model, n) for n in same), []).append(model)
     for group in groups.values():
-        ordered = sorted(group, key=lambda m: float(evidence.fact(m, "beta")))
-        low, high = ordered[0], ordered[-1]
+        low, *_, high = sorted([*group, group[0]], key=lambda m: float(evidence.fact(m, "beta")))
         if evidence.fact(low, "beta") != evidence.fact(high, "beta"):
             difference = evidence.reading_difference(high, low)
             yield Contrast(f"{high} minus {low}", "accuracy", difference)
@@ -263,8 +282,8 @@ def kl_weight(evidence: Evidence) -> Iterator[Contrast]:
 def total_correlation(evidence: Evidence) -> Iterator[Contrast]:
     """Models with weighted total correlation, minus what the KL's weight gives at their rate."""
     points: dict[str, list[tuple[float, float]]] = {}  # objective -> rate and accuracy
-    for model in evidence.readers:
-        rates = [evidence.value(t, "kl") for t in evidence.read_trainings(model)]
+    for model, trainings in evidence.read_trainings.items():
+        rates = [evidence.value(training, "kl") for training in trainings]
         found = zip(rates, evidence.scores(model), strict=True)
         points.setdefault(str(evidence.fact(model, "objective")), []).extend(found)
     plain = sorted(point for point in points.get(KL_OBJECTIVE, ()) if point[0] > 0)
@@ -279,12 +298,12 @@ def total_correlation(evidence: Evidence) -> Iterator[Contrast]:
         ]
         if len(gaps) >= 2:
             text = f"{objective} minus the weight of the KL at equal rate, {len(gaps)} trainings"
-            yield Contrast(text, "accuracy", mean_difference(np.array(gaps)))
+            yield Contrast(text, "accuracy", stats.mean_difference(np.array(gaps)))
 
 
 def holes(evidence: Evidence, where: str) -> Iterator[Contrast]:
     """Whole faces somewhere less those at the samples: W+ models against the others."""
-    others = [m for m in evidence.champions().values() if m not in evidence.layered]
+    others = [m for m in evidence.champions.values() if m not in evidence.layered]
     yield from _falls(evidence, product(evidence.layered, others), where)
 
 
@@ -298,46 +317,34 @@ def w_noise(evidence: Evidence) -> Iterator[Contrast]:
 def _falls(evidence: Evidence, pairs: Iterable[tuple[str, str]], where: str) -> Iterator[Contrast]:
     """How much more the share of whole faces falls in one model than in the other."""
     for pair in pairs:
-        falls = [
-            [fall(evidence.table, training, where) for training in evidence.trainings(model)]
-            for model in pair
-        ]
+        falls = [[evidence.fall(t, where) for t in evidence.trainings[model]] for model in pair]
         if min(len(f) for group in falls for f in group) == 0:
             continue
         if min(sum(map(len, group)) for group in falls) < MIN_PAIRS:
             continue
         n = min(map(len, falls))
-        if n >= MIN_TRAININGS:
-            difference = welch_difference(*(np.array([f.mean() for f in g]) for g in falls))
+        if n >= stats.MIN_TRAININGS:
+            difference = stats.welch_difference(*(np.array([f.mean() for f in g]) for g in falls))
         else:
-            difference = welch_difference(*map(np.concatenate, falls))
+            difference = stats.welch_difference(*map(np.concatenate, falls))
         yield Contrast(" minus ".join(pair), "share", replace(difference, n_trainings=n))
-
-
-def fall(table: pd.DataFrame, training: str, where: str) -> Floats:
-    """Of each pair of samples, whether it is a face there (0 or 1) less whether they are."""
-    rows = select(table, training=training, method=[SAMPLES, where], reading="coherence")
-    grid = rows.pivot_table("value", "face", "method", observed=True)
-    if where not in grid or SAMPLES not in grid:
-        return np.zeros(0)
-    whole = grid >= WHOLE_ABOVE
-    return whole[where].to_numpy(float) - whole[SAMPLES].to_numpy(float)
 
 
 def boundary(evidence: Evidence) -> Iterator[Contrast]:
     """Rank correlation of the way to one end coordinate with what the judge says there."""
-    for model in evidence.layered or evidence.readers:
-        each = [_correlation(evidence, training) for training in evidence.trainings(model)]
+    rows = select(evidence.table, reading=["way", "end target"])
+    for model in evidence.layered or evidence.read_trainings:
+        each = [_correlation(select(rows, training=training), evidence.seed)
+                for training in evidence.trainings[model]]  # fmt: skip
         found = [c for c in each if c is not None]
-        if len(found) >= MIN_TRAININGS:
+        if len(found) >= stats.MIN_TRAININGS:
             values = np.array([difference.estimate.value for difference in found])
-            yield Contrast(model, "share", mean_difference(values))
+            yield Contrast(model, "share", stats.mean_difference(values))
         elif found:
             yield Contrast(model, "share", found[0])
 
 
-def _correlation(evidence: Evidence, training: str) -> Difference | None:
-    rows = select(evidence.table, training=training, reading=["way", "end target"])
+def _correlation(rows: pd.DataFrame, seed: int) -> Difference | None:
     grid = rows.pivot_table("value", ["attribute", "face"], "reading", observed=True).dropna()
     if len(grid) < MIN_FACES or grid.shape[1] < 2:
         return None
@@ -351,43 +358,36 @@ def _correlation(evidence: Evidence, training: str) -> Difference | None:
         return np.asarray(xy / np.sqrt(xx * yy))
 
     who = people(grid.index.get_level_values("face"))
-    drawn = np.concatenate([correlation(w) for w in bootstrap_weights(who, seed=evidence.seed)])
-    return from_draws(correlation(np.ones((1, len(x)))), drawn[:, None])
+    drawn = np.concatenate([correlation(w) for w in stats.bootstrap_weights(who, seed=seed)])
+    return stats.from_draws(correlation(np.ones((1, len(x)))), drawn[:, None])
 
 
 def class_means(evidence: Evidence) -> Iterator[Contrast]:
     """P along the SVM's normal minus P along class means, both moved equally far in W+."""
+    methods = PAPER_METHOD, "mean-difference"
     for model in evidence.layered:
-        rows = select(evidence.table, model=model, reading=["target", "step"])
+        rows = select(evidence.table, model=model, method=methods, reading=["target", "step"])
         gaps = {}
         for attribute, part in rows.groupby("attribute", observed=True):
-            methods = PAPER_METHOD, "mean-difference"
-            curves = [curve for m in methods if (curve := _curve(part[part["method"] == m]))]
-            if len(curves) == 2:
-                half = min(distances[-1] for distances, _ in curves) / 2
-                first, second = (
-                    grid.apply(partial(np.interp, half, distances), axis=1)
-                    for distances, grid in curves
-                )
-                gaps[attribute] = first - second
+            steps = part[part["reading"] == "step"].groupby("method", observed=True)["value"].mean()
+            edited = part[part["strength"].notna()]
+            if not set(methods) <= set(steps.index) & set(edited["method"]):
+                continue
+            grid = edited.pivot_table("value", "face", ["method", "strength"], observed=True)
+            half = steps.min() * edited["strength"].max() / 2  # of the way that both go
+            first, second = (
+                outcomes.at(p.columns.to_numpy(float), p.to_numpy(), np.full(len(p), half / step))
+                for p, step in ((outcomes.probability(grid[m]), steps[m]) for m in methods)
+            )
+            gaps[attribute] = pd.Series(first - second, grid.index)
         if gaps:
             frame = pd.DataFrame(gaps)
-            difference = paired_bootstrap(frame.to_numpy(), people(frame.index), evidence.seed)
-            yield Contrast(f"P along svm minus along class means, {model}", "share", difference)
-
-
-def _curve(rows: pd.DataFrame) -> tuple[Floats, pd.DataFrame] | None:
-    """Distances moved (S,), and P of each face there (face x S)."""
-    steps = rows.loc[rows["reading"] == "step", "value"]
-    rows = rows[(rows["reading"] == "target") & rows["strength"].notna()]
-    if not len(steps) or not len(rows):
-        return None
-    grid = outcomes.probability(rows.pivot_table("value", "face", "strength", observed=True))
-    return grid.columns.to_numpy(float) * float(steps.mean()), grid
+            found = stats.paired_bootstrap(frame.to_numpy(), people(frame.index), evidence.seed)
+            yield Contrast(f"P along svm minus along class means, {model}", "share", found)
 
 
 def w_plus(evidence: Evidence) -> Iterator[Contrast]:
-    """The same faces, each layer with its own code, minus all layers with their mean."""
+    """The same faces, each layer with its own latent, minus all layers with their mean."""
     for model in evidence.layered:
         yield from edit_contrasts(evidence, model, model + IN_W, BEST_METHOD)
 
@@ -435,17 +435,22 @@ def examine(evidence: Evidence) -> list[Finding]:
 def examine_claim(evidence: Evidence, key: str) -> Finding:
     """Test one claim, with the p values of its contrasts adjusted."""
     claim = CLAIMS[key]
-    contrasts = list(claim.test(evidence))
-    adjusted = holm([c.difference.p for c in contrasts])
-    family = tuple(
-        replace(c, difference=replace(c.difference, p=p))
-        for c, p in zip(contrasts, adjusted, strict=True)
-    )
+    family = adjusted(claim.test(evidence))
     pairs: dict[str, list[str]] = {}
     for contrast in family:
         pairs.setdefault(contrast.pair or contrast.text, []).append(contrast.verdict)
     verdict = overall([of_pair(verdicts) for verdicts in pairs.values()], claim.expected)
     return Finding(key, claim.statement, verdict, family)
+
+
+def adjusted(contrasts: Iterable[Contrast]) -> tuple[Contrast, ...]:
+    """A family of contrasts, their p values adjusted for one another."""
+    family = tuple(contrasts)
+    p_values = stats.holm([c.difference.p for c in family])
+    return tuple(
+        replace(c, difference=replace(c.difference, p=p))
+        for c, p in zip(family, p_values, strict=True)
+    )
 
 
 def of_pair(verdicts: Sequence[str]) -> str:
@@ -457,7 +462,7 @@ def of_pair(verdicts: Sequence[str]) -> str:
     return next(k for k in ("worse", OPEN, "better", EQUIVALENT) if k in kinds) + note
 
 
-def overall(verdicts: list[str], expected: str = "better") -> str:
+def overall(verdicts: Sequence[str], expected: str = "better") -> str:
     """What the verdicts of a claim's contrasts say of the claim.
 
     Returns:
@@ -469,15 +474,15 @@ def overall(verdicts: list[str], expected: str = "better") -> str:
     kinds, note = _kinds(verdicts)
     if kinds & ({"better", "worse"} - {expected}):
         return CONTRADICTED + note
-    if len(kinds) > 1:
-        return OPEN + note
-    return {expected: SUPPORTED, EQUIVALENT: EQUIVALENT}.get(kinds.pop(), OPEN) + note
+    of_all = {expected: SUPPORTED, EQUIVALENT: EQUIVALENT}
+    return (of_all.get(kinds.pop(), OPEN) if len(kinds) == 1 else OPEN) + note
 
 
 def _kinds(verdicts: Sequence[str]) -> tuple[set[str], str]:
     """The kinds of some verdicts, and ", this checkpoint only" if that is said of one."""
-    alone = any(ONE_CHECKPOINT in text for text in verdicts)
-    return {text.partition(",")[0] for text in verdicts}, f", {ONE_CHECKPOINT}" if alone else ""
+    alone = any(stats.ONE_CHECKPOINT in text for text in verdicts)
+    kinds = {text.partition(",")[0] for text in verdicts}
+    return kinds, f", {stats.ONE_CHECKPOINT}" if alone else ""
 
 
 def letters(names: list[str], differ: Callable[[str, str], bool]) -> dict[str, str]:
@@ -498,11 +503,5 @@ def letters(names: list[str], differ: Callable[[str, str], bool]) -> dict[str, s
         unique = [g for i, g in enumerate(split) if g not in split[:i]]
         groups = [g for g in unique if not any(g < other for other in unique)]
     groups.sort(key=lambda g: sorted(names.index(n) for n in g))
-    return {
-        name: "".join(_letter(i) for i, group in enumerate(groups) if name in group)
-        for name in names
-    }
-
-
-def _letter(i: int) -> str:
-    return chr(ord("a") + i % 26) + "'" * (i // 26)
+    signs = [chr(ord("a") + i % 26) + "'" * (i // 26) for i in range(len(groups))]
+    return {n: "".join(s for s, g in zip(signs, groups, strict=True) if n in g) for n in names}

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from hublatent.evaluation import outcomes
 from hublatent.evaluation.claims import PAPER_METHOD, Evidence
 
 COLOURS = ("#4c5fd5", "#d1495b", "#2e8b57", "#e0a030", "#7b4fa3", "#3a9fbf", "#8c6d4f", "#555b66",
@@ -22,15 +21,13 @@ def editing_plot(evidence: Evidence) -> bytes:
     """Each model's directions: share of strong edits against identity kept and leakage."""
 
     def draw(axes: Any) -> None:
-        strips = evidence.strips
-        for i, model in enumerate(evidence.editors):
-            rows = strips[strips["model"] == model]
-            for j, (method, part) in enumerate(rows.groupby("method", observed=True)):
-                found = outcomes.summary(part)
-                look = _look(i, filled=method != PAPER_METHOD)
-                label = "_" if j else model  # the legend names each model once
-                for axis, price in zip(axes, ("identity", "leakage"), strict=True):
-                    axis.scatter(found[price], found["strong"], label=label, **look)
+        named: set[str] = set()  # the legend names each model once
+        for model, method, found in evidence.summaries():
+            look = _look(evidence.editors.index(model), filled=method != PAPER_METHOD)
+            for axis, price in zip(axes, ("identity", "leakage"), strict=True):
+                label = "_" if model in named else model
+                axis.scatter(found[price], found["strong"], label=label, **look)
+            named.add(model)
         axes[0].set(xlabel="share still the same person, at the onset", ylabel="share strong")
         axes[1].set(xlabel="leakage at the onset, mean |change of P|")
         axes[0].set_xlim(-0.02, 1.02)
@@ -43,14 +40,14 @@ def reading_plot(evidence: Evidence) -> bytes:
     """Each training's accuracy against its rate and its distortion."""
 
     def draw(axes: Any) -> None:
-        for i, model in enumerate(evidence.readers):
+        for i, model in enumerate(evidence.read_trainings):
             scores = evidence.scores(model)
             if evidence.fact(model, "baseline"):
                 for axis in axes:
                     axis.axhline(scores.mean(), color="#999999", linestyle=":", label=model)
                 continue
             for axis, fact in zip(axes, ("kl", "mse"), strict=True):
-                known = [evidence.value(t, fact) for t in evidence.read_trainings(model)]
+                known = [evidence.value(t, fact) for t in evidence.read_trainings[model]]
                 axis.scatter(known, scores, label=model, **_look(i, filled=True))
         axes[0].set(xlabel="rate: KL, nats", ylabel="accuracy, mean of the attributes")
         rates = [evidence.value(t, "kl") for t in evidence.models["training"]]

@@ -13,22 +13,22 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from hublatent.evaluation.coherence import BROKEN_BELOW
-from hublatent.evaluation.edits import ABSENT, CEILING, NULL
-from hublatent.evaluation.table import select
+from hublatent.evaluation.judges import BROKEN_BELOW
+from hublatent.evaluation.table import CEILING, NULL, select
+from hublatent.perception.faces import SAME_PERSON_DISTANCE
 from hublatent.stats import Floats
 
-SAME_PERSON = (
-    0.6  # dlib's threshold of the distance: 89% of CelebA's pairs of one person are nearer
-)
+ABSENT = 0.5  # a face whose P is below lacks the attribute
 OUTCOMES = ("strong", "no effect", "decohered")
 NULL_PERCENTILE = 95
+STRIP = ["model", "training", "attribute", "method", "face"]
+PRICES = ("leakage", "logit leakage", "identity", "coherence")
 
 
 def edits(table: pd.DataFrame, **wanted: Any) -> pd.DataFrame:
     """A row for each edited face: its onsets, outcome and price.
 
-    Only faces whose unedited picture the judge calls without the attribute count.
+    Only faces whose unedited image the judge calls without the attribute count.
 
     Args:
         table: the long table.
@@ -40,76 +40,84 @@ def edits(table: pd.DataFrame, **wanted: Any) -> pd.DataFrame:
         closely; leakage, logit_leakage, identity and coherence at the onset, NaN without one.
     """
     rows = select(table, **wanted)
-    rows = rows[rows["strength"].notna() & (rows["method"] != NULL)]
-    whole = rows["face"] == ""
-    parts = []
-    keys = ["model", "training", "attribute", "method"]
-    for key, group in rows[~whole].groupby(keys, observed=True):
-        about = dict(zip(keys, key, strict=True))
-        threshold = presence(table, about["training"], about["attribute"])
-        parts.append(_strips(group, threshold).assign(**about))
-    if not parts:
-        return pd.DataFrame(columns=[*keys, "face", "there", "broken", "outcome", "leakage"])
-    return pd.concat(parts, ignore_index=True)
+    rows = rows[rows["strength"].notna() & (rows["method"] != NULL) & (rows["face"] != "")]
+    strips = rows.drop_duplicates(STRIP)[STRIP].reset_index(drop=True)
+    if strips.empty:
+        columns = ["there", "broken", "outcome", *(name.replace(" ", "_") for name in PRICES)]
+        return strips.reindex(columns=[*STRIP, *columns])
+    number = rows.groupby(STRIP, observed=True, sort=False).ngroup().to_numpy()
+    strengths, column = np.unique(rows["strength"], return_inverse=True)
+    values = {name: np.full((len(strips), len(strengths)), np.nan) for name in ("target", *PRICES)}
+    for name, grid in values.items():
+        mine = (rows["reading"] == name).to_numpy()
+        grid[number[mine], column[mine]] = rows["value"].to_numpy()[mine]
+    target, left = probability(values["target"]), values["coherence"]
+    drawn = strips.join(presence(table).rename("drawn"), on=["training", "attribute"])["drawn"]
+    threshold = drawn.fillna(ABSENT).to_numpy()
+    there = onset(strengths, target >= threshold[:, None], target, threshold)
+    known = np.isfinite(left).all(axis=1)
+    broken = np.where(known, breaks(strengths, left), np.nan)
+    strips["there"], strips["broken"] = there, broken
+    strips["outcome"] = pd.Series(outcome(there, broken), dtype=object).where(known)
+    for name in PRICES:
+        strips[name.replace(" ", "_")] = at(strengths, values[name], there)
+    lacking = target[:, 0] < np.minimum(ABSENT, threshold)
+    return strips[lacking].reset_index(drop=True)
 
 
-def presence(table: pd.DataFrame, training: str, attribute: str) -> float:
-    """The P above which an attribute counts as drawn by a model."""
-    rows = select(table, training=training, attribute=attribute)
-    having = probability(rows.loc[rows["method"] == CEILING, "value"])
-    start = (rows["strength"] == 0) & (rows["reading"] == "target")
-    without = probability(rows.loc[start, "value"])
-    if not len(having) or not len(without):
-        return ABSENT
-    return float((having.mean() + without.mean()) / 2)
+def presence(table: pd.DataFrame) -> pd.Series:
+    """The P above which an attribute counts as drawn, by (training, attribute).
+
+    Missing where no unedited face or none with the attribute was judged.
+    """
+    target = table[table["reading"] == "target"]
+    target = target.assign(value=probability(target["value"]))
+    best = target["method"] == CEILING
+    having, without = target[best], target[~best & (target["strength"] == 0)]
+    return ((_grouped(having).mean() + _grouped(without).mean()) / 2).dropna()
 
 
-def _strips(group: pd.DataFrame, threshold: float) -> pd.DataFrame:
-    """One row per face of one direction's edits."""
-    grids = {
-        reading: part.pivot_table("value", "face", "strength", observed=True)
-        for reading, part in group.groupby("reading", observed=True)
-    }
-    target = probability(grids["target"])
-    target = target[target.iloc[:, 0] < min(ABSENT, threshold)]
-    strengths = target.columns.to_numpy(float)
-    there = np.array([onset(strengths, row >= threshold, row, threshold) for row in target.values])
-    found = pd.DataFrame({"face": target.index.astype(str), "there": there})
-    left = grids["coherence"].reindex(target.index) if "coherence" in grids else target * np.nan
-    known = left.notna().all(axis=1).to_numpy()
-    found["broken"] = np.where(known, breaks(strengths, left.to_numpy()), np.nan)
-    found["outcome"] = pd.Series(outcome(there, found["broken"].to_numpy())).where(known)
-    for reading in ("leakage", "logit leakage", "identity", "coherence"):
-        grid = grids[reading].reindex(target.index) if reading in grids else target * np.nan
-        found[reading.replace(" ", "_")] = [
-            np.interp(at, strengths, row) if np.isfinite(at) else np.nan
-            for at, row in zip(there, grid.to_numpy(), strict=True)
-        ]
-    return found
+def null_bands(table: pd.DataFrame) -> pd.Series:
+    """The change of P that 95% of aimless directions stay below, by (training, attribute)."""
+    changes = select(table, method=NULL)
+    return _grouped(changes.assign(value=changes["value"].abs())).quantile(NULL_PERCENTILE / 100)
 
 
-def onset(strengths: Floats, reached: Floats, values: Floats, threshold: float) -> float:
-    """The first strength at which something is reached, interpolated; infinite if it never is.
+def _grouped(rows: pd.DataFrame) -> Any:
+    return rows.groupby(["training", "attribute"], observed=True)["value"]
+
+
+def onset(strengths: Floats, reached: NDArray[np.bool_], values: Floats, threshold: Any) -> Floats:
+    """The first strength (n,) at which something is reached, interpolated; infinite if it never is.
 
     Args:
         strengths: (S,), growing.
-        reached: (S,), whether it is.
-        values: (S,), which rise through the threshold there.
-        threshold: what has to be reached.
+        reached: (n, S), whether it is.
+        values: (n, S), which rise through the threshold there.
+        threshold: what has to be reached; one, or (n,).
     """
-    hits = np.flatnonzero(reached)
-    if not len(hits):
-        return float("inf")
-    i = int(hits[0])
-    if i == 0 or values[i] <= values[i - 1]:
-        return float(strengths[i])
-    share = (threshold - values[i - 1]) / (values[i] - values[i - 1])
-    return float(strengths[i - 1] + np.clip(share, 0, 1) * (strengths[i] - strengths[i - 1]))
+    first = reached.argmax(axis=1)
+    before, row = np.maximum(first - 1, 0), np.arange(len(values))
+    low, high = values[row, before], values[row, first]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        share = np.where(high > low, np.clip((threshold - low) / (high - low), 0, 1), 1)
+    found = strengths[before] + share * (strengths[first] - strengths[before])
+    return np.where(reached.any(axis=1), found, np.inf)
 
 
 def breaks(strengths: Floats, left: Floats, threshold: float = BROKEN_BELOW) -> Floats:
     """The strengths (n,) from which faces are broken, of what is left of them (n, S)."""
-    return np.array([onset(strengths, row < threshold, -row, -threshold) for row in left])
+    return onset(strengths, left < threshold, -left, -threshold)
+
+
+def at(strengths: Floats, values: Floats, where: Floats) -> Floats:
+    """Each row of values (n, S) at a strength of its own (n,); NaN where that is infinite."""
+    inside = np.isfinite(where)
+    after = np.clip(np.searchsorted(strengths, where), 1, len(strengths) - 1)
+    row, low, high = np.arange(len(values)), strengths[after - 1], strengths[after]
+    share = (np.where(inside, where, low) - low) / (high - low)
+    found = (1 - share) * values[row, after - 1] + share * values[row, after]
+    return np.where(inside, found, np.nan)
 
 
 def outcome(there: Floats, broken: Floats) -> NDArray[np.str_]:
@@ -121,23 +129,16 @@ def outcome(there: Floats, broken: Floats) -> NDArray[np.str_]:
 def summary(strips: pd.DataFrame) -> dict[str, float]:
     """Shares of outcomes, and the median onset and mean price of one direction's strips."""
     judged = strips[strips["outcome"].notna()]
-    found = {name: float((judged["outcome"] == name).mean()) for name in OUTCOMES}
     reached = strips[np.isfinite(strips["there"])]
     return {
-        **found,
+        **{name: float((judged["outcome"] == name).mean()) for name in OUTCOMES},
         "n": float(len(strips)),
         "reached": len(reached) / max(1, len(strips)),
         "onset": float(np.median(strips["there"])) if len(strips) else np.nan,
         "leakage": float(reached["leakage"].mean()),
         "logit_leakage": float(reached["logit_leakage"].mean()),
-        "identity": float((reached["identity"].dropna() < SAME_PERSON).mean()),
+        "identity": float((reached["identity"].dropna() < SAME_PERSON_DISTANCE).mean()),
     }
-
-
-def null_band(table: pd.DataFrame, training: str, attribute: str) -> float:
-    """The change of P that 95% of directions that mean nothing stay below."""
-    changes = select(table, training=training, attribute=attribute, method=NULL)["value"]
-    return float(np.percentile(changes.abs(), NULL_PERCENTILE)) if len(changes) else np.nan
 
 
 def accuracy(table: pd.DataFrame, method: str = "svm") -> pd.DataFrame:

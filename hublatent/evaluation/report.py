@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from itertools import combinations
+from itertools import combinations, product
 from pathlib import Path
 from typing import Any
 
@@ -14,21 +14,8 @@ import pandas as pd
 
 from hublatent import __version__
 from hublatent.errors import DataError
-from hublatent.evaluation import outcomes
-from hublatent.evaluation.claims import (
-    BEST_METHOD,
-    CONTRADICTED,
-    EQUIVALENT,
-    OPEN,
-    PAPER_METHOD,
-    SUPPORTED,
-    UNMEASURED,
-    Contrast,
-    Evidence,
-    Finding,
-    examine,
-    letters,
-)
+from hublatent.evaluation import claims, outcomes
+from hublatent.evaluation.claims import Contrast, Evidence, Finding
 from hublatent.evaluation.figures import editing_plot, reading_plot
 from hublatent.evaluation.subjects import FACTS
 from hublatent.figures import png_uri
@@ -40,7 +27,6 @@ FIGURES = {"editing": "Editing and its price", "reading": "Reading against rate 
 TEMPLATES = Path(__file__).parent / "templates"
 VERSION = 1
 NONE = "–"
-KINDS = (SUPPORTED, CONTRADICTED, EQUIVALENT, OPEN, UNMEASURED)  # in the order of the sentence
 FACT_NAMES = {"kl": "KL, nats", "mse": "MSE"}
 Row = tuple[str, ...]
 EDITING_COLUMNS = ("model", "method", "strong", "onset", "leakage", "same person")
@@ -48,24 +34,14 @@ EDITING_COLUMNS = ("model", "method", "strong", "onset", "leakage", "same person
 
 @dataclass(frozen=True)
 class Summary:
-    """What a comparison found, for those who show it elsewhere.
+    """What a comparison found, for those who show it elsewhere; tables name their columns first."""
 
-    Attributes:
-        answer: at most five sentences.
-        claims: of the paper: statement, verdict, and the contrasts it rests on, in words.
-        models: names of the compared models.
-        reading: rows (model, accuracy, letters, rate, distortion ...), first the column names.
-        editing: attribute -> rows, first the column names.
-        command: that made it.
-        judge: who judged the edits.
-    """
-
-    answer: tuple[str, ...]
-    claims: tuple[tuple[str, str, str], ...]
+    answer: tuple[str, ...]  # at most five sentences
+    claims: tuple[tuple[str, str, str], ...]  # statement, verdict, and its contrasts in words
     models: tuple[str, ...]
-    reading: tuple[Row, ...]
-    editing: Mapping[str, tuple[Row, ...]]
-    command: str
+    reading: tuple[Row, ...]  # model, accuracy, letters, rate, distortion ...
+    editing: Mapping[str, tuple[Row, ...]]  # by attribute
+    command: str  # that made it
     judge: str
 
 
@@ -108,13 +84,13 @@ def figure_of(folder: Path, name: str) -> bytes | None:
 
 def write_report(evidence: Evidence, folder: Path, command: str, judge: str) -> Summary:
     """Write index.html, summary.json and the two plots; all of them or none."""
-    findings = examine(evidence)
-    attributes = sorted(set(evidence.strips["attribute"])) if evidence.editors else []
+    findings = claims.examine(evidence)
     reading = tuple(reading_rows(evidence))
+    attributes = sorted(set(evidence.strips["attribute"]))
     found = Summary(
         answer=tuple(answer(evidence, findings, reading, judge)),
         claims=tuple((f.statement, f.verdict, "; ".join(map(told, f.contrasts))) for f in findings),
-        models=tuple(evidence.names),
+        models=tuple(evidence.trainings),
         reading=reading,
         editing={a: tuple(editing_rows(evidence, a)) for a in attributes},
         command=command,
@@ -151,25 +127,22 @@ def answer(
 ) -> list[str]:
     """At most five sentences: reading, editing, claims, rates, and how sure it is."""
     sentences = []
-    if evidence.readers:
+    if reading[1:]:
         first, *rest = (row for row in reading[1:] if "a" in row[2])
         n = evidence.accuracy.columns.get_level_values("attribute").nunique()
-        sentences.append(
-            f"{first[0]} is read best, at an accuracy of {first[1]} over {n} "
-            f"attribute{'s' * (n != 1)}"
-            + (f"; {listed([row[0] for row in rest])} cannot be told apart from it" if rest else "")
-            + "."
-        )
+        text = f"{first[0]} is read best, at an accuracy of {first[1]} over {n} attribute"
+        text += "s" * (n != 1)
+        if rest:
+            text += f"; {listed([row[0] for row in rest])} cannot be told apart from it"
+        sentences.append(f"{text}.")
     if evidence.editors:
         sentences.append(_edited(evidence))
     sentences.append(_verdicts(findings))
-    rates = [evidence.value(t, "kl") for t in evidence.models["training"]]
-    finite = [r for r in rates if np.isfinite(r)]
-    if len(finite) > 1:
-        sentences.append(
-            f"The rates lie between {min(finite):.0f} and {max(finite):.0f} nats"
-            + (", so the objectives hardly differ." if max(finite) < 1.5 * min(finite) else ".")
-        )
+    rates = [r for t in evidence.models["training"] if np.isfinite(r := evidence.value(t, "kl"))]
+    if len(rates) > 1:
+        text = f"The rates lie between {min(rates):.0f} and {max(rates):.0f} nats"
+        same = max(rates) < 1.5 * min(rates)
+        sentences.append(text + (", so the objectives hardly differ." if same else "."))
     trained = evidence.models[~evidence.models["baseline"].astype(bool)]
     repeated = trained["model"].value_counts() >= MIN_TRAININGS
     sentences.append(
@@ -182,10 +155,9 @@ def answer(
 
 def _edited(evidence: Evidence) -> str:
     """How strongly the models edit, and at which price."""
-    strips = evidence.strips
-    method = BEST_METHOD if (strips["method"] == BEST_METHOD).any() else PAPER_METHOD
-    along = strips[strips["method"] == method]
-    found = {m: outcomes.summary(along[along["model"] == m]) for m in evidence.editors}
+    methods = set(evidence.strips["method"])
+    method = claims.BEST_METHOD if claims.BEST_METHOD in methods else claims.PAPER_METHOD
+    found = {model: told for model, along, told in evidence.summaries() if along == method}
     strong = [f["strong"] for f in found.values() if np.isfinite(f["strong"])]
     leaks = {m: f["leakage"] for m, f in found.items() if np.isfinite(f["leakage"])}
     if not strong or not leaks:
@@ -204,27 +176,27 @@ def _edited(evidence: Evidence) -> str:
 
 def _verdicts(findings: Sequence[Finding]) -> str:
     """How many claims hold, and which."""
-    kinds: dict[str, list[str]] = {}
+    kinds: dict[str, list[str]] = {kind: [] for kind in claims.KINDS}
     for finding in findings:
-        kinds.setdefault(finding.verdict.partition(",")[0], []).append(finding.statement)
-    counts = [f"{len(kinds[kind])} {kind}" for kind in KINDS if kind in kinds]
-    text = f"Of {len(findings)} claims {', '.join(counts)}"
-    held = kinds.get(SUPPORTED, ())
-    return f"{text}; what is supported: {'; '.join(held)}." if held else f"{text}."
+        kinds[finding.verdict.partition(",")[0]].append(finding.statement)
+    counts = ", ".join(f"{len(told)} {kind}" for kind, told in kinds.items() if told)
+    text = f"Of {len(findings)} claims {counts}"
+    held = "; ".join(kinds[claims.SUPPORTED])
+    return f"{text}; what is supported: {held}." if held else f"{text}."
 
 
 def reading_rows(evidence: Evidence) -> list[Row]:
     """Models, best first, with letters, rate and distortion; the first row names the columns."""
-    estimates = {m: evidence.reading_estimate(m) for m in evidence.readers}
+    estimates = {m: evidence.reading_estimate(m) for m in evidence.read_trainings}
     names = sorted(estimates, key=lambda m: -estimates[m].value)
     pairs = list(combinations(names, 2))
     p_values = holm([evidence.reading_difference(a, b).p for a, b in pairs])
     apart = {pair for pair, p in zip(pairs, p_values, strict=True) if p < 1 - LEVEL}
-    shown = letters(names, lambda a, b: (a, b) in apart)
+    shown = claims.letters(names, lambda a, b: (a, b) in apart)
     facts = [FACT_NAMES.get(fact, fact.replace("_", " ")) for fact in FACTS]
     rows: list[Row] = [("model", "accuracy", "group", "trainings", *facts)]
     for name in names:
-        trainings = evidence.trainings(name)
+        trainings = evidence.trainings[name]
         cells = [name, interval(estimates[name]), shown[name], str(len(trainings))]
         for fact in FACTS:
             known = [v for t in trainings if np.isfinite(v := evidence.value(t, fact))]
@@ -235,16 +207,12 @@ def reading_rows(evidence: Evidence) -> list[Row]:
 
 def editing_rows(evidence: Evidence, attribute: str) -> list[Row]:
     """Rows of EDITING_COLUMNS of one attribute, strongest first; the first row names them."""
-    strips = evidence.strips[evidence.strips["attribute"] == attribute]
     rows = []
-    for model in evidence.editors:
-        of_model = strips[strips["model"] == model]
-        for method, part in of_model.groupby("method", observed=True):
-            found = outcomes.summary(part)
-            onset = f"{found['onset']:.1f}σ" if np.isfinite(found["onset"]) else "not reached"
-            price = (number(found["leakage"]), share(found["identity"]))
-            cells = (model, str(method), share(found["strong"]), onset, *price)
-            rows.append((np.nan_to_num(found["strong"], nan=-1), cells))
+    for model, method, found in evidence.summaries(attribute):
+        onset = f"{found['onset']:.1f}σ" if np.isfinite(found["onset"]) else "not reached"
+        price = (number(found["leakage"]), share(found["identity"]))
+        cells = (model, method, share(found["strong"]), onset, *price)
+        rows.append((np.nan_to_num(found["strong"], nan=-1), cells))
     rows.sort(key=lambda row: -row[0])
     return [EDITING_COLUMNS, *(cells for _, cells in rows)]
 
@@ -252,20 +220,19 @@ def editing_rows(evidence: Evidence, attribute: str) -> list[Row]:
 def details(evidence: Evidence) -> list[tuple[str, list[Row]]]:
     """Folded tables: accuracy by attribute, null bands and ceilings."""
     found: list[tuple[str, list[Row]]] = []
-    if evidence.readers:
+    groups = evidence.read_trainings
+    if groups:
         score = evidence.accuracy.mean()  # of each training and attribute
-        of_model = {m: score[evidence.read_trainings(m)] for m in sorted(evidence.readers)}
-        grid = pd.DataFrame(
-            {m: s.groupby(level="attribute", observed=True).mean() for m, s in of_model.items()}
-        )
-        rows = [(str(name), *(f"{v:.3f}" for v in row)) for name, *row in grid.itertuples()]
-        found.append(("Accuracy by attribute", [("attribute", *map(str, grid.columns)), *rows]))
-    rows = []
-    for training in evidence.models["training"]:
-        for attribute in sorted(set(evidence.strips["attribute"])) if evidence.editors else ():
-            band = outcomes.null_band(evidence.table, training, attribute)
-            there = outcomes.presence(evidence.table, training, attribute)
-            rows.append((training, attribute, f"{there:.2f}", number(band)))
+        means = {m: score[groups[m]].groupby(level="attribute").mean() for m in sorted(groups)}
+        lines = pd.DataFrame(means).itertuples()
+        rows = [(str(attribute), *(f"{v:.3f}" for v in line)) for attribute, *line in lines]
+        found.append(("Accuracy by attribute", [("attribute", *means), *rows]))
+    bands, drawn = outcomes.null_bands(evidence.table), outcomes.presence(evidence.table)
+    keys = product(evidence.models["training"], sorted(set(evidence.strips["attribute"])))
+    rows = [
+        (*key, f"{drawn.get(key, outcomes.ABSENT):.2f}", number(bands.get(key, np.nan)))
+        for key in keys
+    ]
     head = ("training", "attribute", "counts as drawn from P", "null band, change of P")
     found.append(("Each model's own measure", [head, *rows]))
     return found

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cache, cached_property
 from os.path import commonprefix
 from pathlib import Path
 from typing import Any
@@ -39,10 +39,10 @@ RESULTS_NAME, MODEL_FOLDER = "results.json", "model"
 FACTS = ("kl", "mse", "mutual_information", "total_correlation", "active_dimensions")
 
 
-class OneCode(LatentModel):
-    """A view of a model with layers: a code (D,) of W for all of them, not (L, D) of W+.
+class OneLatent(LatentModel):
+    """A view of a model with layers: a latent (D,) of W for all of them, not (L, D) of W+.
 
-    An image's is the mean over its layers: of all codes of W the nearest to its code in W+.
+    An image's is the mean over its layers: of all latents of W the nearest to its own in W+.
 
     Args:
         model: the model, which it shares.
@@ -74,7 +74,7 @@ class Subject:
         name: of the recipe; trainings that differ in their seed alone share it.
         training: of the checkpoint.
         model: the model, on the device that it is measured on.
-        dataset: labelled pictures of its size.
+        dataset: labelled images of its size.
         folder: where it lies.
         recipe: what it was trained with; {} where that is unknown.
         facts: FACTS of its run, as far as they are known.
@@ -92,36 +92,51 @@ class Subject:
     baseline: bool = False
     classifier: AttributeClassifier | None = None
 
+    @property
+    def key(self) -> list[str]:
+        """What every measurement of it depends on."""
+        return [self.model.fingerprint(), self.dataset.digest]
+
+    @property
+    def has_w(self) -> bool:
+        """Whether it is measured once more with one latent for all of its layers."""
+        return len(self.model.latent_shape) > 1 and self.model.has_encoder
+
+    def in_w(self) -> Subject:
+        """The same, of a model whose latents have layers, with one latent for all layers."""
+        names = self.name + IN_W, self.training + IN_W
+        return replace(self, name=names[0], training=names[1], model=OneLatent(self.model))
+
     def encode(self, indices: Ints) -> Latents:
-        """Latents of some pictures: (n, *latent_shape)."""
+        """Latents of some images: (n, *latent_shape)."""
         parts = [np.zeros((0, *self.model.latent_shape), np.float32)]
         for start in range(0, len(indices), BATCH):
             parts.append(encode_images(self.model, self.dataset.batch(indices[start:][:BATCH])))
         return np.concatenate(parts)
 
-    @property
-    def is_layered(self) -> bool:
-        """Whether each of the model's layers has a code of its own."""
-        return len(self.model.latent_shape) > 1
-
-    @property
-    def learnt(self) -> Ints:
-        """The pictures that directions are found on: training and validation."""
-        return self.dataset.indices("train", "validation")
-
     def names(self, indices: Ints) -> list[str]:
-        """PERSON/PICTURE of some pictures."""
+        """PERSON/PICTURE of some images."""
         return [f"{self.dataset.identities[i]}/{self.dataset.names[i]}" for i in indices]
 
     def labelled(self, indices: Ints) -> LabelledLatents:
-        """Latents of some pictures beside their labels."""
+        """Latents of some images beside their labels."""
         origin = Origin("encoded", self.dataset.name, self.dataset.digest, len(indices))
         return labelled(self.dataset, indices, self.encode(indices), origin)
+
+    @property
+    def learnt(self) -> Ints:
+        """The images that directions are found on: training and validation."""
+        return self.dataset.indices("train", "validation")
 
     @cached_property
     def known(self) -> LabelledLatents:
         """Latents of what directions are found on."""
         return self.labelled(self.learnt)
+
+    @cached_property
+    def styles(self) -> tuple[StyleSpace, LabelledLatents]:
+        """A StyleGAN2 as a model of styles, and `known` in it."""
+        return in_styles(self.model, self.known)
 
     @cached_property
     def stored(self) -> DirectionSet | None:
@@ -130,20 +145,13 @@ class Subject:
         return DirectionSet.load(path, self.model) if path.is_file() else None
 
     def directions(
-        self,
-        attribute: str,
-        methods: Sequence[str],
-        seed: int,
+        self, attribute: str, methods: Sequence[str], seed: int,
         say: Callable[[str], object] = print,
-    ) -> list[Direction]:
-        """Directions found on the same pictures for all models; without an encoder, stored ones.
+    ) -> list[Direction]:  # fmt: skip
+        """Directions found on the same images for all models; without an encoder, stored ones.
 
-        A method that this model lacks, as all but LSA-VAE lack "axis", is left out.
-
-        Args:
-            attribute, methods: what to find, and how.
-            seed: of the balanced set and the folds.
-            say: told which method is left out, and why.
+        A method that this model lacks, as all but LSA-VAE lack "axis", is left out; `say` is told
+        which, and why.
 
         Raises:
             DataError: none of them gives a direction.
@@ -163,15 +171,8 @@ class Subject:
             if self.stored is None:
                 raise DataError(f"{self.folder} has no encoder and no {DIRECTIONS_NAME}.")
             return self.stored[attribute, method].with_sigma(self.model)
-        model, data = self.model, self.known
-        if method == "stylespace":
-            model, data = self.styles
+        model, data = self.styles if method == "stylespace" else (self.model, self.known)
         return discover(data, attribute, method, model=model, classifier=self.classifier, seed=seed)
-
-    def in_w(self) -> Subject:
-        """The same, of a model whose codes have layers, with one code for all layers."""
-        names = self.name + IN_W, self.training + IN_W
-        return replace(self, name=names[0], training=names[1], model=OneCode(self.model))
 
     def space_of(self, direction: Direction, latents: Tensor) -> tuple[LatentModel, Tensor]:
         """The model whose latents a direction moves, and the given ones (B, *latent_shape) there.
@@ -184,45 +185,50 @@ class Subject:
         with torch.no_grad():
             return space, space.to_styles(latents)
 
-    @cached_property
-    def styles(self) -> tuple[StyleSpace, LabelledLatents]:
-        """A StyleGAN2 as a model of styles, and `known` in it."""
-        return in_styles(self.model, self.known)
-
-    @property
-    def key(self) -> list[str]:
-        """What every measurement of it depends on."""
-        return [self.model.fingerprint(), self.dataset.digest]
-
     def about(self) -> dict[str, Any]:
-        """What a table of models tells of it."""
-        shape = self.model.latent_shape
+        """What claims group models by."""
+        told = ("objective", "likelihood", "beta", "gamma", "w_noise", "seed")
         return {
             "model": self.name,
             "training": self.training,
             "architecture": self.model.architecture,
             "space": self.model.space,
-            "latent": " x ".join(map(str, shape)),
-            "layers": self.is_layered,
+            "latent": " x ".join(map(str, self.model.latent_shape)),
+            "layers": len(self.model.latent_shape) > 1,
             "parameters": sum(p.numel() for p in self.model.parameters()),
-            **{
-                name: self.recipe.get(name) for name in ("objective", "likelihood", "beta", "gamma")
-            },
-            "w_noise": self.recipe.get("w_noise"),
-            "seed": self.recipe.get("seed"),
+            **{name: self.recipe.get(name) for name in told},
             "baseline": self.baseline,
         }
 
+    def measured_facts(self) -> dict[str, float]:
+        """FACTS as far as the model has them, of test images; what its run told stands."""
+        indices = self.dataset.indices("test")
+        if not self.model.has_encoder or not len(indices):
+            return dict(self.facts)
+        found = rate_and_distortion(self.model, self.dataset, indices)
+        names = FACTS if "kl" in found else ("mse",)
+        return {**{name: found[name] for name in names}, **self.facts}
 
-def gather(folders: Sequence[Path], data: DataSource, device: str = "cpu") -> list[Subject]:
+
+def gather(
+    folders: Sequence[Path], data: DataSource, device: str = "cpu",
+    done: Callable[[], object] = lambda: None,
+) -> list[Subject]:  # fmt: skip
     """Load every model of some folders; folders that hold other things are passed over.
+
+    Args:
+        folders: of models or of their runs.
+        data: labelled faces.
+        device: where the models work.
+        done: told of each folder when it is read.
 
     Raises:
         DataError: none of them holds a model, or two trainings have one name.
     """
-    datasets: dict[int, FaceDataset] = {}
+    load_data = cache(data.load)
     found: list[Subject] = []
     for place in folders:
+        done()
         inner = place / MODEL_FOLDER
         folder = inner if inner.is_dir() and why_no_latent_model(place) else place
         if why_no_latent_model(folder):
@@ -230,12 +236,9 @@ def gather(folders: Sequence[Path], data: DataSource, device: str = "cpu") -> li
         model = load(folder).to(device).eval()
         if model.channels != 3:
             raise DataError(f"{folder} draws {model.channels} channels; faces are compared in 3.")
-        if model.image_size not in datasets:
-            datasets[model.image_size] = data.load(model.image_size)
-        recipe, facts = run_of(folder)
         name = folder_name(folder)
-        dataset = datasets[model.image_size]
-        found.append(Subject(name, name, model, dataset, folder, recipe, facts))
+        dataset = load_data(model.image_size)
+        found.append(Subject(name, name, model, dataset, folder, *run_of(folder)))
     if not found:
         given = ", ".join(map(str, folders[:4])) or "none"
         raise DataError(f"None of the folders holds a latent model; given: {given}.")
@@ -287,30 +290,17 @@ def run_of(folder: Path) -> tuple[dict[str, Any], dict[str, float]]:
 
 def _named_by_recipe(subjects: Sequence[Subject]) -> list[Subject]:
     """Give trainings that differ in their seed alone one name: what their own begin with."""
-    groups: dict[str, list[Subject]] = {}
-    for subject in subjects:
+
+    def key(subject: Subject) -> str:
         recipe = {k: v for k, v in subject.recipe.items() if k != "seed"}
         config = subject.model.config if recipe else subject.training
-        key = json.dumps([recipe, config], sort_keys=True, default=str)
-        groups.setdefault(key, []).append(subject)
-    renamed = {}
-    for group in groups.values():
-        names = [subject.training for subject in group]
-        common = commonprefix(names).rstrip("-_. ") if names[1:] else names[0]  # noqa: RUF071
-        for subject in group:
-            renamed[subject.training] = replace(subject, name=common or names[0])
-    return [renamed[subject.training] for subject in subjects]
+        return json.dumps([recipe, config], sort_keys=True, default=str)
 
-
-def measured_facts(subject: Subject) -> dict[str, float]:
-    """Distortion on test pictures, and the rate with its parts of a model with a prior.
-
-    Returns:
-        FACTS as far as the model has them; what its run told stands.
-    """
-    indices = subject.dataset.indices("test")
-    if not subject.model.has_encoder or not len(indices):
-        return dict(subject.facts)
-    found = rate_and_distortion(subject.model, subject.dataset, indices)
-    names = FACTS if "kl" in found else ("mse",)
-    return {**{name: found[name] for name in names}, **subject.facts}
+    groups: dict[str, list[str]] = {}
+    for subject in subjects:
+        groups.setdefault(key(subject), []).append(subject.training)
+    names = {}
+    for group, trainings in groups.items():
+        common = commonprefix(trainings).rstrip("-_. ") if trainings[1:] else ""  # noqa: RUF071
+        names[group] = common or trainings[0]
+    return [replace(subject, name=names[key(subject)]) for subject in subjects]

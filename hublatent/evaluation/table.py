@@ -11,9 +11,9 @@ value      the number
 
 Readings of latents: `recall` of a face that shows the attribute and `specificity` of one that does
 not, the share of draws in which it was read rightly by a direction that never saw the person;
-`auroc`. Of pictures: `target` and `leakage` (logits of the judge, and the mean change of the other
+`auroc`. Of images: `target` and `leakage` (logits of the judge, and the mean change of the other
 attributes' probabilities), `logit leakage` (the same in standard deviations of their logits),
-`identity` (distance to the unedited picture), `coherence` and `damage`. Of models: `kl`, `mse` etc.
+`identity` (distance to the unedited image), `coherence`. Of models: `kl`, `mse` etc.
 """
 
 from __future__ import annotations
@@ -30,27 +30,20 @@ from numpy.typing import NDArray
 from hublatent.errors import DataError
 from hublatent.storage import atomic_path
 
-KEYS = ("model", "training", "attribute", "method", "face", "strength", "reading")
-COLUMNS = (*KEYS, "value")
-TEXT = tuple(key for key in KEYS if key != "strength")
+COLUMNS = ("model", "training", "attribute", "method", "face", "strength", "reading", "value")
+TEXT = tuple(name for name in COLUMNS if name not in ("strength", "value"))
 TABLE_NAME = "table.csv.gz"
 DIGITS = 4
+# "Methods" that move nothing, and nothing in particular; and where whole faces are counted.
+CEILING, NULL = "ceiling", "null"
+SAMPLES, BETWEEN, BEYOND = "samples", "between", "beyond"
 
 
 def rows(
-    readings: Mapping[str, Any],
-    *,
-    attribute: str = "",
-    method: str = "",
-    face: Sequence[str] | NDArray[np.str_] | str = "",
-    strength: float = np.nan,
-) -> pd.DataFrame:
-    """Rows of one model: each reading is a number or as long as the faces.
-
-    Args:
-        readings: name -> values, (n,) or one number; NaN is left out.
-        attribute, method, face, strength: as in the table; one face for all, or n of them.
-    """
+    readings: Mapping[str, Any], *, attribute: str = "", method: str = "",
+    face: Sequence[str] | NDArray[np.str_] = "", strength: float = np.nan,
+) -> pd.DataFrame:  # fmt: skip
+    """Rows of one model: each reading is a number, or one for each face; NaN is left out."""
     same = {"attribute": attribute, "method": method, "face": face, "strength": strength}
     parts = [
         pd.DataFrame({**same, "reading": name, "value": np.atleast_1d(np.asarray(values, float))})
@@ -61,12 +54,9 @@ def rows(
 
 def join(parts: Iterable[pd.DataFrame]) -> pd.DataFrame:
     """One table of several, with texts as categories: most of them repeat."""
-    found = [part for part in parts if len(part)]
-    if not found:
-        return pd.DataFrame({c: pd.Series(dtype=float if c in ("strength", "value") else str)
-                             for c in COLUMNS})  # fmt: skip
+    found = [part for part in parts if len(part)] or [pd.DataFrame(columns=list(COLUMNS))]
     table = pd.concat(found, ignore_index=True)[list(COLUMNS)]
-    return table.astype(dict.fromkeys(TEXT, "category"))
+    return table.astype(dict.fromkeys(TEXT, "category") | {"strength": float, "value": float})
 
 
 def save(table: pd.DataFrame, path: Path) -> None:
@@ -104,8 +94,8 @@ def select(table: pd.DataFrame, **wanted: Any) -> pd.DataFrame:
     """The rows whose columns have the wanted values; a list allows any of its members."""
     kept = np.ones(len(table), bool)
     for name, value in wanted.items():
-        column = table[name]
-        kept &= column.isin(value if isinstance(value, list | tuple) else [value]).to_numpy()
+        values = value if isinstance(value, list | tuple) else [value]
+        kept &= table[name].isin(values).to_numpy()
     return table[kept]
 
 

@@ -32,17 +32,10 @@ from hublatent.direction import Direction
 from hublatent.editing import edit
 from hublatent.errors import DataError, exit_on_user_error
 from hublatent.evaluation import outcomes
-from hublatent.evaluation.coherence import BROKEN_BELOW, WHOLE_ABOVE
-from hublatent.evaluation.edits import (
-    ABSENT,
-    Faces,
-    changes,
-    drawn,
-    on_device,
-    random_directions,
-    sampled_faces,
-)
-from hublatent.evaluation.judges import Judges
+from hublatent.evaluation.controls import random_directions
+from hublatent.evaluation.edits import Faces, changes, drawn, on_device, sampled_faces
+from hublatent.evaluation.judges import BROKEN_BELOW, WHOLE_ABOVE, Judges
+from hublatent.evaluation.outcomes import ABSENT
 from hublatent.evaluation.report import number
 from hublatent.evaluation.subjects import Subject, gather
 from hublatent.figures import fit, grid

@@ -29,7 +29,7 @@ from torch import Tensor
 
 from hublatent.data import load_dataset
 from hublatent.errors import DataError
-from hublatent.evaluation.coherence import (
+from hublatent.evaluation.judges import (
     MAX_FACES,
     WHOLE_ABOVE,
     Condition,
