@@ -15,7 +15,7 @@ from hublatent.direction import Direction, LayerRange, offered_ranges
 from hublatent.direction_set import DEFAULT_METHOD, DirectionSet
 from hublatent.errors import DataError
 from hublatent.evaluation import outcomes
-from hublatent.evaluation.edits import STRENGTHS, edit_rows, faces_without
+from hublatent.evaluation.edits import edit_rows, faces_without
 from hublatent.evaluation.judges import Judges
 from hublatent.evaluation.subjects import Subject
 from hublatent.storage import write_text
@@ -26,14 +26,9 @@ Key = tuple[str, str]  # method and layers; "" for those that a direction was fo
 
 
 def choose_defaults(
-    subject: Subject,
-    judges: Judges,
-    attributes: Sequence[str],
-    methods: Sequence[str] = (),
-    n_faces: int = 40,
-    seed: int = 0,
-    finished: Path | None = None,
-) -> tuple[DirectionSet, pd.DataFrame]:
+    subject: Subject, judges: Judges, attributes: Sequence[str], methods: Sequence[str] = (),
+    n_faces: int = 40, seed: int = 0, finished: Path | None = None,
+) -> tuple[DirectionSet, pd.DataFrame]:  # fmt: skip
     """Choose on validation people, and tell on test people what the choice is worth.
 
     Of the stored methods (or some of them), each on the layers it was found on, on each third of
@@ -49,50 +44,47 @@ def choose_defaults(
     """
     if subject.stored is None:
         raise DataError(f"{subject.folder} holds no directions to choose from.")
-    known = _read(finished, subject, judges, methods, n_faces, seed)
+    stored = [[d.name, d.layers, d.squared_norm, d.sigma] for d in subject.stored]
+    call = [*subject.key, judges.name, stored, methods, n_faces, seed]
+    known: dict[str, Any] = {}
+    if finished is not None and finished.is_file():
+        known = json.loads(finished.read_text(encoding="utf-8"))
+    rows, chosen = [], {}
     for attribute in tqdm(attributes, desc="choose", unit="attribute"):
-        if attribute in known["attributes"]:
-            continue
-        candidates = dict(_candidates(subject, subject.stored, attribute, methods))
-        if not candidates:
-            raise DataError(f"Of {attribute} no direction of {', '.join(methods)} is stored.")
-        found = _scores(subject, judges, attribute, candidates, "validation", n_faces, seed)
-        strong = max(row["strong"] for row in found.values())
-        good = {key: row for key, row in found.items() if row["strong"] >= strong - AS_GOOD}
-        best = min(good, key=lambda key: (good[key]["logit_leakage"], -good[key]["strong"]))
-        told = {k: candidates[k] for k in (best, (DEFAULT_METHOD, "")) if k in candidates}
-        test = _scores(subject, judges, attribute, told, "test", n_faces, seed)
-        rows = [
-            {"attribute": attribute, "partition": partition, "method": method,
-             "layers": layers or "as found", **row}
-            for partition, part in (("validation", found), ("test", test))
-            for (method, layers), row in part.items()
-        ]  # fmt: skip
-        known["attributes"][attribute] = {"chosen": best, "rows": rows}
-        if finished is not None:
-            write_text(finished, json.dumps(known, indent=1) + "\n")
-    of_these = {attribute: known["attributes"][attribute] for attribute in attributes}
-    chosen = {attribute: tuple(found["chosen"]) for attribute, found in of_these.items()}
-    table = pd.DataFrame([row for found in of_these.values() for row in found["rows"]])
-    return replace(subject.stored, defaults={**subject.stored.defaults, **chosen}), table
+        key = json.dumps([*call, attribute])
+        if key not in known:
+            known[key] = _choose(subject, judges, attribute, methods, n_faces, seed)
+            if finished is not None:
+                write_text(finished, json.dumps(known) + "\n")
+        best, found = known[key]
+        chosen[attribute] = tuple(best)
+        rows += found
+    defaults = {**subject.stored.defaults, **chosen}
+    return replace(subject.stored, defaults=defaults), pd.DataFrame(rows)
 
 
-def _read(
-    path: Path | None,
-    subject: Subject,
-    judges: Judges,
-    methods: Sequence[str],
-    n_faces: int,
+def _choose(
+    subject: Subject, judges: Judges, attribute: str, methods: Sequence[str], n_faces: int,
     seed: int,
-) -> dict[str, Any]:
-    """What a killed call with the same arguments has found, by attribute."""
-    stored = [[d.name, d.layers, d.squared_norm, d.sigma] for d in subject.stored or ()]
-    call = [subject.model.fingerprint(), subject.dataset.digest, judges.name, stored, list(methods)]
-    empty = {"call": json.loads(json.dumps([*call, n_faces, seed])), "attributes": {}}
-    if path is None or not path.is_file():
-        return empty
-    known: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return known if known["call"] == empty["call"] else empty
+) -> tuple[Key, list[dict[str, Any]]]:  # fmt: skip
+    """The best method and layers for an attribute, and the rows of all that were tried."""
+    assert subject.stored is not None, "looked at before"
+    candidates = dict(_candidates(subject, subject.stored, attribute, methods))
+    if not candidates:
+        raise DataError(f"Of {attribute} no direction of {', '.join(methods)} is stored.")
+    found = _scores(subject, judges, attribute, candidates, "validation", n_faces, seed)
+    strong = max(row["strong"] for row in found.values())
+    good = {key: row for key, row in found.items() if row["strong"] >= strong - AS_GOOD}
+    best = min(good, key=lambda key: (good[key]["logit_leakage"], -good[key]["strong"]))
+    told = {k: candidates[k] for k in (best, (DEFAULT_METHOD, "")) if k in candidates}
+    test = _scores(subject, judges, attribute, told, "test", n_faces, seed)
+    rows = [
+        {"attribute": attribute, "partition": partition, "method": method,
+         "layers": layers or "as found", **row}
+        for partition, part in (("validation", found), ("test", test))
+        for (method, layers), row in part.items()
+    ]  # fmt: skip
+    return best, rows
 
 
 def _candidates(
@@ -115,21 +107,15 @@ def _candidates(
 
 
 def _scores(
-    subject: Subject,
-    judges: Judges,
-    attribute: str,
-    candidates: dict[Key, Direction],
-    partition: str,
-    n_faces: int,
-    seed: int,
-) -> dict[Key, dict[str, float]]:
+    subject: Subject, judges: Judges, attribute: str, candidates: dict[Key, Direction],
+    partition: str, n_faces: int, seed: int,
+) -> dict[Key, dict[str, float]]:  # fmt: skip
     """What the edits of each candidate achieve on the people of a partition."""
-    without, having = faces_without(subject, judges, attribute, n_faces, seed, partition)
+    faces = faces_without(subject, judges, attribute, n_faces, seed, partition)
     # The table tells candidates apart by their method alone.
     named = [replace(d, method=f"{i}") for i, d in enumerate(candidates.values())]
-    table = edit_rows(subject, judges, attribute, named, without, having, STRENGTHS)
-    table = table.assign(model=subject.name, training=subject.training)
-    strips = outcomes.edits(table, attribute=attribute)
+    table = edit_rows(subject, judges, attribute, named, *faces)
+    strips = outcomes.edits(table.assign(model=subject.name, training=subject.training))
     found = {}
     for i, key in enumerate(candidates):
         summary = outcomes.summary(strips[strips["method"] == f"{i}"])

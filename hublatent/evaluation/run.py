@@ -72,6 +72,7 @@ class Measuring:
         found: list[pd.DataFrame] = []
         for subject in subjects:
             before = self.bar.n
+            self.bar.set_description(subject.training)
             found += self._parts(subject)
             self.bar.update(before + self._cost(subject) - self.bar.n)
             for latents in ("known", "styles"):
@@ -213,8 +214,9 @@ def compare(
             teacher.to(device).eval()
             subjects = [replace(subject, classifier=teacher) for subject in subjects]
         with only_writer(out):
-            how = tuple(methods), n_faces, seed, out / PARTS_FOLDER, bar
-            found = Measuring(judges, *wanted, *how).measure(subjects)
+            parts = out / PARTS_FOLDER
+            measuring = Measuring(judges, *wanted, tuple(methods), n_faces, seed, parts, bar)
+            found = measuring.measure(subjects)
             bar.set_description("write the report")
             table.save(found, out / table.TABLE_NAME)
             models = pd.DataFrame([subject.about() for subject in subjects])
