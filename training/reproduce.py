@@ -127,7 +127,7 @@ def _tables() -> Iterator[Step]:
     names = ["eigenfaces-celeba", *PUBLISHED, "stylegan2-celeba"]
     models = " ".join(f"{{cards}}/{name}" for name in names)
     grid = " ".join(f"{{runs}}/trainings/{name}" for name in trainings(GRID))
-    compare = f"-m hublatent compare {models} {grid} --data {{data}} --judge {JUDGE} --faces 40"
+    compare = f"-m hublatent compare {models} {grid} --data {{data}} --judge {JUDGE} --faces 100"
     yield Step("comparison", f"{compare} --out {{cards}}/comparison", 240)
     replicate = "-m hublatent replicate {runs}/trainings --data {data}"
     yield Step("replication", f"{replicate} --out {{cards}}/replication", 10)
