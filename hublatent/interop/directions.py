@@ -15,21 +15,11 @@ from torch import Tensor
 from hublatent.direction import Direction
 from hublatent.direction_set import UNKNOWN, DirectionSet
 from hublatent.errors import DirectionError
-from hublatent.interop.formats import ForeignDirection, read_foreign, read_latents
+from hublatent.interop.formats import ForeignDirection, read_foreign
 from hublatent.interop.stylespace import import_channels, read_channels
 from hublatent.model import LatentModel
 from hublatent.storage import atomic_path
 
-__all__ = [
-    "ForeignDirection",
-    "Imported",
-    "export_interfacegan",
-    "export_npz",
-    "import_directions",
-    "read_foreign",
-    "read_latents",
-    "to_direction",
-]
 # What a space is called in an error: InterFaceGAN's readers know these names.
 _SPACES = {"z": "Z, the generator's input", "w": "W", "w+": "W+"}
 
@@ -40,44 +30,6 @@ class Imported:
 
     directions: DirectionSet
     report: tuple[str, ...]
-
-
-def to_direction(
-    foreign: ForeignDirection, attribute: str | None = None, model: LatentModel | None = None, *,
-    layers: Sequence[int] | None = None, space: str | None = None, method: str | None = None,
-) -> Direction:  # fmt: skip
-    """Make a Direction of a foreign one; its norm is kept.
-
-    A single row goes onto `layers`, else onto the layers that its author moves, else onto all. Rows
-    per layer are kept; on other layers than `layers`, or than those its author moves, they become
-    zero. A row (1, L * D) is taken for the rows of all layers. Threshold and gain stay absent;
-    sigma is measured on the model.
-
-    Args:
-        attribute: what it changes, such as "Age"; None takes the name of the file, or in it.
-        model: the model it is for, on the user's word; None leaves layers and sigma open.
-        space: "z", "w" or "w+", where the file's own word is wrong or missing.
-        method: the direction's method; None takes the format's name.
-
-    Raises:
-        DirectionError: space, width or layers do not fit the model, or nothing says which space.
-    """
-    rows = torch.from_numpy(np.array(foreign.vector))  # (1, D) or (L, D)
-    if model is None:
-        vector = rows[0] if len(rows) == 1 else rows
-    else:
-        if _is_flat(foreign, model):
-            rows = rows.reshape(model.latent_shape)
-            foreign = replace(foreign, vector=rows.numpy(), space=foreign.space or "w+")
-        vector = _fit(rows, foreign, model, layers)
-        _check_space(foreign, space or foreign.space, model)
-    direction = Direction(
-        _clean(foreign.name) if attribute is None else attribute,
-        method or foreign.source_format,
-        vector,
-        conditioned_on=foreign.conditioned_on,
-    )
-    return direction if model is None else direction.with_sigma(model)
 
 
 def import_directions(
@@ -101,12 +53,19 @@ def import_directions(
     report, spaces = [], set()
     for path in map(Path, paths):
         try:
-            new, line, found = _import_file(path, attribute, model, layers, space)
+            channels = read_channels(path)
+            if channels is None:
+                found = read_foreign(path)
+                new = _directions(found, attribute, model, layers, space)
+                line, its_space = _describe(found, space, model), space or found[0].space or UNKNOWN
+            else:
+                new, line = import_channels(channels, attribute or _clean(path.stem), model)
+                its_space = "w+"
         except DirectionError as error:
             text = str(error)
             raise DirectionError(text if str(path) in text else f"{path}: {text}") from error
         directions += [_unlike(direction, directions) for direction in new]
-        spaces |= found
+        spaces.add(its_space)
         report.append(f"{path.name}: {line}")
     if not directions:
         raise DirectionError("No file was given to import.")
@@ -120,6 +79,41 @@ def import_directions(
         )
     unbound = DirectionSet(tuple(directions), UNKNOWN, spaces.pop(), UNKNOWN, licence=licence)
     return Imported(unbound, tuple(report))
+
+
+def to_direction(
+    foreign: ForeignDirection, attribute: str | None = None, model: LatentModel | None = None, *,
+    layers: Sequence[int] | None = None, space: str | None = None, method: str | None = None,
+) -> Direction:  # fmt: skip
+    """Make a Direction of a foreign one; its norm is kept.
+
+    A single row goes onto `layers`, else onto the layers that its author moves, else onto all. Rows
+    per layer are kept; on other layers than `layers`, or than those its author moves, they become
+    zero. A row (1, L * D) is taken for the rows of all layers. Threshold and gain stay absent;
+    sigma is measured on the model.
+
+    Args:
+        attribute: what it changes, such as "Age"; None takes the name of the file, or in it.
+        model: the model it is for, on the user's word; None leaves layers and sigma open.
+        space: "z", "w" or "w+", where the file's own word is wrong or missing.
+        method: the direction's method; None takes the format's name.
+
+    Raises:
+        DirectionError: space, width or layers do not fit the model, or nothing says which space.
+    """
+    rows = torch.from_numpy(np.array(foreign.vector))  # (1, D) or (L, D)
+    vector = rows[0] if len(rows) == 1 else rows
+    if model is not None:
+        if _is_flat(foreign, model):
+            rows = rows.reshape(model.latent_shape)
+            foreign = replace(foreign, space=foreign.space or "w+")
+        vector = _fit(rows, foreign, model, layers)
+        _check_space(foreign, space or foreign.space, model)
+    direction = Direction(
+        attribute or _clean(foreign.name), method or foreign.source_format, vector,
+        conditioned_on=foreign.conditioned_on,
+    )  # fmt: skip
+    return direction if model is None else direction.with_sigma(model)
 
 
 def export_interfacegan(direction: Direction, path: str | Path) -> None:
@@ -156,29 +150,23 @@ def _write(path: str | Path, content: io.BytesIO) -> None:
         temporary.write_bytes(content.getvalue())
 
 
-def _import_file(
-    path: Path, attribute: str | None, model: LatentModel | None, layers: Sequence[int] | None,
-    space: str | None,
-) -> tuple[list[Direction], str, set[str]]:  # fmt: skip
-    """The directions of one file, the line that reports on it, and their spaces."""
-    channels = read_channels(path)
-    if channels is not None:
-        new, line = import_channels(channels, attribute or _clean(path.stem), model)
-        return new, line, {"w+"}
-    found = read_foreign(path)
-    numbered = len(found) > 1 and (attribute is not None or "component" in found[0].metadata)
-    methods = [
-        f"{one.source_format}-{i}" if numbered else one.source_format for i, one in enumerate(found)
-    ]
-    new = [
-        to_direction(one, attribute, model, layers=layers, space=space, method=method)
-        for one, method in zip(found, methods, strict=True)
-    ]
-    return new, _describe(found, space, model), {space or found[0].space or UNKNOWN}
+def _directions(
+    found: Sequence[ForeignDirection], attribute: str | None, model: LatentModel | None,
+    layers: Sequence[int] | None, space: str | None,
+) -> list[Direction]:  # fmt: skip
+    """The directions of one file; those of one attribute, or of none, have numbered methods."""
+    is_numbered = len(found) > 1 and (attribute is not None or found[0].is_component)
+    return [
+        to_direction(
+            one, attribute, model, layers=layers, space=space,
+            method=f"{one.source_format}-{i}" if is_numbered else None,
+        )
+        for i, one in enumerate(found)
+    ]  # fmt: skip
 
 
 def _describe(
-    found: tuple[ForeignDirection, ...], space: str | None, model: LatentModel | None
+    found: Sequence[ForeignDirection], space: str | None, model: LatentModel | None
 ) -> str:
     first = found[0]
     count = f"{len(found)} directions" if len(found) > 1 else "a direction"
@@ -211,27 +199,25 @@ def _unlike(direction: Direction, others: list[Direction]) -> Direction:
 
 
 def _check_space(foreign: ForeignDirection, space: str | None, model: LatentModel) -> None:
+    theirs = f"The latents of {type(model).__name__} are in {_SPACES[model.space]}"
     if space is None:
         raise DirectionError(
             f"{foreign.name}: neither the file nor its format says in which latent space it is; "
-            "state it with --space z, w or w+ (in Python space=), as its author says. The latents "
-            f"of {type(model).__name__} are in {_SPACES[model.space]}."
+            f"state it with --space z, w or w+ (in Python space=), as its author says. {theirs}."
         )
     if space not in _SPACES:
         raise DirectionError(f"Unknown space {space!r}; expected one of {', '.join(_SPACES)}.")
     if (space == "z") != (model.space == "z"):
         raise DirectionError(
-            f"{foreign.name} is a direction in {_SPACES[space]}; the latents of "
-            f"{type(model).__name__} are in {_SPACES[model.space]}, where it means nothing. If its "
-            "name misleads, state its space with --space."
+            f"{foreign.name} is a direction in {_SPACES[space]}; {theirs[0].lower()}{theirs[1:]}, "
+            "where it means nothing. If its name misleads, state its space with --space."
         )
 
 
 def _is_flat(foreign: ForeignDirection, model: LatentModel) -> bool:
     """Whether a single row holds the rows of all the model's layers, one after another."""
     shape = model.latent_shape
-    flat = (1, math.prod(shape))
-    return len(shape) == 2 and shape[0] > 1 and tuple(foreign.vector.shape) == flat
+    return len(shape) == 2 and shape[0] > 1 and foreign.vector.shape == (1, math.prod(shape))
 
 
 def _fit(
@@ -239,25 +225,22 @@ def _fit(
 ) -> Tensor:
     """Rows (1, D) or (L, D) as a vector of the model's latent_shape."""
     n, width = rows.shape
-    shape = model.latent_shape
+    shape, name = model.latent_shape, type(model).__name__
     n_layers = shape[0] if len(shape) == 2 else 1
     if width != shape[-1] or n not in (1, n_layers):
         raise DirectionError(
-            f"{foreign.name} has the shape {tuple(rows.shape)}; the latents of "
-            f"{type(model).__name__} have {tuple(shape)}."
+            f"{foreign.name} has the shape {tuple(rows.shape)}; the latents of {name} have {shape}."
         )
     if len(shape) == 1:
         if layers is not None:
-            raise DirectionError(f"The latents of {type(model).__name__} have no layers to choose.")
+            raise DirectionError(f"The latents of {name} have no layers to choose.")
         return rows[0]
-    if layers is None:
-        layers = foreign.layers or range(n_layers)
-    outside = [layer for layer in layers if not 0 <= layer < n_layers]
-    if outside or not len(layers):
+    chosen = list(foreign.layers or range(n_layers)) if layers is None else list(layers)
+    if not chosen or not all(0 <= layer < n_layers for layer in chosen):
         raise DirectionError(
-            f"{foreign.name} moves the layers {list(layers)}; {type(model).__name__} has the "
-            f"layers 0 to {n_layers - 1}, its latents the shape {tuple(shape)}."
+            f"{foreign.name} moves the layers {chosen}; {name} has the layers 0 to {n_layers - 1}, "
+            f"its latents the shape {shape}."
         )
     vector = torch.zeros(shape)
-    vector[list(layers)] = rows.expand(shape)[list(layers)]
+    vector[chosen] = rows.expand(shape)[chosen]
     return vector  # (L, D)

@@ -7,8 +7,7 @@ its scale) is written down here; what neither the file nor its format says stays
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +32,8 @@ LATENT_NORM, MIN_LATENT_NORM = 0.25, 8.0
 LATENT_NAMES = frozenset(
     ("w", "ws", "wp", "w+", "w_plus", "wplus", "z", "latent", "latents", "dlatents", "projected_w")
 )
+# What a single tensor is called by those who give it no name.
+NO_NAMES = frozenset(("", "arr_0", "direction", "tensor", "data", "delta"))
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,7 +48,7 @@ class ForeignDirection:
         layers: the layers its author moves; None where it does not say.
         shift_scale: its author's unit, one of which moves the latent by shift_scale * vector.
         conditioned_on: the attributes that its author held while forming it.
-        metadata: what else the file says: texts and numbers.
+        is_component: whether it is one of several components, which have numbers and no names.
     """
 
     vector: NDArray[np.float32]
@@ -57,14 +58,14 @@ class ForeignDirection:
     layers: tuple[int, ...] | None = None
     shift_scale: float | None = None
     conditioned_on: tuple[str, ...] = ()
-    metadata: Mapping[str, str | int | float | bool] = field(default_factory=dict)
+    is_component: bool = False
 
     @property
     def missing(self) -> tuple[str, ...]:
         """What the file lacks: "threshold", "gain", "sigma", "mean", "layers", "space"."""
         lacks = {
             "sigma": self.shift_scale is None,
-            "mean": self.shift_scale is None or "component" not in self.metadata,
+            "mean": self.shift_scale is None or not self.is_component,
             "layers": self.layers is None and len(self.vector) == 1 and self.space != "z",
             "space": self.space is None,
         }
@@ -103,7 +104,7 @@ def read_latents(path: str | Path, latent_shape: tuple[int, ...]) -> NDArray[np.
     try:
         value = read_untrusted(path, MAX_FILE_BYTES).value
         if isinstance(value, dict):
-            arrays = [v for k, v in value.items() if isinstance(v, np.ndarray)]
+            arrays = [v for v in value.values() if isinstance(v, np.ndarray)]
             value = arrays[0] if len(arrays) == 1 else value
         if not isinstance(value, np.ndarray) or value.dtype.kind != "f" or not value.size:
             raise UnreadableFileError("holds no single array of numbers; expected latents")
@@ -119,7 +120,7 @@ def _as_latents(array: NDArray[Any], shape: tuple[int, ...]) -> NDArray[np.float
         latents = latents.reshape(-1, *shape)
     elif latents.shape[-1] == shape[-1] and (latents.ndim < 3 or latents.shape[1] == 1):
         rows = latents.reshape(-1, 1, shape[-1])  # a code of W, for every layer
-        latents = np.ascontiguousarray(np.broadcast_to(rows, (len(rows), *shape)))
+        latents = np.repeat(rows, shape[0], axis=1)
     else:
         raise UnreadableFileError(
             f"holds an array of shape {array.shape}; the model's latents have {shape}"
@@ -168,11 +169,11 @@ def _from_torch(raw: NDArray[Any], stem: str) -> ForeignDirection:
 def _from_higan(content: dict[str, Any], stem: str) -> tuple[ForeignDirection, ...]:
     """HiGAN and In-Domain Inversion: the layers are a text such as "6-11", or a list."""
     notes = content.get("meta_data")
-    notes = notes if isinstance(notes, dict) else {}
+    named = isinstance(notes, dict) and "manipulate_layers" in notes
+    layers = _parse_layers(notes["manipulate_layers"]) if named else None
     vector = _rows(content["boundary"])
-    layers = _parse_layers(notes["manipulate_layers"]) if "manipulate_layers" in notes else None
     space = "w" if len(vector) == 1 else "w+"
-    return (ForeignDirection(vector, "higan", stem, space, layers, metadata=_plain(notes)),)
+    return (ForeignDirection(vector, "higan", stem, space, layers),)
 
 
 def _from_ganspace(content: dict[str, Any], stem: str) -> tuple[ForeignDirection, ...]:
@@ -184,8 +185,7 @@ def _from_ganspace(content: dict[str, Any], stem: str) -> tuple[ForeignDirection
         raise UnreadableFileError(f"has lat_stdev = {scale!r}; expected a positive number")
     space = {"z": "z", "w": "w"}.get(str(content.get("latent_space", "")).lower())
     vector, name = _rows(content["lat_comp"]), str(content.get("name", stem))[:100]
-    layers, notes = tuple(range(start, end)), _plain(content)
-    return (ForeignDirection(vector, "ganspace", name, space, layers, scale, metadata=notes),)
+    return (ForeignDirection(vector, "ganspace", name, space, tuple(range(start, end)), scale),)
 
 
 def _from_components(content: dict[str, Any], stem: str) -> tuple[ForeignDirection, ...]:
@@ -205,13 +205,8 @@ def _from_components(content: dict[str, Any], stem: str) -> tuple[ForeignDirecti
             f"holds components of shape {found[0]} and deviations of shape {found[1]}; expected "
             "(K, 1, D) and (K,)"
         )
-    return tuple(
-        ForeignDirection(
-            _rows(components[i]), kind, f"{stem} {i}", space or None,
-            shift_scale=float(deviations[i]), metadata={"component": i},
-        )
-        for i in range(n)
-    )  # fmt: skip
+    found = _numbered(components, kind, stem, space or None)
+    return tuple(replace(f, shift_scale=float(s)) for f, s in zip(found, deviations, strict=True))
 
 
 def _from_factor(content: dict[str, Any], stem: str) -> tuple[ForeignDirection, ...]:
@@ -219,63 +214,60 @@ def _from_factor(content: dict[str, Any], stem: str) -> tuple[ForeignDirection, 
     vectors = content["eigvec"]
     if not isinstance(vectors, np.ndarray) or vectors.ndim != 2 or vectors.dtype.kind != "f":
         raise UnreadableFileError("holds an `eigvec` that is no matrix")
-    if vectors.shape[1] > min(vectors.shape[0], MAX_COMPONENTS) or not np.allclose(
-        np.linalg.norm(vectors, axis=0), 1, atol=1e-3
-    ):
+    is_short = vectors.shape[1] <= min(vectors.shape[0], MAX_COMPONENTS)
+    if not is_short or not np.allclose(np.linalg.norm(vectors, axis=0), 1, atol=1e-3):
         raise UnreadableFileError("holds an `eigvec` whose columns are no unit vectors")
+    return _numbered(vectors.T, "sefa", stem, "w")
+
+
+def _numbered(
+    rows: NDArray[Any], source_format: str, stem: str, space: str | None
+) -> tuple[ForeignDirection, ...]:
     return tuple(
-        ForeignDirection(_rows(column), "sefa", f"{stem} {i}", "w", metadata={"component": i})
-        for i, column in enumerate(vectors.T)
+        ForeignDirection(_rows(row), source_format, f"{stem} {i}", space, is_component=True)
+        for i, row in enumerate(rows)
     )
 
 
 def _from_npz(content: dict[str, Any], stem: str) -> tuple[ForeignDirection, ...]:
     """hublatent's own export; sigma and calibration belong to the model it came from."""
     raw = content["vector"]
-    notes = {
-        key: value.item() if isinstance(value, np.ndarray) and value.ndim == 0 else value
-        for key, value in content.items()
-        if key not in ("vector", "layers")
-    }
-    if len(_plain(notes)) < len(notes):
-        raise UnreadableFileError(f"holds lists where numbers are expected: {', '.join(notes)}")
-    vector, name = _rows(raw), str(notes.get("attribute", stem))
-    space = "w+" if raw.ndim > 1 else "z"
-    return (ForeignDirection(vector, "npz", name, space, metadata=_plain(notes)),)
+    vector, space = _rows(raw), "w+" if raw.ndim > 1 else "z"
+    return (ForeignDirection(vector, "npz", str(content.get("attribute", stem)), space),)
 
 
 def _from_names(content: dict[Any, Any], stem: str) -> tuple[ForeignDirection, ...]:
     """Names with arrays: one direction for each name."""
     arrays = {str(key): v for key, v in content.items() if isinstance(v, np.ndarray) and v.ndim}
-    others = {key: v for key, v in content.items() if str(key) not in arrays}
-    held = ", ".join(str(key)[:40] for key in list(content)[:8]) or "nothing"
+    held = ascii(", ".join(str(key)[:40] for key in list(content)[:8]) or "nothing")[1:-1]
+    unknown = f"is a dictionary of no known format, holding {held}"
     if any(name.endswith(".vector") for name in arrays):
         raise UnreadableFileError("is a direction file of hublatent; DirectionSet.load reads it")
-    if not arrays or not all(isinstance(v, (str, int, float, np.ndarray)) for v in others.values()):
-        raise UnreadableFileError(
-            f"is a dictionary of no known format, holding {ascii(held)[1:-1]}"
-        )
+    if not arrays or not all(
+        isinstance(v, (str, int, float, np.ndarray)) for v in content.values()
+    ):
+        raise UnreadableFileError(unknown)
     if len(arrays) > MAX_COMPONENTS:
         raise UnreadableFileError(
             f"holds {len(arrays):,} arrays; at most {MAX_COMPONENTS:,} are read as directions"
         )
-    latents = sorted(arrays.keys() & LATENT_NAMES)
-    if latents:
+    if latents := sorted(arrays.keys() & LATENT_NAMES):
         raise UnreadableFileError(_latents_text(f"it names them {latents[0]!r}"))
     try:
         rows = {name: _rows(value) for name, value in arrays.items()}
     except UnreadableFileError as error:
-        text = f"is a dictionary of no known format, holding {ascii(held)[1:-1]}"
-        raise UnreadableFileError(f"{text}: {error}" if len(arrays) == 1 else text) from error
-    found = []
-    for name, vector in rows.items():
-        space = "w+" if len(vector) > 1 else None
-        name = stem if len(rows) == 1 and name in _NO_NAMES else name
-        found.append(_no_latent(ForeignDirection(vector, "named", name, space)))
-    return tuple(found)
+        raise UnreadableFileError(f"{unknown}: {error}" if len(arrays) == 1 else unknown) from error
+    return tuple(
+        _no_latent(
+            ForeignDirection(
+                vector, "named", stem if len(rows) == 1 and name in NO_NAMES else name,
+                "w+" if len(vector) > 1 else None,
+            )
+        )
+        for name, vector in rows.items()
+    )  # fmt: skip
 
 
-_NO_NAMES = frozenset(("", "arr_0", "direction", "tensor", "data", "delta"))
 _DICTIONARIES: tuple[tuple[set[str], Any], ...] = (
     ({"lat_comp", "lat_stdev", "edit_start", "edit_end"}, _from_ganspace),
     ({"lat_comp", "lat_stdev", "lat_mean"}, _from_components),
@@ -337,8 +329,3 @@ def _parse_layers(layers: Any) -> tuple[int, ...]:
     if not found:
         raise UnreadableFileError("names no layers, which its author says the edit moves")
     return tuple(sorted(found))
-
-
-def _plain(values: Mapping[Any, Any]) -> dict[str, str | int | float | bool]:
-    """The texts and numbers of a dictionary."""
-    return {str(k): v for k, v in values.items() if isinstance(v, (str, int, float, bool))}

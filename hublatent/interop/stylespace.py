@@ -10,7 +10,6 @@ import re
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from hublatent.direction import Direction
 from hublatent.errors import DirectionError
@@ -51,54 +50,25 @@ def import_channels(
         raise DirectionError(
             f"it names {len(channels):,} channels; at most {MAX_CHANNELS} are read."
         )
-    found = [style_direction(model, channel, attribute) for channel in channels]
+    found = [_style_direction(model, channel, attribute) for channel in channels]
     scales = ", ".join(
-        f"{layer}_{channel} = {style_sigma(model, (layer, channel)):.3g}"
-        for layer, channel in channels
+        f"{layer}_{channel} = {sigma:.3g}"
+        for (layer, channel), (_, sigma) in zip(channels, found, strict=True)
     )
     line = (
         f"{len(found)} StyleSpace channels; the file lacks: threshold, gain, sigma. One standard "
         f"deviation of the channel is the raw strength: {scales}"
     )
-    return found, line
+    return [direction for direction, _ in found], line
 
 
 @torch.no_grad()
-def style_direction(model: StyleGAN2, channel: Channel, attribute: str) -> Direction:
-    """The W+ direction that moves one style channel; raw strength 1 moves it by 1.
+def _style_direction(model: StyleGAN2, channel: Channel, attribute: str) -> tuple[Direction, float]:
+    """The W+ direction that moves one style channel by 1, and the channel's standard deviation.
 
     Where a row of the code also feeds another style (ToRGB shares its row with the first
-    convolution of the next block), that one moves too.
-
-    Raises:
-        DirectionError: there is no such channel, or no code moves it alone.
+    convolution of the next block), that one moves too. The deviation is sqrt(a' Cov a).
     """
-    matrix, row = _style(model, channel)
-    solution = torch.linalg.pinv(matrix)[:, channel[1]]  # (D,)
-    wanted = torch.zeros(len(matrix), dtype=torch.float64)
-    wanted[channel[1]] = 1
-    residual = float((matrix @ solution - wanted).norm())
-    if residual > MAX_RESIDUAL:
-        raise DirectionError(
-            f"StyleSpace channel {channel[0]}_{channel[1]} cannot be moved alone through W+: its "
-            f"layer has {len(matrix)} channels and the code {matrix.shape[1]} numbers."
-        )
-    vector = torch.zeros(model.latent_shape)
-    vector[row] = solution.float()
-    method = f"stylespace-{channel[0]}_{channel[1]}"
-    return Direction(attribute, method, vector).with_sigma(model)
-
-
-@torch.no_grad()
-def style_sigma(model: StyleGAN2, channel: Channel) -> float:
-    """The standard deviation of a style channel over the model's latents: sqrt(a' Cov a)."""
-    matrix, _ = _style(model, channel)
-    row = matrix[channel[1]]
-    return float((row @ model.latent_covariance.double().cpu() @ row).clamp(min=0).sqrt())
-
-
-def _style(model: StyleGAN2, channel: Channel) -> tuple[Tensor, int]:
-    """The matrix A (n_channels, D) of a style, and the row of the code that feeds it."""
     styles = model.style_layers()
     layer, number = channel
     if layer >= len(styles) or number >= len(styles[layer][0].weight):
@@ -108,5 +78,16 @@ def _style(model: StyleGAN2, channel: Channel) -> tuple[Tensor, int]:
             f"{len(styles) - 1} have {widths} channels."
         )
     affine, row = styles[layer]
-    scale = affine.lr_multiplier / affine.weight.shape[1] ** 0.5
-    return affine.weight.double().cpu() * scale, row
+    matrix = affine.matrix().double().cpu()  # (n_channels, D)
+    solution = torch.linalg.pinv(matrix)[:, number]  # (D,)
+    wanted = torch.eye(len(matrix), dtype=torch.float64)[number]
+    if float((matrix @ solution - wanted).norm()) > MAX_RESIDUAL:
+        raise DirectionError(
+            f"StyleSpace channel {layer}_{number} cannot be moved alone through W+: its layer has "
+            f"{len(matrix)} channels and the code {matrix.shape[1]} numbers."
+        )
+    vector = torch.zeros(model.latent_shape)
+    vector[row] = solution.float()
+    direction = Direction(attribute, f"stylespace-{layer}_{number}", vector).with_sigma(model)
+    a = matrix[number]
+    return direction, float((a @ model.latent_covariance.double().cpu() @ a).clamp(min=0).sqrt())

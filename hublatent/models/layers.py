@@ -85,11 +85,14 @@ class EqualLinear(nn.Module):
         self.lr_multiplier = lr_multiplier
         self.gain = gain
 
+    def matrix(self) -> Tensor:
+        """The weights (n_out, n_in) that act on an input."""
+        return self.weight * (self.gain * self.lr_multiplier / math.sqrt(self.weight.shape[1]))
+
     def forward(self, x: Tensor) -> Tensor:
         # A style scales a whole channel, so it stays in float32 where the convolutions do not.
         with torch.autocast(x.device.type, enabled=False):
-            scale = self.gain * self.lr_multiplier / math.sqrt(self.weight.shape[1])
-            return F.linear(x.float(), self.weight * scale, self.bias * self.lr_multiplier)
+            return F.linear(x.float(), self.matrix(), self.bias * self.lr_multiplier)
 
 
 class ToRGB(nn.Module):

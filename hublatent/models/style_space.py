@@ -31,8 +31,7 @@ class StyleSpace(LatentModel):
             # Styles are affine in W, so their statistics follow from W's.
             one = model.latent_mean.expand(1, *model.latent_shape)
             self.latent_mean.copy_(model.to_styles(one)[0])
-            matrix = torch.cat([a.weight * (a.lr_multiplier * a.gain) for a in affines]).double()
-            matrix /= model.latent_dim**0.5  # (S, D)
+            matrix = torch.cat([affine.matrix() for affine in affines]).double()  # (S, D)
             self.latent_covariance.copy_(matrix @ model.latent_covariance.double() @ matrix.T)
 
     def to_styles(self, latents: Tensor) -> Tensor:
