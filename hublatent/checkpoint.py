@@ -13,7 +13,6 @@ from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 
 from hublatent.errors import CheckpointError, shorten
 from hublatent.storage import (
@@ -147,21 +146,10 @@ def check_weights_fit(model_class: type, arguments: Mapping[str, Any], path: Pat
         CheckpointError: an argument is out of range, the file is missing or damaged, or a name,
             shape or type disagrees.
     """
-    with torch.device("meta"), _PlainFactories():
+    with torch.device("meta"):
         expected = model_class(**arguments).state_dict()
     with _open_weights(path, expected, model_class):
         pass
-
-
-class _PlainFactories(TorchFunctionMode):
-    """Without memory behind them, torch builds these from a large library imported for it."""
-
-    def __torch_function__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
-    ) -> Any:
-        if func is torch.eye:
-            return torch.empty(*(args * 2)[:2], device="meta")
-        return func(*args, **(kwargs or {}))
 
 
 def load_weights(model: nn.Module, path: Path) -> None:

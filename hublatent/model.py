@@ -51,7 +51,9 @@ class LatentModel(nn.Module, HubModel):
         self.latent_shape = latent_shape
         self.latent_dim = latent_shape[-1]
         self.register_buffer("latent_mean", torch.zeros(self.latent_dim))
-        self.register_buffer("latent_covariance", torch.eye(self.latent_dim))
+        # On the meta device torch.eye would import a large library.
+        eye = torch.zeros(self.latent_dim, self.latent_dim).fill_diagonal_(1)
+        self.register_buffer("latent_covariance", eye)
 
     @property
     def has_encoder(self) -> bool:

@@ -8,6 +8,7 @@ from hublatent.hub.download import (
     MODEL_FILES,
     PUBLISHED_FILES,
     SAMPLES_NAME,
+    HubOptions,
     Snapshot,
     snapshot,
 )  # fmt: skip
@@ -15,5 +16,5 @@ from hublatent.hub.mixin import HubModel
 
 __all__ = [
     "CARD_NAME", "DIRECTIONS_NAME", "DISCRIMINATOR_NAME", "MAP_NAME", "MODEL_FILES",
-    "PUBLISHED_FILES", "SAMPLES_NAME", "HubModel", "Snapshot", "snapshot",
+    "PUBLISHED_FILES", "SAMPLES_NAME", "HubModel", "HubOptions", "Snapshot", "snapshot",
 ]  # fmt: skip

@@ -5,11 +5,11 @@ from __future__ import annotations
 import hashlib
 import logging
 import re
-from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import TypedDict
 
 from huggingface_hub import HfApi, hf_hub_download
 from huggingface_hub.errors import RepositoryNotFoundError
@@ -46,6 +46,15 @@ class Snapshot:
     commit: str | None
 
 
+class HubOptions(TypedDict, total=False):
+    """What `snapshot` may be told about asking the Hub."""
+
+    revision: str | None
+    token: str | bool | None
+    cache_dir: str | Path | None
+    local_files_only: bool
+
+
 def snapshot(
     source: str | Path, *, revision: str | None = None, token: str | bool | None = None,
     cache_dir: str | Path | None = None, local_files_only: bool = False,
@@ -59,7 +68,8 @@ def snapshot(
     Args:
         source: an existing folder, which wins, or a Hub id such as "user/btcvae-celeba".
         revision: branch, tag or commit on the Hub.
-        token, cache_dir: None takes the Hub client's own.
+        token: a Hub token; None takes the stored one.
+        cache_dir: where downloads are kept; None takes the Hub client's own.
         local_files_only: take what is in the cache and ask nobody.
         files: the names that have to be there; others are never downloaded.
         optional: names that are taken too where the repository has them.
@@ -74,24 +84,44 @@ def snapshot(
         return Snapshot(str(source), folder, None)
     repo = str(source)
     check_repo_id(repo)
-    cache = _Cache(repo, revision, token, cache_dir)
+    download = partial(hf_hub_download, repo, token=token, cache_dir=cache_dir)
+
+    def file(name: str, commit: str | None, size: int | None = None) -> Path:
+        """A file of so many bytes; without a size from the cache, asking nobody."""
+        get = partial(download, name, revision=commit, local_files_only=size is None)
+        return Path(call_hub(get, repo, revision, size))
+
+    def cached() -> Snapshot:
+        paths = [file(name, revision) for name in files]
+        return Snapshot(repo, paths[0].parent, paths[0].parent.name)
+
     if local_files_only:
-        return cache.get(files)
+        return cached()
+    look_up = partial(
+        HfApi(token=token).model_info, repo, revision=revision, files_metadata=True,
+        timeout=CONNECT_SECONDS,
+    )  # fmt: skip
     try:
-        info = call_hub(cache.look_up, repo, revision, MAX_LISTING_BYTES)
-        wanted = _check_files(repo, info, files, optional, max_bytes)
-        return cache.fill(info, wanted)
+        info = call_hub(look_up, repo, revision, MAX_LISTING_BYTES)
+        wanted, commit = _check_files(repo, info, files, optional, max_bytes), str(info.sha)
+        for name, announced in wanted.items():
+            path = file(name, commit, announced.size)
+            _check_content(repo, path, announced)
+        if revision is None or not _COMMIT.fullmatch(revision):
+            # Only now, with every file there, is the branch's name pointed at this commit.
+            file(name, revision, announced.size)
+        return Snapshot(repo, path.parent, commit)
     except HubError as error:
         if isinstance(error.__cause__, RepositoryNotFoundError):
             raise _no_folder_either(repo, error) from error.__cause__
         if not is_transient(error.__cause__):
             raise
         try:
-            cached = cache.get(files)
+            found = cached()
         except HubError:
             raise _no_folder_either(repo, error) from error.__cause__
-        logger.warning("%s %s comes from the cache, at %s.", error, repo, cached.commit)
-        return cached
+        logger.warning("%s %s comes from the cache, at %s.", error, repo, found.commit)
+        return found
 
 
 def _no_folder_either(source: str, error: HubError) -> HubError:
@@ -108,49 +138,6 @@ def local_folder(source: str | Path) -> Path | None:
         return None
 
 
-@dataclass(frozen=True)
-class _Cache:
-    """One repository at one revision, in the Hub client's cache."""
-
-    repo: str
-    revision: str | None
-    token: str | bool | None
-    cache_dir: str | Path | None
-
-    def look_up(self) -> ModelInfo:
-        """Ask the Hub which commit the revision is, and what files it holds."""
-        return HfApi(token=self.token).model_info(
-            self.repo, revision=self.revision, files_metadata=True, timeout=CONNECT_SECONDS
-        )
-
-    def get(self, files: tuple[str, ...]) -> Snapshot:
-        """The files that are here, from one commit; asks nobody."""
-        paths = [self._file(name, self.revision, local=True) for name in files]
-        folder = paths[0].parent
-        return Snapshot(self.repo, folder, folder.name)
-
-    def fill(self, info: ModelInfo, files: Mapping[str, RepoSibling]) -> Snapshot:
-        """Download what is missing of one commit, and check all of it."""
-        commit = str(info.sha)
-        for name, announced in files.items():
-            _check_content(self.repo, self._file(name, commit, announced.size), announced)
-        folder = self._file(next(iter(files)), commit).parent
-        if self.revision is None or not _COMMIT.fullmatch(self.revision):
-            # Only now, with every file there, is the branch's name pointed at this commit.
-            name = next(iter(files))
-            self._file(name, self.revision, files[name].size)
-        return Snapshot(self.repo, folder, commit)
-
-    def _file(
-        self, name: str, revision: str | None, size: int | None = None, local: bool = False
-    ) -> Path:
-        download = partial(
-            hf_hub_download, self.repo, name, revision=revision, token=self.token,
-            cache_dir=self.cache_dir, local_files_only=local,
-        )  # fmt: skip
-        return Path(call_hub(download, self.repo, self.revision, size))
-
-
 def _check_files(
     repo: str, info: ModelInfo, files: tuple[str, ...], optional: tuple[str, ...], limit: int
 ) -> dict[str, RepoSibling]:
@@ -161,9 +148,7 @@ def _check_files(
     missing = [name for name in files if name not in found]
     if missing:
         pickles = sorted(name for name in found if name.endswith(PICKLE_SUFFIXES))
-        hint = (
-            f" Not read, since a pickle can run code: {', '.join(pickles[:3])}." if pickles else ""
-        )
+        hint = f" Not read, since a pickle can run code: {', '.join(pickles[:3])}." * bool(pickles)
         if DIRECTIONS_NAME in found:
             hint += " It holds directions: use --only-directions or DirectionSet.from_pretrained."
         raise HubError(

@@ -7,16 +7,18 @@ every tensor has to fit.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from huggingface_hub import PyTorchModelHubMixin
-from torch import Tensor
 
 from hublatent import checkpoint
 from hublatent.checkpoint import CONFIG_NAME, FORMAT_VERSION, WEIGHTS_NAME
 from hublatent.errors import CheckpointError
-from hublatent.hub.download import Snapshot, snapshot
+from hublatent.hub.download import HubOptions, Snapshot, snapshot
 from hublatent.hub.publisher import publisher
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 Model = TypeVar("Model", bound="HubModel")
 
@@ -39,28 +41,22 @@ class HubModel(PyTorchModelHubMixin, library_name="hublatent", license="other"):
 
     @classmethod
     def from_pretrained(  # type: ignore[override]
-        cls: type[Model], source: str | Path, *, revision: str | None = None,
-        token: str | bool | None = None, cache_dir: str | Path | None = None,
-        local_files_only: bool = False, device: str | None = None,
+        cls: type[Model], source: str | Path, *, device: str | None = None,
+        **options: Unpack[HubOptions],
     ) -> Model:  # fmt: skip
         """Load a model of this class from a folder or the Hub, in evaluation mode.
 
         Args:
             source: an existing folder, which wins, or a Hub id.
-            revision: branch, tag or commit on the Hub; the model's `commit` tells which it was.
-            token, cache_dir: None takes the Hub client's own.
-            local_files_only: take what is in the cache and ask nobody.
             device: where to put the model; None leaves it on the CPU.
+            options: revision, token, cache_dir, local_files_only; see `hublatent.hub.snapshot`. The
+                model's `commit` tells which revision it was.
 
         Raises:
             HubError: the source cannot be had.
             CheckpointError: it is another architecture's, or incomplete or damaged.
         """
-        where = snapshot(
-            source, revision=revision, token=token, cache_dir=cache_dir,
-            local_files_only=local_files_only,
-        )  # fmt: skip
-        return cls.from_snapshot(where, device=device)
+        return cls.from_snapshot(snapshot(source, **options), device=device)
 
     @classmethod
     def from_snapshot(cls: type[Model], where: Snapshot, device: str | None = None) -> Model:
@@ -78,11 +74,12 @@ class HubModel(PyTorchModelHubMixin, library_name="hublatent", license="other"):
         model = cls(**arguments)
         checkpoint.load_weights(model, weights)  # type: ignore[arg-type]
         model.commit = where.commit
-        return model.eval() if device is None else model.eval().to(device)  # type: ignore[attr-defined]
+        return model.eval().to(device)  # type: ignore[attr-defined]
 
     def save_pretrained(self, save_directory: str | Path) -> None:  # type: ignore[override]
         """Write config.json and model.safetensors into a folder, both or neither."""
-        checkpoint.write_checkpoint(Path(save_directory), self.config, self._weights())
+        weights = self.state_dict()  # type: ignore[attr-defined]
+        checkpoint.write_checkpoint(Path(save_directory), self.config, weights)
 
     def push_to_hub(  # type: ignore[override]
         self, repo_id: str, *, directions: Any = None, private: bool = False,
@@ -110,6 +107,3 @@ class HubModel(PyTorchModelHubMixin, library_name="hublatent", license="other"):
             self, repo_id, directions=directions, private=private, revision=revision,
             create_pr=create_pr, token=token, message=commit_message,
         )  # fmt: skip
-
-    def _weights(self) -> dict[str, Tensor]:
-        return self.state_dict()  # type: ignore[attr-defined]

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import inspect
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from hublatent.checkpoint import CONFIG_NAME, WEIGHTS_NAME, init_parameters, read_config
 from hublatent.errors import CheckpointError, HublatentError, unknown_name
-from hublatent.hub import snapshot
+from hublatent.hub import HubOptions, snapshot
 from hublatent.model import LatentModel
 from hublatent.models.eigenfaces import Eigenfaces
 from hublatent.models.lsavae import LSAVAE
@@ -17,6 +17,9 @@ from hublatent.models.stylegan import StyleGAN
 from hublatent.models.stylegan2 import StyleGAN2
 from hublatent.models.stylegan3 import StyleGAN3
 from hublatent.models.vae import VAE, Autoencoder, BetaTCVAE, BetaVAE, FactorVAE
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 Model = TypeVar("Model", bound=LatentModel)
 
@@ -76,35 +79,21 @@ def why_no_latent_model(folder: Path) -> str:
 
 
 def load(
-    source: str | Path,
-    *,
-    revision: str | None = None,
-    token: str | bool | None = None,
-    cache_dir: str | Path | None = None,
-    local_files_only: bool = False,
-    device: str | None = None,
+    source: str | Path, *, device: str | None = None, **options: Unpack[HubOptions]
 ) -> LatentModel:
-    """Load any latent model from a folder or the Hub.
+    """Load any latent model from a folder or the Hub, in evaluation mode.
 
     Args:
         source: an existing folder, which wins, or a Hub id such as "user/btcvae-celeba".
-        revision: branch, tag or commit on the Hub.
-        token: a Hub token; None takes the stored one.
-        cache_dir: where downloads are kept.
-        local_files_only: take what is in the cache and ask nobody.
         device: where to put the model; None leaves it on the CPU.
-
-    Returns:
-        The model, in evaluation mode.
+        options: revision (branch, tag or commit), token (None takes the stored one), cache_dir, and
+            local_files_only (ask nobody).
 
     Raises:
         HubError: the source cannot be had.
         CheckpointError: it is no latent model, or incomplete or damaged.
     """
-    where = snapshot(
-        source, revision=revision, token=token, cache_dir=cache_dir,
-        local_files_only=local_files_only,
-    )  # fmt: skip
+    where = snapshot(source, **options)
     name = read_config(where.folder)["architecture"]
     if name not in ARCHITECTURES:
         raise CheckpointError(

@@ -72,13 +72,9 @@ class EqualLinear(nn.Module):
     """Linear layer with equalised learning rate (Karras et al. 2018, section 4.1)."""
 
     def __init__(
-        self,
-        n_in: int,
-        n_out: int,
-        bias_init: float = 0.0,
-        lr_multiplier: float = 1.0,
+        self, n_in: int, n_out: int, bias_init: float = 0.0, lr_multiplier: float = 1.0,
         gain: float = 1.0,
-    ) -> None:
+    ) -> None:  # fmt: skip
         super().__init__()
         self.weight = nn.Parameter(torch.randn(n_out, n_in) / lr_multiplier)
         self.bias = nn.Parameter(torch.full((n_out,), float(bias_init)))

@@ -24,15 +24,10 @@ class LSAVAE(VAE):
     standard_prior = False
 
     def __init__(
-        self,
-        image_size: int = 64,
-        channels: int = 3,
-        style_dim: int = 88,
-        attributes: str = CELEBA_ATTRIBUTES,
-        width: int = 32,
-        max_width: int = 128,
+        self, image_size: int = 64, channels: int = 3, style_dim: int = 88,
+        attributes: str = CELEBA_ATTRIBUTES, width: int = 32, max_width: int = 128,
         n_stages: int = 4,
-    ) -> None:
+    ) -> None:  # fmt: skip
         check_number("style_dim", style_dim, 1, 4000)
         names = split_names(attributes)
         super().__init__(image_size, channels, style_dim + len(names), width, max_width, n_stages)

@@ -42,18 +42,13 @@ class ProGAN(LatentModel):
     has_encoder = False
 
     def __init__(
-        self,
-        image_size: int = 1024,
-        channels: int = 3,
-        latent_dim: int = 512,
-        channel_base: int = 16384,
-        channel_max: int = 512,
-    ) -> None:
+        self, image_size: int = 1024, channels: int = 3, latent_dim: int = 512,
+        channel_base: int = 16384, channel_max: int = 512,
+    ) -> None:  # fmt: skip
         check_number("latent_dim", latent_dim, 1, 4096)
         widths = channels_by_height(image_size, channels, channel_base, channel_max)
         super().__init__(image_size, channels, (latent_dim,))
-        self.channel_base = channel_base
-        self.channel_max = channel_max
+        self.channel_base, self.channel_max = channel_base, channel_max
         self._chunk_size = chunk_size(largest_map(widths))
         self.layers = nn.ModuleList()
         for height, width in widths.items():

@@ -43,15 +43,9 @@ class StyleGenerator(LatentModel):
     _chunk_size: int  # how many images to draw at a time
 
     def __init__(
-        self,
-        image_size: int,
-        channels: int,
-        latent_dim: int,
-        z_dim: int,
-        mapping_layers: int,
-        mapping_lr_multiplier: float,
-        n_layers: int,
-    ) -> None:
+        self, image_size: int, channels: int, latent_dim: int, z_dim: int, mapping_layers: int,
+        mapping_lr_multiplier: float, n_layers: int,
+    ) -> None:  # fmt: skip
         check_number("latent_dim", latent_dim, 1, 4096)
         super().__init__(image_size, channels, (n_layers, latent_dim))
         self.z_dim = check_number("z_dim", z_dim, 1, 4096)
@@ -68,7 +62,6 @@ class StyleGenerator(LatentModel):
 
     @property
     def has_encoder(self) -> bool:
-        """Whether this checkpoint comes with an encoder."""
         return self.encoder is not None
 
     @classmethod
@@ -107,7 +100,6 @@ class StyleGenerator(LatentModel):
         """Map Gaussian inputs z (B, z_dim) to W+ latents (B, L, D), alike in all layers.
 
         Args:
-            z: (B, z_dim), from N(0, I).
             truncation: psi; w is pulled towards latent_mean, fully at 0 and not at all at 1.
             cutoff: truncate only the first so many layers; None truncates all.
         """
@@ -145,15 +137,12 @@ class StyleGenerator(LatentModel):
             self.latent_mean.copy_(mean)
 
     def synthesize(
-        self,
-        latents: Tensor,
-        noise: Noise | Sequence[Tensor] = "const",
+        self, latents: Tensor, noise: Noise | Sequence[Tensor] = "const",
         generator: torch.Generator | None = None,
-    ) -> Tensor:
+    ) -> Tensor:  # fmt: skip
         """Draw the unclamped images (B, C, H, W), float32, of latents (B, L, D), with gradients.
 
         Args:
-            latents: (B, L, D).
             noise: "const" takes the model's own noise maps, "random" draws new ones per image,
                 "none" leaves noise out; or one map per layer, (H, W) or (B, 1, H, W).
             generator: draws the random noise.
@@ -167,18 +156,15 @@ class StyleGenerator(LatentModel):
         raise NotImplementedError
 
     def _in_pieces(
-        self,
-        draw: Callable[[Tensor, Sequence[Tensor | None]], Tensor],
-        latents: Tensor,
+        self, draw: Callable[[Tensor, Sequence[Tensor | None]], Tensor], latents: Tensor,
         noise: Sequence[Tensor | None],
-    ) -> Tensor:
+    ) -> Tensor:  # fmt: skip
         """Draw (B, C, H, W), without gradients so few at a time that they stay in the cache."""
         if torch.is_grad_enabled():
             return draw(latents, noise)
-        parts = []
-        for start in range(0, max(len(latents), 1), self._chunk_size):
-            rows = slice(start, start + self._chunk_size)
-            parts.append(draw(latents[rows], [_rows_of(m, rows) for m in noise]))
+        n = self._chunk_size
+        pieces = [slice(start, start + n) for start in range(0, max(len(latents), 1), n)]
+        parts = [draw(latents[rows], [_rows_of(m, rows) for m in noise]) for rows in pieces]
         return torch.cat(parts)  # (B, C, H, W)
 
     def decode(self, latents: Tensor) -> Tensor:

@@ -39,24 +39,17 @@ class StyleGAN(StyleGenerator):
     activation_gain = 1.0
 
     def __init__(
-        self,
-        image_size: int = 1024,
-        channels: int = 3,
-        latent_dim: int = 512,
-        z_dim: int = 512,
-        mapping_layers: int = 8,
-        mapping_lr_multiplier: float = 0.01,
-        channel_base: int = 16384,
+        self, image_size: int = 1024, channels: int = 3, latent_dim: int = 512, z_dim: int = 512,
+        mapping_layers: int = 8, mapping_lr_multiplier: float = 0.01, channel_base: int = 16384,
         channel_max: int = 512,
-    ) -> None:
+    ) -> None:  # fmt: skip
         widths = channels_by_height(image_size, channels, channel_base, channel_max)
         super().__init__(
             image_size, channels, latent_dim, z_dim, mapping_layers, mapping_lr_multiplier,
             n_layers=2 * len(widths),
         )  # fmt: skip
         self._chunk_size = chunk_size(largest_map(widths))
-        self.channel_base = channel_base
-        self.channel_max = channel_max
+        self.channel_base, self.channel_max = channel_base, channel_max
         self.const = nn.Parameter(torch.ones(1, widths[4], 4, 4))
         self.layers = nn.ModuleList()
         for height, width in widths.items():
@@ -124,7 +117,7 @@ class StyledLayer(nn.Module):
 def adaptive_instance_norm(x: Tensor, style: Tensor, eps: float) -> Tensor:
     """AdaIN (Karras et al. 2019, eq. 1): (1 + y_s) (x - mean) / deviation + y_b in each channel.
 
-    x is (B, C, H, W); the style (B, 2 C) holds y_s and then y_b; eps is added to the variance.
+    The style (B, 2 C) holds y_s and then y_b; eps is added to the variance.
     """
     factor, shift = style.chunk(2, dim=1)  # (B, C) each
     variance, mean = torch.var_mean(x.float(), dim=(2, 3), correction=0)  # (B, C)

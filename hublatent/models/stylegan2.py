@@ -53,20 +53,11 @@ class StyleGAN2(StyleGenerator):
     default_layers = (0, 1, 2)
 
     def __init__(
-        self,
-        image_size: int = 64,
-        channels: int = 3,
-        latent_dim: int = 256,
-        z_dim: int = 256,
-        mapping_layers: int = 4,
-        mapping_lr_multiplier: float = 0.01,
-        channel_base: int = 2048,
-        channel_max: int = 256,
-        channel_min: int = 48,
-        conv_clamp: float = 0.0,
-        encoder_width: int = 0,
-        encoder_of: str = "",
-    ) -> None:
+        self, image_size: int = 64, channels: int = 3, latent_dim: int = 256, z_dim: int = 256,
+        mapping_layers: int = 4, mapping_lr_multiplier: float = 0.01, channel_base: int = 2048,
+        channel_max: int = 256, channel_min: int = 48, conv_clamp: float = 0.0,
+        encoder_width: int = 0, encoder_of: str = "",
+    ) -> None:  # fmt: skip
         check_number("encoder_width", encoder_width, 0, 256)
         widths = channels_by_height(image_size, channels, channel_base, channel_max, channel_min)
         super().__init__(
@@ -74,8 +65,7 @@ class StyleGAN2(StyleGenerator):
             n_layers=2 * len(widths),
         )  # fmt: skip
         self._chunk_size = chunk_size(largest_map(widths))
-        self.channel_base = channel_base
-        self.channel_max = channel_max
+        self.channel_base, self.channel_max = channel_base, channel_max
         self.channel_min = channel_min
         self.conv_clamp = check_number("conv_clamp", conv_clamp, 0, 1e9, float)
         self.const = nn.Parameter(torch.randn(widths[4], 4, 4))
@@ -177,13 +167,9 @@ class SynthesisBlock(nn.Module):
         return [*(conv.affine for conv in self.convs()), self.to_rgb.affine]
 
     def forward(
-        self,
-        x: Tensor,
-        scale: Tensor,
-        image: Tensor | None,
-        styles: Sequence[Tensor],
+        self, x: Tensor, scale: Tensor, image: Tensor | None, styles: Sequence[Tensor],
         noise: Sequence[Tensor | None],
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
         for i, conv in enumerate(self.convs()):
             x, scale = conv(x, scale, styles[i], noise[i])  # (B, n_out, H, W), (B, n_out)
         rgb = self.to_rgb(x, scale, styles[-1])

@@ -61,24 +61,13 @@ class StyleGAN3(StyleGenerator):
     default_layers = (1, 2, 3, 4)
 
     def __init__(
-        self,
-        image_size: int = 256,
-        channels: int = 3,
-        latent_dim: int = 512,
-        z_dim: int = 512,
-        mapping_layers: int = 2,
-        mapping_lr_multiplier: float = 0.01,
-        synthesis_layers: int = 14,
-        critical_layers: int = 2,
-        channel_base: int = 32768,
-        channel_max: int = 512,
-        first_cutoff: float = 2.0,
-        first_stopband: float = 2**2.1,
-        last_stopband_rel: float = 2**0.3,
-        margin_size: int = 10,
-        kernel_size: int = 3,
+        self, image_size: int = 256, channels: int = 3, latent_dim: int = 512, z_dim: int = 512,
+        mapping_layers: int = 2, mapping_lr_multiplier: float = 0.01, synthesis_layers: int = 14,
+        critical_layers: int = 2, channel_base: int = 32768, channel_max: int = 512,
+        first_cutoff: float = 2.0, first_stopband: float = 2**2.1,
+        last_stopband_rel: float = 2**0.3, margin_size: int = 10, kernel_size: int = 3,
         radial_filters: bool = False,
-    ) -> None:
+    ) -> None:  # fmt: skip
         check_images(image_size, channels)
         check_number("synthesis_layers", synthesis_layers, 4, 32)
         if not isinstance(radial_filters, bool):
@@ -88,9 +77,8 @@ class StyleGAN3(StyleGenerator):
             n_layers=synthesis_layers + 2,
         )  # fmt: skip
         self.synthesis_layers = synthesis_layers
-        self.critical_layers = check_number(
-            "critical_layers", critical_layers, 1, synthesis_layers - 1
-        )
+        last = synthesis_layers - 1
+        self.critical_layers = check_number("critical_layers", critical_layers, 1, last)
         self.channel_base = check_number("channel_base", channel_base, 1, 2**20)
         self.channel_max = check_number("channel_max", channel_max, 1, 4096)
         self.first_cutoff = check_number("first_cutoff", first_cutoff, 0.5, image_size / 2, float)
@@ -132,10 +120,8 @@ class StyleGAN3(StyleGenerator):
             rate = 2 ** math.ceil(math.log2(min(2 * stopband, self.image_size)))
             channels = round(min(self.channel_base / 2 / cutoff, self.channel_max))
             size = rate + 2 * self.margin_size
-            if i >= n_layers - 1:
-                size = self.image_size
-            if i == n_layers:
-                channels = self.channels
+            size = self.image_size if i >= n_layers - 1 else size
+            channels = self.channels if i == n_layers else channels
             bands.append(Band(channels, size, rate, cutoff, max(stopband, rate / 2) - cutoff))
         return bands
 

@@ -78,15 +78,9 @@ class ConvolutionalModel(LatentModel):
     numbers_per_dimension = 1  # that the encoder gives for each latent dimension
 
     def __init__(
-        self,
-        image_size: int = 64,
-        channels: int = 3,
-        latent_dim: int = 128,
-        width: int = 32,
-        max_width: int = 128,
-        n_stages: int = 4,
-        blocks: str = "standard",
-    ) -> None:
+        self, image_size: int = 64, channels: int = 3, latent_dim: int = 128, width: int = 32,
+        max_width: int = 128, n_stages: int = 4, blocks: str = "standard",
+    ) -> None:  # fmt: skip
         check_image_arguments(image_size, channels)
         check_number("latent_dim", latent_dim, 1, 4096)
         super().__init__(image_size, channels, (latent_dim,))

@@ -25,14 +25,9 @@ class WrappedModel(LatentModel):
     architecture = "wrapped"
 
     def __init__(
-        self,
-        encode: Function,
-        decode: Function,
-        own_shape: tuple[int, ...],
-        image_size: int,
-        channels: int,
-        module: nn.Module | None,
-    ) -> None:
+        self, encode: Function, decode: Function, own_shape: tuple[int, ...], image_size: int,
+        channels: int, module: nn.Module | None,
+    ) -> None:  # fmt: skip
         super().__init__(image_size, channels, (math.prod(own_shape),))
         self.own_shape = own_shape
         self.module = module  # moves with the model, and is part of its fingerprint
@@ -79,13 +74,9 @@ class WrappedModel(LatentModel):
 
 @torch.no_grad()
 def wrap(
-    encode: Function,
-    decode: Function,
-    latent_shape: tuple[int, ...],
-    images: Tensor,
-    *,
+    encode: Function, decode: Function, latent_shape: tuple[int, ...], images: Tensor, *,
     module: nn.Module | None = None,
-) -> WrappedModel:
+) -> WrappedModel:  # fmt: skip
     """Make a LatentModel of any encode/decode pair, such as a VAE of diffusers.
 
         vae = AutoencoderKL.from_pretrained(...)
