@@ -152,6 +152,24 @@ def test_threshold_and_gain_are_those_of_the_populations(model, factor):
     assert direction.gain == pytest.approx(row @ shift / spread, rel=0.05)
 
 
+@pytest.mark.parametrize("method", FROM_LABELS)
+def test_where_latents_lie_moves_the_threshold_alone(model, method):
+    """z + t for all: c rises by <t, v> / <v, v>, and so does the threshold; nothing else."""
+    rng = np.random.default_rng(4)
+    data = two_classes(np.eye(D), np.array([1.0, -0.5, 0.0, 0.8, 0.2]), n=400)
+    data = replace(data, latents=np.round(data.latents * 64) / 64)  # so that z + t is exact
+    shift = rng.integers(-20_000, 20_000, D).astype(np.float32)
+    plain, moved = (
+        discover(replace(data, latents=data.latents + t), "A", method, model=model)
+        for t in (np.float32(0), shift)
+    )
+    assert cosine(plain.vector.numpy(), moved.vector.numpy()) > 0.999999
+    assert moved.gain == pytest.approx(plain.gain, rel=1e-3) and plain.gain > 0
+    rise = float(moved.vector.double() @ torch.from_numpy(shift).double()) / moved.squared_norm
+    assert moved.threshold - rise == pytest.approx(plain.threshold, abs=0.01)
+    assert moved.scores["accuracy"].value == pytest.approx(plain.scores["accuracy"].value)
+
+
 def test_sigma_is_the_spread_over_the_models_statistics(model, factor):
     data = two_classes(factor, np.ones(D), n=2000)
     model.set_latent_statistics(torch.from_numpy(data.latents))

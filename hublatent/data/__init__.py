@@ -3,8 +3,7 @@
 source.py        DataSource: which pictures a command reads
 dataset.py       FaceDataset: pictures decoded once, and what is known about each
 layouts.py       which layout a folder has, such as CelebA's or a table beside pictures
-tables.py        lists and tables, read and checked
-listing.py       what is known about pictures before any is opened
+listing.py       tables beside pictures, and what is known about these before any is opened
 hub_datasets.py  datasets of the Hub
 """
 

@@ -15,7 +15,7 @@ from collections.abc import Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, replace
-from itertools import islice
+from itertools import combinations, islice
 from pathlib import Path
 
 import numpy as np
@@ -41,30 +41,20 @@ LOOK_AHEAD = 16  # pictures for each processor
 class FaceDataset:
     """Labelled pictures of N faces.
 
-    Attributes:
-        images: (N, H, W, 3) uint8, a read-only memory map.
-        labels: (N, K) bool, presence of each attribute.
-        attributes: the K attributes' names.
-        identities: (N,) int64, who is on each picture.
-        partition: (N,) uint8; 0 train, 1 validation, 2 test.
-        names: the N file names.
-        skipped: file names that were listed but could not be read, each with the reason.
-        digest: sha256 over names, attributes, labels, identities, partition and pixels; the
-            "data hash" of the cards.
-        preprocessing: how pictures became pixels, in one line.
-        name: what the data set is called, such as "celeba" or "user/name".
+    The digest, "data hash" of the cards, is a sha256 over names, attributes, labels, identities,
+    partition and pixels.
     """
 
-    images: np.ndarray
-    labels: np.ndarray
-    attributes: tuple[str, ...]
-    identities: np.ndarray
-    partition: np.ndarray
-    names: tuple[str, ...]
-    skipped: tuple[tuple[str, str], ...]
+    images: np.ndarray  # (N, H, W, 3) uint8, a read-only memory map
+    labels: np.ndarray  # (N, K) bool, presence of each attribute
+    attributes: tuple[str, ...]  # K names
+    identities: np.ndarray  # (N,) int64, who is on each picture
+    partition: np.ndarray  # (N,) uint8; 0 train, 1 validation, 2 test
+    names: tuple[str, ...]  # N file names
+    skipped: tuple[tuple[str, str], ...]  # listed files that could not be read, and the reasons
     digest: str
-    preprocessing: str
-    name: str = "unknown"
+    preprocessing: str  # how pictures became pixels, in one line
+    name: str = "unknown"  # what the data set is called, such as "celeba" or "user/name"
 
     def __len__(self) -> int:
         return len(self.names)
@@ -113,7 +103,15 @@ def load_dataset(
     """
     if image_size < 1:
         raise DataError(f"image size {image_size}; expected at least 1.")
-    listing = _cropped(read_listing(source, split, identity_column), crop)
+    listing = read_listing(source, split, identity_column)
+    if crop != CELEBA_SIDE:
+        if listing.crop != CELEBA_CROP or not 1 <= crop <= CELEBA_WIDTH:
+            raise DataError(
+                f"crop {crop} of {listing.name}; expected 1 to {CELEBA_WIDTH}, and CelebA's "
+                "aligned pictures."
+            )
+        words = f"central {crop}x{crop} of 178x218"
+        listing = replace(listing, crop=words, crop_side=crop)
     preprocessing = f"{listing.crop}, LANCZOS to {image_size}"
     folder = _cache_folder(source, cache)
     folder.mkdir(parents=True, exist_ok=True)
@@ -125,18 +123,6 @@ def load_dataset(
         if not (folder / key).is_dir():
             _decode_into(folder / key, listing, image_size, progress)
     return _assemble(folder / key, listing, image_size, preprocessing)
-
-
-def _cropped(listing: Listing, side: int) -> Listing:
-    """The same pictures, of which another central square is seen."""
-    if side == CELEBA_SIDE:
-        return listing
-    if listing.crop != CELEBA_CROP or not 1 <= side <= CELEBA_WIDTH:
-        raise DataError(
-            f"crop {side} of {listing.name}; expected 1 to {CELEBA_WIDTH}, and CelebA's aligned "
-            "pictures."
-        )
-    return replace(listing, crop=f"central {side}x{side} of 178x218", crop_side=side)
 
 
 def _cache_folder(source: str | Path, cache: str | Path | None) -> Path:
@@ -155,9 +141,8 @@ def _decode_into(folder: Path, listing: Listing, image_size: int, progress: bool
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir()
     skipped: list[tuple[int, str]] = []
-    digest = hashlib.sha256()
-    seen: dict[bytes, int] = {}
     copies: list[tuple[int, int]] = []
+    digest, seen = hashlib.sha256(), dict[bytes, int]()
     try:
         # Plain writes, not a writable map: a full disk is then an error and not a crash.
         with (
@@ -171,9 +156,9 @@ def _decode_into(folder: Path, listing: Listing, image_size: int, progress: bool
                 content = picture.tobytes()
                 file.write(content)
                 digest.update(content)
-                key = hashlib.blake2b(content, digest_size=16).digest()
-                if seen.setdefault(key, index) != index:
-                    copies.append((seen[key], index))
+                first = seen.setdefault(hashlib.blake2b(content, digest_size=16).digest(), index)
+                if first != index:
+                    copies.append((first, index))
         if len(skipped) == len(listing.names):
             raise DataError(
                 f"None of the {len(skipped)} listed pictures can be read; the first: "
@@ -190,8 +175,7 @@ def _decoded(
     listing: Listing, image_size: int, progress: bool
 ) -> Generator[tuple[int, np.ndarray | str], None, None]:
     """Each picture in order, uint8 (H, W, 3), or the reason why it cannot be read."""
-    n = len(listing.names)
-    n_workers = os.cpu_count() or 1
+    n, n_workers = len(listing.names), os.cpu_count() or 1
     # Pillow releases the interpreter's lock while it decodes, so threads suffice.
     pool = ThreadPoolExecutor(n_workers)
     futures = (pool.submit(_decode, listing, i, image_size) for i in range(n))
@@ -222,56 +206,45 @@ def _assemble(folder: Path, listing: Listing, image_size: int, preprocessing: st
             f"{len(skipped)} of {len(listing.names)} pictures are skipped; the first: "
             f"{skipped[0][1]} (To try them again, delete {folder}.)"
         )
-    arrays = [listing.labels[kept], listing.identities[kept], listing.partition[kept]]
+    labels, identities, partition = arrays = [
+        listing.labels[kept], listing.identities[kept], listing.partition[kept]
+    ]  # fmt: skip
+    _warn_of_leaks(listing, identities, partition, summary.get("copies", ()))
+    names = tuple(listing.names[i] for i in kept)
+    digest = hashlib.sha256(json.dumps([names, listing.attributes, summary["sha256"]]).encode())
     for array in arrays:
         array.flags.writeable = False
-    labels, identities, partition = arrays
-    _warn_of_partitions(identities, partition)
-    _warn_of_copies(listing, summary.get("copies", ()))  # caches of earlier versions lack them
-    names = tuple(listing.names[i] for i in kept)
-    digest = _digest(names, listing.attributes, arrays, summary["sha256"])
-    images = _map_pixels(folder, (len(kept), image_size, image_size, 3))
-    return FaceDataset(
-        images, labels, listing.attributes, identities, partition, names, skipped, digest,
-        preprocessing, listing.name,
-    )  # fmt: skip
-
-
-def _map_pixels(folder: Path, shape: tuple[int, int, int, int]) -> np.ndarray:
-    path = folder / PIXELS_NAME
+        # Little-endian, so that every machine has the same bytes.
+        digest.update(array.astype(array.dtype.newbyteorder("<")).tobytes())
+    path, shape = folder / PIXELS_NAME, (len(kept), image_size, image_size, 3)
     expected, found = math.prod(shape), path.stat().st_size
     if found != expected:
         raise DataError(
             f"{path} has {found:,} bytes; expected {expected:,}. Delete {folder}, and the "
             "pictures will be decoded again."
         )
-    return np.memmap(path, dtype=np.uint8, mode="r", shape=shape)
+    images = np.memmap(path, dtype=np.uint8, mode="r", shape=shape)
+    return FaceDataset(
+        images, labels, listing.attributes, identities, partition, names, skipped,
+        digest.hexdigest(), preprocessing, listing.name,
+    )  # fmt: skip
 
 
-def _digest(
-    names: tuple[str, ...], attributes: tuple[str, ...], arrays: list[np.ndarray], pixels: str
-) -> str:
-    digest = hashlib.sha256(json.dumps([names, attributes, pixels]).encode())
-    for array in arrays:
-        # Little-endian, so that every machine has the same bytes.
-        digest.update(array.astype(array.dtype.newbyteorder("<")).tobytes())
-    return digest.hexdigest()
-
-
-def _warn_of_partitions(identities: np.ndarray, partition: np.ndarray) -> None:
+def _warn_of_leaks(
+    listing: Listing, identities: np.ndarray, partition: np.ndarray,
+    copies: Sequence[tuple[int, int]],
+) -> None:  # fmt: skip
+    """Say what makes held-out scores too good, or leaves them without pictures."""
     present = [set(identities[partition == i].tolist()) for i in range(len(PARTITIONS))]
     empty = [name for name, people in zip(PARTITIONS, present, strict=True) if not people]
     if empty:
         print(f"Warning: no picture is in the partition {' or '.join(empty)}.")
-    shared = (present[0] & present[1]) | (present[0] & present[2]) | (present[1] & present[2])
+    shared = set.union(*(a & b for a, b in combinations(present, 2)))
     if shared:
         print(
             f"Warning: {len(shared)} identities occur in more than one partition; "
             "held-out scores will be too good."
         )
-
-
-def _warn_of_copies(listing: Listing, copies: Sequence[tuple[int, int]]) -> None:
     people = listing.identities
     apart = [(i, j) for i, j in copies if people[i] != people[j]]
     if apart:

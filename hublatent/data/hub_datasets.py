@@ -2,21 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from hublatent.data.listing import (
-    IDENTITY_COLUMNS,
-    PARTITION_COLUMNS,
-    PARTITION_SPELLINGS,
-    Listing,
-    list_pictures,
-    stamp_of,
-)
-from hublatent.data.tables import Table
+from hublatent.data import listing
+from hublatent.data.listing import IDENTITY_COLUMNS, PARTITION_COLUMNS, Listing, Table
 from hublatent.errors import DataError, ImageError, unknown_name
 from hublatent.hub.client import HTTPError
 
@@ -34,47 +26,46 @@ def read_hub_dataset(
     Several splits give the partition, unless one is chosen.
     """
     splits = _load_splits(source, split)
-    rows = _concatenate(splits, source)
-    names = [f"{name}/{i:06d}" for name, part in splits.items() for i in range(len(part))]
-    columns = _texts(rows, (*IDENTITY_COLUMNS, *PARTITION_COLUMNS, identity_column))
-    columns.index = names
+    import datasets
+
+    try:
+        rows = datasets.concatenate_datasets(list(splits.values()))
+    except ValueError as error:
+        raise DataError(
+            f"The splits of {source} ({', '.join(splits)}) differ in their columns; choose one "
+            f"({error})."
+        ) from error
+    if len(rows) == 0:
+        raise DataError(f"The dataset {source} has no rows.")
+    names = tuple(f"{name}/{i:06d}" for name, part in splits.items() for i in range(len(part)))
+    columns = _texts(rows, {*IDENTITY_COLUMNS, *PARTITION_COLUMNS, identity_column})
+    columns.index = pd.Index(names)
     if len(splits) > 1 and not set(PARTITION_COLUMNS) & set(columns):
-        if not PARTITION_SPELLINGS.keys() >= splits.keys():
+        if not listing.PARTITION_SPELLINGS.keys() >= splits.keys():
             raise DataError(
                 f"{source} has the splits {', '.join(splits)}, of which not all are train, "
                 "validation or test; choose one with --split."
             )
         columns["partition"] = [name.split("/")[0] for name in names]
-    # The fingerprint tells apart datasets that have no files of their own.
-    files = [Path(file["filename"]) for file in rows.cache_files]
-    name = Path(source).resolve().name if Path(source).is_dir() else str(source)
-    return list_pictures(
-        name,
-        Table(str(source), tuple(names), columns, unit="Row"),
-        _Pictures(rows, _picture_column(rows, source), names),
-        f"{stamp_of(files)} {rows._fingerprint}",
-        identity_column=identity_column,
-    )
+    column = _picture_column(rows, source)
+    # Only this column is read per row, not decoded, and as plain Python values.
+    undecoded = rows.select_columns([column]).cast_column(column, datasets.Image(decode=False))
+    content = undecoded.with_format(None)
 
-
-class _Pictures:
-    """Gives the content of each row's picture, not decoded."""
-
-    def __init__(self, rows: Any, column: str, names: Sequence[str]) -> None:
-        import datasets
-
-        undecoded = datasets.Image(decode=False)
-        # Only this column is read per row, and as plain Python values.
-        content = rows.select_columns([column]).cast_column(column, undecoded)
-        self._content, self._column, self._names = content.with_format(None), column, names
-
-    def __call__(self, index: int) -> Path | bytes:
-        value = self._content[index][self._column]
-        if value is not None and value["bytes"] is not None:
+    def open_picture(index: int) -> Path | bytes:
+        value = content[index][column] or {}
+        if value.get("bytes") is not None:
             return bytes(value["bytes"])
-        if value is not None and value["path"]:
+        if value.get("path"):
             return Path(value["path"])
-        raise ImageError(f"Row {self._names[index]} has no picture.")
+        raise ImageError(f"Row {names[index]} has no picture.")
+
+    # The fingerprint tells apart datasets that have no files of their own.
+    files = (Path(file["filename"]) for file in rows.cache_files)
+    stamp = f"{listing.stamp_of(files)} {rows._fingerprint}"
+    name = Path(source).resolve().name if Path(source).is_dir() else str(source)
+    table = Table(str(source), names, columns, unit="Row")
+    return listing.list_pictures(name, table, open_picture, stamp, identity_column=identity_column)
 
 
 def _load_splits(source: str | Path, split: str | None) -> dict[str, Any]:
@@ -84,8 +75,7 @@ def _load_splits(source: str | Path, split: str | None) -> dict[str, Any]:
         raise DataError(
             f"{source} needs the datasets library: pip install 'hublatent[training]'."
         ) from error
-    folder = Path(source)
-    is_saved = (folder / "state.json").is_file() or (folder / "dataset_dict.json").is_file()
+    is_saved = any((Path(source) / name).is_file() for name in SAVED_DATASET[:2])
     try:
         loaded = (datasets.load_from_disk if is_saved else datasets.load_dataset)(str(source))
     # Of damaged files the library says many things, TypeError and KeyError among them.
@@ -100,21 +90,6 @@ def _load_splits(source: str | Path, split: str | None) -> dict[str, Any]:
     return {split: splits[split]}
 
 
-def _concatenate(splits: dict[str, Any], source: str | Path) -> Any:
-    import datasets
-
-    try:
-        rows = datasets.concatenate_datasets(list(splits.values()))
-    except ValueError as error:
-        names = ", ".join(splits)
-        raise DataError(
-            f"The splits of {source} ({names}) differ in their columns; choose one ({error})."
-        ) from error
-    if len(rows) == 0:
-        raise DataError(f"The dataset {source} has no rows.")
-    return rows
-
-
 def _picture_column(rows: Any, source: str | Path) -> str:
     import datasets
 
@@ -127,14 +102,13 @@ def _picture_column(rows: Any, source: str | Path) -> str:
     return "image" if "image" in found else found[0]
 
 
-def _texts(rows: Any, others: Sequence[str | None]) -> pd.DataFrame:
+def _texts(rows: Any, others: set[str | None]) -> pd.DataFrame:
     """The columns of numbers and booleans, and these others, as texts ("" where empty)."""
     kinds = {name: str(getattr(kind, "dtype", "")) for name, kind in rows.features.items()}
     wanted = [
-        name
-        for name, kind in kinds.items()
+        name for name, kind in kinds.items()
         if kind.startswith(_LABEL_KINDS) or (name in others and kind)
-    ]
+    ]  # fmt: skip
     table = rows.select_columns(wanted).with_format("arrow")[:]
     texts = {name: table.column(name).cast("string").to_pandas().fillna("") for name in wanted}
     return pd.DataFrame(texts, index=range(len(rows)))

@@ -13,17 +13,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from hublatent.data import sprites
+from hublatent.data import listing, sprites
 from hublatent.data.hub_datasets import SAVED_DATASET, read_hub_dataset
-from hublatent.data.listing import (
-    CELEBA_CROP,
-    SQUARE_CROP,
-    Listing,
-    list_pictures,
-    read_partition,
-    stamp_of,
-)
-from hublatent.data.tables import PICTURE_SUFFIXES, Table, picture_key, read_table
+from hublatent.data.listing import Listing, Table, picture_key, read_table
 from hublatent.errors import DataError
 
 CELEBA_ATTRIBUTES = tuple(
@@ -42,7 +34,7 @@ Reader = Callable[[Path], tuple[str, Path, Table]]
 def read_listing(
     source: str | Path, split: str | None = None, identity_column: str | None = None
 ) -> Listing:
-    """Read the listing of a source of any layout; see `hublatent.data.load_dataset`."""
+    """The listing of a source of any layout; see `hublatent.data.load_dataset`."""
     folder = Path(source).expanduser()
     if not folder.exists():
         if source == sprites.NAME:
@@ -66,15 +58,15 @@ def read_listing(
         )
     name, pictures, table = read(folder)
     paths = _find_pictures(pictures, table.names)
-    crop = CELEBA_CROP if read is read_celeba else SQUARE_CROP
-    return list_pictures(name, table, paths.__getitem__, stamp_of(paths), crop, identity_column)
+    crop = listing.CELEBA_CROP if read is read_celeba else listing.SQUARE_CROP
+    stamp = listing.stamp_of(paths)
+    return listing.list_pictures(name, table, paths.__getitem__, stamp, crop, identity_column)
 
 
 def _find_layout(folder: Path) -> tuple[Path, str, Reader | None]:
     """The layout of a folder, or of the one folder in it, as torchvision keeps celeba in its root.
 
-    Returns:
-        The folder that has the layout, the layout in words, and its reader.
+    That is the folder that has it, the layout in words, and its reader.
     """
     places = [folder, *sorted(path for path in folder.iterdir() if path.is_dir())]
     found = {
@@ -151,7 +143,7 @@ def _join(folder: Path, table: Table, originals: Sequence[str]) -> Table:
             (given, *_) = known.columns
             texts = known.texts(given)
             if column == "partition":
-                read_partition(known, given)
+                listing.read_partition(known, given)
             columns[column] = [texts[row] for row in known.rows_of(originals)]
     return replace(table, columns=table.columns.assign(**columns))
 
@@ -169,7 +161,7 @@ def _find_pictures(folder: Path, names: Sequence[str]) -> list[Path]:
 
 def _pictures_below(folder: Path) -> list[Path]:
     """The pictures of a folder and of those in it, without the hidden files that a Mac leaves."""
-    found = (p for p in folder.rglob("*") if p.suffix.lower() in PICTURE_SUFFIXES)
+    found = (p for p in folder.rglob("*") if p.suffix.lower() in listing.PICTURE_SUFFIXES)
     return sorted(p for p in found if not p.name.startswith("."))
 
 

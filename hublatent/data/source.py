@@ -31,17 +31,12 @@ class DataSource:
     def load(self, image_size: int, progress: bool = True, crop: int | None = None) -> FaceDataset:
         """The data set, its pictures so many pixels wide; see `hublatent.data.load_dataset`."""
         from hublatent.data.dataset import load_dataset
-        from hublatent.images import CELEBA_CROP
 
+        options = {} if crop is None else {"crop": crop}
         return load_dataset(
-            self.data,
-            image_size,
-            cache=self.cache,
-            split=self.split,
-            identity_column=self.identity_column,
-            crop=CELEBA_CROP if crop is None else crop,
-            progress=progress,
-        )
+            self.data, image_size, cache=self.cache, split=self.split,
+            identity_column=self.identity_column, progress=progress, **options,
+        )  # fmt: skip
 
     def words(self) -> str:
         """The options that name these pictures, as a published command may hold them."""

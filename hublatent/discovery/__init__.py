@@ -13,11 +13,12 @@ from hublatent.discovery.cross_validation import N_FOLDS, balanced_set, cross_va
 from hublatent.discovery.directions import DEFAULT_METHOD, discover, discover_all
 from hublatent.discovery.labelled import LabelledLatents, encode
 from hublatent.discovery.methods import FROM_LABELS, METHODS
+from hublatent.discovery.methods.pairs import direction_of_pairs, with_styles
 from hublatent.discovery.quantities import with_quantities
 from hublatent.discovery.unlabelled import discover_unlabelled
 
 __all__ = [
     "DEFAULT_METHOD", "FROM_LABELS", "METHODS", "N_FOLDS", "LabelledLatents", "balanced_set",
-    "cross_validate", "discover", "discover_all", "discover_unlabelled", "encode",
-    "with_quantities",
+    "cross_validate", "direction_of_pairs", "discover", "discover_all", "discover_unlabelled",
+    "encode", "with_quantities", "with_styles",
 ]  # fmt: skip

@@ -7,26 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain
 
 import numpy as np
+from scipy.stats import rankdata
 
-from hublatent.discovery.labelled import BLOCK, LabelledLatents
+from hublatent import stats
+from hublatent.discovery.labelled import LabelledLatents
 from hublatent.discovery.methods import METHODS, Fits, Population, Problem
 from hublatent.errors import DataError, HublatentError, unknown_name
 from hublatent.model import LatentModel
 from hublatent.perception.classifier import AttributeClassifier
-from hublatent.stats import (
-    Bools,
-    Estimate,
-    Floats,
-    Ints,
-    balanced_indices,
-    bootstrap_weights,
-    identity_folds,
-    interval,
-    midpoint,
-)
+from hublatent.stats import Bools, Estimate, Floats, Ints
 
 N_FOLDS = 5
 N_DRAWS = 20  # of the negatives and folds, in comparisons
@@ -54,23 +45,22 @@ class HeldOut:
         columns = [yes, ~yes, read, yes & read, yes * placement, ~yes * placement]
         table = np.stack([np.bincount(person, c, len(people)) for c in columns], axis=1)
         once = np.ones((1, len(people)), np.float32)
-        weights = chain([once], bootstrap_weights(np.arange(len(people)), seed=seed))
+        weights = (once, *stats.bootstrap_weights(np.arange(len(people)), seed=seed))
         totals = np.concatenate([w @ table.astype(np.float32) for w in weights])  # (R + 1, 6)
         scores = _scores(*totals.astype(np.float64).T)
-        return {name: interval(values[1:], float(values[0])) for name, values in scores.items()}
+        return {name: stats.interval(score[1:], float(score[0])) for name, score in scores.items()}
 
     def _placements(self) -> Floats:
         """(n,): of a positive the share of negatives below it, of a negative of positives above it.
 
         A tie counts half.
         """
-        share = np.empty(len(self.labels))
+        place = rankdata(self.decision)
         for kind in (True, False):
-            others = np.sort(self.decision[self.labels != kind])
-            mine = self.decision[self.labels == kind]
-            below = (np.searchsorted(others, mine) + np.searchsorted(others, mine, "right")) / 2
-            share[self.labels == kind] = below / len(others) if kind else 1 - below / len(others)
-        return share
+            own = self.labels == kind
+            below = (place[own] - rankdata(self.decision[own])) / (~own).sum()
+            place[own] = below if kind else 1 - below
+        return place
 
 
 def _scores(
@@ -93,19 +83,15 @@ def _scores(
 
 
 def pose(
-    data: LabelledLatents,
-    attributes: Sequence[str],
-    *,
-    model: LatentModel | None = None,
-    classifier: AttributeClassifier | None = None,
-    seed: int = 0,
-) -> Iterator[Problem]:
+    data: LabelledLatents, attributes: Sequence[str], *, model: LatentModel | None = None,
+    classifier: AttributeClassifier | None = None, seed: int = 0,
+) -> Iterator[Problem]:  # fmt: skip
     """Each attribute's problem; what does not depend on the attribute is computed once.
 
     A DataError, as of `balanced_set`, comes before the first is yielded.
     """
     chosen = {attribute: balanced_set(data, attribute, seed) for attribute in attributes}
-    population = Population(data, identity_folds(data.identities, N_FOLDS, seed), N_FOLDS)
+    population = Population(data, stats.identity_folds(data.identities, N_FOLDS, seed), N_FOLDS)
     for attribute, indices in chosen.items():
         yield Problem(population, attribute, indices, model, seed, classifier)
 
@@ -113,14 +99,13 @@ def pose(
 def balanced_set(data: LabelledLatents, attribute: str, seed: int = 0) -> Ints:
     """The images (n,) that an attribute is learnt and read on: as many with as without it.
 
-    Raises:
-        DataError: it is unknown, fewer than 20 examples have or lack it, or they show so few
-            people that a fit without some of them has none.
+    A DataError says that it is unknown, that fewer than 20 examples have or lack it, or that they
+    show so few people that a fit without some of them has none.
     """
     label = data.label(attribute)
     try:
-        chosen = balanced_indices(label, seed)
-        folds = identity_folds(data.identities, N_FOLDS, seed)[chosen]
+        chosen = stats.balanced_indices(label, seed)
+        folds = stats.identity_folds(data.identities, N_FOLDS, seed)[chosen]
     except DataError as error:
         raise DataError(f"{attribute}: {error}") from error
     for fold in range(N_FOLDS):
@@ -133,21 +118,13 @@ def balanced_set(data: LabelledLatents, attribute: str, seed: int = 0) -> Ints:
 
 
 def cross_validate(
-    data: LabelledLatents,
-    attribute: str,
-    method: str = "svm",
-    *,
-    model: LatentModel | None = None,
-    seed: int = 0,
-) -> HeldOut:
-    """Cross-validate a method by identity.
+    data: LabelledLatents, attribute: str, method: str = "svm", *,
+    model: LatentModel | None = None, seed: int = 0,
+) -> HeldOut:  # fmt: skip
+    """Cross-validate one of METHODS by identity.
 
-    Args:
-        data: latents with labels.
-        attribute: what to read.
-        method: one of METHODS.
-        model: whose latents they are, for the methods that need it.
-        seed: of the balanced set and the folds; the same one gives all models the same.
+    Some need the model of the latents. The same seed gives all models the same balanced set and
+    folds.
     """
     check_methods([method])
     (problem,) = pose(data, (attribute,), model=model, seed=seed)
@@ -158,15 +135,14 @@ def read_held_out(problem: Problem, fits: Fits) -> HeldOut:
     """Read each balanced image with the direction that never saw its identity."""
     label = problem.label[problem.chosen]
     folds = problem.population.folds[problem.chosen]
-    rows = unit_rows(problem, fits)
-    readings = read(problem.data, problem.chosen, rows[:-1])  # (n, F)
+    rows = unit_rows(problem, fits)[:-1]
+    readings, of_centre = problem.data.read(problem.chosen, rows)  # (n, F), (F,)
     if fits.intercepts is None:
-        cut = [midpoint(r[folds != k], label[folds != k]) for k, r in enumerate(readings.T)]
+        cut = [stats.midpoint(r[folds != k], label[folds != k]) for k, r in enumerate(readings.T)]
     else:
-        cut = -fits.intercepts[:-1] / np.linalg.norm(fits.rows[:-1], axis=1)
+        cut = -fits.intercepts[:-1] / np.linalg.norm(fits.rows[:-1], axis=1) - of_centre
     decision = (readings - np.array(cut))[range(len(label)), folds]
-    identities = problem.data.identities[problem.chosen]
-    return HeldOut(label, identities, decision, rows[:-1])
+    return HeldOut(label, problem.data.identities[problem.chosen], decision, rows)
 
 
 def unit_rows(problem: Problem, fits: Fits) -> Floats:
@@ -179,14 +155,6 @@ def unit_rows(problem: Problem, fits: Fits) -> Floats:
             "all the same?), so there is nothing to find."
         )
     return fits.rows / norms
-
-
-def read(data: LabelledLatents, indices: Ints, rows: Floats) -> Floats:
-    """(n, R): <z, row> of some images; rows (R, D) read latents averaged over their layers."""
-    latents = data.pooled_latents if rows.ndim == 2 else data.latents
-    columns = rows.reshape(len(rows), -1).T.astype(float)
-    parts = (latents[indices[i : i + BLOCK]] for i in range(0, len(indices), BLOCK))
-    return np.concatenate([part.reshape(len(part), -1) @ columns for part in parts])
 
 
 def check_methods(methods: Sequence[str]) -> None:

@@ -10,7 +10,7 @@ import torch
 
 from hublatent.direction import Direction
 from hublatent.direction_set import DEFAULT_METHOD
-from hublatent.discovery.cross_validation import check_methods, pose, read, read_held_out, unit_rows
+from hublatent.discovery.cross_validation import check_methods, pose, read_held_out, unit_rows
 from hublatent.discovery.labelled import LabelledLatents
 from hublatent.discovery.methods import METHODS, Fits, Problem
 from hublatent.model import LatentModel
@@ -19,15 +19,10 @@ from hublatent.stats import logistic_curve
 
 
 def discover(
-    data: LabelledLatents,
-    attribute: str,
-    method: str = DEFAULT_METHOD,
-    *,
-    model: LatentModel,
-    layers: Iterable[int] | None = None,
-    classifier: AttributeClassifier | None = None,
+    data: LabelledLatents, attribute: str, method: str = DEFAULT_METHOD, *, model: LatentModel,
+    layers: Iterable[int] | None = None, classifier: AttributeClassifier | None = None,
     seed: int = 0,
-) -> Direction:
+) -> Direction:  # fmt: skip
     """Find the direction of an attribute, and measure on held-out identities how well it reads it.
 
     Args:
@@ -56,15 +51,10 @@ def discover(
 
 
 def discover_all(
-    data: LabelledLatents,
-    attributes: Sequence[str],
-    methods: Sequence[str],
-    *,
-    model: LatentModel,
-    layers: Iterable[int] | None = None,
-    classifier: AttributeClassifier | None = None,
-    seed: int = 0,
-) -> Iterator[Direction]:
+    data: LabelledLatents, attributes: Sequence[str], methods: Sequence[str], *,
+    model: LatentModel, layers: Iterable[int] | None = None,
+    classifier: AttributeClassifier | None = None, seed: int = 0,
+) -> Iterator[Direction]:  # fmt: skip
     """Find many directions, as `discover` does; what several of them need is computed once.
 
     Yields:
@@ -81,18 +71,20 @@ def discover_all(
 def _direction(
     problem: Problem, method: str, fits: Fits, rows: list[int] | EllipsisType
 ) -> Direction:
-    data, chosen = problem.data, problem.chosen
-    label = problem.label[chosen]
+    data, chosen, label = problem.data, problem.chosen, problem.label[problem.chosen]
     vectors = np.zeros((problem.n_folds + 1, *data.latents.shape[1:]), np.float32)
     for vector, row in zip(vectors, unit_rows(problem, fits), strict=True):
         vector[rows] = row if row.ndim == 1 else row[rows]
-    held_out = vectors[:-1].reshape(problem.n_folds, -1).astype(np.float64)
-    readings = read(data, chosen, vectors[:-1]) / np.square(held_out).sum(axis=1)  # (n, F)
-    coordinate = readings[range(len(chosen)), problem.population.folds[chosen]]
+    squared_norms = np.square(vectors.astype(float)).reshape(len(vectors), -1).sum(axis=1)
+    readings, of_centre = data.read(chosen, vectors)  # (n, F + 1), (F + 1,)
+    # Less the centre: its readings by two folds' vectors differ more than the attribute's kinds do.
+    own_fold = problem.population.folds[chosen]
+    coordinate = (readings / squared_norms)[range(len(chosen)), own_fold]
     threshold, gain = logistic_curve(coordinate, label)
     used = problem.label if method == "joint" else label
     return Direction(
-        problem.attribute, method, torch.from_numpy(vectors[-1]), threshold=threshold, gain=gain,
+        problem.attribute, method, torch.from_numpy(vectors[-1]),
+        threshold=threshold + float(of_centre[-1] / squared_norms[-1]), gain=gain,
         n_positive=int(used.sum()), n_negative=int((~used).sum()),
         origin=data.origin, preprocessing=data.preprocessing,
         scores=read_held_out(problem, fits).scores(problem.seed),

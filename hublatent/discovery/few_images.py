@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from statistics import NormalDist
 
 import torch
 from torch import Tensor
@@ -23,7 +22,7 @@ from hublatent.stats import Estimate
 MIN_IMAGES, MAX_IMAGES = 2, 200
 METHOD = "mean-difference"
 RIDGE = 1e-2  # of the mean variance, for dimensions of the latent that hardly vary
-CONFIDENCE = 0.95
+DEVIATIONS = 1.959964  # of a normal, to either side of a 95% interval
 
 
 def discover_from_few(
@@ -42,6 +41,7 @@ def discover_from_few(
         the images, each read without itself, on the right side; both heaps weigh alike. The
         interval is Wilson's.
     """
+    heaps = []
     for heap in (with_it, without_it):
         model.check_latents(heap)
         if not MIN_IMAGES <= len(heap) <= MAX_IMAGES:
@@ -49,14 +49,11 @@ def discover_from_few(
                 f"{len(heap)} images in a heap; expected {MIN_IMAGES} to {MAX_IMAGES}, better "
                 "10 and more."
             )
-    positives, negatives = (
-        heap.double().cpu().reshape(len(heap), -1, heap.shape[-1]).mean(1)  # (n, D)
-        for heap in (with_it, without_it)
-    )
-    difference = positives.mean(0) - negatives.mean(0)
+        heaps.append(heap.double().cpu().reshape(len(heap), -1, heap.shape[-1]).mean(1))  # (n, D)
+    difference = heaps[0].mean(0) - heaps[1].mean(0)
     if not bool(difference.norm() > 1e-9):
         raise DataError("The two heaps have the same mean; they seem to hold the same images.")
-    accuracy = _leave_two_out(positives, negatives, model.latent_covariance.double().cpu())
+    accuracy = _leave_two_out(heaps, model.latent_covariance.double().cpu())
     return replace(
         unlabelled_direction(model, difference, METHOD), attribute=attribute,
         n_positive=len(with_it), n_negative=len(without_it), scores={"accuracy": accuracy},
@@ -68,7 +65,7 @@ def at_chance(accuracy: Estimate) -> bool:
     return accuracy.low <= 0.5
 
 
-def _leave_two_out(positives: Tensor, negatives: Tensor, covariance: Tensor) -> Estimate:
+def _leave_two_out(heaps: list[Tensor], covariance: Tensor) -> Estimate:
     """Balanced accuracy of Fisher's discriminant, each latent (n, D) read without itself.
 
     One of the other heap is left out too, each in turn: a mean of fewer images lies farther from
@@ -78,22 +75,19 @@ def _leave_two_out(positives: Tensor, negatives: Tensor, covariance: Tensor) -> 
     ridge = RIDGE * covariance.diagonal().mean() * torch.eye(len(covariance), dtype=torch.float64)
     factor = torch.linalg.cholesky(covariance + ridge)
     # In whitened coordinates the discriminant is the difference of the means.
-    heaps = [
-        torch.linalg.solve_triangular(factor, heap.T, upper=False).T  # (n, D)
-        for heap in (positives, negatives)
-    ]
+    heaps = [torch.linalg.solve_triangular(factor, heap.T, upper=False).T for heap in heaps]
     shares = []
     for own, other in (heaps, heaps[::-1]):
         near, far = ((heap.sum(0) - heap) / (len(heap) - 1) for heap in (own, other))
         # (n, m): how much nearer each lies to the mean of its own heap, for each partner.
         nearer = torch.cdist(own, far) - (own - near).norm(dim=1, keepdim=True)
         shares.append(float((nearer > 0).double().mean()))
-    return _wilson(sum(shares) / 2, len(positives) + len(negatives))
+    return _wilson(sum(shares) / 2, sum(map(len, heaps)))
 
 
 def _wilson(share: float, n: int) -> Estimate:
     """Wilson's interval of a share of n (Wilson 1927)."""
-    z = NormalDist().inv_cdf((1 + CONFIDENCE) / 2)
+    z = DEVIATIONS
     centre = (share + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
     return Estimate(share, max(0.0, centre - half), min(1.0, centre + half))

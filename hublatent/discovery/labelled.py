@@ -16,7 +16,7 @@ from hublatent.data import FaceDataset
 from hublatent.direction import Origin
 from hublatent.errors import DataError, unknown_name
 from hublatent.model import LatentModel
-from hublatent.stats import Bools, Ints
+from hublatent.stats import Bools, Floats, Ints
 
 Latents = NDArray[np.float32]
 
@@ -50,16 +50,13 @@ class LabelledLatents:
     targets: NDArray[np.floating] | None = None
 
     def __post_init__(self) -> None:
-        for name in ("latents", "mirrored"):
-            value = getattr(self, name)
-            if value is not None:
-                object.__setattr__(self, name, np.asarray(value, np.float32))
+        object.__setattr__(self, "latents", np.asarray(self.latents, np.float32))
         object.__setattr__(self, "labels", _as_bools(self.labels))
-        if self.mirrored is not None and self.mirrored.shape != self.latents.shape:
-            raise DataError(
-                f"Latents of shape {self.latents.shape}, but {self.mirrored.shape} of the mirror "
-                "images; expected the same."
-            )
+        if self.mirrored is not None:
+            object.__setattr__(self, "mirrored", np.asarray(self.mirrored, np.float32))
+            _check_alike("mirror images' latents", self.mirrored, "latents", self.latents)
+        if self.targets is not None:
+            _check_alike("targets", self.targets, "labels", self.labels)
         lengths = {len(self.latents), len(self.labels), len(self.identities)}
         if len(lengths) != 1 or self.labels.shape[1:] != (len(self.attributes),):
             raise DataError(
@@ -67,14 +64,9 @@ class LabelledLatents:
                 f"{len(self.identities)} identities and {len(self.attributes)} attributes "
                 "do not belong together."
             )
-        if self.targets is not None and self.targets.shape != self.labels.shape:
-            raise DataError(
-                f"Targets of shape {self.targets.shape} beside labels of shape "
-                f"{self.labels.shape}; expected the same."
-            )
-        everyone = np.arange(len(self.latents))
-        if not all(np.isfinite(block).all() for _, block in self.blocks(everyone)):
-            raise DataError("The latents hold NaN or infinite values; the model is broken.")
+        for latents in (self.latents, self.mirrored):
+            if latents is not None and not np.isfinite(latents.mean(axis=0, dtype=float)).all():
+                raise DataError("The latents hold NaN or infinite values; the model is broken.")
 
     @cached_property
     def pooled_latents(self) -> Latents:
@@ -85,18 +77,35 @@ class LabelledLatents:
     def _pooled_mirrored(self) -> Latents | None:
         return None if self.mirrored is None else _pooled(self.mirrored)
 
-    def blocks(self, indices: Ints) -> Iterator[tuple[Ints, Latents]]:
+    @cached_property
+    def centre(self) -> Floats:
+        """(D,): the mean of the pooled latents, which may be far larger than their spread."""
+        return np.asarray(self.pooled_latents.mean(axis=0, dtype=float))
+
+    def read(self, indices: Ints, rows: Floats) -> tuple[Floats, Floats]:
+        """Read some images' latents along rows (R, *latent_shape), or pooled along rows (R, D).
+
+        Returns:
+            <z - c, row> (n, R), c the mean of all latents, and <c, row> (R,): a mean that is much
+            larger than the spread would leave little of what differs in <z, row>.
+        """
+        latents = self.pooled_latents if rows.ndim == 2 else self.latents
+        centre = self.centre if rows.ndim == 2 else latents.mean(axis=0, dtype=float)
+        columns = rows.reshape(len(rows), -1).T.astype(float)
+        parts = (latents[indices[i : i + BLOCK]] for i in range(0, len(indices), BLOCK))
+        readings = [(part - centre).reshape(len(part), -1) @ columns for part in parts]
+        return np.concatenate(readings), centre.reshape(-1) @ columns
+
+    def blocks(self, indices: Ints) -> Iterator[tuple[Ints, Floats]]:
         """Go over some images' pooled latents, then their mirror images', a block at a time.
 
         Yields:
-            Indices (b,) and their pooled latents (b, D), copied.
+            Indices (b,), and their pooled latents less `centre`, float64 (b, D).
         """
         for latents in (self.pooled_latents, self._pooled_mirrored):
-            if latents is None:
-                return
-            for start in range(0, len(indices), BLOCK):
+            for start in range(0, 0 if latents is None else len(indices), BLOCK):
                 part = indices[start : start + BLOCK]
-                yield part, latents[part]
+                yield part, latents[part] - self.centre  # type: ignore[index]
 
     def label(self, attribute: str) -> Bools:
         """(N,): presence of one attribute."""
@@ -110,17 +119,12 @@ class LabelledLatents:
 
 
 def encode(
-    model: LatentModel,
-    dataset: FaceDataset,
-    partitions: Sequence[str] = ("train", "validation"),
-    *,
-    mirror: bool = True,
-    progress: bool = False,
-) -> LabelledLatents:
+    model: LatentModel, dataset: FaceDataset, partitions: Sequence[str] = ("train", "validation"),
+    *, mirror: bool = True, progress: bool = False,
+) -> LabelledLatents:  # fmt: skip
     """Encode a data set's images and, where asked, their mirror images.
 
-    Processes of one torch.distributed group (`accelerate launch`) share the work; all get all of
-    it, and the same as one process alone.
+    Processes of one torch.distributed group (`accelerate launch`) share the work, and all get it.
     """
     indices = dataset.indices(*partitions)
     if not len(indices):
@@ -167,6 +171,16 @@ def _pooled(latents: Latents) -> Latents:
     if latents.ndim < 3:
         return latents
     return latents.mean(axis=1, dtype=np.float64).astype(np.float32)
+
+
+def _check_alike(
+    what: str, given: NDArray[np.generic], beside: str, expected: NDArray[np.generic]
+) -> None:
+    if given.shape != expected.shape:
+        raise DataError(
+            f"The {what} have the shape {given.shape} and the {beside} {expected.shape}; expected "
+            "the same."
+        )
 
 
 def _as_bools(labels: NDArray[np.generic]) -> Bools:

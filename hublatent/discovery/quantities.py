@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from hublatent.data import FaceDataset
-from hublatent.data.tables import read_table
+from hublatent.data.listing import read_table
 from hublatent.direction import Direction
 from hublatent.discovery.directions import discover_all
 from hublatent.discovery.labelled import LabelledLatents, encode, encode_images
@@ -62,14 +62,10 @@ def with_quantities(data: LabelledLatents, quantities: Mapping[str, Floats]) -> 
 
 
 def read_quantities(path: Path, names: Sequence[str]) -> dict[str, Floats]:
-    """Read a table of numbers about images, such as CelebA's landmarks or bounding boxes.
+    """Read a table of numbers about N named images, such as CelebA's landmarks or bounding boxes.
 
-    Args:
-        path: the file, with a column of the images' file names; it may hold more images.
-        names: the N images that are wanted.
-
-    Returns:
-        Each other column's name -> (N,); of CelebA's landmarks the `face_quantities`.
+    The file may hold more images. Returns each column's name -> (N,); of CelebA's landmarks the
+    `face_quantities`.
     """
     table = read_table(path)
     wanted = table.columns.iloc[table.rows_of(names)]
@@ -111,23 +107,16 @@ def face_quantities(points: Floats) -> dict[str, Floats]:
 
 
 def find_measured(
-    model: LatentModel,
-    dataset: FaceDataset,
-    detector: FaceDetector,
-    quantities: Sequence[str] = QUANTITIES,
-    *,
-    seed: int = 0,
-    progress: bool = False,
-) -> Iterator[Direction]:
+    model: LatentModel, dataset: FaceDataset, detector: FaceDetector,
+    quantities: Sequence[str] = QUANTITIES, *, seed: int = 0, progress: bool = False,
+) -> Iterator[Direction]:  # fmt: skip
     """Find the directions of measured quantities by supervised principal components.
 
     Args:
         model: with an encoder.
         dataset: faces; training and validation pictures are learnt from, test pictures edited.
         detector: finds the points that pose and shape are measured by.
-        quantities: some of QUANTITIES.
         seed: of the folds, the pictures that are edited, and the bootstrap.
-        progress: whether to show a bar while encoding.
 
     Yields:
         A direction for each. Beside how well it reads "above the median", its scores say what edits

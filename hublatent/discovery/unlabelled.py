@@ -44,7 +44,6 @@ def discover_unlabelled(
     largest effects of 20 random directions.
 
     Args:
-        model: any model.
         method: "components" or "factorisation".
         classifier: sees the changes; not the judge.
         n_directions: how many, the first ones.

@@ -39,7 +39,6 @@ def learn(
     t = Cov g / (g' Cov g + penalty / E a^2): the pattern of the filter g (Haufe et al. 2014).
 
     Args:
-        model: any model, in evaluation mode.
         score: images (B, C, H, W) -> (B,), differentiable; such as a classifier's logit, but never
             the judge's.
 

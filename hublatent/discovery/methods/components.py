@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hublatent.discovery.methods.problem import Fits, Problem, without_each
+from hublatent.discovery.methods.problem import Fits, Problem
 from hublatent.errors import HublatentError, unknown_name
 from hublatent.model import LatentModel
 
@@ -50,17 +50,8 @@ def _nearest(problem: Problem, find: Callable[[LatentModel], Tensor]) -> Fits:
     if problem.model is None:
         raise HublatentError("This method reads its directions from the model; pass model=.")
     rows = find(problem.model).numpy()[:N_CANDIDATES]  # (K, D)
-    # For each fold and class: how many, the sum and the sum of squares of the coordinates.
-    sums = np.zeros((problem.n_folds, 2, 3, len(rows)))
-    for latents, labels, folds in problem.blocks():
-        coordinates = latents.astype(np.float64) @ rows.T  # (b, K)
-        for fold in range(problem.n_folds):
-            for kind in (0, 1):
-                own = coordinates[(folds == fold) & (labels == bool(kind))]
-                sums[fold, kind, 0] += len(own)
-                sums[fold, kind, 1:] += own.sum(0), np.square(own).sum(0)
-    counts, totals, squares = np.moveaxis(without_each(sums), 2, 0)  # (F + 1, 2, K) each
-    means = totals / counts
+    counts, sums, squares = problem.class_sums(rows)
+    means = sums / counts  # (F + 1, 2, K)
     variances = (squares / counts - np.square(means)).mean(axis=1)  # (F + 1, K)
     effects = (means[:, 1] - means[:, 0]) / np.sqrt(np.maximum(variances, 1e-30))
     strongest = np.abs(effects).argmax(axis=1)

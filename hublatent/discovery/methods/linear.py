@@ -46,17 +46,10 @@ def pattern(problem: Problem) -> Fits:
     The covariance of the balanced set times the svm filter.
     """
     filters = svm(problem).rows  # (F + 1, D)
-    n_fits, n_folds = len(filters), problem.n_folds
-    products = np.zeros((n_folds, *filters.shape))  # of each fold, the sum of z <z, filter>
-    for latents, _, folds in problem.blocks():
-        block = latents.astype(np.float64)
-        member = folds == np.arange(n_folds)[:, None]  # (F, b)
-        weights = member[:, None] * (block @ filters.T).T  # (F, F + 1, b)
-        products += (weights.reshape(-1, len(block)) @ block).reshape(products.shape)
-    totals = moments(problem)
-    counts, sums = (without_each(x.sum(axis=1)) for x in (totals.counts, totals.sums))
+    products = problem.population.sums(problem.chosen, lambda i, z: (z @ filters.T, z))
+    own = np.einsum("ffd->fd", products)  # without each fold, the sum of z <z, filter>
+    counts, sums = (total.sum(axis=1) for total in moments(problem)[:2])
     mean = sums / counts
-    own = without_each(products)[range(n_fits), range(n_fits)]  # (F + 1, D)
     centred = own - counts * mean * (mean * filters).sum(axis=1, keepdims=True)
     return Fits(centred / (counts - 1))
 
@@ -83,11 +76,10 @@ def fit_linear(problem: Problem, loss: Loss, c: float) -> Fits:
     n_folds = problem.n_folds
     everything = _minimise(objective, np.zeros((1, objective.width + 1)), np.array([n_folds]))
     start = np.repeat(everything, n_folds, axis=0)
-    curvature = objective.curvature(everything[0])[:-1]
-    of_folds = _minimise(objective, start, np.arange(n_folds), curvature)
+    of_folds = _minimise(objective, start, np.arange(n_folds), objective.curvature(everything[0]))
     theta = np.concatenate([of_folds, everything])
     rows = theta[:, :-1] / objective.scale
-    return Fits(rows, theta[:, -1] - rows @ objective.mean)
+    return Fits(rows, theta[:, -1] - rows @ (problem.data.centre + objective.mean))
 
 
 class _Objective:
@@ -95,23 +87,20 @@ class _Objective:
 
     def __init__(self, problem: Problem, loss: Loss, c: float) -> None:
         self.problem, self.loss, self.c = problem, loss, c
-        totals = moments(problem)
-        n = totals.counts.sum()
-        self.mean = totals.sums.sum(axis=(0, 1)) / n  # (D,)
+        counts, sums, squares = (total[-1].sum(axis=0) for total in moments(problem))
+        self.mean = sums / counts  # (D,), of latents less their centre
         self.width = len(self.mean)
-        variance = totals.squares.sum(axis=(0, 1)) / n - self.mean**2
-        self.scale = float(np.sqrt(np.maximum(variance, 0).mean()))
-        if not self.scale > 1e-6 * float(np.abs(self.mean).max()):
+        self.scale = float(np.sqrt((squares / counts - self.mean**2).mean().clip(0)))
+        if not self.scale > 1e-6 * float(np.abs(problem.data.centre).max()):
             raise DataError(f"{problem.attribute}: all latents are the same; nothing to learn.")
         self.penalty = np.append(np.ones(self.width), INTERCEPT_PENALTY)
 
     def blocks(self) -> Iterator[tuple[Floats, Floats, Ints]]:
         """Standardised latents (b, D), signs of the labels (b,) and folds (b,)."""
-        shift = (self.mean / self.scale).astype(np.float32)
-        for latents, labels, folds in self.problem.blocks():
-            latents /= np.float32(self.scale)  # before the shift: a sum might overflow
-            latents -= shift
-            yield latents, np.where(labels, 1, -1).astype(np.float32), folds
+        signs = np.where(self.problem.label, 1, -1).astype(np.float32)
+        for seen, latents in self.problem.data.blocks(self.problem.chosen):
+            standard = ((latents - self.mean) / self.scale).astype(np.float32)
+            yield standard, signs[seen], self.problem.population.folds[seen]
 
     def evaluate(self, theta: Floats, left_out: Ints) -> tuple[Floats, Floats]:
         """Values (P,) and gradients (P, D + 1) of P problems, each without a fold."""
@@ -143,20 +132,14 @@ class _Objective:
 
 
 def _minimise(
-    objective: _Objective,
-    theta: Floats,
-    omitted: Ints,
-    curvature: Floats | None = None,
+    objective: _Objective, theta: Floats, omitted: Ints, known: Floats | None = None
 ) -> Floats:
     """Newton's method for P problems at once, from theta (P, D + 1), each without a fold.
 
-    The curvature (P, D + 1, D + 1) is renewed where it has become too old.
+    Their curvature is renewed where it has become too old; `known` is that at the first theta.
     """
     theta = theta.copy()
-    if curvature is None:
-        curvature = np.stack(
-            [objective.curvature(t)[k] for t, k in zip(theta, omitted, strict=True)]
-        )
+    curvature = (objective.curvature(theta[0]) if known is None else known)[omitted]
     value, gradient = objective.evaluate(theta, omitted)
     active = np.arange(len(theta))
     for _ in range(MAX_STEPS):

@@ -23,20 +23,15 @@ N_PAIRS = 20  # of labelled images of one person each, in `pairs`
 
 
 def direction_of_pairs(
-    model: LatentModel,
-    before: Tensor,
-    after: Tensor,
-    attribute: str,
-    *,
+    model: LatentModel, before: Tensor, after: Tensor, attribute: str, *,
     estimate: Literal["singular", "mean"] = "singular",
-) -> Direction:
+) -> Direction:  # fmt: skip
     """Find the direction that a few before/after pictures share (FLAME).
 
     Args:
         model: the model of the latents; its statistics give sigma.
         before: (N, *latent_shape), latents of pictures without the attribute; 1 to about 20.
         after: (N, *latent_shape), of the same pictures with it.
-        attribute: what changes.
         estimate: "singular", FLAME's, is the first singular vector of the changes; "mean" is their
             mean. Both are of changes of norm 1. Where the pictures of a pair differ in much beside
             the attribute, as two photographs do, the singular vector follows what differs most.
@@ -56,25 +51,18 @@ def direction_of_pairs(
         )
     changes = _unit_changes((after - before).double().cpu().numpy())  # (N, *latent_shape)
     row = common_direction(changes) if estimate == "singular" else _mean_direction(changes)
-    vector = torch.from_numpy(row).float()
     n = len(changes)
     return Direction(
-        attribute, "pairs", vector, n_positive=n, n_negative=n, scores=agreement(changes)
-    ).with_sigma(model)
+        attribute, "pairs", torch.from_numpy(row), n_positive=n, n_negative=n,
+        scores=agreement(changes),
+    ).with_sigma(model)  # fmt: skip
 
 
 def with_styles(model: LatentModel, directions: Sequence[Direction]) -> Direction:
     """Join the directions of an attribute's styles, such as kinds of glasses (FLAME).
 
     With u the first singular vector of the unit vectors v_k, style k is the tangent
-    v_k / <v_k, u> - u, which is orthogonal to u.
-
-    Args:
-        model: gives sigma.
-        directions: two or more, one of each style, all for one attribute.
-
-    Returns:
-        u with `styles`, for `Direction.varied`.
+    v_k / <v_k, u> - u, which is orthogonal to u. Returns u with `styles`, for `Direction.varied`.
     """
     shapes = {tuple(direction.vector.shape) for direction in directions}
     if len(directions) < 2 or len(shapes) > 1:
@@ -90,11 +78,10 @@ def with_styles(model: LatentModel, directions: Sequence[Direction]) -> Directio
             f"{directions[int(along.argmin())].name} points away from what the other styles have "
             "in common; leave it out."
         )
-    styles = vectors / along.reshape(-1, *[1] * common.ndim) - common
-    return Direction(
-        directions[0].attribute, directions[0].method, torch.from_numpy(common).float(),
-        styles=torch.from_numpy(styles).float(),
-    ).with_sigma(model)  # fmt: skip
+    styles = torch.from_numpy(vectors / along.reshape(-1, *[1] * common.ndim) - common)
+    first = directions[0]
+    joined = Direction(first.attribute, first.method, torch.from_numpy(common), styles=styles)
+    return joined.with_sigma(model)
 
 
 def common_direction(changes: Floats) -> Floats:
@@ -170,13 +157,13 @@ def same_person_pairs(label: Bools, identities: Ints, n_pairs: int, seed: int = 
 
 def _unit_changes(changes: Floats) -> Floats:
     """Scale changes (N, ...) to norm 1 each, so that no pair outweighs the others."""
-    norms = np.sqrt(np.square(changes).sum(axis=tuple(range(1, changes.ndim))))  # (N,)
+    norms = np.sqrt(np.square(changes).sum(axis=tuple(range(1, changes.ndim)), keepdims=True))
     if not len(changes) or not norms.all():
         raise DataError(
             f"{len(changes)} pairs, of which {int((norms == 0).sum())} have two equal latents; "
             "expected at least one, and each with a change."
         )
-    return np.asarray(changes / norms.reshape(-1, *[1] * (changes.ndim - 1)))
+    return np.asarray(changes / norms)
 
 
 def _singular_share(changes: Floats) -> float:

@@ -1,25 +1,27 @@
 """What a method is given: one attribute's balanced set, its folds of identities, and the model.
 
 Most methods need sums over examples alone. Sums over all folds but one are the sum over all less
-that of the fold, so one pass over the latents serves every fold (`without_each`).
+that of the fold, so one pass over the latents serves every fold (`Population.sums`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import wraps
 from typing import TypeVar
 
 import numpy as np
 
-from hublatent.discovery.labelled import LabelledLatents, Latents
+from hublatent.discovery.labelled import LabelledLatents
 from hublatent.model import LatentModel
 from hublatent.perception.classifier import AttributeClassifier
 from hublatent.stats import Bools, Floats, Ints
 
 Given = TypeVar("Given")
 Result = TypeVar("Result")
+# The indices (b,) and latents (b, D) of some examples -> two matrices (b, P) and (b, Q).
+Design = Callable[[Ints, Floats], tuple[Floats, Floats]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,6 +40,20 @@ class Population:
     data: LabelledLatents
     folds: Ints  # (N,), 0 to n_folds - 1
     n_folds: int
+
+    def sums(self, indices: Ints, design: Design) -> Floats:
+        """(F + 1, P, Q): sums of left' right over examples without each fold, then over all.
+
+        `design` makes left and right of examples and of their mirror images, whose latents come
+        less the mean of all (`data.centre`).
+        """
+        parts: list[Floats] = [np.zeros(()) for _ in range(self.n_folds)]
+        for seen, latents in self.data.blocks(indices):
+            left, right = design(seen, latents)
+            for fold in range(self.n_folds):
+                own = self.folds[seen] == fold
+                parts[fold] = parts[fold] + left[own].T @ right[own]
+        return without_each(np.stack(parts))
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,11 +80,25 @@ class Problem:
         """(N,): presence of the attribute."""
         return self.data.label(self.attribute)
 
-    def blocks(self) -> Iterator[tuple[Latents, Bools, Ints]]:
-        """Pooled latents (b, D), labels and folds (b,) of the balanced set, mirror images too."""
+    def class_sums(self, rows: Floats | None = None) -> tuple[Floats, Floats, Floats]:
+        """Of balanced examples without and with it: how many, sums of z, and of z squared.
+
+        Args:
+            rows: (K, D), of coordinates along which; of the latents themselves without any.
+
+        Returns:
+            (F + 1, 2, 1), and twice (F + 1, 2, D) or (F + 1, 2, K), of latents less `data.centre`.
+        """
         label = self.label
-        for indices, latents in self.data.blocks(self.chosen):
-            yield latents, label[indices], self.population.folds[indices]
+
+        def design(seen: Ints, latents: Floats) -> tuple[Floats, Floats]:
+            z = latents if rows is None else latents @ rows.T
+            classes = np.stack([~label[seen], label[seen]], axis=1).astype(float)
+            return classes, np.column_stack([np.ones(len(z)), z, z * z])
+
+        found = self.population.sums(self.chosen, design)
+        width = found.shape[2] // 2
+        return found[..., :1], found[..., 1 : width + 1], found[..., width + 1 :]
 
 
 def once(compute: Callable[[Given], Result]) -> Callable[[Given], Result]:

@@ -46,11 +46,8 @@ def stylespace(problem: Problem) -> Fits:
 
 def channel_direction(styles: Floats, label: Bools, n_channels: int = N_CHANNELS) -> Floats:
     """(S,): in the most relevant channels, how far positives lie from the mean."""
-    positives = styles[label]
-    offset = positives.mean(axis=0) - styles.mean(axis=0)
-    row = np.zeros(styles.shape[1])
-    chosen = np.argsort(relevance(styles, label))[-n_channels:]
-    row[chosen] = offset[chosen]
+    row = styles[label].mean(axis=0) - styles.mean(axis=0)
+    row[np.argsort(relevance(styles, label))[:-n_channels]] = 0
     return row
 
 
