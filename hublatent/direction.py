@@ -9,13 +9,14 @@ import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 import torch
 from torch import Tensor
 
 from hublatent.errors import DirectionError, unknown_name
 from hublatent.stats import Estimate
+from hublatent.storage import Count, Text
 
 if TYPE_CHECKING:
     from hublatent.model import LatentModel
@@ -44,13 +45,13 @@ class Origin:
     """
 
     kind: OriginKind
-    dataset: str
-    digest: str | None = None
-    n: int | None = None
+    dataset: Text
+    digest: Text | None = None
+    n: Count | None = None
 
     def __post_init__(self) -> None:
-        if self.kind not in get_args(OriginKind):
-            raise DirectionError(unknown_name("origin", str(self.kind), get_args(OriginKind)))
+        if self.kind not in ORIGIN_KINDS:
+            raise DirectionError(unknown_name("origin", str(self.kind), ORIGIN_KINDS))
 
     def __str__(self) -> str:
         """Such as "1,000 projected images of celeba (346e3eb94922)"."""
@@ -104,38 +105,38 @@ class Direction:
     styles: Tensor | None = None
 
     def __post_init__(self) -> None:
-        vector = self.vector.detach().to(device="cpu", dtype=torch.float32, copy=True)
-        for part in (self.attribute, self.method):
-            check_name(part)
-        if vector.ndim not in (1, 2) or not vector.numel():
-            raise DirectionError(
-                f"{self.name}: a vector has shape (D,) or (L, D), not {tuple(vector.shape)}."
-            )
-        if not bool(torch.isfinite(vector).all()):
-            raise DirectionError(f"{self.name}: the vector holds NaN or infinite values.")
-        if not bool(vector.any()):
-            raise DirectionError(f"{self.name}: the vector is zero, so it points nowhere.")
+        check_name(self.attribute)
+        check_name(self.method)
+        vector = self._own_copy("vector")
         norm = float(vector.double().norm())
+        if vector.ndim not in (1, 2) or not vector.numel():
+            self._refuse(f"a vector has shape (D,) or (L, D), not {tuple(vector.shape)}.")
+        if not math.isfinite(norm):
+            self._refuse("the vector holds NaN or infinite values.")
+        if not norm:
+            self._refuse("the vector is zero, so it points nowhere.")
         if not NORM_RANGE[0] <= norm <= NORM_RANGE[1]:
-            raise DirectionError(
-                f"{self.name}: the vector's norm is {norm:.3g}; expected {NORM_RANGE[0]:g} to "
-                f"{NORM_RANGE[1]:g}. Scale it."
-            )
-        object.__setattr__(self, "vector", vector)
-        if vector.ndim == 2:
-            touched = tuple(int(i) for i in vector.any(dim=1).nonzero().flatten())
-            object.__setattr__(self, "layers", touched)
+            expected = "{:g} to {:g}".format(*NORM_RANGE)
+            self._refuse(f"the vector's norm is {norm:.3g}; expected {expected}. Scale it.")
+        touched = tuple(torch.atleast_2d(vector).any(dim=1).nonzero().flatten().tolist())
+        object.__setattr__(self, "layers", touched if vector.ndim == 2 else None)
         if self.styles is None:
             return
-        styles = self.styles.detach().to(device="cpu", dtype=torch.float32, copy=True)
-        object.__setattr__(self, "styles", styles)
+        styles = self._own_copy("styles")
         if not len(styles) or styles.shape[1:] != vector.shape:
-            raise DirectionError(
-                f"{self.name}: its styles have the shape ({_shape(styles)}); expected "
-                f"(M, {_shape(vector)}), M at least 1."
-            )
+            expected = f"(M, {_shape(vector)}), M at least 1"
+            self._refuse(f"its styles have the shape ({_shape(styles)}); expected {expected}.")
         if not bool(torch.isfinite(styles).all()):
-            raise DirectionError(f"{self.name}: its styles hold NaN or infinite values.")
+            self._refuse("its styles hold NaN or infinite values.")
+
+    def _own_copy(self, name: str) -> Tensor:
+        value: Tensor = getattr(self, name)
+        value = value.detach().to(device="cpu", dtype=torch.float32, copy=True)
+        object.__setattr__(self, name, value)
+        return value
+
+    def _refuse(self, reason: str) -> NoReturn:
+        raise DirectionError(f"{self.name}: {reason}")
 
     @property
     def name(self) -> str:
@@ -161,15 +162,24 @@ class Direction:
                 f"given: {tuple(latents.shape)}."
             )
 
+    def check_fits(self, model: LatentModel) -> None:
+        """Refuse a model whose latents have another shape."""
+        if tuple(self.vector.shape) != model.latent_shape:
+            theirs = ", ".join(map(str, model.latent_shape))
+            raise DirectionError(
+                f"{self.name} has shape ({_shape(self.vector)}); the model's latents have "
+                f"({theirs})."
+            )
+
     def with_sigma(self, model: LatentModel) -> Direction:
         """The same direction with its sigma for a model, from the covariance of real latents.
 
         With u the sum of v's rows (the layers of real latents are alike),
         sigma = sqrt(u' Cov u) / <v, v>.
         """
-        check_fits_shape(self, model)
+        self.check_fits(model)
         covariance = model.latent_covariance.double().cpu()
-        row = self.vector.double().reshape(-1, self.vector.shape[-1]).sum(dim=0)
+        row = torch.atleast_2d(self.vector.double()).sum(dim=0)
         sigma = math.sqrt(max(float(row @ covariance @ row), 0.0)) / self.squared_norm
         return replace(self, sigma=sigma)
 
@@ -195,39 +205,36 @@ class Direction:
         """
         if not held:
             return self
+        touched = self.vector.any(dim=1, keepdim=True) if self.layers else torch.tensor(1)  # (L, 1)
+        filters = []
         for other in held:
             if other.vector.shape != self.vector.shape:
                 raise DirectionError(
                     f"{self.name} has shape ({_shape(self.vector)}), "
                     f"{other.name} has ({_shape(other.vector)}); hold directions of one model."
                 )
-        touched: Tensor | int = 1
-        if self.vector.ndim == 2:
-            touched = self.vector.any(dim=1, keepdim=True)  # (L, 1)
-        filters = torch.stack([(other.vector.double() * touched).flatten() for other in held])
-        norms = filters.norm(dim=1, keepdim=True)
-        apart = [other.name for other, norm in zip(held, norms, strict=True) if norm == 0]
-        if apart:
-            raise DirectionError(f"{self.name} shares no layer with {', '.join(apart)}.")
-        filters = filters / norms
+            own = (other.vector.double() * touched).flatten()
+            if not own.any():
+                raise DirectionError(f"{self.name} shares no layer with {other.name}.")
+            filters.append(own / own.norm())
+        basis = torch.stack(filters, dim=1)  # (L * D, number held)
         names = ", ".join(other.name for other in held)
-        condition = float(torch.linalg.cond(filters @ filters.T))
+        condition = float(torch.linalg.cond(basis.T @ basis))
         if not condition < MAX_CONDITION:
             raise DirectionError(
                 f"The directions to hold are nearly the same one ({names}: condition number "
                 f"{condition:.0f}); hold fewer of them."
             )
         vector = self.vector.double().flatten()
-        weights = torch.linalg.solve(filters @ filters.T, filters @ vector)
-        rest = vector - filters.T @ weights
+        rest = vector - basis @ torch.linalg.solve(basis.T @ basis, basis.T @ vector)
         surviving = float(rest.norm() / vector.norm())
         if surviving < MIN_SURVIVING_NORM:
             raise DirectionError(
                 f"Only {surviving:.1%} of {self.name} would be left after holding {names}; "
                 "they are nearly the same direction. Hold fewer of them."
             )
-        return self._derived(
-            rest.reshape(self.vector.shape).float(),
+        return self.derived(
+            rest.reshape(self.vector.shape),
             conditioned_on=(*self.conditioned_on, *(other.name for other in held)),
             surviving_norm=self.surviving_norm * surviving,
         )
@@ -246,7 +253,7 @@ class Direction:
             )
         norm = math.sqrt(self.squared_norm)
         moved = self.vector.double() / norm + torch.tensordot(weights, self.styles.double(), 1)
-        return self._derived((moved * (norm / moved.norm())).float())
+        return self.derived(moved * (norm / moved.norm()))
 
     def sampled_style(self, seed: int) -> Direction:
         """A style drawn at random, its coefficients from -0.35 to 0.35 as FLAME draws them."""
@@ -261,10 +268,8 @@ class Direction:
                 f"{self.name} ({_shape(self.vector)}) and {other.name} ({_shape(other.vector)}) "
                 "have different shapes and cannot be added."
             )
-        attribute = self.attribute
-        if other.attribute != attribute:
-            attribute = f"{self.attribute}+{other.attribute}"
-        return self._derived(self.vector + other.vector, attribute=attribute)
+        attribute = "+".join(dict.fromkeys((self.attribute, other.attribute)))
+        return self.derived(self.vector + other.vector, attribute=attribute)
 
     def __neg__(self) -> Direction:
         return self * -1.0
@@ -273,7 +278,7 @@ class Direction:
         return self + -other
 
     def __mul__(self, factor: float) -> Direction:
-        return self._derived(self.vector * factor)
+        return self.derived(self.vector * factor)
 
     __rmul__ = __mul__
 
@@ -299,7 +304,7 @@ class Direction:
         if self.conditioned_on:
             yield "holding", " ".join(self.conditioned_on)
 
-    def _derived(self, vector: Tensor, **changes: Any) -> Direction:
+    def derived(self, vector: Tensor, **changes: Any) -> Direction:
         """A new direction from this one; what was measured on the old vector is absent."""
         return replace(
             self, vector=vector, sigma=None, threshold=None, gain=None, scores={}, styles=None,
@@ -314,14 +319,6 @@ def check_name(part: str) -> None:
         raise DirectionError(
             f"{part!r} is no attribute or method name; expected 1 to 200 printable characters "
             "without dots and slashes."
-        )
-
-
-def check_fits_shape(direction: Direction, model: LatentModel) -> None:
-    if tuple(direction.vector.shape) != model.latent_shape:
-        raise DirectionError(
-            f"{direction.name} has shape ({_shape(direction.vector)}); "
-            f"the model's latents have ({', '.join(map(str, model.latent_shape))})."
         )
 
 
@@ -340,12 +337,12 @@ class LayerRange:
     def parse(cls, text: str) -> LayerRange:
         """Read "3-5" or "4"; a DirectionError says that it is written another way."""
         match = re.fullmatch(r"\s*(\d{1,4})\s*(?:[-–]\s*(\d{1,4})\s*)?", text)
-        first, last = match.groups() if match else (None, None)
-        if first is None or int(last or first) < int(first):
+        first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
+        if last < first:
             raise DirectionError(
                 f"The layers are {text[:40]!r}; expected a range such as '0-2', or one number."
             )
-        return cls(int(first), int(last or first))
+        return cls(first, last)
 
     def __str__(self) -> str:
         return str(self.first) if self.first == self.last else f"{self.first}-{self.last}"
@@ -357,20 +354,19 @@ class LayerRange:
         one whose layers differ, those outside the range are left out. What was measured on the
         old layers is absent. A direction of a model without layers is returned as it is.
         """
-        own = tuple(range(self.first, self.last + 1))
-        if direction.layers in (None, own):
+        if direction.layers in (None, tuple(range(self.first, self.last + 1))):
             return direction
         inside = self.rows(len(direction.vector))
         rows = direction.vector[list(direction.layers)]  # (touched, D)
-        alike = torch.allclose(rows, rows[:1].expand_as(rows))
         vector = torch.zeros_like(direction.vector)
+        alike = torch.allclose(rows, rows[:1].expand_as(rows))
         vector[inside] = rows[0] if alike else direction.vector[inside]
         if not vector.any():
             raise DirectionError(
                 f"{direction.name} moves the layers {', '.join(map(str, direction.layers))}, each "
                 f"in its own way, and none of {self}."
             )
-        return direction._derived(vector)
+        return direction.derived(vector)
 
     def rows(self, n_layers: int) -> slice:
         """These layers among so many; a DirectionError says that there are fewer."""
@@ -386,7 +382,7 @@ def offered_ranges(n_layers: int) -> tuple[str, ...]:
     """Ranges to choose from: each third of the layers, coarse to fine, and all of them."""
     if n_layers < 2:
         return ()
-    cuts = sorted({0, *(round(n_layers * part / 3) for part in (1, 2)), n_layers})
+    cuts = sorted({round(n_layers * part / 3) for part in range(4)})
     thirds = [LayerRange(a, b - 1) for a, b in pairwise(cuts)]
     return tuple(str(r) for r in (*thirds, LayerRange(0, n_layers - 1)))
 

@@ -8,28 +8,21 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, astuple, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from pydantic import BaseModel
 from torch import Tensor
 
-from hublatent.direction import (
-    ORIGIN_KINDS,
-    Direction,
-    LayerRange,
-    Origin,
-    OriginKind,
-    check_fits_shape,
-    html_table,
-)
+from hublatent.direction import ORIGIN_KINDS, Direction, LayerRange, Origin, OriginKind, html_table
 from hublatent.errors import DirectionError, find_name, shorten, unknown_name
 from hublatent.hub import DIRECTIONS_NAME, snapshot
 from hublatent.hub.publisher import publisher
 from hublatent.stats import Estimate
-from hublatent.storage import TensorFormat
+from hublatent.storage import Count, Number, Size, TensorFormat, Text, checked
 
 if TYPE_CHECKING:
     from hublatent.model import LatentModel
@@ -43,8 +36,6 @@ DIRECTIONS = TensorFormat(
 )
 DEFAULT_METHOD = "joint"
 MAX_DOWNLOAD_BYTES = 256 << 20
-MAX_TEXT = 1000
-MAX_NUMBER = 1e30
 UNKNOWN = "unknown"  # the architecture and fingerprint of directions of no known model
 
 
@@ -201,22 +192,30 @@ class DirectionSet:
 
     def check_fits(self, model: LatentModel) -> None:
         """Refuse a model of another architecture, space, shape or fingerprint; says which."""
-        for what, ours, theirs in (
-            ("architecture", self.architecture, model.architecture),
-            ("latent space", self.space, model.space),
-        ):
+        for what, name in (("architecture", "architecture"), ("latent space", "space")):
+            ours, theirs = getattr(self, name), getattr(model, name)
             if ours != theirs:
                 raise DirectionError(
                     f"These directions are for the {what} {ours!r}; the model's is {theirs!r}."
                 )
         for direction in self:
-            check_fits_shape(direction, model)
+            direction.check_fits(model)
         if not any(map(model.matches, filter(None, (self.fingerprint, self.override)))):
             raise DirectionError(
                 f"These directions were found on the {self.architecture} with the fingerprint "
                 f"{self.fingerprint[:12]}; this model's is {model.fingerprint()[:12]}, so its "
                 "latents mean something else. Load the model they belong to, or pass override=True."
             )
+
+    def of_model(self, model: LatentModel, *, override: bool = False) -> DirectionSet:
+        """The same set for its model, which gives a missing sigma; see `load`."""
+        fitting = self
+        if model.matches(self.fingerprint):  # a file of version 1 has another way to hash
+            fitting = replace(self, fingerprint=model.fingerprint())
+        elif override:
+            fitting = replace(self, override=model.fingerprint())
+        fitting.check_fits(model)
+        return fitting.with_sigma(model)
 
     def with_sigma(self, model: LatentModel) -> DirectionSet:
         """The same set, in which every direction has a sigma; a missing one is the model's."""
@@ -225,15 +224,16 @@ class DirectionSet:
 
     def save(self, path: str | Path) -> None:
         """Write the set as one safetensors file, atomically."""
-        document = {key: getattr(self, key) for key in _TEXTS}
+        texts = ("architecture", "space", "fingerprint", "override", "licence")
+        document: dict[str, Any] = {key: getattr(self, key) for key in texts}
+        if self.defaults:
+            document["defaults"] = dict(self.defaults)
+        document["directions"] = [_to_json(direction) for direction in self]
         tensors = {}
         for direction in self:
             tensors[f"{self._name_of(direction)}.vector"] = direction.vector
             if direction.styles is not None:
                 tensors[f"{self._name_of(direction)}.styles"] = direction.styles
-        if self.defaults:
-            document["defaults"] = {name: list(default) for name, default in self.defaults.items()}
-        document["directions"] = [_to_json(direction) for direction in self]
         DIRECTIONS.write(path, tensors, document)
 
     @classmethod
@@ -254,27 +254,15 @@ class DirectionSet:
         document, tensors = DIRECTIONS.read(path)
         try:
             directions = _from_document(document, tensors)
-        except DirectionError as error:
+        except ValueError as error:
             raise DirectionError(f"{path}: {error}") from error
-        if model is None:
-            return directions
-        if model.matches(directions.fingerprint):  # a file of version 1 has another way to hash
-            directions = replace(directions, fingerprint=model.fingerprint())
-        elif override:
-            directions = replace(directions, override=model.fingerprint())
-        directions.check_fits(model)
-        return directions.with_sigma(model)
+        return directions if model is None else directions.of_model(model, override=override)
 
     @classmethod
     def from_pretrained(
-        cls,
-        repo: str | Path,
-        model: LatentModel | None = None,
-        revision: str | None = None,
-        *,
-        override: bool = False,
-        **hub_options: Any,
-    ) -> DirectionSet:
+        cls, repo: str | Path, model: LatentModel | None = None, revision: str | None = None, *,
+        override: bool = False, **hub_options: Any,
+    ) -> DirectionSet:  # fmt: skip
         """Read a set from a model's folder, or from the Hub; see `load`.
 
         `revision` is a branch, tag or commit; hub_options are token, cache_dir, local_files_only
@@ -285,14 +273,10 @@ class DirectionSet:
         return cls.load(where.folder / DIRECTIONS_NAME, model, override=override)
 
     def push_to_hub(
-        self,
-        repo: str,
-        *,
-        model: LatentModel | None = None,
-        base_model: str | None = None,
+        self, repo: str, *, model: LatentModel | None = None, base_model: str | None = None,
         **options: Any,
-    ) -> str:
-        """Publish the set alone, without its model, under a card that is made for it.
+    ) -> str:  # fmt: skip
+        """Publish the set alone under a card that is made for it; returns the commit's URL.
 
         A repository that holds a model keeps its own card: there the direction file alone is sent.
 
@@ -301,34 +285,40 @@ class DirectionSet:
             model: draws the card's picture; without it there is none.
             base_model: the model's Hub id, for the card.
             options: private, revision, create_pr, token, message of `hublatent.publish.publish`.
-
-        Returns:
-            The commit's URL.
         """
         return publisher().push_directions(
             self, repo, model=model, base_model=base_model, **options
         )
 
 
-_NONE = type(None)
-_NUMBER = (float, int, _NONE)
-_COUNT = (int, _NONE)
-_Types = dict[str, tuple[type, ...]]
-# What a document says beside its directions; what it says of each of them; of each one's origin.
-_TEXTS: _Types = {
-    "architecture": (str,), "space": (str,), "fingerprint": (str,), "override": (str, _NONE),
-    "licence": (str, _NONE),
-}  # fmt: skip
-_FIELDS: _Types = {
-    "attribute": (str,), "method": (str,), "origin": (dict, _NONE), "sigma": _NUMBER,
-    "threshold": _NUMBER, "gain": _NUMBER, "n_positive": _COUNT, "n_negative": _COUNT,
-    "preprocessing": (str, _NONE), "layers": (list, _NONE), "scores": (dict,),
-    "conditioned_on": (list,), "surviving_norm": (float, int),
-}  # fmt: skip
-_ORIGIN: _Types = {
-    "kind": (str,), "dataset": (str,), "digest": (str, _NONE), "n": _COUNT,
-}  # fmt: skip
-_NEVER_NEGATIVE = ("sigma", "n_positive", "n_negative", "surviving_norm", "n")
+class _Entry(BaseModel, extra="forbid"):
+    """What a file says of a direction beside its tensors."""
+
+    attribute: Text
+    method: Text
+    origin: Origin | None
+    sigma: Size | None
+    threshold: Number | None
+    gain: Number | None
+    n_positive: Count | None
+    n_negative: Count | None
+    preprocessing: Text | None
+    layers: tuple[int, ...] | None
+    scores: dict[Text, tuple[Number, Number, Number]]
+    conditioned_on: tuple[Text, ...]
+    surviving_norm: Size
+
+
+class _Document(BaseModel):
+    """What a file says; `format` and `version` beside."""
+
+    architecture: Text
+    space: Text
+    fingerprint: Text
+    override: Text | None = None
+    licence: Text | None = None
+    defaults: dict[Text, tuple[Text, Text]] = {}
+    directions: list[_Entry]
 
 
 def _default_kind(origins: Iterable[Origin | None]) -> OriginKind | None:
@@ -341,101 +331,36 @@ def _qualified(method: str, kind: OriginKind | None, default: OriginKind | None)
 
 
 def _to_json(direction: Direction) -> dict[str, Any]:
-    values = {key: getattr(direction, key) for key in _FIELDS}
-    values["origin"] = asdict(direction.origin) if direction.origin else None
-    values["scores"] = {k: [s.value, s.low, s.high] for k, s in direction.scores.items()}
+    values = {key: getattr(direction, key) for key in _Entry.model_fields}
+    values["origin"] = direction.origin and asdict(direction.origin)
+    values["scores"] = {name: astuple(score) for name, score in direction.scores.items()}
     return values
 
 
-def _from_document(document: Mapping[str, Any], tensors: dict[str, Tensor]) -> DirectionSet:
+def _from_document(document: dict[str, Any], tensors: dict[str, Tensor]) -> DirectionSet:
     """A set from what its file says, every part of which is checked."""
-    items = document.get("directions")
-    if not isinstance(items, list):
-        raise DirectionError("its directions are not a list.")
-    if document["version"] == 1:
-        items = [_from_version_1(item) for item in items]
-    texts = _checked({key: document.get(key) for key in _TEXTS}, _TEXTS, "a set")
-    entries = [_checked(item, _FIELDS, "a direction") for item in items]
-    for entry in entries:
-        if entry["origin"] is not None:
-            entry["origin"] = Origin(**_checked(entry["origin"], _ORIGIN, "an origin"))
-    default = _default_kind(entry["origin"] for entry in entries)
+    if document["version"] == 1 and isinstance(document.get("directions"), list):
+        document["directions"] = [_from_version_1(item) for item in document["directions"]]
+    told = checked(_Document, document)
+    default = _default_kind(entry.origin for entry in told.directions)
     found = []
-    for entry in entries:
-        kind = entry["origin"].kind if entry["origin"] else None
-        name = f"{entry['attribute']}.{_qualified(entry['method'], kind, default)}"
-        vector = tensors.pop(f"{name}.vector", None)
-        if vector is None:
-            raise DirectionError(f"its tensors and its list disagree about {shorten(name)}.")
-        found.append(_direction(entry, vector, tensors.pop(f"{name}.styles", None)))
+    for entry in told.directions:
+        kind = entry.origin.kind if entry.origin else None
+        name = f"{entry.attribute}.{_qualified(entry.method, kind, default)}"
+        if f"{name}.vector" not in tensors:
+            raise ValueError(f"its tensors and its list disagree about {shorten(name)}.")
+        vector, styles = tensors.pop(f"{name}.vector"), tensors.pop(f"{name}.styles", None)
+        for tensor in (vector, styles):
+            if tensor is not None and tensor.dtype != torch.float32:
+                raise ValueError(f"{shorten(name)} is of {tensor.dtype}; expected float32.")
+        scores = {key: Estimate(*triple) for key, triple in entry.scores.items()}
+        values = {**dict(entry), "scores": scores, "layers": None}
+        found.append(Direction(vector=vector, styles=styles, **values))
+        if found[-1].layers != entry.layers:
+            raise ValueError(f"{shorten(name)} touches other layers than it says.")
     if tensors:
-        raise DirectionError(f"its tensors and its list disagree about {shorten(min(tensors))}.")
-    defaults = _defaults(document.get("defaults", {}))
-    return DirectionSet(tuple(found), defaults=defaults, **texts)
-
-
-def _defaults(value: Any) -> dict[str, tuple[str, str]]:
-    if not isinstance(value, dict) or not all(
-        isinstance(pair, list) and len(pair) == 2 for pair in value.values()
-    ):
-        raise DirectionError("its defaults are not [method, layers] of attributes.")
-    for texts in (value, *value.values()):
-        for text in texts:
-            _check_text("a default", text)
-    return {name: (method, layers) for name, (method, layers) in value.items()}
-
-
-def _direction(entry: Mapping[str, Any], vector: Tensor, styles: Tensor | None) -> Direction:
-    for tensor in (vector, styles):
-        if tensor is not None and tensor.dtype != torch.float32:
-            raise DirectionError(
-                f"a tensor of {shorten(entry['attribute'])} has the type {tensor.dtype}; expected "
-                "float32."
-            )
-    scores = {
-        _check_text("a score's name", name): _estimate(name, triple)
-        for name, triple in entry["scores"].items()
-    }
-    held = tuple(_check_text("a held name", name) for name in entry["conditioned_on"])
-    own = {"scores": scores, "conditioned_on": held, "layers": None}
-    direction = Direction(vector=vector, styles=styles, **{**entry, **own})
-    layers = entry["layers"]
-    if direction.layers != (None if layers is None else tuple(layers)):
-        raise DirectionError(f"{direction.name} touches other layers than it says.")
-    return direction
-
-
-def _estimate(name: str, triple: Any) -> Estimate:
-    numbers = triple if isinstance(triple, list) else []
-    finite = [float(x) for x in numbers if type(x) in (int, float) and abs(x) <= MAX_NUMBER]
-    if len(numbers) != 3 or len(finite) != 3:
-        raise DirectionError(f"the score {shorten(name)} is not [value, low, high], all finite.")
-    return Estimate(*finite)
-
-
-def _checked(item: Any, types: _Types, noun: str) -> dict[str, Any]:
-    """Check a JSON object, field by field."""
-    if not isinstance(item, dict) or set(item) != set(types):
-        raise DirectionError(f"{noun} has exactly {', '.join(types)}.")
-    for key, value in item.items():
-        if not isinstance(value, types[key]) or isinstance(value, bool):
-            raise DirectionError(f"{key} = {shorten(value)} has the wrong type.")
-        if isinstance(value, str):
-            _check_text(key, value)
-        elif isinstance(value, (int, float)):
-            low = 0.0 if key in _NEVER_NEGATIVE else -MAX_NUMBER
-            if not low <= value <= MAX_NUMBER:  # NaN too
-                raise DirectionError(f"{key} = {shorten(value)} is not finite, or below {low:g}.")
-    return item
-
-
-def _check_text(key: str, value: Any) -> str:
-    """Texts go to terminals, cards and the app: no control characters, no half characters."""
-    if not isinstance(value, str) or len(value) > MAX_TEXT or not value.isprintable():
-        raise DirectionError(
-            f"{key} = {shorten(value)} is not a text of at most {MAX_TEXT} printable characters."
-        )
-    return value
+        raise ValueError(f"its tensors and its list disagree about {shorten(min(tensors))}.")
+    return DirectionSet(**{**dict(told), "directions": tuple(found)})
 
 
 # What files of version 1 said in a sentence, in the field `dataset`.
@@ -451,20 +376,14 @@ def _from_version_1(item: Any) -> Any:
     """An entry of a file of version 1 as version 2 has it: its sentence becomes an origin."""
     if not isinstance(item, dict) or "dataset" not in item:
         return item
-    item = dict(item)
+    item = {**item, "origin": None}
     sentence = item.pop("dataset")
-    item["origin"] = None if sentence is None else _origin_of(sentence)
-    method = item.get("method")
-    if isinstance(method, str) and item["origin"] and item["origin"]["kind"] == "projected":
-        item["method"] = method.removesuffix("-projected")
+    if sentence is not None:
+        for kind, pattern in _SENTENCES:
+            if match := re.fullmatch(pattern, checked(Text, sentence)):
+                found = {"digest": None, "n": None, **match.groupdict(), "kind": kind}
+                item["origin"] = found | {"n": found["n"] and int(found["n"])}
+                break
+    if isinstance(item.get("method"), str) and item["origin"] and kind == "projected":
+        item["method"] = item["method"].removesuffix("-projected")
     return item
-
-
-def _origin_of(sentence: Any) -> dict[str, Any]:
-    _check_text("dataset", sentence)
-    for kind, pattern in _SENTENCES:
-        if match := re.fullmatch(pattern, sentence):
-            found: dict[str, Any] = {"digest": None, "n": None, **match.groupdict()}
-            number = None if found["n"] is None else int(found["n"])
-            return {**found, "kind": kind, "n": number}
-    raise DirectionError(f"dataset = {shorten(sentence)} says nothing.")

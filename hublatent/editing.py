@@ -21,16 +21,11 @@ Unit = Literal["sigma", "raw", "probability"]
 def edit(
     latents: Tensor, direction: Direction, strength: float | Tensor, unit: Unit = "sigma"
 ) -> Tensor:
-    """Move latents along a direction.
+    """Move latents (B, *latent_shape) along a direction; on their device and in their dtype.
 
     Args:
-        latents: (B, *latent_shape).
-        direction: what to change.
         strength: how far, a number or one per latent (B,).
         unit: of the strength.
-
-    Returns:
-        The moved latents (B, *latent_shape), on their device and in their dtype.
 
     Raises:
         DirectionError: shapes differ, or the direction lacks what the unit needs.

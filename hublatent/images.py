@@ -75,7 +75,11 @@ def open_image(
     Raises:
         ImageError: the file is missing, empty, too large, damaged or no picture.
     """
-    name, opened = _open_header(source, max_bytes)
+    if isinstance(source, Image.Image):
+        name, opened = getattr(source, "filename", "") or "the given picture", source
+    else:
+        name, content = _read(source, max_bytes)
+        opened = _opened(name, content)
     width, height = opened.size
     limit = min(max_pixels, MAX_PIXELS_OF.get(opened.format or "", max_pixels))
     if width * height > limit or max(width, height) > MAX_SIDE:
@@ -89,11 +93,11 @@ def open_image(
     if opened.mode == "F":
         raise ImageError(f"{name} has floating-point pixels; expected 8 or 16 bits per channel.")
     try:
-        is_ours = not isinstance(source, Image.Image)
+        is_ours = opened is not source
         if is_ours:  # a JPEG is decoded at a fraction of its size
             opened.draft("RGB", (2048, 2048))
             opened.load()
-        return _to_rgb(_reduced(_upright(opened, in_place=is_ours)))
+        return _to_rgb(_reduced(_upright(opened, is_ours)))
     except _DAMAGE as error:
         raise ImageError(
             f"{name} cannot be decoded; it may be damaged or cut short ({error})."
@@ -117,14 +121,10 @@ def face_crop(image: Image.Image, crop: int = CELEBA_CROP) -> Image.Image:
 def prepare(
     image: Image.Image, size: int, channels: int = 3, crop: int = CELEBA_CROP
 ) -> np.ndarray:
-    """Crop and resize a picture, with Pillow's LANCZOS, to what the models see.
+    """Crop and resize a picture, with Pillow's LANCZOS: uint8 (size, size, channels).
 
-    Args:
-        image: any picture; one that is not RGB is converted as `open_image` does.
-        channels: 1 for grey, 3 for RGB, 4 for RGB and an opaque alpha.
-
-    Returns:
-        uint8 array (size, size, channels).
+    Channels are 1 for grey, 3 for RGB, 4 for RGB and an opaque alpha. A picture that is not RGB is
+    converted as `open_image` does.
     """
     if size < 1:
         raise ImageError(f"image size {size}; expected at least 1.")
@@ -136,10 +136,9 @@ def prepare(
 
 
 def to_float(pictures: Tensor) -> Tensor:
-    """Turn 8-bit pictures (B, H, W, C) into images, x / 127.5 - 1.
+    """Turn 8-bit pictures (B, H, W, C) into images x / 127.5 - 1, float32 (B, C, H, W).
 
-    Returns:
-        float32 (B, C, H, W) in [-1, 1]; channels_last in memory: no transposing copy is made.
+    They are channels_last in memory: no transposing copy is made.
     """
     if pictures.dtype != torch.uint8 or pictures.ndim != 4:
         raise ImageError(
@@ -151,11 +150,7 @@ def to_float(pictures: Tensor) -> Tensor:
 
 
 def to_uint8(images: Tensor) -> Tensor:
-    """Turn images (B, C, H, W), clamped to [-1, 1], into 8-bit pictures (B, H, W, C).
-
-    Raises:
-        ImageError: another shape, or values that are not numbers (NaN).
-    """
+    """Turn images (B, C, H, W), clamped to [-1, 1], into 8-bit pictures (B, H, W, C)."""
     if images.ndim != 4 or not images.is_floating_point():
         found = f"{images.dtype} of shape {tuple(images.shape)}"
         raise ImageError(f"images are {found}; expected floating point of shape (B, C, H, W).")
@@ -176,8 +171,7 @@ def to_tensor(images: Iterable[Image.Image], size: int, channels: int = 3) -> Te
 def to_pil(images: Tensor, scale: int = 1) -> list[Image.Image]:
     """Turn images (B, C, H, W) in [-1, 1] into pictures; RGBA is laid on white.
 
-    Args:
-        scale: whole factor by which the pictures are enlarged, with LANCZOS.
+    `scale` is a whole factor by which they are enlarged, with LANCZOS.
     """
     if scale < 1:
         raise ImageError(f"scale {scale}; expected a whole number from 1.")
@@ -205,11 +199,7 @@ def as_rgb(images: Tensor) -> Tensor:
 
 
 def picture_format(path: str | Path) -> str:
-    """What Pillow calls the format of a picture that is to be written, by its name's ending.
-
-    Raises:
-        ImageError: another ending than .png, .jpg, .jpeg or .webp.
-    """
+    """What Pillow calls the format of a picture that is to be written, by its name's ending."""
     suffix = Path(path).suffix.lower()
     if suffix not in _SAVED_FORMATS:
         endings = ", ".join(_SAVED_FORMATS)
@@ -220,8 +210,9 @@ def picture_format(path: str | Path) -> str:
 def save_image(image: Image.Image, path: str | Path) -> None:
     """Write a picture as PNG, JPEG or WebP by its name's ending, atomically."""
     kind = picture_format(path)
+    options = {} if kind == "PNG" else {"quality": 95}
     with atomic_path(path) as temporary:
-        image.save(temporary, format=kind, **({} if kind == "PNG" else {"quality": 95}))
+        image.save(temporary, format=kind, **options)
 
 
 def save_png(image: Image.Image, path: str | Path) -> None:
@@ -230,27 +221,34 @@ def save_png(image: Image.Image, path: str | Path) -> None:
         image.save(temporary, format="PNG")
 
 
-def _open_header(
-    source: str | Path | bytes | Image.Image, max_bytes: int
-) -> tuple[str, Image.Image]:
-    """The picture's name for messages, and the picture with only its header read."""
-    if isinstance(source, Image.Image):
-        return getattr(source, "filename", "") or "the given picture", source
-    if isinstance(source, bytes):
-        name, content = "the given picture", source
-        _check_file_size(name, len(content), max_bytes)
-    else:
-        name, content = str(source), _read_file(Path(source), max_bytes)
-    Image.init()
+def _read(source: str | Path | bytes, max_bytes: int) -> tuple[str, bytes]:
+    """A picture's name for messages, and its file's content."""
+    name = "the given picture" if isinstance(source, bytes) else str(source)
     try:
-        is_ppm = bool(_PPM_HEADER.match(content[:512]))
-        known = [kind for kind in _FORMATS if kind in Image.OPEN and (is_ppm or kind != "PPM")]
+        size = len(source) if isinstance(source, bytes) else Path(source).stat().st_size
+        if size == 0:
+            raise ImageError(f"{name} is empty (0 bytes); expected a picture.")
+        if size > max_bytes:
+            raise ImageError(f"{name} has {size:,} bytes; at most {max_bytes:,} are accepted.")
+        return name, source if isinstance(source, bytes) else Path(source).read_bytes()
+    except FileNotFoundError as error:
+        raise ImageError(f"{name} does not exist; expected a picture file.") from error
+    except OSError as error:
+        raise ImageError(f"{name} cannot be read: {error.strerror or error}.") from error
+
+
+def _opened(name: str, content: bytes) -> Image.Image:
+    """A picture of which only the header has been read."""
+    Image.init()
+    is_ppm = bool(_PPM_HEADER.match(content[:512]))
+    known = [kind for kind in _FORMATS if kind in Image.OPEN and (is_ppm or kind != "PPM")]
+    file = _Counted(content)
+    try:
         _check_strips(content)
-        file = _Counted(content)
         opened = Image.open(file, formats=known)
         file.n_left = math.inf
         _check_effort(opened, content)
-        return name, opened
+        return opened
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ImageError(f"{name} has too many pixels to be opened ({error}).") from error
     except UnidentifiedImageError as error:
@@ -295,24 +293,7 @@ def _check_effort(image: Image.Image, content: bytes) -> None:
         raise OSError(f"it is a run-length encoded BMP of more than {MAX_RUN_BYTES:,} bytes")
 
 
-def _read_file(path: Path, max_bytes: int) -> bytes:
-    try:
-        _check_file_size(str(path), path.stat().st_size, max_bytes)
-        return path.read_bytes()
-    except FileNotFoundError as error:
-        raise ImageError(f"{path} does not exist; expected a picture file.") from error
-    except OSError as error:
-        raise ImageError(f"{path} cannot be read: {error.strerror or error}.") from error
-
-
-def _check_file_size(name: str, n_bytes: int, max_bytes: int) -> None:
-    if n_bytes == 0:
-        raise ImageError(f"{name} is empty (0 bytes); expected a picture.")
-    if n_bytes > max_bytes:
-        raise ImageError(f"{name} has {n_bytes:,} bytes; at most {max_bytes:,} are accepted.")
-
-
-def _upright(image: Image.Image, *, in_place: bool = False) -> Image.Image:
+def _upright(image: Image.Image, in_place: bool) -> Image.Image:
     """Apply the EXIF rotation; a picture of our own is changed in place."""
     # Cameras and editors write broken EXIF blocks around sound pictures: no rotation is known.
     with suppress(*_DAMAGE):

@@ -11,9 +11,10 @@ from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, TypeVar
 
 from filelock import FileLock, Timeout
+from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -24,6 +25,20 @@ TORN_PATTERN = ".*.????????.tmp"  # names that `atomic_path` gives
 LOCK_NAME = ".lock"  # of a folder that one process writes into
 MAX_HEADER_BYTES = 8 << 20  # of a safetensors file; its own reader takes 100 MB of JSON
 LFS_POINTER = b"version https://git-lfs.github.com/spec/"  # what git leaves in a large file's place
+Value = TypeVar("Value")
+
+
+def _printable(text: str) -> str:
+    if not text.isprintable():
+        raise ValueError("expected printable characters")
+    return text
+
+
+# What a stranger's JSON may say: it goes to terminals, cards and the app.
+Text = Annotated[str, Field(max_length=1000), AfterValidator(_printable)]
+Number = Annotated[float, Field(ge=-1e30, le=1e30, allow_inf_nan=False)]
+Size = Annotated[float, Field(ge=0, le=1e30, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=0, le=2**53)]
 
 
 @contextmanager
@@ -119,8 +134,7 @@ def _umask() -> int:
 def parse_json(text: str) -> Any:
     """Parse JSON in which no object gives a key twice: which of the two counts is anyone's guess.
 
-    Raises:
-        ValueError, RecursionError: it is no JSON, gives a key twice, or is nested too deeply.
+    A ValueError or RecursionError says that it is no JSON, gives one twice, or is nested too deep.
     """
 
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -132,23 +146,32 @@ def parse_json(text: str) -> Any:
     return json.loads(text, object_pairs_hook=unique)
 
 
+def checked(kind: type[Value], value: Any) -> Value:
+    """A parsed JSON value as a dataclass, pydantic model or other annotated type.
+
+    Raises:
+        ValueError: names the first part that is missing, unknown, of another type or out of range.
+    """
+    try:
+        return TypeAdapter(kind).validate_json(json.dumps(value), strict=True)
+    except ValidationError as error:
+        first = error.errors()[0]
+        part, reason = ".".join(map(str, first["loc"])), first["msg"]
+        reason = reason.replace("Input should be", "expected").replace("Value error, ", "")
+        raise ValueError(f"{part[:100]!a} is {shorten(first['input'])}; {reason}.") from error
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply.") from error
+
+
 @dataclass(frozen=True)
 class TensorFormat:
-    """A kind of safetensors file whose metadata hold one JSON document, under the format's name.
+    """A kind of safetensors file whose metadata hold one JSON document, under the format's name."""
 
-    Attributes:
-        name: what the document and its key in the metadata are called.
-        version: the newest version, which is written; files of 1 to `version` are read.
-        noun: what a file holds, for messages, such as "directions".
-        error: what is raised where a file cannot be read.
-        hint: what to do about a safetensors file of another kind, for messages.
-    """
-
-    name: str
-    version: int
-    noun: str
-    error: type[HublatentError] = DataError
-    hint: str = ""
+    name: str  # of the document and of its key in the metadata
+    version: int  # the newest, which is written; files of 1 to `version` are read
+    noun: str  # what a file holds, for messages, such as "directions"
+    error: type[HublatentError] = DataError  # where a file cannot be read
+    hint: str = ""  # what to do about a safetensors file of another kind, for messages
 
     def write(
         self, path: str | Path, tensors: Mapping[str, Tensor], document: Mapping[str, Any]

@@ -384,14 +384,14 @@ def change(path: Path, **changes: object) -> None:
     [
         ({"version": 3}, "pip install --upgrade"),
         ({"format": "other"}, "not a hublatent-directions"),
-        ({"directions": 3}, "not a list"),
+        ({"directions": 3}, "'directions' is 3; expected a valid array"),
         ({"directions": []}, "disagree"),
         ({"attribute": "Hat"}, "disagree"),
-        ({"sigma": "big"}, "wrong type"),
-        ({"sigma": math.nan}, "not finite"),
+        ({"sigma": "big"}, "sigma' is 'big'; expected a valid number"),
+        ({"sigma": math.nan}, "sigma' is nan; expected a finite number"),
         ({"layers": [0]}, "other layers"),
-        ({"scores": {"accuracy": [1]}}, "value, low, high"),
-        ({"fingerprint": None}, "wrong type"),
+        ({"scores": {"accuracy": [1]}}, "scores.accuracy.*Field required"),
+        ({"fingerprint": None}, "fingerprint' is None; expected a valid string"),
     ],
 )
 def test_a_file_that_contradicts_itself_is_refused(model, tmp_path, changes, message):

@@ -29,7 +29,7 @@ from hublatent.discovery.methods.stylespace import in_styles
 from hublatent.discovery.quantities import read_quantities, with_quantities
 from hublatent.errors import DataError, unknown_name
 from hublatent.hub import DIRECTIONS_NAME
-from hublatent.inversion.labelled_latents import projected, sampled
+from hublatent.inversion.latents_file import projected, sampled
 from hublatent.model import LatentModel
 from hublatent.perception.classifier import AttributeClassifier
 from hublatent.storage import only_writer, write_text

@@ -27,7 +27,7 @@ from torch import Tensor
 from hublatent.data import FaceDataset
 from hublatent.errors import DataError
 from hublatent.images import save_png
-from hublatent.inversion.precision import autocast
+from hublatent.inversion.optimiser import autocast
 from hublatent.models import StyleGAN2
 from hublatent.perception.features import ImageFeatures
 from hublatent.storage import only_writer

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from tyro.conf import arg
 
+import hublatent
 from hublatent.cli.options import DEFAULT_CLASSIFIER, Classifier, Data, Model
 from hublatent.errors import HublatentError
 
@@ -42,7 +43,6 @@ def find_unlabelled(
     if n < 1 or samples < 2:
         raise HublatentError("--n is at least 1, and --samples at least 2.")
     path = _path(model, out)
-    import hublatent
     from hublatent.discovery import discover_unlabelled
 
     loaded = hublatent.load(model)
@@ -78,16 +78,14 @@ def find_measured(
         seed: of the folds and of the faces that are edited.
     """
     path = _path(model, out)
-    import hublatent
     from hublatent.discovery.quantities import find_measured as find
     from hublatent.hub import CARD_NAME, DIRECTIONS_NAME
-    from hublatent.perception.faces import FaceDetector
     from hublatent.publish.card_tables import with_measured
     from hublatent.storage import write_text
 
     loaded = hublatent.load(model)
     faces = source.load(loaded.image_size)
-    seen = FaceDetector.from_pretrained(detector)
+    seen = hublatent.FaceDetector.from_pretrained(detector)
     found = list(find(loaded, faces, seen, quantities, seed=seed, progress=True))
     names = {d.name for d in found}
     n_kept = _add(loaded, found, path, lambda d: d.name in names)
@@ -113,14 +111,10 @@ def _path(model: str, out: Path | None) -> Path:
 
 
 def _add(
-    model: LatentModel,
-    found: Sequence[Direction],
-    path: Path,
+    model: LatentModel, found: Sequence[Direction], path: Path,
     replaced: Callable[[Direction], bool],
-) -> int:
+) -> int:  # fmt: skip
     """Write directions beside those of a file that they do not replace; returns how many."""
-    import hublatent
-
     if not path.is_file():
         hublatent.DirectionSet.of(model, found).save(path)
         return 0

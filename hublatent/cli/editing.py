@@ -5,19 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from tyro.conf import Positional, UseAppendAction, arg
 
-from hublatent.cli.options import (
-    DEFAULT_CLASSIFIER,
-    Classifier,
-    FolderOption,
-    Model,
-    ModelOption,
-    Number,
-    Revision,
-)
+import hublatent
+from hublatent.cli.options import DEFAULT_CLASSIFIER, Classifier, FolderOption, Model, Revision
 from hublatent.errors import HublatentError
 
 if TYPE_CHECKING:
@@ -42,11 +35,11 @@ def edit(
     out: Annotated[Path, arg(metavar="FILE|FOLDER")],
     direction: Annotated[UseAppendAction[tuple[str, ...]], arg(metavar="NAME=STRENGTH")] = (),
     attribute: Annotated[str | None, arg(metavar="NAME")] = None,
-    strength: Number = None,
+    strength: Annotated[float | None, arg(metavar="NUMBER")] = None,
     method: Annotated[str | None, arg(metavar="METHOD")] = None,
     style: Annotated[int | None, arg(metavar="SEED")] = None,
     unit: Unit = "sigma",
-    directions: ModelOption = None,
+    directions: Annotated[str | None, arg(metavar="MODEL")] = None,
     classifier: Annotated[str | None, arg(metavar="MODEL")] = None,
     revision: Revision = None,
 ) -> None:
@@ -77,7 +70,6 @@ def edit(
 
     from hublatent import editing
     from hublatent.images import open_image, save_image, to_pil, to_tensor
-    from hublatent.models import load
     from hublatent.models.style_space import StyleSpace
 
     wanted = _strengths(direction, attribute, strength)
@@ -89,17 +81,16 @@ def edit(
         )
     files = [] if is_latents else _pictures(picture)
     originals = [open_image(file) for file in files]
-    loaded = load(model, revision=revision)
+    loaded = hublatent.load(model, revision=revision)
     edited, found = _directions(model, loaded, directions)
     moves = []
     for name, amount in wanted:
         way = found.default(name) if method is None else found[name, method]
         way = way if style is None else way.sampled_style(style)
         moves.append((way.with_sigma(edited), amount))
+    names = [file.name for file in files]
     if is_latents:
         names, latents = _read_latents(picture, loaded)
-    else:
-        names = [file.name for file in files]
     targets = _targets(out, names, len(names) > 1 or picture.is_dir())
     if not is_latents:
         images = to_tensor(originals, loaded.image_size, loaded.channels)
@@ -113,8 +104,8 @@ def edit(
         if isinstance(edited, StyleSpace):
             latents = edited.to_styles(latents)
         for i, target in enumerate(targets):
-            z = moved = latents[i : i + 1]
-            told = []
+            z, told = latents[i : i + 1], []
+            moved = z
             for way, amount in moves:
                 shift = float(editing.to_sigma(moved, way, amount, unit))
                 told.append(f"{way.name} by {shift:+.2f}")
@@ -151,7 +142,6 @@ def project(
     """
     from hublatent.images import open_image, save_png, to_pil, to_tensor
     from hublatent.inversion.latents_file import PROJECTED, describe
-    from hublatent.models import load
 
     files = [file for given in pictures for file in _pictures(given)]
     names = [file.stem for file in files]
@@ -159,7 +149,7 @@ def project(
     if twice:
         raise HublatentError(f"Several pictures would be redrawn as {twice[0]}-projected.png.")
     opened = [open_image(file) for file in files]
-    loaded = load(model, revision=revision)
+    loaded = hublatent.load(model, revision=revision)
     images = to_tensor(opened, loaded.image_size, loaded.channels)
     found = _project(loaded, images, perceptual, classifier, n_steps=steps, seed=seed)
     document = describe(loaded, names=names)
@@ -211,19 +201,15 @@ def _directions(
     source: str, model: LatentModel, given: str | None
 ) -> tuple[LatentModel, DirectionSet]:
     """The directions, and the model that they move: the given one, or a StyleGAN2's styles."""
-    from hublatent.direction_set import DirectionSet
     from hublatent.models.style_space import StyleSpace
     from hublatent.models.stylegan2 import StyleGAN2
 
     if given is None:
-        return model, DirectionSet.from_pretrained(source, model, model.commit)
-    if (
-        isinstance(model, StyleGAN2)
-        and Path(given).is_file()
-        and DirectionSet.load(given).space == StyleSpace.space
-    ):
+        return model, hublatent.DirectionSet.from_pretrained(source, model, model.commit)
+    found = hublatent.DirectionSet.open(given)
+    if isinstance(model, StyleGAN2) and found.space == StyleSpace.space:
         model = StyleSpace(model)
-    return model, DirectionSet.open(given, model)
+    return model, found.of_model(model)
 
 
 def _read_latents(path: Path, model: LatentModel) -> tuple[list[str], Tensor]:
@@ -273,12 +259,7 @@ def _sheet(original: Image.Image | None, frames: Sequence[Image.Image]) -> Image
 
 
 def _project(
-    model: LatentModel,
-    images: Tensor,
-    perceptual: Perceptual,
-    classifier: str,
-    n_steps: int = 300,
-    seed: int = 0,
+    model: LatentModel, images: Tensor, perceptual: Perceptual, classifier: str, **descent: Any
 ) -> Projection:
     """Project with a progress bar."""
     from tqdm import tqdm
@@ -294,6 +275,5 @@ def _project(
             bar.update(done - bar.n)
 
         return project(
-            model, images, classifier=features, perceptual=perceptual, n_steps=n_steps, seed=seed,
-            progress=show,
-        )  # fmt: skip
+            model, images, classifier=features, perceptual=perceptual, progress=show, **descent
+        )

@@ -12,21 +12,15 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from tyro.conf import Positional, arg
 
-from hublatent.cli.options import (
-    File,
-    FileOption,
-    Folder,
-    FolderOption,
-    ForModel,
-    Model,
-    Repo,
-    Revision,
-    Text,
-)
+import hublatent
+from hublatent.cli.options import FileOption, FolderOption, ForModel, Model, Revision, Text
 
 if TYPE_CHECKING:
-    from hublatent.direction import Direction
     from hublatent.hub import HubModel
+
+File = Positional[Annotated[Path, arg(metavar="FILE")]]
+Folder = Positional[Annotated[Path, arg(metavar="FOLDER")]]
+Repo = Positional[Annotated[str, arg(metavar="REPO")]]
 
 
 def info(model: Model, revision: Revision = None, all: bool = False) -> None:
@@ -38,28 +32,28 @@ def info(model: Model, revision: Revision = None, all: bool = False) -> None:
         all: show every direction with its scores, or every attribute of a classifier.
     """
     from hublatent.checkpoint import read_config
-    from hublatent.direction_set import DirectionSet
     from hublatent.hub import DIRECTIONS_NAME, MODEL_FILES, snapshot
-    from hublatent.models import load
-    from hublatent.perception.classifier import AttributeClassifier
 
     where = snapshot(model, revision=revision, files=MODEL_FILES, optional=(DIRECTIONS_NAME,))
-    if read_config(where.folder)["architecture"] == AttributeClassifier.architecture:
-        classifier = AttributeClassifier.from_snapshot(where)
+    if read_config(where.folder)["architecture"] == hublatent.AttributeClassifier.architecture:
+        classifier = hublatent.AttributeClassifier.from_snapshot(where)
         names = classifier.attribute_names
         print(f"{model} reads {len(names)} attributes in pictures; it draws none.")
         describe(classifier)
         print("\n  ".join(("attributes:", *names)) if all else f"attributes: {_some(names)}")
         return
-    loaded = load(model, revision=where.commit)
+    loaded = hublatent.load(model, revision=where.commit)
     describe(loaded)
     path = where.folder / DIRECTIONS_NAME
-    directions = DirectionSet.load(path, loaded) if path.is_file() else None
-    print(f"directions: {len(directions) if directions else 'none'}")
-    if directions is not None and all:
+    if not path.is_file():
+        print("directions: none")
+        return
+    directions = hublatent.DirectionSet.load(path, loaded)
+    print(f"directions: {len(directions)}")
+    if all:
         for direction in directions:
             print(f"  {_line(direction)}")
-    elif directions is not None:
+    else:
         print(f"attributes: {_some(directions.attributes)}")
         print(f"methods: {', '.join(directions.methods)}\nEvery direction and its scores: --all")
 
@@ -69,7 +63,7 @@ def _some(names: Sequence[str]) -> str:
     return ", ".join(names[:6]) + more
 
 
-def _line(direction: Direction) -> str:
+def _line(direction: hublatent.Direction) -> str:
     """A direction's name, its sigma and its scores."""
     parts = [direction.name]
     if direction.sigma is not None:
@@ -121,11 +115,10 @@ def import_directions(
     """
     from hublatent.direction import check_name
     from hublatent.interop import directions
-    from hublatent.models import load
 
     if attribute is not None:
         check_name(attribute)
-    loaded = None if model is None else load(model)
+    loaded = None if model is None else hublatent.load(model)
     imported = directions.import_directions(
         files, attribute, loaded, layers=layers, space=space, licence=licence
     )
@@ -173,11 +166,8 @@ def push_directions(
         revision: the branch to commit to.
         pr: open a pull request instead of committing.
     """
-    from hublatent.direction_set import DirectionSet
-    from hublatent.models import load
-
-    directions = DirectionSet.load(file)
-    loaded = None if model is None else load(model)
+    directions = hublatent.DirectionSet.load(file)
+    loaded = None if model is None else hublatent.load(model)
     if model is not None and base_model is None and not Path(model).expanduser().is_dir():
         base_model = model
     where = {"private": private, "revision": revision, "create_pr": pr}
@@ -198,22 +188,20 @@ def pull(
         out: a folder to copy the files to; by default they stay in the cache.
         only_directions: take the direction file alone; for repositories without a model too.
     """
-    from hublatent.direction_set import DirectionSet
     from hublatent.hub import DIRECTIONS_NAME, MODEL_FILES, PUBLISHED_FILES, snapshot
     from hublatent.publish import load_published
     from hublatent.storage import atomic_path
 
-    files = (DIRECTIONS_NAME,) if only_directions else MODEL_FILES
+    files: tuple[str, ...] = (DIRECTIONS_NAME,) if only_directions else MODEL_FILES
     optional = () if only_directions else PUBLISHED_FILES[len(MODEL_FILES) :]
     where = snapshot(repo, revision=revision, files=files, optional=optional)
-    present = [name for name in (*files, *optional) if (where.folder / name).is_file()]
-    model = None if only_directions else load_published(where.folder)
-    if model is None:
-        print(f"directions: {len(DirectionSet.load(where.folder / DIRECTIONS_NAME))}")
+    if only_directions:
+        found = hublatent.DirectionSet.load(where.folder / DIRECTIONS_NAME)
+        print(f"directions: {len(found)}")
     else:
-        describe(model)
-    if out is not None:
-        for name in present:
+        describe(load_published(where.folder))
+    for name in (*files, *optional):
+        if out is not None and (where.folder / name).is_file():
             with atomic_path(out / name) as temporary:
                 shutil.copyfile(where.folder / name, temporary)
     print(f"commit: {where.commit}\nfolder: {out or where.folder}")
@@ -226,6 +214,5 @@ def describe(model: HubModel) -> None:
             print(f"{name}: {value}")
     if model.commit is not None:
         print(f"commit: {model.commit}")
-    fingerprint = getattr(model, "fingerprint", None)
-    if fingerprint is not None:
-        print(f"fingerprint: {fingerprint()}")
+    if hasattr(model, "fingerprint"):
+        print(f"fingerprint: {model.fingerprint()}")

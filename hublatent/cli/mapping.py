@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Literal
 
 from tyro.conf import Positional, arg
 
+import hublatent
 from hublatent.cli.options import FileOption, FolderOption, Text
-from hublatent.errors import HublatentError
+from hublatent.errors import HublatentError, find_name, unknown_name
 
 
 def map(
@@ -39,9 +41,7 @@ def map(
         cache: folder of the decoded pictures; by default ~/.cache/hublatent/datasets.
     """
     from hublatent.data import DataSource
-    from hublatent.direction_set import DirectionSet
     from hublatent.mapping import fit_maps
-    from hublatent.models import load
     from hublatent.publish import write_maps_card
 
     names = [Path(model).name for model in models]
@@ -49,7 +49,7 @@ def map(
         raise HublatentError(f"Name two or more models, each called otherwise; given: {names}.")
     if judge is not None and data is None:
         raise HublatentError("--judge needs --data: the faces whose edits it judges.")
-    loaded = {name: load(model) for name, model in zip(names, models, strict=True)}
+    loaded = {name: hublatent.load(model) for name, model in zip(names, models, strict=True)}
     size = max(model.image_size for model in loaded.values())
     dataset = None
     if data is not None:
@@ -63,13 +63,12 @@ def map(
     effects = None
     if judge is not None and dataset is not None:
         from hublatent.evaluation.judged_edits import carried_effects
-        from hublatent.perception.classifier import AttributeClassifier
 
         own = {
-            name: (loaded[name], DirectionSet.from_pretrained(model, loaded[name]))
+            name: (loaded[name], hublatent.DirectionSet.from_pretrained(model, loaded[name]))
             for name, model in zip(names, models, strict=True)
         }
-        reader = AttributeClassifier.from_pretrained(judge)
+        reader = hublatent.AttributeClassifier.from_pretrained(judge)
         effects = carried_effects(own, fitted.values(), dataset, reader, n_faces=faces)
     write_maps_card(out, fitted, effects)
     print(f"{out}: {len(fitted)} maps")
@@ -94,13 +93,7 @@ def carry(
         kind: how directions of others are carried: a classifier's normal is a filter, what says
             how latents move a pattern.
     """
-    from dataclasses import replace
-
-    from hublatent.direction_set import DirectionSet
-    from hublatent.errors import find_name, unknown_name
-    from hublatent.mapping import LatentMap
-
-    found = DirectionSet.open(directions)
+    found = hublatent.DirectionSet.open(directions)
     name = None if attribute is None else find_name(attribute, found.attributes)
     if attribute is not None and name is None:
         raise HublatentError(unknown_name("attribute", attribute, found.attributes))
@@ -111,7 +104,7 @@ def carry(
         for direction in found
         if name in (None, direction.attribute) and method in (None, found.method_of(direction))
     ]
-    across = LatentMap.from_pretrained(map)
+    across = hublatent.LatentMap.from_pretrained(map)
     carried = across.carry_all(replace(found, directions=tuple(chosen)), kind)
     carried.save(out)
     print(f"{out}: {len(carried)} directions of {carried.architecture}")

@@ -38,7 +38,7 @@ from hublatent.hub import DIRECTIONS_NAME, MODEL_FILES, HubModel, Snapshot, snap
 from hublatent.hub.download import MAX_DOWNLOAD_BYTES
 from hublatent.images import MAX_BYTES, MAX_PIXELS
 from hublatent.mapping import LatentMap, load_maps
-from hublatent.mapping.bundled import BUNDLED_FOLDER
+from hublatent.mapping.latent_map import BUNDLED_FOLDER
 from hublatent.model import LatentModel
 from hublatent.models import why_no_latent_model
 from hublatent.perception.classifier import AttributeClassifier

@@ -1,4 +1,6 @@
-"""Files of projected latents: one for some pictures, or a folder of shards for a data set.
+"""Latents of a model without an encoder: files of projected ones, and samples, with labels.
+
+A file holds the latents of some pictures; a folder of shards those of a data set.
 
 Tensors `latents` (n, *latent_shape) float32 and `errors` (n,) float32, in a shard also `indices`
 (n,) int64, positions in the data set. The metadata hold one JSON document, which says of which
@@ -11,19 +13,24 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
+from hublatent.data import FaceDataset
+from hublatent.direction import Origin
+from hublatent.discovery.labelled import LabelledLatents, labelled
 from hublatent.errors import DataError
+from hublatent.model import LatentModel, weights_digest
+from hublatent.perception.classifier import AttributeClassifier, split_names
 from hublatent.storage import TensorFormat
-
-if TYPE_CHECKING:
-    from hublatent.model import LatentModel
 
 PROJECTED = TensorFormat("hublatent-projected", version=1, noun="projected latents")
 SHARD_PATTERN = "shard-*.safetensors"
+BATCH = 256
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,22 +46,16 @@ class ProjectedImages:
 
 def describe(model: LatentModel, **facts: Any) -> dict[str, Any]:
     """The JSON document of a file: the model it belongs to, and further facts."""
-    known = {
-        "architecture": model.architecture,
-        "space": model.space,
-        "fingerprint": model.fingerprint(),
-    }
+    names = ("architecture", "space")
+    known = {name: getattr(model, name) for name in names} | {"fingerprint": model.fingerprint()}
     return {**known, **json.loads(json.dumps(facts))}
 
 
 def read_latents(path: str | Path, model: LatentModel) -> tuple[list[str], Tensor]:
-    """Read the latents of named pictures, as `python -m hublatent project` writes them.
-
-    Returns:
-        The pictures' names, and their latents (n, *latent_shape).
+    """The names of pictures, and their latents (n, *latent_shape), as `hublatent project` writes.
 
     Raises:
-        DataError: there is none, it names no pictures, or it belongs to another model.
+        DataError: there is no such file, it names no pictures, or it belongs to another model.
     """
     document, tensors = PROJECTED.read(path)
     _check_model(path, document, model)
@@ -71,14 +72,9 @@ def shard_path(folder: Path, number: int) -> Path:
 
 
 def check_same_run(folder: Path, document: Mapping[str, Any]) -> None:
-    """Refuse a folder, if it is there, that holds shards of another model, data or settings.
+    """Refuse a folder that holds shards of another model, data or settings; says what differs.
 
-    Args:
-        folder: of the shards.
-        document: what they should say, apart from their number.
-
-    Raises:
-        DataError: says what differs.
+    `document` is what they should say, apart from their number.
     """
     for path in sorted(folder.glob(SHARD_PATTERN)):
         found = _run_of(path)
@@ -122,9 +118,8 @@ def read_projected(folder: str | Path, model: LatentModel) -> ProjectedImages:
             "the command that began it also finishes it."
         )
     order = indices.argsort()
-    return ProjectedImages(
-        latents[order], errors[order], indices[order], document["dataset"], document["settings"]
-    )
+    told = (document["dataset"], document["settings"])
+    return ProjectedImages(latents[order], errors[order], indices[order], *told)
 
 
 def _tensor(path: str | Path, tensors: Mapping[str, Tensor], name: str) -> Tensor:
@@ -149,3 +144,42 @@ def _run_of(path: Path) -> dict[str, Any]:
     except DataError as error:
         raise DataError(f"{error} Delete it, and the same command makes it again.") from error
     return {k: v for k, v in document.items() if k not in ("format", "version", "shard")}
+
+
+def projected(model: LatentModel, dataset: FaceDataset, folder: Path) -> LabelledLatents:
+    """The training and validation images among those that training/project_images.py projected."""
+    found = read_projected(folder, model)
+    if found.dataset != dataset.digest:
+        raise DataError(
+            f"{folder} holds images of the data {found.dataset[:12]}; {dataset.name} is "
+            f"{dataset.digest[:12]}. Give the --data that were projected."
+        )
+    indices = found.indices.numpy()
+    keep = np.isin(indices, dataset.indices("train", "validation"))
+    if not keep.any():
+        raise DataError(f"{folder} holds no training or validation images; directions need some.")
+    origin = Origin("projected", dataset.name, dataset.digest, int(keep.sum()))
+    return labelled(dataset, indices[keep], found.latents.numpy()[keep], origin)
+
+
+@torch.no_grad()
+def sampled(
+    model: LatentModel, classifier: AttributeClassifier, n: int, name: str, seed: int = 0
+) -> LabelledLatents:
+    """Draw n samples and let a classifier label them (InterFaceGAN; arXiv:2005.09635, 3.1).
+
+    The classifier's `name` is for the direction file.
+    """
+    latents = model.sample_latents(n, generator=torch.Generator().manual_seed(seed))
+    labels = []
+    with tqdm(total=n, desc="draw and label", unit="image") as bar:
+        for part in latents.split(BATCH):
+            labels.append(classifier.probabilities(model.decode(part)).cpu().numpy() > 0.5)
+            bar.update(len(part))
+    return LabelledLatents(
+        latents=latents.cpu().numpy(),
+        labels=np.concatenate(labels),
+        attributes=split_names(classifier.attributes),
+        identities=np.arange(n),
+        origin=Origin("sampled", name, weights_digest(classifier), n),
+    )

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -17,10 +18,11 @@ from torch.nn import functional
 
 from hublatent.errors import HublatentError, unknown_name
 from hublatent.inversion.perceptual import Embedding
-from hublatent.inversion.precision import Precision, autocast
 
 if TYPE_CHECKING:
     from hublatent.model import LatentModel
+
+Precision = Literal["fp32", "bf16"]
 
 # Karras et al. 2020, appendix D: the shares of the steps in which the rate rises, and in which it
 # falls; and the weight of the noise regularisation.
@@ -32,6 +34,11 @@ NOISE_RATE = 0.1
 SMALLEST_NOISE_MAP = 8  # the pyramid of the regularisation ends there
 # An image has converged when its loss has not fallen by this much in so large a share of the steps.
 TOLERANCE, PATIENCE = 0.005, 0.1
+
+
+def autocast(precision: str, device: str = "cpu") -> AbstractContextManager[Any]:
+    """The autocast context of a precision, "fp32" or "bf16"."""
+    return torch.autocast(device, torch.bfloat16) if precision == "bf16" else nullcontext()
 
 
 @dataclass(frozen=True)
@@ -88,11 +95,6 @@ class DescentSettings:
         fall = 0.5 - 0.5 * math.cos(math.pi * min(1.0, (1 - step / self.n_steps) / RATE_FALL))
         return self.learning_rate * fall * min(1.0, t / RATE_RISE)
 
-    @property
-    def first_judged(self) -> int:
-        """The step from which losses tell of convergence: where layers part, they fall anew."""
-        return math.ceil(self.n_steps * max(RATE_RISE, self.tied_layers))
-
 
 class Descent:
     """The descent of some images, from their starts to the best codes on their ways.
@@ -104,20 +106,15 @@ class Descent:
     """
 
     def __init__(
-        self,
-        model: LatentModel,
-        embed: Embedding,
-        targets: Tensor,
-        starts: Tensor,
-        start_losses: Tensor,
-        settings: DescentSettings,
-    ) -> None:
+        self, model: LatentModel, embed: Embedding, targets: Tensor, starts: Tensor,
+        start_losses: Tensor, settings: DescentSettings,
+    ) -> None:  # fmt: skip
         self.model, self.embed, self.targets, self.starts = model, embed, targets, starts
         # The root mean variance of a latent's coordinates; 0 where nothing was ever measured.
         self.spread = float(model.latent_covariance.diagonal().mean().sqrt()) or 1.0
         if starts.dim() == 2:  # no layers to tie, and nothing to wait for
             settings = replace(settings, tied_layers=0.0)
-        self.settings = settings
+        self.settings, self.n_steps = settings, settings.n_steps
         n, device = len(starts), starts.device
         self.offsets = torch.zeros_like(starts).requires_grad_()  # in units of the spread
         self.own_maps = [m.detach() for m in model.noise_maps()] if settings.optimize_noise else []
@@ -128,69 +125,60 @@ class Descent:
         shares = [1.0, *(NOISE_RATE for _ in self.noise_maps)]  # of the learning rate
         groups = zip(self.variables, shares, strict=True)
         self.optimizer = torch.optim.Adam([{"params": [v], "share": share} for v, share in groups])
-        self.best = starts.clone()
-        self.lowest = start_losses.clone()
-        self.losses = torch.full((settings.n_steps, n), math.nan, device=device)
+        self.best, self.lowest = starts.clone(), start_losses.clone()
+        self.losses = torch.full((self.n_steps, n), math.nan, device=device)
         self.diverged = torch.zeros(n, dtype=torch.bool, device=device)
-        self.record = start_losses.clone()  # what an image has to improve on
-        self.record_step = torch.full((n,), settings.first_judged, device=device)
+        # Losses tell of convergence once the rate has risen and the layers, which let them fall
+        # anew, have parted; from then on an image has to improve on its record.
+        self.first_judged = math.ceil(self.n_steps * max(RATE_RISE, settings.tied_layers))
+        self.record = start_losses.clone()
+        self.record_step = torch.full((n,), self.first_judged, device=device)
 
     def run(self, report: Callable[[int], object]) -> None:
         """Descend until every image has stopped.
 
-        Args:
-            report: told after each step how many of the b * n_steps steps need not be taken again.
+        After each step `report` is told how many of the b * n_steps steps need not be taken again.
         """
         active = torch.arange(len(self.starts), device=self.starts.device)
-        for step in range(self.settings.n_steps):
-            self._step(step, active)
-            stopped = self.diverged[active] | self._converged(step, active)
+        for step in range(self.n_steps):
+            losses = self._step(step, active)
+            stopped = self.diverged[active] | self._converged(step, active, losses)
             active = active[~stopped]
-            n_left = len(active) * (self.settings.n_steps - step - 1)
-            report(len(self.starts) * self.settings.n_steps - n_left)
+            report(len(self.starts) * self.n_steps - len(active) * (self.n_steps - step - 1))
             if not len(active):
                 return
 
-    def _step(self, step: int, active: Tensor) -> None:
-        """One step of the images at the positions `active` (a,)."""
+    def _step(self, step: int, active: Tensor) -> Tensor:
+        """One step of the images at the positions `active` (a,): their losses before it."""
         codes = self.starts[active] + self.spread * self.offsets[active]
         maps = [m[active] for m in self.noise_maps]
         with autocast(self.settings.precision, codes.device.type):
             images = self.model.synthesize(codes, maps or "const")  # (a, C, H, W)
             embedded = self.embed(images).float()  # (a, F)
         losses = (embedded - self.targets[active]).square().sum(dim=1)  # (a,)
-        self._note(step, active, codes.detach(), losses.detach())
         # A sum, not a mean: an image's gradient must not depend on how many others there are.
         total = losses.sum() + NOISE_WEIGHT * sum(noise_regularization(m).sum() for m in maps)
         # Not backward(), which would leave gradients in the caller's model.
         gradients = torch.autograd.grad(total, self.variables, allow_unused=True)
         for variable, gradient in zip(self.variables, gradients, strict=True):
             variable.grad = gradient
-        if step < self.settings.tied_layers * self.settings.n_steps:
-            self._tie_layers()
+        if step < self.settings.tied_layers * self.n_steps:
+            # All layers of a code (L, D) move alike; the starts, samples or the mean, have one.
+            # Codes near one style per picture are easier to read and to edit than those that fit
+            # it best (Tov et al. 2021, arXiv:2102.02766).
+            mean = gradients[0].mean(dim=1, keepdim=True)
+            self.offsets.grad = mean.expand_as(self.offsets).contiguous()
         for group in self.optimizer.param_groups:
             group["lr"] = self.settings.rate(step) * group["share"]
         self.optimizer.step()
         self._normalize_noise()
-
-    def _note(self, step: int, active: Tensor, codes: Tensor, losses: Tensor) -> None:
-        """Record the losses (a,) of codes (a, *latent_shape), and keep the best."""
-        finite = losses.isfinite()
+        losses, finite = losses.detach(), losses.isfinite()
         self.losses[step, active] = torch.where(finite, losses, math.nan)
         self.diverged[active] = ~finite
         better = losses < self.lowest[active]
         self.lowest[active[better]] = losses[better]
-        self.best[active[better]] = codes[better]
-
-    def _tie_layers(self) -> None:
-        """Let all layers of a code (L, D) move alike; the starts, samples or the mean, have one.
-
-        Codes near one style per picture are easier to read and to edit than those that fit it
-        best (Tov et al. 2021, arXiv:2102.02766).
-        """
-        gradient = self.offsets.grad
-        if gradient is not None:
-            self.offsets.grad = gradient.mean(dim=1, keepdim=True).expand_as(gradient).contiguous()
+        self.best[active[better]] = codes.detach()[better]
+        return losses
 
     @torch.no_grad()
     def _normalize_noise(self) -> None:
@@ -204,14 +192,12 @@ class Descent:
             maps *= own.std() / (maps.std(dim=(2, 3), keepdim=True) + 1e-8)
             maps += own.mean()
 
-    def _converged(self, step: int, active: Tensor) -> Tensor:
+    def _converged(self, step: int, active: Tensor, losses: Tensor) -> Tensor:
         """Which active images (a,) have not improved for a while."""
-        losses = self.losses[step, active]
-        improved = active[losses < self.record[active] * (1 - TOLERANCE)]
-        self.record[improved] = self.losses[step, improved]
-        self.record_step[improved] = max(step, self.settings.first_judged)
-        patience = max(10, math.ceil(PATIENCE * self.settings.n_steps))
-        return step - self.record_step[active] >= patience
+        improved = losses < self.record[active] * (1 - TOLERANCE)
+        self.record[active[improved]] = losses[improved]
+        self.record_step[active[improved]] = max(step, self.first_judged)
+        return step - self.record_step[active] >= max(10, math.ceil(PATIENCE * self.n_steps))
 
 
 def noise_regularization(maps: Tensor) -> Tensor:

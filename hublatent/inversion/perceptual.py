@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterable
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -39,16 +39,14 @@ LPIPS_EPSILON = 1e-10  # the lpips package's own
 def perceptual_embedding(
     kind: Perceptual, classifier: AttributeClassifier | None = None, device: Any = "cpu"
 ) -> Embedding:
-    """Choose a perceptual distance.
+    """Images (B, C, H, W) in [-1, 1] -> float32 (B, F), differentiable.
+
+    Squared Euclidean distances between rows are perceptual distances.
 
     Args:
         kind: "image-features", "features" or "lpips".
         classifier: whose feature maps "features" compares; never the one that judges.
         device: where the images are.
-
-    Returns:
-        Images (B, C, H, W) in [-1, 1] -> float32 (B, F); squared Euclidean distances between
-        rows are perceptual distances, and gradients flow through.
 
     Raises:
         HublatentError: the kind is unknown, its network is missing, or the weights of the lpips
@@ -59,10 +57,8 @@ def perceptual_embedding(
     if kind == "lpips":
         return lpips_embedding(load_lpips(device))
     if kind == "image-features":
-        network, size = load_image_features(str(device)), FEATURE_SIZES[0]
-        return lambda images: _flattened(
-            network.feature_maps(_resized(images, FEATURE_SIZES), size)
-        )
+        maps = partial(load_image_features(str(device)).feature_maps, size=FEATURE_SIZES[0])
+        return lambda images: _flattened(maps(_resized(images, FEATURE_SIZES)))
     if classifier is None:
         raise HublatentError(
             'perceptual="features" compares the feature maps of a classifier: give '

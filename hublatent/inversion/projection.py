@@ -19,12 +19,7 @@ from torch import Tensor, nn
 
 from hublatent.errors import HublatentError
 from hublatent.inversion.optimiser import Descent, DescentSettings
-from hublatent.inversion.perceptual import (
-    Embedding,
-    Perceptual,
-    perceptual_embedding,
-    with_pixels,
-)
+from hublatent.inversion.perceptual import Embedding, Perceptual, perceptual_embedding, with_pixels
 
 if TYPE_CHECKING:
     from hublatent.model import LatentModel
@@ -56,41 +51,24 @@ class DivergedError(HublatentError):
 
 @dataclass(frozen=True, eq=False)
 class Projection:
-    """The latents that were found for B images.
+    """The latents that were found for B images."""
 
-    Attributes:
-        latents: (B, *latent_shape).
-        images: (B, C, H, W) in [-1, 1], drawn from them by decode(), with the model's own noise:
-            what an edit starts from.
-        errors: (B,), mean squared error of those images, for pixels in [0, 1].
-        losses: (T, B), each step's loss; NaN after an image stopped.
-        steps: (B,) int64, how many steps each image took.
-    """
-
-    latents: Tensor
+    latents: Tensor  # (B, *latent_shape)
+    # (B, C, H, W) in [-1, 1], drawn by decode(), with the model's own noise: an edit starts there.
     images: Tensor
-    errors: Tensor
-    losses: Tensor
-    steps: Tensor
+    errors: Tensor  # (B,), mean squared error of those images, for pixels in [0, 1]
+    losses: Tensor  # (T, B), each step's loss; NaN after an image stopped
+    steps: Tensor  # (B,) int64, how many steps each image took
 
 
 def project(
-    model: LatentModel,
-    images: Tensor,
-    *,
-    classifier: AttributeClassifier | None = None,
-    perceptual: Perceptual | None = None,
-    batch_size: int = 32,
-    progress: Progress | None = None,
-    watch: Watch | None = None,
-    **descent: Any,
-) -> Projection:
+    model: LatentModel, images: Tensor, *, classifier: AttributeClassifier | None = None,
+    perceptual: Perceptual | None = None, batch_size: int = 32, progress: Progress | None = None,
+    watch: Watch | None = None, **descent: Any,
+) -> Projection:  # fmt: skip
     """Find latents from which a model draws given images.
 
-    Karras et al. 2020 (appendix D) and Abdal et al. 2019.
-
     Args:
-        model: any latent model.
         images: (B, C, H, W) in [-1, 1], of the model's size.
         classifier: whose feature maps the perceptual loss "features" compares; not the judge.
         perceptual: "image-features", which have seen no labels; "features" (needs the classifier)
@@ -124,7 +102,8 @@ def project(
         images = images.detach().clone().to(device, torch.float32)
         projector = _Projector(model, embed, settings, progress, watch, len(images))
         parts = zip(*projector.in_batches(images, batch_size), strict=True)
-        latents, losses, steps = map(torch.cat, parts, (0, 1, 0))
+        latents, losses = map(torch.cat, parts, (0, 1))
+    steps = losses.isfinite().sum(dim=0)
     with torch.no_grad():
         drawn = torch.cat([model.decode(part) for part in latents.split(CHUNK)])
         errors = ((drawn - images) / 2).square().flatten(1).mean(dim=1)  # (B,)
@@ -183,8 +162,8 @@ class _Projector:
         if self.progress is not None:
             self.progress(self.reported, self.n_images * self.settings.n_steps)
 
-    def in_batches(self, images: Tensor, size: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """Latents (b, *latent_shape), losses (n_steps, b) and steps (b,) of each batch."""
+    def in_batches(self, images: Tensor, size: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Latents (b, *latent_shape) and losses (n_steps, b) of each batch."""
         start = 0
         while start < len(images):
             batch = images[start : start + size]
@@ -193,27 +172,25 @@ class _Projector:
             except (RuntimeError, MemoryError) as error:
                 if not _is_out_of_memory(error):
                     raise
-                if len(batch) == 1:
+                size = len(batch) // 2
+                if not size:
                     raise HublatentError(
                         f"Memory does not suffice to project a single image ({error})."
                     ) from error
-                size = len(batch) // 2
-                warnings.warn(
-                    f"Memory does not suffice for {len(batch)} images at once; going on with "
-                    f"{size}.",
-                    stacklevel=2,
-                )
-            else:
-                yield found
-                start += len(batch)
+                words = f"{len(batch)} images at once; going on with {size}"
+                warnings.warn(f"Memory does not suffice for {words}.", stacklevel=2)
+                continue
+            yield found
+            start += len(batch)
 
-    def project_batch(self, images: Tensor, first: int) -> tuple[Tensor, Tensor, Tensor]:
+    def project_batch(self, images: Tensor, first: int) -> tuple[Tensor, Tensor]:
         """Project (b, C, H, W); `first` is the first one's position among all images.
 
         Those that diverge get a second attempt at a lower rate.
         """
-        n_steps, rate = self.settings.n_steps, self.settings.learning_rate
-        self.report(first * n_steps)  # the search for starts takes seconds itself
+        rate = self.settings.learning_rate
+        done_before = first * self.settings.n_steps
+        self.report(done_before)  # the search for starts takes seconds itself
         with torch.no_grad():
             targets = self.embed(images)  # (b, F)
             starts, start_losses = self.starts(images, targets)
@@ -225,7 +202,7 @@ class _Projector:
             def tell(done: int) -> None:
                 if self.watch is not None:
                     self.watch(descent.best)
-                self.report(first * n_steps + done)
+                self.report(done_before + done)
 
             descent.run(tell)
             return descent
@@ -238,18 +215,17 @@ class _Projector:
             if bool(second.diverged.any()):
                 raise DivergedError([first + i for i in again[second.diverged].tolist()], rate)
             descent.best[again], descent.losses[:, again] = second.best, second.losses
-        return descent.best, descent.losses, descent.losses.isfinite().sum(dim=0)
+        return descent.best, descent.losses
 
     def starts(self, images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """Where each image's descent begins (b, *latent_shape), and its loss there (b,)."""
-        if not self.model.has_encoder:
-            return self.best_candidates(targets)
-        encoded = self.model.encode(images)
-        losses = (self.embed(self.model.synthesize(encoded)) - targets).square().sum(dim=1)
-        return encoded, losses.nan_to_num(math.inf)
+        """Where each image's descent begins (b, *latent_shape), and its loss there (b,).
 
-    def best_candidates(self, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """For each target (b, F) the nearest of the mean latent and some samples, and its loss."""
+        At its encoding, or at the nearest of the mean latent and some samples.
+        """
+        if self.model.has_encoder:
+            encoded = self.model.encode(images)
+            losses = (self.embed(self.model.synthesize(encoded)) - targets).square().sum(dim=1)
+            return encoded, losses.nan_to_num(math.inf)
         generator = torch.Generator().manual_seed(self.settings.seed)
         mean = self.model.latent_mean.expand(1, *self.model.latent_shape)
         samples = self.model.sample_latents(self.settings.n_candidates, generator=generator)

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import interpolate
 
@@ -16,13 +15,19 @@ from hublatent.data import FaceDataset
 from hublatent.direction import Origin
 from hublatent.errors import DataError
 from hublatent.images import as_rgb
-from hublatent.stats import Bools, Estimate, Ints, bootstrap_weights, identity_folds, interval
+from hublatent.stats import (
+    Bools,
+    Estimate,
+    Floats,
+    Ints,
+    bootstrap_weights,
+    identity_folds,
+    interval,
+)
 
 if TYPE_CHECKING:
     from hublatent.model import LatentModel
 
-Latents = NDArray[np.float64]
-Floats = NDArray[np.float64]
 
 PENALTIES = np.logspace(-6, 1, 8)  # of the ridge, per image, for latents of variance 1
 CURVE_SIZES = (50, 100, 200, 500, 1000, 2000, 5000)
@@ -63,21 +68,14 @@ class SharedImages:
     held_out: Bools  # (N,), those that give scores alone
     origin: Origin  # what they are
     # Fingerprint -> latents (N, D) that this model has read, or has drawn the images from.
-    latents: dict[str, Latents] = field(default_factory=dict)
+    latents: dict[str, Floats] = field(default_factory=dict)
 
     @classmethod
     def of(
-        cls,
-        images: Tensor | FaceDataset | int,
-        models: Sequence[LatentModel],
-        identities: Ints | None = None,
-        seed: int = 0,
-    ) -> SharedImages:
-        """Images as `LatentMap.fit` takes them; samples are of the model that is best sampled.
-
-        Raises:
-            DataError: there are fewer than 50, or not an identity for each.
-        """
+        cls, images: Tensor | FaceDataset | int, models: Sequence[LatentModel],
+        identities: Ints | None = None, seed: int = 0,
+    ) -> SharedImages:  # fmt: skip
+        """Images as `LatentMap.fit` takes them; samples are of the model that is best sampled."""
         n = images if isinstance(images, int) else len(images)
         if isinstance(images, FaceDataset):
             identities = images.identities
@@ -107,7 +105,7 @@ class SharedImages:
         return len(self.identities)
 
     @torch.inference_mode()
-    def read(self, model: LatentModel) -> Latents:
+    def read(self, model: LatentModel) -> Floats:
         """(N, D): the latents that a model reads; those with layers averaged over them."""
         key = model.fingerprint()
         if key not in self.latents:
@@ -122,7 +120,7 @@ class SharedImages:
         return as_images_of(model, self.batch(indices))
 
 
-def _pooled(latents: Tensor) -> Latents:
+def _pooled(latents: Tensor) -> Floats:
     pooled = latents if latents.ndim == 2 else latents.mean(dim=1)
     return np.asarray(pooled.double().cpu().numpy())
 
@@ -152,13 +150,9 @@ def as_images_of(model: LatentModel, images: Tensor) -> Tensor:
 
 
 def fit_way(
-    source: LatentModel,
-    target: LatentModel,
-    x: Latents,
-    y: Latents,
-    shown: SharedImages,
+    source: LatentModel, target: LatentModel, x: Floats, y: Floats, shown: SharedImages,
     seed: int = 0,
-) -> Fit:
+) -> Fit:  # fmt: skip
     """Fit the map from latents x (N, D_in) to y (N, D_out), and measure it on held-out people."""
     held, seen = np.flatnonzero(shown.held_out), np.flatnonzero(~shown.held_out)
     order = np.random.default_rng(seed).permutation(seen)
@@ -197,16 +191,10 @@ def fit_way(
     return Fit(torch.from_numpy(matrix).float(), penalty, scores, curve)
 
 
-def ridge(x: Latents, y: Latents, identities: Ints, seed: int = 0) -> tuple[Latents, float]:
-    """Ridge regression of y on x, both centred; the penalty is the best one for held-out people.
+def ridge(x: Floats, y: Floats, identities: Ints, seed: int = 0) -> tuple[Floats, float]:
+    """Ridge regression of y (N, D_out) on x (N, D_in), both centred.
 
-    Args:
-        x, y: (N, D_in), (N, D_out).
-        identities: (N,).
-        seed: of the folds.
-
-    Returns:
-        (D_in, D_out), and the penalty.
+    Returns the matrix (D_in, D_out), and the penalty that is best for held-out people.
     """
     errors = np.zeros(len(PENALTIES))
     folds = identity_folds(identities, min(N_FOLDS, len(np.unique(identities))), seed)
@@ -218,7 +206,7 @@ def ridge(x: Latents, y: Latents, identities: Ints, seed: int = 0) -> tuple[Late
     return _ridge_path(x, y, best)[0], float(best[0])
 
 
-def _ridge_path(x: Latents, y: Latents, penalties: Floats) -> list[Latents]:
+def _ridge_path(x: Floats, y: Floats, penalties: Floats) -> list[Floats]:
     """A = (Z'Z + n penalty I)^-1 Z'Y on standardised Z, for each penalty; one decomposition."""
     spread = np.maximum(x.std(axis=0), 1e-12 + 1e-6 * x.std())  # unused dimensions stay unused
     z = (x - x.mean(axis=0)) / spread
@@ -230,7 +218,7 @@ def _ridge_path(x: Latents, y: Latents, penalties: Floats) -> list[Latents]:
     ]
 
 
-def procrustes(x: Latents, y: Latents) -> Latents:
+def procrustes(x: Floats, y: Floats) -> Floats:
     """The rotation and scale that bring x closest to y: (D_in, D_out)."""
     x, y = x - x.mean(axis=0), y - y.mean(axis=0)
     left, values, right = np.linalg.svd(x.T @ y, full_matrices=False)
@@ -243,12 +231,12 @@ def on_layers(rows: Tensor, latent_shape: tuple[int, ...]) -> Tensor:
     return rows if len(latent_shape) == 1 else rows[:, None].expand(-1, *latent_shape)
 
 
-def _mapped(new: Latents, x: Latents, y: Latents, matrix: Latents) -> Latents:
+def _mapped(new: Floats, x: Floats, y: Floats, matrix: Floats) -> Floats:
     return np.asarray(y.mean(axis=0) + (new - x.mean(axis=0)) @ matrix)
 
 
 @torch.inference_mode()
-def _errors(model: LatentModel, rows: Latents, shown: SharedImages, indices: Ints) -> Floats:
+def _errors(model: LatentModel, rows: Floats, shown: SharedImages, indices: Ints) -> Floats:
     """(n,): mean squared errors of what a model draws from rows (n, D) for the first n images."""
     errors = []
     for start in range(0, len(rows), BATCH):

@@ -1,25 +1,28 @@
-"""LatentMap: a linear map between the latents of two models, and its file."""
+"""LatentMap: a linear map between the latents of two models, its file, and folders of such."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, astuple, dataclass, replace
+from functools import cache
+from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
+from pydantic import BaseModel
 from torch import Tensor
 
 from hublatent.data import FaceDataset
 from hublatent.direction import Direction, Origin
 from hublatent.direction_set import DirectionSet
 from hublatent.discovery.methods import FILTERS, METHODS
-from hublatent.errors import DataError, DirectionError, shorten
+from hublatent.errors import DataError, DirectionError
 from hublatent.hub import MAP_NAME, snapshot
 from hublatent.hub.publisher import publisher
-from hublatent.mapping.fitting import Fit, SharedImages, fit_way, on_layers
+from hublatent.mapping.fitting import Fit, SharedImages, fit_way, is_sampled, on_layers
 from hublatent.stats import Estimate, Ints
-from hublatent.storage import TensorFormat
+from hublatent.storage import Count, Number, Size, TensorFormat, Text, checked
 
 if TYPE_CHECKING:
     from hublatent.model import LatentModel
@@ -35,17 +38,23 @@ MAPS = TensorFormat(
 CARRIED = "-carried"  # ends the method of a direction that came across a map
 N_SAMPLES = 4000
 MAX_DOWNLOAD_BYTES = 64 << 20
+BUNDLED_FOLDER = "latent-maps"  # beside the models, in model_cards/
 
 
 @dataclass(frozen=True)
 class LatentSpace:
     """The latent space of a model, as a map names it."""
 
-    architecture: str
-    space: str
-    fingerprint: str
-    latent_shape: tuple[int, ...]
-    layers: tuple[int, ...] = ()  # those that a direction moves; () for latents without layers
+    architecture: Text
+    space: Text
+    fingerprint: Text
+    latent_shape: tuple[Count, ...]
+    layers: tuple[Count, ...] = ()  # those that a direction moves; () for latents without layers
+
+    def __post_init__(self) -> None:
+        shape = self.latent_shape
+        if not 1 <= len(shape) <= 2 or any(layer >= shape[0] for layer in self.layers):
+            raise ValueError(f"latents of shape {shape} with the layers {self.layers}")
 
     @classmethod
     def of(cls, model: LatentModel) -> LatentSpace:
@@ -77,14 +86,10 @@ class LatentMap:
 
     @classmethod
     def fit(
-        cls,
-        source: LatentModel,
-        target: LatentModel,
-        images: Tensor | FaceDataset | int | SharedImages = N_SAMPLES,
-        *,
-        identities: Ints | None = None,
-        seed: int = 0,
-    ) -> LatentMap:
+        cls, source: LatentModel, target: LatentModel,
+        images: Tensor | FaceDataset | int | SharedImages = N_SAMPLES, *,
+        identities: Ints | None = None, seed: int = 0,
+    ) -> LatentMap:  # fmt: skip
         """Fit a map by ridge regression; held-out people choose the penalty, others the scores.
 
         Args:
@@ -106,15 +111,10 @@ class LatentMap:
         source_mean, target_mean = (
             torch.from_numpy(z[~shown.held_out].mean(axis=0)).float() for z in (x, y)
         )
-        return cls(
-            LatentSpace.of(source),
-            LatentSpace.of(target),
-            source_mean,
-            target_mean,
-            fit_way(source, target, x, y, shown, seed),
-            fit_way(target, source, y, x, shown, seed),
-            shown.origin,
-        )
+        forward = fit_way(source, target, x, y, shown, seed)
+        backward = fit_way(target, source, y, x, shown, seed)
+        spaces = LatentSpace.of(source), LatentSpace.of(target)
+        return cls(*spaces, source_mean, target_mean, forward, backward, shown.origin)
 
     def reversed(self) -> LatentMap:
         """The map from the target's latents to the source's."""
@@ -171,15 +171,10 @@ class LatentMap:
             )
         vector = torch.zeros(self.target.latent_shape)
         vector[list(self.target.layers) if self.target.layers else ...] = (row / norm).float()
-        return Direction(
-            direction.attribute,
-            direction.method.removesuffix(CARRIED) + CARRIED,
-            vector,
-            n_positive=direction.n_positive,
-            n_negative=direction.n_negative,
-            origin=direction.origin,
-            preprocessing=direction.preprocessing,
-            conditioned_on=direction.conditioned_on,
+        return replace(
+            direction.derived(vector),
+            method=direction.method.removesuffix(CARRIED) + CARRIED,
+            surviving_norm=1.0,
         )
 
     def carry_all(self, directions: DirectionSet, kind: Kind | None = None) -> DirectionSet:
@@ -221,25 +216,26 @@ class LatentMap:
         """
         document, tensors = MAPS.read(path)
         try:
-            source, target = (_space(document[key]) for key in ("source", "target"))
-            n_source, n_target = source.latent_shape[-1], target.latent_shape[-1]
-            for name, shape in {
-                "forward": (n_source, n_target), "backward": (n_target, n_source),
-                "source_mean": (n_source,), "target_mean": (n_target,),
-            }.items():  # fmt: skip
-                tensor = tensors[name]
-                if tuple(tensor.shape) != shape or not bool(tensor.isfinite().all()):
-                    raise DataError(
-                        f"{path}: {name} has the shape {tuple(tensor.shape)}; expected {shape}, "
-                        "all finite."
-                    )
-            forward, backward = (_way(document[k], tensors[k]) for k in ("forward", "backward"))
-            means = (tensors["source_mean"], tensors["target_mean"])
-            return cls(source, target, *means, forward, backward, Origin(**document["origin"]))
-        except DataError:
-            raise
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise DataError(f"{path}: its description is damaged: {shorten(error)}.") from error
+            told = checked(_Document, document)
+        except ValueError as error:
+            raise DataError(f"{path}: its description is damaged: {error}") from error
+        n_source, n_target = told.source.latent_shape[-1], told.target.latent_shape[-1]
+        shapes = {
+            "source_mean": (n_source,), "target_mean": (n_target,),
+            "forward": (n_source, n_target), "backward": (n_target, n_source),
+        }  # fmt: skip
+        for name, shape in shapes.items():
+            tensor = tensors.get(name, torch.empty(0))
+            if tuple(tensor.shape) != shape or not bool(tensor.isfinite().all()):
+                raise DataError(
+                    f"{path}: {name} has the shape {tuple(tensor.shape)}; expected {shape}, all "
+                    "finite."
+                )
+        source_mean, target_mean, forward, backward = (tensors[name] for name in shapes)
+        return cls(
+            told.source, told.target, source_mean, target_mean, told.forward.fit(forward),
+            told.backward.fit(backward), told.origin,
+        )  # fmt: skip
 
     @classmethod
     def from_pretrained(
@@ -247,10 +243,7 @@ class LatentMap:
     ) -> LatentMap:
         """Read a map from its file, from a folder that holds latent_map.safetensors, or the Hub.
 
-        Args:
-            repo: a file, a folder or a Hub id.
-            revision: branch, tag or commit on the Hub.
-            hub_options: token, cache_dir, local_files_only.
+        `revision` is a branch, tag or commit; hub_options are token, cache_dir, local_files_only.
         """
         if Path(repo).is_file():
             return cls.load(repo)
@@ -259,14 +252,9 @@ class LatentMap:
         return cls.load(where.folder / MAP_NAME)
 
     def push_to_hub(self, repo: str, **options: Any) -> str:
-        """Publish the map under a card that is made for it.
+        """Publish the map under a card that is made for it; returns the commit's URL.
 
-        Args:
-            repo: the Hub id; made where it does not exist.
-            options: private, revision, create_pr, token, message of `hublatent.publish.publish`.
-
-        Returns:
-            The commit's URL.
+        Options are private, revision, create_pr, token, message of `hublatent.publish.publish`.
         """
         return publisher().push_map(self, repo, **options)
 
@@ -296,25 +284,93 @@ def kind_of(direction: Direction) -> Kind:
     return "filter" if method in FILTERS else "pattern"
 
 
+class _Way(BaseModel):
+    """What a file says of a map one way."""
+
+    penalty: Size
+    scores: dict[Text, tuple[Number, Number, Number]]
+    curve: list[tuple[Count, Number]]
+
+    def fit(self, matrix: Tensor) -> Fit:
+        scores = {name: Estimate(*triple) for name, triple in self.scores.items()}
+        return Fit(matrix, self.penalty, scores, dict(self.curve))
+
+
+class _Document(BaseModel):
+    """What a file says; `format` and `version` beside."""
+
+    source: LatentSpace
+    target: LatentSpace
+    forward: _Way
+    backward: _Way
+    origin: Origin
+
+
 def _to_json(fit: Fit) -> dict[str, Any]:
-    scores = {name: [s.value, s.low, s.high] for name, s in fit.scores.items()}
+    scores = {name: astuple(score) for name, score in fit.scores.items()}
     return {"penalty": fit.penalty, "scores": scores, "curve": list(fit.curve.items())}
 
 
-def _way(document: Mapping[str, Any], matrix: Tensor) -> Fit:
-    scores = {str(n): Estimate(*map(float, triple)) for n, triple in document["scores"].items()}
-    curve = {int(n): float(r2) for n, r2 in document["curve"]}
-    return Fit(matrix, float(document["penalty"]), scores, curve)
+def load_maps(folder: str | Path) -> tuple[LatentMap, ...]:
+    """The maps that lie in a folder, such as model_cards/latent-maps; none where it is missing."""
+    return tuple(LatentMap.load(path) for path in sorted(Path(folder).glob("*.safetensors")))
 
 
-def _space(document: Mapping[str, Any]) -> LatentSpace:
-    shape, layers = (tuple(map(int, document[key])) for key in ("latent_shape", "layers"))
-    if not 1 <= len(shape) <= 2 or not all(0 <= layer < shape[0] for layer in layers):
-        raise ValueError(f"latents of shape {shape} with the layers {layers}")
-    architecture, space, fingerprint = (
-        document[key] for key in ("architecture", "space", "fingerprint")
+def fit_maps(
+    models: Mapping[str, LatentModel], images: FaceDataset | int, folder: str | Path, seed: int = 0
+) -> Iterator[tuple[tuple[str, str], LatentMap]]:
+    """Fit a map between every two of several models; one in the folder that fits them is kept.
+
+    Args:
+        models: name -> model.
+        images: a data set, which each model reads once, or how many samples of one of each two.
+            Generators are mapped by samples of their own in any case; see `is_sampled`.
+        folder: for SOURCE--TARGET.safetensors.
+
+    Yields:
+        The two names, and their map.
+    """
+
+    @cache
+    def shared(sampler: str | None) -> SharedImages:
+        if sampler is None:
+            return SharedImages.of(images, (), seed=seed)
+        n = images if isinstance(images, int) else N_SAMPLES
+        return SharedImages.of(n, (models[sampler],), seed=seed)
+
+    for names in combinations(models, 2):
+        source, target = (models[name] for name in names)
+        path = Path(folder) / f"{names[0]}--{names[1]}.safetensors"
+        known = LatentMap.load(path) if path.is_file() else None
+        spaces = (LatentSpace.of(source), LatentSpace.of(target))
+        if known is None or (known.source, known.target) != spaces:
+            sampler = next((name for name in names if is_sampled(models[name])), None)
+            if sampler is None and isinstance(images, int):
+                sampler = names[0]
+            known = LatentMap.fit(source, target, shared(sampler), seed=seed)
+            known.save(path)
+        yield names, known
+
+
+def carry_to(
+    direction: Direction, source: LatentModel, target: LatentModel, maps: Iterable[LatentMap],
+    kind: Kind | None = None,
+) -> Direction:  # fmt: skip
+    """A direction of one model as one of another, with its sigma there; see `LatentMap.carry`.
+
+    A map between the two, either way, is looked for among those given, such as
+    `load_maps("model_cards/latent-maps")`; for the same model the direction is returned as it is.
+
+    Raises:
+        DirectionError: no map joins the two models, or the direction cannot be carried.
+    """
+    if source.fingerprint() == target.fingerprint():
+        return direction
+    known = list(maps)
+    for found in (*known, *(m.reversed() for m in known)):
+        if source.matches(found.source.fingerprint) and target.matches(found.target.fingerprint):
+            return found.carry(direction, kind).with_sigma(target)
+    raise DirectionError(
+        f"There is no map from {LatentSpace.of(source)} to {LatentSpace.of(target)} among the "
+        f"{len(known)} given; fit one with: python -m hublatent map SOURCE TARGET --out FOLDER"
     )
-    for name in (architecture, space, fingerprint):
-        if not isinstance(name, str) or len(name) > 100 or not name.isprintable():
-            raise ValueError(f"{shorten(name)} is no name")
-    return LatentSpace(architecture, space, fingerprint, shape, layers)

@@ -12,7 +12,7 @@ from torch.nn import functional
 from hublatent.checkpoint import check_number
 from hublatent.errors import CheckpointError, HublatentError, find_name, unknown_name
 from hublatent.hub import HubModel
-from hublatent.perception.features import unit_vectors
+from hublatent.perception.features import check_square, unit_vectors
 
 # CelebA's attributes in CelebA's order (Liu et al. 2015, arXiv:1411.7766).
 CELEBA_ATTRIBUTES = (
@@ -47,14 +47,9 @@ class AttributeClassifier(nn.Module, HubModel):
     temperature: Tensor
 
     def __init__(
-        self,
-        image_size: int = 64,
-        channels: int = 3,
-        width: int = 36,
-        n_blocks: int = 1,
-        dropout: float = 0.2,
-        attributes: str = CELEBA_ATTRIBUTES,
-    ) -> None:
+        self, image_size: int = 64, channels: int = 3, width: int = 36, n_blocks: int = 1,
+        dropout: float = 0.2, attributes: str = CELEBA_ATTRIBUTES,
+    ) -> None:  # fmt: skip
         check_number("image_size", image_size, 16, 512)
         if image_size % 2**N_STAGES:
             raise CheckpointError(f"image_size = {image_size}; expected a multiple of 16.")
@@ -114,11 +109,7 @@ class AttributeClassifier(nn.Module, HubModel):
         return [unit_vectors(maps) for maps in self._activations(images)]
 
     def index(self, attribute: str) -> int:
-        """Where an attribute stands among the logits; in any case, "glasses" is understood.
-
-        Raises:
-            HublatentError: the classifier does not know it.
-        """
+        """Where an attribute stands among the logits; in any case, "glasses" is understood."""
         name = find_name(attribute, self.attribute_names)
         if name is None:
             raise HublatentError(unknown_name("attribute", attribute, self.attribute_names))
@@ -126,29 +117,16 @@ class AttributeClassifier(nn.Module, HubModel):
 
     def _activations(self, images: Tensor) -> list[Tensor]:
         """Each stage's output (B, width * 2**i, S / 2**(i + 1), S / 2**(i + 1))."""
-        x = self.stem(self._own_size(images))  # (B, width, S/2, S/2)
+        check_square(self, images, self.channels)
+        if images.shape[2] != self.image_size:
+            size = (self.image_size, self.image_size)
+            images = functional.interpolate(images.float(), size, mode="bilinear", antialias=True)
+        x = self.stem(images.contiguous(memory_format=torch.channels_last))  # (B, width, S/2, S/2)
         activations = []
         for stage in self.stages:
             x = stage(x)
             activations.append(x)
         return activations
-
-    def _own_size(self, images: Tensor) -> Tensor:
-        if images.ndim != 4 or images.shape[1] != self.channels:
-            raise HublatentError(
-                f"{type(self).__name__} got images of shape {tuple(images.shape)}; "
-                f"expected (B, {self.channels}, H, W)."
-            )
-        height, width = images.shape[2:]
-        if height != width:
-            raise HublatentError(
-                f"{type(self).__name__} got images of {height} x {width} pixels; expected square "
-                "ones. hublatent.images.prepare cuts the square that it knows faces from."
-            )
-        if height != self.image_size:
-            size = (self.image_size, self.image_size)
-            images = functional.interpolate(images.float(), size, mode="bilinear", antialias=True)
-        return images.contiguous(memory_format=torch.channels_last)
 
 
 class _Block(nn.Module):
@@ -174,11 +152,7 @@ class _Block(nn.Module):
 
 
 def split_names(attributes: str) -> tuple[str, ...]:
-    """The names in a list such as "Eyeglasses,Male,Smiling".
-
-    Raises:
-        CheckpointError: none, too many, empty or repeated names.
-    """
+    """The names in a list such as "Eyeglasses,Male,Smiling": some, all different, none empty."""
     names = tuple(attributes.split(",")) if isinstance(attributes, str) else ()
     clean = all(name and name == name.strip() for name in names)
     if not names or not clean or len(names) > MAX_ATTRIBUTES or len(set(names)) < len(names):

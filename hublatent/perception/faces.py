@@ -17,9 +17,10 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional
 
-from hublatent.errors import HublatentError, ImageError
+from hublatent.errors import ImageError
 from hublatent.hub import HubModel
 from hublatent.images import open_image, to_float
+from hublatent.perception.features import check_square
 
 # Where CelebA's crop has eyes, nose and mouth corners, as (x, y) in shares of its side: the mean
 # of what the detector finds in CelebA's training pictures.
@@ -164,7 +165,7 @@ class FaceDetector(nn.Module, HubModel):
 
     def _look_at_crop(self, images: Tensor) -> Tensor:
         """(B, 15): what the last network says of CONFIDENCE_BOX in aligned images."""
-        _check_square(self, images)
+        check_square(self, images)
         pixels = images.float() * PIXEL_SCALE
         box = pixels.new_tensor([CONFIDENCE_BOX]) * images.shape[-1]
         return self.output(_chips(pixels, box, OUTPUT_SIDE))
@@ -239,7 +240,7 @@ class FaceIdentity(nn.Module, HubModel):
         Returns:
             (B, 128).
         """
-        _check_square(self, images)
+        check_square(self, images)
         size = (CHIP_SOURCE, CHIP_SOURCE)
         whole = functional.interpolate(images.float(), size, mode="bicubic", antialias=True)
         chips = whole[..., CHIP_TOP:, CHIP_LEFT:][..., :CHIP_SIDE, :CHIP_SIDE]  # (B, 3, 150, 150)
@@ -321,11 +322,3 @@ def _overhang(turn: complex, shift: complex, size: tuple[int, int]) -> int:
     beyond = max(-x.min(), -y.min(), x.max() - size[0], y.max() - size[1])
     # A face that fills a picture's corner still lies in the picture: its crop cannot reach further.
     return int(np.clip(np.ceil(beyond) + 1, 0, 2 * max(size)))
-
-
-def _check_square(model: nn.Module, images: Tensor) -> None:
-    if images.ndim != 4 or images.shape[1] != 3 or images.shape[2] != images.shape[3]:
-        raise HublatentError(
-            f"{type(model).__name__} got images of shape {tuple(images.shape)}; expected "
-            "(B, 3, H, H)."
-        )

@@ -23,7 +23,6 @@ STAGES = (
 STEM_CHANNELS = 32
 FEATURE_STAGES = (1, 2, 4, 6)  # the last stage at each of the strides 4, 8, 16 and 32
 FEATURE_CHANNELS = tuple(STAGES[i][-1] for i in FEATURE_STAGES)
-LARGEST_STRIDE = 32
 # Keeps the gradient finite where all channels are 0.
 EPSILON = 1e-8
 
@@ -58,7 +57,11 @@ class ImageFeatures(nn.Module, HubModel):
         Raises:
             HublatentError: the images have another shape.
         """
-        _check_shape(images)
+        if images.ndim != 4 or images.shape[1] != 3 or any(n % 32 for n in images.shape[2:]):
+            raise HublatentError(
+                f"ImageFeatures got images of shape {tuple(images.shape)}; expected (B, 3, H, W) "
+                "with H and W multiples of 32."
+            )
         x = (images * 127.5 + 0.5) / 128  # (pixel - 127) / 128 of pixels from 0 to 255
         x = F.relu6(self.stem(x.contiguous(memory_format=torch.channels_last)))  # (B, 32, H/2, W/2)
         features = []
@@ -107,9 +110,7 @@ class Block(nn.Module):
 class SameConv(nn.Conv2d):
     """A convolution padded as TensorFlow's "SAME", on whose side an odd row of zeros lies last."""
 
-    def __init__(
-        self, n_in: int, n_out: int, kernel: int, stride: int = 1, groups: int = 1
-    ) -> None:
+    def __init__(self, n_in: int, n_out: int, kernel: int, stride: int = 1, groups: int = 1):
         super().__init__(n_in, n_out, kernel, stride, groups=groups)
         total = kernel - stride  # of rows of zeros, where the stride divides the height
         self.margins = (total // 2, total - total // 2) * 2
@@ -125,12 +126,12 @@ def enlarged(images: Tensor, size: int = 128) -> Tensor:
     return F.interpolate(images, (size, size), mode="bilinear", align_corners=False)
 
 
-def _check_shape(images: Tensor) -> None:
-    sides = images.shape[2:]
-    if images.ndim != 4 or images.shape[1] != 3 or any(side % LARGEST_STRIDE for side in sides):
+def check_square(model: nn.Module, images: Tensor, channels: int = 3) -> None:
+    """Refuse images that a network of aligned faces cannot see."""
+    if images.ndim != 4 or images.shape[1] != channels or images.shape[2] != images.shape[3]:
         raise HublatentError(
-            f"ImageFeatures got images of shape {tuple(images.shape)}; expected (B, 3, H, W) with "
-            f"H and W multiples of {LARGEST_STRIDE}."
+            f"{type(model).__name__} got images of shape {tuple(images.shape)}; expected "
+            f"(B, {channels}, H, H). hublatent.images.prepare cuts a picture's square."
         )
 
 

@@ -29,7 +29,7 @@ import torch
 from torch import nn
 
 from hublatent.data import FaceDataset
-from hublatent.inversion.precision import autocast
+from hublatent.inversion.optimiser import autocast
 from training.recipes import RECIPES, VAERecipe
 from training.trainers.loop import start_accelerator
 from training.trainers.vae import Trainer, posteriors

@@ -18,7 +18,7 @@ from hublatent.discovery import LabelledLatents, encode
 from hublatent.discovery.cross_validation import cross_validate
 from hublatent.errors import DataError
 from hublatent.evaluation.rate import rate_and_distortion
-from hublatent.inversion.precision import autocast
+from hublatent.inversion.optimiser import autocast
 from hublatent.models.lsavae import LSAVAE
 from hublatent.models.vae import VAE, ConvolutionalModel
 from hublatent.stats import Estimate

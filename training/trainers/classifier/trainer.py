@@ -12,7 +12,7 @@ from torch import Tensor
 
 from hublatent.data import FaceDataset
 from hublatent.errors import DataError
-from hublatent.inversion.precision import autocast
+from hublatent.inversion.optimiser import autocast
 from hublatent.perception.classifier import AttributeClassifier, join_names
 from training.trainers import loop
 from training.trainers.classifier.distort import Distortion, distort

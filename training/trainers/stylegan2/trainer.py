@@ -16,7 +16,7 @@ from hublatent.checkpoint import CONFIG_NAME, load_weights, read_config
 from hublatent.data import FaceDataset
 from hublatent.errors import DataError
 from hublatent.hub import DISCRIMINATOR_NAME
-from hublatent.inversion.precision import autocast
+from hublatent.inversion.optimiser import autocast
 from hublatent.models.style_generator import Noise
 from hublatent.models.stylegan2 import StyleGAN2
 from training.trainers import loop
