@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from hublatent.discovery import LabelledLatents
-from hublatent.discovery.cross_validation import pose, read, unit_rows
+from hublatent.discovery.cross_validation import pose, unit_rows
 from hublatent.discovery.methods.linear import svm
 from hublatent.evaluation import table
 from hublatent.stats import Bools, Floats, Ints, weighted_auroc
@@ -91,5 +91,6 @@ def _decisions(data: LabelledLatents, attribute: str, scored: Ints, seed: int) -
     fits = svm(problem)
     assert fits.intercepts is not None, "an SVM has a boundary"
     cut = fits.intercepts[:-1] / np.linalg.norm(fits.rows[:-1], axis=1)
-    readings = read(data, scored, unit_rows(problem, fits)[:-1]) + cut  # (n, F)
+    less_centre, of_centre = data.read(scored, unit_rows(problem, fits)[:-1])  # (n, F), (F,)
+    readings = less_centre + (of_centre + cut)
     return readings[np.arange(len(scored)), problem.population.folds[scored]]
