@@ -1,6 +1,6 @@
 """The app: one face, one attribute, one slider, several models. Run: python app.py
 
-What it shows is in hublatent/demo/: the page in page.py, pictures and numbers in session.py.
+What it shows is in hublatent/demo/, which tells the way from an upload to an edited picture.
 """
 
 from __future__ import annotations

@@ -14,16 +14,18 @@ from PIL import Image
 
 from hublatent.demo.atlas import draw_atlas
 from hublatent.demo.composing import Composition, animate, compose, share_picture
+from hublatent.demo.edit_tab import Editor
 from hublatent.demo.faces import Face, Photo, drawn_face
-from hublatent.demo.session import FRAMES, EditRequest, compare_edits
+from hublatent.demo.session import EditRequest, compare_edits
 from hublatent.demo.shelf import (
+    BEST_METHOD,
     ModelShelf,
     collect_models,
     find_models,
     offered_attributes,
     offered_methods,
 )
-from hublatent.demo.verdicts import SWEEP, Sweep
+from hublatent.demo.verdicts import FRAMES, SWEEP, Sweep
 from hublatent.demo.webpage import download_of, moves_of, results_html
 from hublatent.direction import LayerRange
 from hublatent.editing import edit, probability
@@ -171,7 +173,7 @@ def test_an_unknown_attribute_offers_the_nearest_name(shelf: ModelShelf) -> None
 def test_what_is_offered_is_the_union(shelf: ModelShelf) -> None:
     opened = [shelf.open(name) for name in shelf.names]
     assert offered_attributes(opened) == ("Eyeglasses", "Smiling", "Male")
-    assert offered_methods(opened) == ("joint", "svm")
+    assert offered_methods(opened) == (BEST_METHOD, "joint", "svm")
 
 
 def test_a_slider_move_encodes_nothing_again(
@@ -277,7 +279,7 @@ def test_every_picture_has_an_alternative_text_and_names_are_escaped(
     name = '<script>alert(1)</script>"x'
     shelf.catalogue[name] = str(model_cards / "vae-tiny")
     face = drawn_face(shelf.open("vae-tiny"), 0)
-    request = request_for(shelf, models=("eigenfaces-tiny", name))
+    request = request_for(shelf, models=("eigenfaces-tiny", name), method="joint")
     rows = compare_edits(shelf, face, request)
     images = Attributes(results_html(rows, request)).images
     assert len(images) == 2 * 9, "unedited, edited and seven frames each"
@@ -293,8 +295,7 @@ def test_every_picture_has_an_alternative_text_and_names_are_escaped(
 
 
 def test_without_models_the_page_says_what_to_do() -> None:
-    events = pytest.importorskip("hublatent.demo.events")
-    shown = events.Callbacks(ModelShelf({}, device="cpu")).view(None, EditRequest())
+    shown = Editor(ModelShelf({}, device="cpu")).view(None, EditRequest())
     assert "model_cards/" in shown["results"] and "--models" in shown["results"]
     assert shown["waiting"] == ""
     assert download_of([], EditRequest()) is None

@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 
 from hublatent.demo.faces import drawn_face, latents_of
-from hublatent.demo.shelf import ModelShelf, find_models
+from hublatent.demo.shelf import BEST_METHOD, ModelShelf, find_models
 from hublatent.direction_set import DirectionSet
 from hublatent.editing import edit
 from hublatent.errors import HublatentError
@@ -72,7 +72,7 @@ def test_every_endpoint_is_described_with_names_and_choices(client: Any) -> None
         assert all(p["parameter_has_default"] for p in endpoint["parameters"])
     given = {p["parameter_name"]: p["type"] for p in described["/edit"]["parameters"]}
     assert given["attribute"]["enum"] == list(ATTRIBUTES)
-    assert set(given["method"]["enum"]) == set(METHODS)
+    assert set(given["method"]["enum"]) == {BEST_METHOD, *METHODS}
 
 
 def test_an_edit_is_the_models_own_arithmetic(client: Any, shelf: ModelShelf) -> None:

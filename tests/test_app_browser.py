@@ -435,12 +435,12 @@ def test_several_changes_are_composed_and_saved(page: Any, address: str) -> None
 def test_a_model_of_the_hub_joins_the_others(
     page: Any, address: str, model_cards: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from hublatent.demo import events
+    from hublatent.demo import edit_tab
     from hublatent.demo.hub_search import FoundRepo
 
     found = FoundRepo(str(model_cards / "betavae-tiny"), "model with directions", 12, None)
-    monkeypatch.setattr(events, "search_hub", lambda *_: [found])
-    monkeypatch.setattr(events, "holds_model", lambda *_: True)
+    monkeypatch.setattr(edit_tab, "search_hub", lambda *_: [found])
+    monkeypatch.setattr(edit_tab, "holds_model", lambda *_: True)
     monkeypatch.setattr(ModelShelf, "_checked", lambda _, name: name)
     open_page(page, f"{address}?models=vae-tiny&face=vae-tiny")
     page.get_by_text("Find models and directions").click()
@@ -459,3 +459,31 @@ def test_a_sample_on_the_map_is_edited(page: Any, address: str) -> None:
     page.locator(".hl-plane circle[data-i='17']").dispatch_event("click")
     wait_for_query(page, "seed=17")
     assert "seed 17" in page.locator(".hl-original").inner_text()
+
+
+def test_the_map_is_walked_with_the_keys(page: Any, address: str) -> None:
+    open_page(page, f"{address}?models=vae-tiny&face=vae-tiny&seed=3")
+    page.get_by_role("tab", name="Map").click()
+    page.wait_for_selector(".hl-plane circle[data-i='999']", state="attached")
+    page.locator("#map-model input").focus()
+    for _ in range(4):  # model, attribute, perhaps the arrangement, then the map
+        page.keyboard.press("Tab")
+        if page.evaluate("document.activeElement.matches('.hl-plane svg')"):
+            break
+    current = page.locator(".hl-current")
+
+    def place() -> tuple[float, float]:
+        return tuple(float(current.get_attribute(name)) for name in ("cx", "cy"))
+
+    page.keyboard.press("ArrowRight")  # the first point
+    page.keyboard.press("PageDown")
+    assert current.get_attribute("data-i") == "1", "every point has its turn"
+    for key, axis, sign in (("ArrowRight", 0, 1), ("ArrowUp", 1, -1), ("ArrowLeft", 0, -1)):
+        before = place()
+        page.keyboard.press(key)
+        assert sign * (place()[axis] - before[axis]) > 0, key
+    seed = current.get_attribute("data-i")
+    assert page.locator(".hl-at").inner_text().startswith(f"Face {seed}")
+    assert page.locator(".hl-peek").is_visible()
+    page.keyboard.press("Enter")
+    wait_for_query(page, f"seed={seed}")

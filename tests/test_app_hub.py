@@ -10,8 +10,12 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from hublatent.demo.hub_search import MAX_FOUND, found_html, search_hub
+from hublatent.demo.edit_tab import Editor
+from hublatent.demo.hub_search import MAX_FOUND, search_hub
+from hublatent.demo.make_tab import Maker
 from hublatent.demo.shelf import LOCAL, PUBLIC, ModelShelf
+from hublatent.demo.webpage import html
+from hublatent.demo.wiring import ASKED
 from hublatent.direction import Direction
 from hublatent.direction_set import DirectionSet
 from hublatent.errors import HubError, HublatentError
@@ -32,11 +36,11 @@ def test_models_are_found_shown_and_opened(
     assert {found.repo for found in search_hub("")} == {"ann/faces-vae", "bob/other-vae"}
     (found,) = search_hub("faces")
     assert found.picture is not None and found.picture.size == (40, 40)
-    html = found_html([found])
-    assert "with directions" in html and "ann/faces-vae" in html
+    shown = html("edit.found", [found])
+    assert "with directions" in shown and "ann/faces-vae" in shown
     shelf = ModelShelf({}, device="cpu", limits=LOCAL)
     assert shelf.open("ann/faces-vae").directions is not None
-    assert "Nothing" in found_html(search_hub("<b>nothing"))
+    assert "Nothing" in html("edit.found", search_hub("<b>nothing"))
 
 
 def test_few_are_shown_and_a_hub_that_is_away_is_one_sentence(
@@ -52,8 +56,6 @@ def test_few_are_shown_and_a_hub_that_is_away_is_one_sentence(
 
 def page_says(**values: Any) -> Any:
     """What the page's controls say, before anything was chosen but what is given."""
-    from hublatent.demo.events import ASKED
-
     blank = {**dict.fromkeys(ASKED), "models": [], "hold": [], "strength": 3, "mode": "sigma"}
     return SimpleNamespace(**{**blank, "attribute": "", "method": "joint", "seed": 0, **values})
 
@@ -61,7 +63,6 @@ def page_says(**values: Any) -> Any:
 def test_directions_alone_are_found_and_opened_for_their_model(
     hub: HubStandIn, client: ClientState, model_cards: Path
 ) -> None:
-    events = pytest.importorskip("hublatent.demo.events")
     files = {path.name: path.read_bytes() for path in (model_cards / "vae-tiny").iterdir()}
     del files["directions.safetensors"]
     hub.create("ann/faces-vae", {**files, "README.md": CARD})
@@ -73,7 +74,7 @@ def test_directions_alone_are_found_and_opened_for_their_model(
     (found,) = search_hub("waves")
     assert found.kind == "directions for ann/faces-vae" and found.picture is not None
 
-    fresh = events.Callbacks(ModelShelf({}, device="cpu", limits=LOCAL))
+    fresh = Editor(ModelShelf({}, device="cpu", limits=LOCAL))
     changes = fresh.search(page_says(words=" user/waves "))
     assert changes["models"]["value"] == ["ann/faces-vae"], "an id is opened at once"
     assert changes["attribute"]["value"] == "Waves" and "Waves" in changes["query"]
@@ -81,7 +82,7 @@ def test_directions_alone_are_found_and_opened_for_their_model(
     assert changes["use"]["visible"] and not changes["restyle"]["visible"], "it has no styles"
     joined = fresh.open_repo("ann/faces-vae", page_says())
     assert joined["models"]["value"] == ["ann/faces-vae"]
-    stranger = events.Callbacks(ModelShelf({}, device="cpu", limits=PUBLIC))
+    stranger = Editor(ModelShelf({}, device="cpu", limits=PUBLIC))
     with pytest.raises(HublatentError, match="not in public"):
         stranger.open_repo("user/waves", page_says())
 
@@ -89,21 +90,19 @@ def test_directions_alone_are_found_and_opened_for_their_model(
 def test_a_direction_that_was_made_is_pushed(
     hub: HubStandIn, client: ClientState, model_cards: Path
 ) -> None:
-    make_tab = pytest.importorskip("hublatent.demo.make_tab")
-    events = pytest.importorskip("hublatent.demo.events")
     catalogue = {"vae-tiny": str(model_cards / "vae-tiny")}
     shelf = ModelShelf(catalogue, device="cpu", limits=LOCAL)
     model = shelf.open("vae-tiny").model
     made = [("vae-tiny", Direction("Waves", "svm", model.sample_latents(1)[0]).with_sigma(model))]
-    asked = SimpleNamespace(opened=made, push_repo=" user/waves ")
-    told = make_tab.Maker(events.Callbacks(shelf)).push(None, asked)["pushed"]
+    asked = SimpleNamespace(opened=made, push_repo=" user/waves ", token=None)
+    told = Maker(Editor(shelf)).push(asked)["pushed"]
     assert told.startswith("Published: [user/waves](http")
     (again,) = DirectionSet.from_pretrained("user/waves", model)
     assert again.attribute == "Waves"
     shelf.limits = PUBLIC
     with pytest.raises(HublatentError, match="Sign in"):
-        make_tab.Maker(events.Callbacks(shelf)).push(None, asked)
-    token = SimpleNamespace(token="hf_write")
+        Maker(Editor(shelf)).push(asked)
+    asked.token = SimpleNamespace(token="hf_write")
     asked.push_repo = "user/signed-in"
-    make_tab.Maker(events.Callbacks(shelf)).push(token, asked)
+    Maker(Editor(shelf)).push(asked)
     assert "user/signed-in" in hub.repositories

@@ -8,10 +8,15 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from hublatent.demo.faces import drawn_face, latents_of, store_sample_latents
-from hublatent.demo.session import EditRequest, compare_edits, first_request, project_missing
+from hublatent.demo.faces import (
+    drawn_face,
+    latents_of,
+    project_missing,
+    store_sample_latents,
+)
+from hublatent.demo.session import EditRequest, compare_edits, first_request
 from hublatent.demo.shelf import ModelShelf, find_models, offered_layers
-from hublatent.demo.webpage import results_html, waiting_html
+from hublatent.demo.webpage import html, results_html
 from hublatent.direction import Direction, LayerRange, offered_ranges
 from hublatent.errors import DirectionError, HublatentError
 from hublatent.inversion import projection
@@ -28,10 +33,8 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def shelf(folder: Path, monkeypatch: pytest.MonkeyPatch) -> ModelShelf:
-    shelf = ModelShelf(find_models(folder), device="cpu")
-    monkeypatch.setattr(shelf, "classifier", lambda: None)
-    return shelf
+def shelf(folder: Path) -> ModelShelf:
+    return ModelShelf(find_models(folder), device="cpu")
 
 
 @pytest.fixture
@@ -62,14 +65,14 @@ def test_an_upload_waits_is_projected_once_and_shows_its_error(
     face, steps = uploaded_face(png_bytes()), []
     rows = compare_edits(shelf, face, ask())
     assert [row.pending for row in rows] == [False, True]
-    assert GAN in waiting_html(rows, face.key) and not projected
+    assert GAN in html("edit.waiting", rows, face.key) and not projected
     for _ in range(2):
-        project_missing(shelf, face, ask(), lambda done, total: steps.append((done, total)))
+        project_missing(shelf, face, ask().models, lambda done, total: steps.append((done, total)))
     assert projected == [1] and steps == [(3, 10)]
     (row,) = compare_edits(shelf, uploaded_face(png_bytes()), ask(models=(GAN,)))
     assert row.still is not None and row.still.error is not None and row.still.projected
     assert "Projection: mean squared error" in results_html([row], ask())
-    assert waiting_html([row], face.key) == ""
+    assert html("edit.waiting", [row], face.key) == ""
 
 
 def test_a_failed_projection_is_told_and_not_tried_again(
@@ -84,7 +87,7 @@ def test_a_failed_projection_is_told_and_not_tried_again(
     monkeypatch.setattr(projection, "project", project)
     face = drawn_face(shelf.open("vae-tiny"), 0)
     for _ in range(2):
-        project_missing(shelf, face, ask())
+        project_missing(shelf, face, ask().models)
     row = compare_edits(shelf, face, ask())[1]
     assert row.problem == "The projection diverged." and not row.pending
     assert len(calls) == 1

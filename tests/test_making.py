@@ -130,7 +130,7 @@ def test_a_component_gets_a_name_and_is_carried_across(shelf: ModelShelf, tmp_pa
         found for _, found in fit_maps({"a": source, "b": target}, 60, tmp_path / "maps")
     )
     opened = shelf.open("vae-tiny")
-    strips = part_strips(opened, "components", drawn_face(opened, 0))
+    strips = part_strips(opened, "components")
     assert len(strips) >= 4 and all(len(strip) == 5 for strip in strips)
     made = name_part(shelf, "Haze", "components", 1, "vae-tiny", MODELS)
     own, carried, without = (next(m for m in made if m.model == name) for name in MODELS)

@@ -10,6 +10,7 @@ import pytest
 
 from hublatent.demo import shelf as shelf_module
 from hublatent.demo.faces import Photo
+from hublatent.demo.session import EditRequest
 from hublatent.demo.shelf import (
     BEST_METHOD,
     LOCAL,
@@ -177,7 +178,7 @@ def test_strangers_read_no_path_of_the_machine(model_cards: Path, tmp_path: Path
 
 def test_in_public_every_event_waits_in_a_bounded_queue(shelf: ModelShelf) -> None:
     page = pytest.importorskip("hublatent.demo.page")
-    blocks = page.build_app(page.Callbacks(shelf))
+    blocks = page.build_app(shelf)
     events = [f for f in blocks.fns.values() if f.fn is not None]
     assert all(event.queue for event in events if event.name != "leave")
     assert {e.concurrency_id for e in events if e.name not in ("edit", "leave")} == {
@@ -194,8 +195,9 @@ def test_the_best_of_each_model_is_what_its_file_says(tmp_path: Path) -> None:
     found = random_directions(model)
     folder = save_model(model, tmp_path / "vae", found)
     opened = ModelShelf({"vae": str(folder)}, device="cpu").open("vae")
-    assert BEST_METHOD not in offered_methods([opened])
-    assert opened.find("Male", BEST_METHOD).method == "joint"
+    assert opened.find("Male", BEST_METHOD).method == "joint", "where nothing was measured"
     told = replace(opened, directions=replace(found, defaults={"Male": ("svm", "")}))
-    assert offered_methods([told])[-1] == BEST_METHOD
+    assert offered_methods([told])[0] == EditRequest().method == BEST_METHOD, "it comes first"
     assert told.find("Male", BEST_METHOD).method == "svm"
+    alone = replace(found, directions=tuple(d for d in found if d.method == "svm"))
+    assert offered_methods([replace(opened, directions=alone)]) == ("svm",)

@@ -23,7 +23,12 @@ def test_a_wheel_is_installed_and_used(tmp_path: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
         archive.extractall(site)
-    for part in ("py.typed", "demo/static/page.css", "publish/templates/card.md.jinja"):
+    for part in (
+        "py.typed",
+        "demo/static/page.css",
+        "demo/templates/edit.html.jinja",
+        "publish/templates/card.md.jinja",
+    ):
         assert f"hublatent/{part}" in names
     script = (
         "import hublatent, hublatent.demo.webpage, hublatent.publish\n"

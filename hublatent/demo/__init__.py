@@ -1,7 +1,8 @@
-"""What app.py shows.
+"""What app.py shows. From upload to edited picture: page.py, edit_tab.py, faces.py, session.py.
 
-Pictures and numbers: session.py (one edit in several models), composing.py, making.py, atlas.py,
-faces.py, verdicts.py (an edit in words), scores.py, shelf.py (models on offer), hub_search.py.
-Their HTML: webpage.py, names.py, and static/. Only these need gradio: page.py (what stands where),
-events.py (what happens), api.py, visitors.py (turns of strangers), and the tabs.
+Pictures and numbers, without Gradio: shelf.py (the models on offer), faces.py (a picture and its
+latents), session.py (one edit in several models), verdicts.py (an edit in words), composing.py,
+making.py, atlas.py, hub_search.py. Their HTML: webpage.py, names.py, templates/ and static/.
+The page: page.py, a file for each tab, wiring.py (parts and handlers), api.py, visitors.py (turns
+of strangers).
 """

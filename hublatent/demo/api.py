@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from functools import wraps
+from collections.abc import Callable, Sequence
 from html import escape
-from inspect import signature
+from inspect import Parameter, Signature
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import gradio as gr
@@ -14,13 +14,12 @@ import torch
 from PIL import Image
 
 from hublatent.demo import session
-from hublatent.demo.composing import MAX_CHANGES, Composition, compose
-from hublatent.demo.events import Callbacks, served
-from hublatent.demo.faces import MAX_SEED, Face, Photo, images_of, latents_of, time_limit
+from hublatent.demo.composing import MAX_CHANGES, Composition, checked_strength, compose
+from hublatent.demo.faces import Face, Photo, images_of, latents_of, project_missing, time_limit
 from hublatent.demo.making import MAX_FACES, make_directions, save_directions
-from hublatent.demo.session import AS_FOUND, MAX_ROWS, MODES, EditRequest
-from hublatent.demo.shelf import offered_attributes, offered_layers, offered_methods
-from hublatent.demo.webpage import numbers_of
+from hublatent.demo.session import AS_FOUND, MODES, EditRequest, Row
+from hublatent.demo.shelf import ModelShelf, offered_attributes, offered_layers, offered_methods
+from hublatent.demo.wiring import served
 from hublatent.direction import Direction
 from hublatent.discovery.few_images import at_chance
 from hublatent.errors import HublatentError
@@ -28,8 +27,6 @@ from hublatent.images import to_pil
 
 Answers = list[dict[str, Any]]
 Pictures = list[tuple[Image.Image, str]]
-
-
 ARGUMENTS = {
     "image": "a picture of a face; without one, the face that `source` draws from `seed`.",
     "source": "the model that draws faces.",
@@ -55,220 +52,187 @@ ARGUMENTS = {
 }
 
 
-def endpoint(method: Callable[..., Any]) -> Callable[..., Any]:
-    """Describe what a method takes; a mistake reaches the caller as its sentence."""
-
-    @wraps(method)
-    def wrapped(self: Any, *args: Any, **named: Any) -> Any:
-        try:
-            return method(self, *args, **named)
-        except HublatentError as error:
-            text = escape(self.shelf.tell(error), quote=False)
-            raise gr.Error(text, print_exception=False) from error
-
-    _, *names = signature(method).parameters
-    told = [f"    {name}: {ARGUMENTS[name]}" for name in names]
-    wrapped.__doc__ = "\n".join([f"{method.__doc__}\n", "Args:", *told])
-    return wrapped
+FACE = ("image", "source", "seed")
+# What each endpoint takes and returns, by the names of ARGUMENTS and of Api.connect.
+ENDPOINTS: dict[str, tuple[Sequence[str], Sequence[str]]] = {
+    "edit": (
+        (*FACE, "models", "attribute", "method", "hold", "mode", "strength", "layers"),
+        ("pictures", "answers"),
+    ),
+    "compare_at_equal_effect": (
+        (*FACE, "models", "attribute", "method", "hold", "percent"), ("pictures", "answers"),
+    ),
+    "compose": (
+        (*FACE, "models", "changes", "method", "other_seed", "mix"), ("pictures", "answers"),
+    ),
+    "encode": ((*FACE, "model"), ("picture", "answers")),
+    "directions": (("model",), ("answers",)),
+    "make_direction": (
+        ("name", "source", "with_seeds", "without_seeds", "with_images", "without_images",
+         "models"),
+        ("files", "answers"),
+    ),
+}  # fmt: skip
 
 
 class Api:
-    """The endpoints. Clients read the summaries, and of the arguments what ARGUMENTS says."""
+    """The endpoints; each takes an object with its arguments, as clients sent them.
 
-    def __init__(self, do: Callbacks) -> None:
-        self.do = do
-        self.shelf = do.shelf
+    Args:
+        shelf: the models on offer.
+        first: what is asked for where a client says nothing.
+    """
 
-    @endpoint
-    def edit(
-        self, image: str | None = None, source: str | None = None, seed: float = 0,
-        models: Any = None, attribute: str = "", method: str = "", hold: Any = None,
-        mode: str = "sigma", strength: float = 3, layers: str = AS_FOUND,
-    ) -> tuple[Pictures, Answers]:  # fmt: skip
+    def __init__(self, shelf: ModelShelf, first: EditRequest) -> None:
+        self.shelf, self.first = shelf, first
+
+    def edit(self, asked: Any) -> tuple[Pictures, Answers]:
         """Edit one attribute of a face in several generative models, and say what else changed."""
-        request = EditRequest.of(models, attribute, method, hold, mode, strength, layers)
-        return self._edited(self._face(image, source, seed), request)
+        request = EditRequest.of(vars(asked))
+        face = self._known(self._face(asked), request.models)
+        rows = session.compare_edits(self.shelf, face, request)
+        pictures = [(row.edited, row.name) for row in rows if row.edited is not None]
+        return pictures, [_numbers(row) for row in rows]
 
-    @endpoint
-    def compare_at_equal_effect(
-        self, image: str | None = None, source: str | None = None, seed: float = 0,
-        models: Any = None, attribute: str = "", method: str = "", hold: Any = None,
-        percent: float = 80,
-    ) -> tuple[Pictures, Answers]:  # fmt: skip
+    def compare_at_equal_effect(self, asked: Any) -> tuple[Pictures, Answers]:
         """Move each model until the classifier sees the attribute with the same probability."""
-        request = EditRequest.of(models, attribute, method, hold, "effect", percent)
-        return self._edited(self._face(image, source, seed), request)
+        asked.mode, asked.strength = "effect", asked.percent
+        return self.edit(asked)
 
-    @endpoint
-    def compose(
-        self, image: str | None = None, source: str | None = None, seed: float = 0,
-        models: Any = None, changes: Any = None, method: str = "",
-        other_seed: float = 0, mix: float = 0,
-    ) -> tuple[Pictures, Answers]:  # fmt: skip
+    def compose(self, asked: Any) -> tuple[Pictures, Answers]:
         """Change several attributes of a face at once, and mix in another face."""
-        names = session.checked_names("models", models, MAX_ROWS)
-        share = session.checked_number("mix", mix, 0, 100) / 100
-        other = self._face(None, source, other_seed) if share else None
-        what = Composition(_changes(changes), method, share)
-        face = self._face(image, source, seed)
-        session.project_missing(self.shelf, face, EditRequest(models=names), self._limit())
+        share = session.checked_number("mix", asked.mix, 0, 100) / 100
+        method = session.checked_text("method", asked.method)
+        what = Composition(_changes(asked.changes), method, share)
+        other = session.draw(self.shelf, asked.source, asked.other_seed) if share else None
+        names = session.checked_names("models", asked.models)
+        face = self._known(self._face(asked), names)
         composed = compose(self.shelf, face, other, names, what)
         pictures = [(c.edited, c.model) for c in composed if c.edited is not None]
         return pictures, [
-            {"model": c.model, "problem": c.problem} if c.problem
-            else {"model": c.model, "words": c.words}
+            {"model": c.model, **({"problem": c.problem} if c.problem else {"words": c.words})}
             for c in composed
-        ]  # fmt: skip
+        ]
 
-    @endpoint
-    def encode(
-        self, image: str | None = None, source: str | None = None, seed: float = 0, model: str = "",
-    ) -> tuple[Image.Image, dict[str, Any]]:  # fmt: skip
+    def encode(self, asked: Any) -> tuple[Image.Image, dict[str, Any]]:
         """Find a face in a model's latent space."""
-        (name,) = session.checked_names("models", [model], 1)
-        opened = self.shelf.open(name)
-        face = self._face(image, source, seed)
-        session.project_missing(self.shelf, face, EditRequest(models=(name,)), self._limit())
+        opened = self.shelf.open(session.checked_text("model", asked.model))
+        face = self._known(self._face(asked), (opened.name,))
         latents = latents_of(opened, face)
         with torch.inference_mode():
             drawn = opened.model.decode(latents)
             error = ((drawn - images_of(opened.model, face)) / 2).square().mean()
-        (picture,) = to_pil(drawn)
-        return picture, {
-            "model": name,
-            "latents": latents[0].tolist(),
-            "mean_squared_error": float(error),
-        }
+        numbers = {"latents": latents[0].tolist(), "mean_squared_error": float(error)}
+        return to_pil(drawn)[0], {"model": opened.name, **numbers}
 
-    @endpoint
-    def directions(self, model: str = "") -> Answers:
+    def directions(self, asked: Any) -> Answers:
         """List the directions of a model, with how well each reads its attribute."""
-        (name,) = session.checked_names("models", [model], 1)
-        opened = self.shelf.open(name)
+        opened = self.shelf.open(session.checked_text("model", asked.model))
         if opened.directions is None:
             raise HublatentError(opened.problem)
         return [_facts(direction) for direction in opened.directions]
 
-    @endpoint
-    def make_direction(
-        self, name: str = "", source: str | None = None, with_seeds: Any = None,
-        without_seeds: Any = None, with_images: list[str] | None = None,
-        without_images: list[str] | None = None, models: Any = None,
-    ) -> tuple[list[str], Answers]:  # fmt: skip
+    def make_direction(self, asked: Any) -> tuple[list[str], Answers]:
         """Find the direction between faces that have something and faces that do not."""
-        names = session.checked_names("models", models, MAX_ROWS)
-        heaps = [
-            self._heap(source, seeds, images)
-            for seeds, images in ((with_seeds, with_images), (without_seeds, without_images))
-        ]
-        made = make_directions(self.shelf, name, heaps[0], heaps[1], names)
+        with_it = self._heap(asked.source, asked.with_seeds, asked.with_images)
+        without_it = self._heap(asked.source, asked.without_seeds, asked.without_images)
+        names = session.checked_names("models", asked.models)
+        made = make_directions(self.shelf, asked.name, with_it, without_it, names)
         found = [(m.model, m.direction) for m in made if m.direction is not None]
-        files = served(lambda folder: save_directions(self.shelf, found, folder))
-        answers = [
-            {"model": m.model, "problem": m.problem} if m.direction is None
-            else {"model": m.model, "carried_from": m.carried_from} if m.accuracy is None
-            else {
-                "model": m.model,
-                "accuracy": [m.accuracy.value, m.accuracy.low, m.accuracy.high],
-                "at_chance": at_chance(m.accuracy),
-            }
-            for m in made
-        ]  # fmt: skip
-        return files, answers
+        answers: Answers = []
+        for m in made:
+            if m.accuracy is not None:
+                interval = [m.accuracy.value, m.accuracy.low, m.accuracy.high]
+                about: dict[str, Any] = {"accuracy": interval, "at_chance": at_chance(m.accuracy)}
+            else:
+                about = {"problem": m.problem} if m.problem else {"carried_from": m.carried_from}
+            answers.append({"model": m.model, **about})
+        return served(lambda folder: save_directions(self.shelf, found, folder)), answers
 
-    def _face(self, image: str | None, source: str | None, seed: float) -> Face:
-        if image:
+    def _face(self, asked: Any) -> Face:
+        if asked.image:
             limits, detector = self.shelf.limits, self.shelf.judges.detector
-            return Photo.open(Path(image).read_bytes(), limits, detector).face(limits)
-        if not source:
+            return Photo.open(Path(asked.image).read_bytes(), limits, detector).face(limits)
+        face = session.draw(self.shelf, asked.source, asked.seed)
+        if face is None:
             raise HublatentError("No face: send an image, or the model that draws the seed.")
-        (name,) = session.checked_names("models", [source], 1)
-        seed = session.checked_number("seed", seed, 0, MAX_SEED)
-        face = self.do.draw(name, seed)
-        assert face is not None
         return face
 
-    def _heap(self, source: str | None, seeds: Any, images: list[str] | None) -> list[Face]:
-        seeds = [] if seeds is None else seeds
-        if not isinstance(seeds, list) or len(seeds) + len(images or ()) > MAX_FACES:
+    def _known(self, face: Face, names: Sequence[str]) -> Face:
+        """A face, looked for in those of the models that did not know it."""
+        project_missing(self.shelf, face, names, time_limit(self.shelf.limits.request_seconds))
+        return face
+
+    def _heap(self, source: Any, seeds: Any, images: list[str] | None) -> list[Face]:
+        seeds, images = [] if seeds is None else seeds, images or []
+        if not isinstance(seeds, list) or len(seeds) + len(images) > MAX_FACES:
             raise HublatentError(f"A heap is a list of at most {MAX_FACES} seeds and images.")
-        drawn = [self._face(None, source, seed) for seed in seeds]
-        faces = [*drawn, *(self._face(image, None, 0) for image in images or ())]
-        return list({face.key: face for face in faces}.values())
+        asked = [SimpleNamespace(image=None, source=source, seed=seed) for seed in seeds]
+        asked += [SimpleNamespace(image=image) for image in images]
+        return list({face.key: face for face in map(self._face, asked)}.values())
 
-    def _edited(self, face: Face, request: EditRequest) -> tuple[Pictures, Answers]:
-        session.project_missing(self.shelf, face, request, self._limit())
-        rows = session.compare_edits(self.shelf, face, request)
-        pictures = [(row.edited, row.name) for row in rows if row.edited is not None]
-        return pictures, [numbers_of(row) for row in rows]
+    def _answer(self, name: str) -> Callable[..., Any]:
+        """An endpoint as Gradio calls it; a mistake reaches the caller as its sentence."""
+        method, (names, _) = getattr(self, name), ENDPOINTS[name]
 
-    def _limit(self) -> Any:
-        return time_limit(self.shelf.limits.request_seconds)
+        def answer(*given: Any) -> Any:
+            try:
+                return method(SimpleNamespace(**dict(zip(names, given, strict=True))))
+            except HublatentError as error:
+                text = escape(self.shelf.tell(error), quote=False)
+                raise gr.Error(text, print_exception=False) from error
+
+        # Clients read these: what is taken, and what it means.
+        answer.__name__ = name
+        answer.__signature__ = Signature(  # type: ignore[attr-defined]
+            [Parameter(n, Parameter.POSITIONAL_OR_KEYWORD, default=None) for n in names]
+        )
+        told = [f"    {n}: {ARGUMENTS[n]}" for n in names]
+        answer.__doc__ = "\n".join([f"{method.__doc__}\n", "Args:", *told])
+        return answer
 
     def connect(self) -> None:
         """Add the endpoints to the Blocks that are being built; nothing of them is seen."""
-        shelf, first = self.shelf, self.do.first
+        shelf, first = self.shelf, self.first
         opened = shelf.open_all(shelf.names)
-        image = gr.File(label="image", visible=False)  # its bytes are read by hublatent alone
-        source = _choice("source", shelf.names, first.source)
-        seed = _number("seed", 0)
-        models = _choice("models", shelf.names, list(first.models), multiselect=True)
-        model = _choice("model", shelf.names, first.source)
-        attributes = offered_attributes(opened)
-        attribute = _choice("attribute", attributes, first.attribute)
-        hold = _choice("hold", attributes, [], multiselect=True)
-        method = _choice("method", offered_methods(opened), first.method)
-        face = [image, source, seed]
-        pictures = gr.Gallery(label="pictures", format="png", visible=False)
-        answers = gr.JSON(label="answers", visible=False)
-        both = [pictures, answers]
-        picture = gr.Image(label="picture", format="png", visible=False)
-        files: dict[str, Any] = {"file_count": "multiple", "visible": False}
-        endpoints: Mapping[str, tuple[Sequence[Any], Sequence[Any]]] = {
-            "edit": (
-                [*face, models, attribute, method, hold, _choice("mode", tuple(MODES), "sigma"),
-                 _number("strength", 3),
-                 _choice("layers", (AS_FOUND, *offered_layers(opened)), AS_FOUND)],
-                both,
-            ),
-            "compare_at_equal_effect": (
-                [*face, models, attribute, method, hold, _number("percent", 80)], both,
-            ),
-            "compose": (
-                [*face, models, _json("changes", {"Smiling": 2}), method,
-                 _number("other_seed", 0), _number("mix", 0)],
-                both,
-            ),
-            "encode": ([*face, model], [picture, answers]),
-            "directions": ([model], [answers]),
-            "make_direction": (
-                [gr.Textbox("", label="name", visible=False), source, _json("with_seeds", []),
-                 _json("without_seeds", []), gr.File(label="with_images", **files),
-                 gr.File(label="without_images", **files), models],
-                [gr.File(label="files", **files), answers],
-            ),
+        attributes, layers = offered_attributes(opened), (AS_FOUND, *offered_layers(opened))
+        values: dict[str, Any] = {
+            "seed": 0, "strength": 3, "percent": 80, "other_seed": 0, "mix": 0, "name": "",
+            "changes": {"Smiling": 2}, "with_seeds": [], "without_seeds": [],
+            "source": first.source, "model": first.source, "models": list(first.models),
+            "attribute": first.attribute, "method": first.method, "hold": [], "mode": "sigma",
+            "layers": AS_FOUND, "image": None, "with_images": None, "without_images": None,
         }  # fmt: skip
-        for name, (inputs, outputs) in endpoints.items():
+        choices: dict[str, Sequence[str]] = {
+            "source": shelf.names, "model": shelf.names, "models": shelf.names,
+            "attribute": attributes, "hold": attributes, "method": offered_methods(opened),
+            "mode": tuple(MODES), "layers": layers,
+        }  # fmt: skip
+        parts: dict[str, Any] = {
+            "pictures": gr.Gallery(format="png", label="pictures", visible=False),
+            "picture": gr.Image(format="png", label="picture", visible=False),
+            "answers": gr.JSON(label="answers", visible=False),
+            "files": gr.File(file_count="multiple", label="files", visible=False),
+        }
+        for name, value in values.items():
+            about: dict[str, Any] = {"value": value, "label": name, "visible": False}
+            if name in choices:
+                several = isinstance(value, list)
+                parts[name] = gr.Dropdown(list(choices[name]), multiselect=several, **about)
+            elif value is None:  # the bytes of files are read by hublatent alone
+                about["file_count"] = "multiple" if name.endswith("s") else "single"
+                parts[name] = gr.File(**about)
+            else:
+                kind = {int: gr.Number, str: gr.Textbox}.get(type(value), gr.JSON)
+                parts[name] = kind(**about)
+            # What comes is checked by hublatent, which offers the nearest names.
+            if isinstance(parts[name], (gr.Dropdown, gr.Number)):
+                parts[name].preprocess = lambda given: given
+        for name, (taken, returned) in ENDPOINTS.items():
             gr.Button(visible=False).click(
-                getattr(self, name), inputs, outputs, api_name=name, concurrency_id="opening"
-            )
-
-
-def _choice(label: str, choices: Sequence[str], value: Any, **options: Any) -> Any:
-    component: Any = gr.Dropdown(list(choices), value=value, label=label, visible=False, **options)
-    # Others, such as Hub ids, are answered by hublatent, which offers the nearest names.
-    component.preprocess = lambda given: given
-    return component
-
-
-def _number(label: str, value: float) -> Any:
-    component: Any = gr.Number(value, label=label, visible=False)
-    component.preprocess = lambda given: given
-    return component
-
-
-def _json(label: str, value: Any) -> gr.JSON:
-    return gr.JSON(value, label=label, visible=False)
+                self._answer(name), [parts[n] for n in taken], [parts[n] for n in returned],
+                api_name=name, concurrency_id="opening",
+            )  # fmt: skip
 
 
 def _changes(given: Any) -> tuple[tuple[str, float], ...]:
@@ -277,23 +241,44 @@ def _changes(given: Any) -> tuple[tuple[str, float], ...]:
             f"The changes are an object of 1 to {MAX_CHANGES} attributes and their strengths in "
             'standard deviations, such as {"Smiling": 2}.'
         )
-    limit = MODES["sigma"]
     return tuple(
-        (name, session.checked_number(f"strength of {name[:40]}", strength, limit.low, limit.high))
+        (name, checked_strength(f"strength of {name[:40]}", strength))
         for name, strength in given.items()
     )
 
 
-def _facts(direction: Direction) -> dict[str, Any]:
+def _numbers(row: Row) -> dict[str, Any]:
+    """A row in numbers."""
+    if row.still is None:
+        return {"model": row.name, "problem": row.problem}
     return {
-        "attribute": direction.attribute,
-        "method": direction.method,
-        "sigma": direction.sigma,
-        "threshold": direction.threshold,
-        "gain": direction.gain,
-        "layers": direction.layers,
-        "n_positive": direction.n_positive,
-        "n_negative": direction.n_negative,
+        "model": row.name,
+        "verdict": row.verdict.text if row.verdict else None,
+        "direction": row.direction,
+        "strength_sigma": row.strength,
+        "alpha": row.raw,
+        "reached": row.reached,
+        "reconstruction_mse": row.still.error,
+        "projected": row.still.projected,
+        "mean_change": row.change,
+        "probability_before": row.before,
+        "probability_after": row.after,
+    }
+
+
+def _facts(direction: Direction) -> dict[str, Any]:
+    plain = (
+        "attribute",
+        "method",
+        "sigma",
+        "threshold",
+        "gain",
+        "layers",
+        "n_positive",
+        "n_negative",
+    )
+    return {
+        **{name: getattr(direction, name) for name in plain},
         "origin": None if direction.origin is None else str(direction.origin),
         "scores": {
             name: [score.value, score.low, score.high] for name, score in direction.scores.items()

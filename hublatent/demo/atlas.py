@@ -13,8 +13,7 @@ from PIL import Image
 from sklearn.decomposition import PCA
 from torch import Tensor
 
-from hublatent.demo.faces import Progress
-from hublatent.demo.session import DECODED_PIXELS
+from hublatent.demo.faces import Progress, decode_in_parts
 from hublatent.demo.shelf import OpenModel
 from hublatent.demo.verdicts import Judges
 from hublatent.figures import fit
@@ -62,8 +61,7 @@ def draw_atlas(
     rows = -(-n // N_COLUMNS)
     sheet = Image.new("RGB", (N_COLUMNS * THUMBNAIL_SIDE, rows * THUMBNAIL_SIDE))
     logits, done = [], 0
-    for part in latents.split(max(1, DECODED_PIXELS // model.image_size**2)):
-        images = model.decode(part)
+    for images in decode_in_parts(model, latents):
         logits.append(judges.attributes(images))
         for picture in to_pil(images):
             at = (done % N_COLUMNS * THUMBNAIL_SIDE, done // N_COLUMNS * THUMBNAIL_SIDE)

@@ -8,6 +8,7 @@ import subprocess
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 from urllib.parse import urlencode
 
 import torch
@@ -18,7 +19,7 @@ from hublatent.demo import session
 from hublatent.demo.faces import Face, latents_of
 from hublatent.demo.names import human_name
 from hublatent.demo.shelf import ModelShelf, OpenModel
-from hublatent.demo.verdicts import Judges, describe_change
+from hublatent.demo.verdicts import MAX_STRENGTH, Judges, describe_change
 from hublatent.direction import LayerRange
 from hublatent.editing import edit
 from hublatent.errors import HublatentError
@@ -59,14 +60,16 @@ class Composition:
 
 def changes_from(query: Mapping[str, str]) -> tuple[tuple[str, float], ...]:
     """The changes that a link names, at most N_CHANGES."""
-    limit, pairs = session.MODES["sigma"], query.get("changes", "").split(",")[:N_CHANGES]
+    pairs = query.get("changes", "").split(",")[:N_CHANGES]
     return tuple(
-        (
-            session.checked_text("attribute", name),
-            session.checked_number("strength", given, limit.low, limit.high),
-        )
+        (session.checked_text("attribute", name), checked_strength("strength", given))
         for name, _, given in (pair.partition(":") for pair in pairs if pair)
     )
+
+
+def checked_strength(what: str, given: Any) -> float:
+    """A number of standard deviations, whatever was given."""
+    return session.checked_number(what, given, -MAX_STRENGTH, MAX_STRENGTH)
 
 
 @dataclass(frozen=True, eq=False)
@@ -192,15 +195,13 @@ def _ends(
 
 def _words(judges: Judges, what: Composition, unedited: Tensor, edited: Tensor) -> str:
     """What the classifier reads of the changed attributes, and whether it is the same person."""
-    parts = []
-    pair = judges.attributes(torch.cat([unedited, edited]))
-    if pair is not None and judges.classifier is not None:
-        names = judges.classifier.attribute_names
-        parts = [
-            describe_change(name, *pair[:, names.index(name)])
-            for name, _ in what.changes
-            if name in names
-        ]
-    person = judges.person(unedited, edited)
-    text = ", ".join([*parts, *([person] if person else [])])
+    read = judges.attributes(torch.cat([unedited, edited]))
+    found = [(name, judges.index(name)) for name, _ in what.changes]
+    parts = [
+        describe_change(name, *read[:, index])
+        for name, index in found
+        if read is not None and index is not None
+    ]
+    parts += [judges.person(unedited, edited)]
+    text = ", ".join(part for part in parts if part)
     return text[:1].upper() + text[1:]

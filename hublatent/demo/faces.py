@@ -6,7 +6,7 @@ import hashlib
 import itertools
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -24,13 +24,13 @@ from hublatent.perception.faces import CELEBA_POINTS, FaceDetector
 from hublatent.perception.faces import Face as FoundFace
 from hublatent.storage import atomic_path
 
-_SQUARE = ((0, 0), (1, 0), (1, 1), (0, 1))
 MAX_SEED = 2**31 - 1
 SAMPLE_SEEDS = tuple(range(8))
 
 Progress = Callable[[int, int], None]
 Watch = Callable[[Image.Image], None]
 WATCHED = 10  # every so many steps of a projection its picture is drawn
+DECODED_PIXELS = 2**17  # that are decoded at once: large pictures one after the other
 
 
 class NotProjectedError(HublatentError):
@@ -89,18 +89,21 @@ class Photo:
         return cls(opened, found, detector)
 
     @property
-    def corners(self) -> list[tuple[float, float]]:
-        """The corners of the square that is cut out, in pixels."""
+    def square(self) -> tuple[complex, complex]:
+        """The square that is cut out: its first corner and its upper edge, x + iy in pixels."""
         if self.crop is None:
             side = min(self.picture.size)
             left, top = (self.picture.width - side) / 2, (self.picture.height - side) / 2
-            return [(left + x * side, top + y * side) for x, y in _SQUARE]
-        source, target = (
-            points @ np.array([1, 1j]) for points in (CELEBA_POINTS, self.crop.points)
-        )
-        turn, shift = np.polyfit(source, target, 1)
-        at = [turn * complex(x, y) + shift for x, y in _SQUARE]
-        return [(float(z.real), float(z.imag)) for z in at]
+            return complex(left, top), complex(side)
+        source, target = (points @ [1, 1j] for points in (CELEBA_POINTS, self.crop.points))
+        edge, corner = np.polyfit(source, target, 1)
+        return complex(corner), complex(edge)
+
+    @property
+    def corners(self) -> list[tuple[float, float]]:
+        """The corners of the square, in pixels."""
+        corner, edge = self.square
+        return [(z.real, z.imag) for z in (corner + edge * at for at in (0, 1, 1 + 1j, 1j))]
 
     def adjusted(self, right: float, down: float, size: float, turn: float) -> Photo:
         """The same photo with its square moved; without a found face it begins at the centre.
@@ -111,13 +114,10 @@ class Photo:
             size: how much larger, as a factor.
             turn: clockwise, in degrees.
         """
-        first, second, third, fourth = (np.array(corner) for corner in self.corners)
-        across, along = second - first, fourth - first
-        centre = (first + third) / 2 + right * across + down * along
-        spin = size * np.exp(1j * math.radians(turn))
-        corner = complex(*(first - (first + third) / 2)) * spin + complex(*centre)
-        axis = complex(*across) * spin
-        points = corner + axis * (CELEBA_POINTS @ [1, 1j])
+        corner, edge = self.square
+        centre = corner + edge * complex(0.5 + right, 0.5 + down)
+        edge *= size * np.exp(1j * math.radians(turn))
+        points = centre + edge * (CELEBA_POINTS @ [1, 1j] - (0.5 + 0.5j))
         box = self.crop.box if self.crop else (0.0, 0.0, 0.0, 0.0)
         placed = FoundFace(box, np.stack([points.real, points.imag], axis=1), 1.0)
         return replace(self, crop=placed)
@@ -128,7 +128,7 @@ class Photo:
             picture = face_crop(self.picture)
             side = min(limits.face_side, picture.width)
         else:
-            side = min(limits.face_side, max(64, round(math.dist(*self.corners[:2]))))
+            side = min(limits.face_side, max(64, round(abs(self.square[1]))))
             picture = self.detector.align(self.picture, side, self.crop)
         if picture.width != side:
             picture = picture.resize((side, side), Image.Resampling.LANCZOS)
@@ -148,6 +148,11 @@ def drawn_face(source: OpenModel, seed: int) -> Face:
         return Face(source.face_key(seed), picture.convert("RGB"), source.name, seed, latents)
 
     return source.memory.get(("drawn", seed), draw)
+
+
+def sample_faces(source: OpenModel) -> list[Face]:
+    """The faces of a model that are offered first."""
+    return [drawn_face(source, seed) for seed in SAMPLE_SEEDS]
 
 
 @torch.inference_mode()
@@ -175,6 +180,17 @@ def latents_of(opened: OpenModel, face: Face) -> Tensor:
     return found  # type: ignore[no-any-return, unused-ignore]
 
 
+def is_pending(opened: OpenModel, face: Face) -> bool:
+    """Whether a face has yet to be looked for in a model; where that failed, it would again."""
+    try:
+        latents_of(opened, face)
+    except NotProjectedError:
+        return True
+    except HublatentError:
+        pass
+    return False
+
+
 def project_face(
     shelf: ModelShelf, opened: OpenModel, face: Face, progress: Progress | None = None,
     watch: Watch | None = None,
@@ -184,35 +200,41 @@ def project_face(
     One projection goes on at a time. `progress` gets the steps done and those in all, `watch` now
     and then what is found so far.
     """
-    with shelf.projecting:
-        try:
-            latents_of(opened, face)
-        except NotProjectedError:
-            try:
-                found: Tensor | HublatentError = _project(opened.model, face, progress, watch)
-            except StoppedError:
-                raise
-            except HublatentError as error:
-                found = error
-            opened.projections.put(face.key, found)
-        except HublatentError:
-            return  # it failed before, and would fail again
-
-
-def _project(
-    model: LatentModel, face: Face, progress: Progress | None, watch: Watch | None
-) -> Tensor:
     from hublatent.inversion.projection import project
 
-    step = itertools.count()
+    model, step = opened.model, itertools.count()
 
     @torch.no_grad()
     def show(latents: Tensor) -> None:
         if watch and next(step) % WATCHED == 0:
             watch(to_pil(model.decode(latents))[0].convert("RGB"))
 
-    result = project(model, images_of(model, face), progress=progress, watch=show)
-    return result.latents.detach().to(model.latent_mean)
+    with shelf.projecting:
+        if not is_pending(opened, face):
+            return
+        try:
+            result = project(model, images_of(model, face), progress=progress, watch=show)
+            opened.projections.put(face.key, result.latents.detach().to(model.latent_mean))
+        except StoppedError:
+            raise
+        except HublatentError as error:
+            opened.projections.put(face.key, error)
+
+
+def project_missing(
+    shelf: ModelShelf, face: Face, names: Sequence[str], progress: Progress | None = None,
+    watch: Watch | None = None,
+) -> None:  # fmt: skip
+    """Find a face in those of the models that do not know it yet, each as `project_face` does."""
+    for opened in shelf.open_all(names):
+        if is_pending(opened, face):
+            project_face(shelf, opened, face, progress, watch)
+
+
+def decode_in_parts(model: LatentModel, latents: Tensor) -> Iterator[Tensor]:
+    """Images (n, C, H, W) of latents (B, *latent_shape), few at a time where they are large."""
+    for part in latents.split(max(1, DECODED_PIXELS // model.image_size**2)):
+        yield model.decode(part)
 
 
 def images_of(model: LatentModel, face: Face) -> Tensor:
@@ -236,19 +258,15 @@ def store_sample_latents(
     """
     written = []
     models = [shelf.open(name) for name in names]
-    for opened in models:
-        if opened.model.has_encoder:
-            continue
+    for opened in [model for model in models if not model.model.has_encoder]:
         found = {}
-        for source in models:
-            for seed in SAMPLE_SEEDS if source is not opened else ():
-                face = drawn_face(source, seed)
+        for source in [model for model in models if model is not opened]:
+            for face in sample_faces(source):
                 project_face(shelf, opened, face)
-                found[face.key] = latents_of(opened, face)[0]
-                progress(f"{opened.name}: seed {seed} of {source.name}")
+                found[face.key] = latents_of(opened, face)[0].detach().cpu().contiguous()
+                progress(f"{opened.name}: seed {face.seed} of {source.name}")
         path = Path(shelf.catalogue[opened.name]).expanduser() / STORED_LATENTS_NAME
         with atomic_path(path) as temporary:
-            tensors = {key: z.detach().cpu().contiguous() for key, z in found.items()}
-            save_file(tensors, temporary, metadata={"fingerprint": opened.fingerprint})
+            save_file(found, temporary, metadata={"fingerprint": opened.fingerprint})
         written.append(path)
     return written

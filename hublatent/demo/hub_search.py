@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from html import escape
 
 from huggingface_hub import HfApi
 from huggingface_hub.hf_api import ModelInfo
@@ -12,7 +11,6 @@ from PIL import Image
 
 from hublatent.checkpoint import CONFIG_NAME
 from hublatent.demo.shelf import is_hub_id
-from hublatent.demo.webpage import image, say
 from hublatent.errors import HublatentError
 from hublatent.hub import SAMPLES_NAME, snapshot
 from hublatent.hub.client import call_hub
@@ -21,7 +19,6 @@ from hublatent.images import open_image
 
 TAG, DIRECTIONS_TAG = "hublatent", "latent-directions"
 MAX_FOUND, MAX_PICTURE_BYTES = 12, 4 << 20
-PICTURE_SIDE = 240
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,23 +87,3 @@ def _picture(repo: str, token: bool | None) -> Image.Image | None:
         return None  # it has none: the card is without
     side = min(picture.size)
     return picture.crop((0, 0, side, side))
-
-
-def found_html(found: list[FoundRepo]) -> str:
-    """A card for each repository; a click opens it."""
-    if not found:
-        return "<p>Nothing on the Hub with the tag hublatent has such a name.</p>"
-    return f'<div class="hl-cards">{"".join(map(_card, found))}</div>'
-
-
-def _card(found: FoundRepo) -> str:
-    picture = ""
-    if found.picture is not None:
-        picture = image(found.picture, (1, PICTURE_SIDE), f"Samples of {found.repo}")
-    words = [found.kind]
-    if found.downloads is not None:
-        words.append(f"{found.downloads:,} downloads")
-    return (
-        f'<button class="hl-card hl-found" {say(repo=found.repo)}>{picture}'
-        f"<h3>{escape(found.repo)}</h3><p>{escape(', '.join(words))}</p></button>"
-    )

@@ -3,30 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from html import escape
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
-from hublatent.demo import making
-from hublatent.demo.events import ASKED as PAGE_ASKED
-from hublatent.demo.events import (
-    MADE,
-    ON_SPACE,
-    SHOWN,
-    Callbacks,
-    Changes,
-    Wiring,
-    html_part,
-    served,
-)
+from hublatent.demo import making, session
+from hublatent.demo.edit_tab import Editor
 from hublatent.demo.faces import Face, Photo, time_limit
 from hublatent.demo.making import MAX_FACES, MIN_FACES, PART_STRENGTHS, PREVIEW_STRENGTH, Made
 from hublatent.demo.shelf import is_hub_id
-from hublatent.demo.webpage import FACE_SIDES, SAY_JS, image, say, script, sigmas
+from hublatent.demo.webpage import SAY_JS, html, script
+from hublatent.demo.wiring import ASKED, MADE, SHOWN, Changes, Wiring, html_part, served
 from hublatent.direction_set import DirectionSet
-from hublatent.discovery.few_images import at_chance
 from hublatent.errors import HublatentError
 
 N_OFFERED = 24
@@ -42,17 +31,17 @@ PARTS = {"Components of the latents (GANSpace)": "components",
 class Maker:
     """What the tab's events do."""
 
-    def __init__(self, do: Callbacks) -> None:
+    def __init__(self, do: Editor) -> None:
         self.do, self.shelf = do, do.shelf
 
     def offer(self, asked: Any) -> Changes:
         """Faces to sort."""
         seeds = range(asked.start, asked.start + N_OFFERED)
-        return {"heaps": sort_html(self._drawn(asked.source, seeds)), "start": asked.start}
+        return {"heaps": html("make.sort", self._drawn(asked.source, seeds)), "start": asked.start}
 
-    def ask(self, event: gr.EventData, asked: Any) -> Changes:
+    def ask(self, asked: Any) -> Changes:
         """Other faces are wanted, or the direction between the heaps."""
-        if event.ask == "others":
+        if asked.said["ask"] == "others":
             asked.start += N_OFFERED
             return self.offer(asked)
         brought = [self._pictures(files) for files in (asked.with_files, asked.without_files)]
@@ -64,7 +53,7 @@ class Maker:
                 ):
                     part += more
         with_it, without_it = (
-            [*self._drawn(asked.source, event._data[name][:N_OFFERED]), *self._faces(pictures)]
+            [*self._drawn(asked.source, asked.said[name][:N_OFFERED]), *self._faces(pictures)]
             for name, pictures in zip(("with", "without"), brought, strict=True)
         )
         name, models = asked.direction_name, asked.models
@@ -72,14 +61,12 @@ class Maker:
 
     def offer_parts(self, asked: Any) -> Changes:
         """What a model's components do to a face of its own."""
-        face = self.do.draw(asked.source, 0)
-        assert face is not None
-        strips = making.part_strips(self.shelf.open(asked.source), asked.parts_of, face)
-        return {"parts": parts_html(strips, asked.source)}
+        strips = making.part_strips(self.shelf.open(asked.source), asked.parts_of)
+        return {"parts": html("make.parts", strips, PART_STRENGTHS, asked.source)}
 
-    def pick_part(self, event: gr.EventData, asked: Any) -> Changes:
+    def pick_part(self, asked: Any) -> Changes:
         """A component was picked: it gets the name that was typed."""
-        which = (asked.parts_of, int(event.part), asked.source)
+        which = (asked.parts_of, int(asked.said["part"]), asked.source)
         return self._shown(making.name_part(self.shelf, asked.direction_name, *which, asked.models))
 
     def _shown(self, made: Sequence[Made]) -> Changes:
@@ -87,7 +74,8 @@ class Maker:
         found = [(m.model, m.direction) for m in made if m.direction is not None]
         paths = served(lambda folder: making.save_directions(self.shelf, found, folder))
         files = gr.update(value=paths, visible=bool(paths))
-        return {"made": made_html(made), "files": files, **self.do.joined(found)}
+        shown = html("make.made", made, PREVIEW_STRENGTH)
+        return {"made": shown, "files": files, **self.do.joined(found)}
 
     def use(self, asked: Any) -> Changes:
         """The direction joins those of "Edit", and the page goes there."""
@@ -105,23 +93,22 @@ class Maker:
 
     def audit(self, asked: Any) -> Changes:
         """What the direction that was made or opened last does, costs and holds."""
-        page = escape(making.audit_page(self.shelf, *asked.opened[0]))
-        return {"audit_page": f'<iframe class="hl-audit" title="Audit" srcdoc="{page}"></iframe>'}
+        return {"audit_page": html("make.audit", making.audit_page(self.shelf, *asked.opened[0]))}
 
-    def push(self, token: gr.OAuthToken | None, asked: Any) -> Changes:
+    def push(self, asked: Any) -> Changes:
         """Publish the direction of the first model; on a Space as the visitor who signed in."""
-        if token is None and not self.shelf.limits.local_paths:
+        if asked.token is None and not self.shelf.limits.local_paths:
             raise HublatentError("Sign in to the Hub first.")
         (name, direction), repo = asked.opened[0], asked.push_repo.strip()
         model = self.shelf.open(name).model
-        mine: Changes = {"token": token.token} if token else {}
+        mine: Changes = {"token": asked.token.token} if asked.token else {}
         base = self.shelf.catalogue.get(name, name)
         mine |= {"base_model": base} if is_hub_id(base) and not Path(base).exists() else {}
         url = DirectionSet.of(model, [direction]).push_to_hub(repo, model=model, **mine)
         return {"pushed": f"Published: [{repo}]({url})"}
 
     def _drawn(self, source: str, seeds: Sequence[int]) -> list[Face]:
-        faces = (self.do.draw(source, seed) for seed in dict.fromkeys(seeds))
+        faces = (session.draw(self.shelf, source, seed) for seed in dict.fromkeys(seeds))
         return [face for face in faces if face is not None]
 
     def _pictures(self, files: Sequence[str] | None) -> list[bytes]:
@@ -138,74 +125,7 @@ class Maker:
         return faces
 
 
-def sort_html(faces: Sequence[Face]) -> str:
-    """Faces that a click puts on a heap, and what may be asked for."""
-    offered = "".join(
-        f'<button class="hl-sorted" data-seed="{face.seed}" data-heap="" '
-        f'aria-label="face {face.seed}: neither">{image(face.picture, FACE_SIDES, "")}</button>'
-        for face in faces
-    )
-    return (
-        f'<div class="hl-sort">{offered}</div><div class="hl-actions">'
-        '<button class="hl-action" data-ask="others">Other faces</button>'
-        '<button class="hl-action hl-main" data-ask="find">Find the direction</button></div>'
-    )
-
-
-def parts_html(strips: Sequence[Sequence[Any]], source: str) -> str:
-    """A row for each component, to click on."""
-    rows = []
-    for i, strip in enumerate(strips):
-        pictures = "".join(
-            image(picture, FACE_SIDES, sigmas(strength))
-            for picture, strength in zip(strip, PART_STRENGTHS, strict=True)
-        )
-        label = f'aria-label="part {i + 1} of {escape(source)}"'
-        rows.append(f'<button class="hl-part" {say(part=i)} {label}>{pictures}</button>')
-    return f'<div class="hl-parts">{"".join(rows)}</div>'
-
-
-def made_html(made: Sequence[Made]) -> str:
-    """What each model made of it: a sentence, and faces before and after."""
-    return f'<div class="hl-made-all">{"".join(map(_model_html, made))}</div>'
-
-
-def _model_html(made: Made) -> str:
-    if made.direction is None:
-        return (
-            f'<section class="hl-made"><h3>{escape(made.model)}</h3>'
-            f'<p class="hl-problem">{escape(made.problem)}</p></section>'
-        )
-    rows = "".join(
-        f'<div class="hl-strip">{"".join(image(p, FACE_SIDES, alt) for p in pictures)}</div>'
-        for pictures, alt in (
-            (made.before, "before"), (made.after, f"after +{PREVIEW_STRENGTH:g}σ"),
-        )
-    )  # fmt: skip
-    level = "none" if made.accuracy is None else "bad" if at_chance(made.accuracy) else "good"
-    return (
-        f'<section class="hl-made"><h3><i class="hl-dot" data-level="{level}"></i>'
-        f"{escape(made.model)}</h3><p>{escape(_told(made))}</p>{rows}"
-        f"<p>Above as drawn, below moved by +{PREVIEW_STRENGTH:g}σ.</p></section>"
-    )
-
-
-def _told(made: Made) -> str:
-    if made.carried_from:
-        return f"Carried across from {made.carried_from}."
-    accuracy = made.accuracy
-    if accuracy is None:
-        return "Of the model's own parts; no label says what it does."
-    text = (
-        f"{accuracy.value:.0%} of the faces are told apart, each read without itself "
-        f"({accuracy.low:.0%} to {accuracy.high:.0%})."
-    )
-    if at_chance(accuracy):
-        text += " That is no better than guessing: bring more faces, or a clearer difference."
-    return text
-
-
-def build(do: Callbacks, wire: Wiring) -> None:
+def build(do: Editor, wire: Wiring) -> None:
     """Lay the tab out, and connect its events."""
     maker, at_home, c = Maker(do), do.shelf.limits.local_paths, wire.parts
     small: dict[str, Any] = {"size": "sm", "min_width": 120}
@@ -259,13 +179,13 @@ def build(do: Callbacks, wire: Wiring) -> None:
                 max_length=100, elem_id="push-repo",
             )  # fmt: skip
             push = gr.Button("Push to the Hub", elem_id="push", **small)
-            if ON_SPACE:
+            if do.on_space:
                 gr.LoginButton(size="sm")
         c.pushed = gr.Markdown(elem_id="pushed")
         c.audit_page = html_part("audit-page")
     slow: dict[str, Any] = {"lane": "opening", "show_progress": "full"}
     faces, shown = ("source", "start"), ("made", "files", *MADE)
-    edit, edited = ("opened", "style", *PAGE_ASKED), ("style", "tabs", *SHOWN)
+    edit, edited = ("opened", "style", *ASKED), ("style", "tabs", *SHOWN)
     wire.on(tab.select, maker.offer, faces, ("heaps", "start"))
     wire.on(
         c.heaps.select, maker.ask,
@@ -279,7 +199,7 @@ def build(do: Callbacks, wire: Wiring) -> None:
     wire.on(c.restyle.click, maker.restyle, edit, edited)
     wire.on(
         [c.direction_file.upload, fetch.click, c.direction_repo.submit], maker.open_file,
-        ("direction_file", "direction_repo", *PAGE_ASKED), (*SHOWN, "tabs", *MADE), lane="opening",
+        ("direction_file", "direction_repo", *ASKED), (*SHOWN, "tabs", *MADE), lane="opening",
     )  # fmt: skip
     wire.on(c.audit.click, maker.audit, ("opened",), ("audit_page",), **slow)
     wire.on(push.click, maker.push, ("opened", "push_repo"), ("pushed",), **slow)

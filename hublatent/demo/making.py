@@ -22,12 +22,19 @@ import torch
 from PIL import Image
 
 from hublatent.data import FaceDataset
-from hublatent.demo.faces import SAMPLE_SEEDS, Face, NotProjectedError, drawn_face, latents_of
+from hublatent.demo.faces import (
+    Face,
+    NotProjectedError,
+    decode_in_parts,
+    drawn_face,
+    latents_of,
+    sample_faces,
+)
 from hublatent.demo.session import each_model
 from hublatent.demo.shelf import JUDGE, Limits, ModelShelf, OpenModel
 from hublatent.direction import Direction
 from hublatent.direction_set import DirectionSet
-from hublatent.discovery.few_images import discover_from_few
+from hublatent.discovery.few_images import at_chance, discover_from_few
 from hublatent.discovery.unlabelled import UNLABELLED, unlabelled_direction
 from hublatent.editing import edit, traverse
 from hublatent.errors import DirectionError, HublatentError
@@ -58,6 +65,26 @@ class Made:
     def accuracy(self) -> Estimate | None:
         """How well it tells two heaps apart, where it was found from some here."""
         return None if self.direction is None else self.direction.scores.get("accuracy")
+
+    @property
+    def level(self) -> str:
+        """How good that is, as a Verdict has it."""
+        return "none" if self.accuracy is None else "bad" if at_chance(self.accuracy) else "good"
+
+    @property
+    def told(self) -> str:
+        """Where it comes from, and how good it is, in words."""
+        if self.carried_from:
+            return f"Carried across from {self.carried_from}."
+        if self.accuracy is None:
+            return "Of the model's own parts; no label says what it does."
+        text = (
+            f"{self.accuracy.value:.0%} of the faces are told apart, each read without itself "
+            f"({self.accuracy.low:.0%} to {self.accuracy.high:.0%})."
+        )
+        if at_chance(self.accuracy):
+            text += " That is no better than guessing: bring more faces, or a clearer difference."
+        return text
 
 
 def make_directions(
@@ -112,9 +139,9 @@ def name_part(
 
 
 @torch.inference_mode()
-def part_strips(opened: OpenModel, method: str, face: Face) -> list[list[Image.Image]]:
-    """A face moved along each of a model's first parts, by PART_STRENGTHS."""
-    latents, strips = latents_of(opened, face), []
+def part_strips(opened: OpenModel, method: str) -> list[list[Image.Image]]:
+    """A model's own face, moved along each of its first parts by PART_STRENGTHS."""
+    latents, strips = latents_of(opened, drawn_face(opened, 0)), []
     for row in UNLABELLED[method](opened.model)[:N_PARTS]:
         direction = unlabelled_direction(opened.model, row, method)
         steps = traverse(latents, direction, torch.tensor(PART_STRENGTHS))[0]
@@ -150,7 +177,7 @@ def _in_every_model(
 @torch.inference_mode()
 def _previewed(opened: OpenModel, made: Made) -> Made:
     assert made.direction is not None
-    faces = [drawn_face(opened, seed) for seed in SAMPLE_SEEDS]
+    faces = sample_faces(opened)
     latents = torch.cat([latents_of(opened, face) for face in faces])
     moved = opened.model.decode(edit(latents, made.direction, PREVIEW_STRENGTH))
     before, after = (
@@ -286,8 +313,9 @@ def _own_faces(shelf: ModelShelf, opened: OpenModel, attribute: str) -> FaceData
     """A model's own samples, labelled by the app's classifier, as a data set."""
     generator = torch.Generator().manual_seed(0)
     latents = opened.model.sample_latents(N_OWN, generator=generator)
-    drawn = [opened.model.decode(part) for part in latents.split(50)]
-    classifier = shelf.classifier()
+    drawn = list(decode_in_parts(opened.model, latents))
+    classifier = shelf.judges.classifier
+    assert classifier is not None, "only what it reads is audited"
     labels = np.concatenate([(classifier(images) > 0).cpu().numpy() for images in drawn])
     pixels = np.stack([np.asarray(p.convert("RGB")) for part in drawn for p in to_pil(part)])
     everyone = np.arange(N_OWN)

@@ -4,33 +4,34 @@ from __future__ import annotations
 
 import base64
 import threading
-from html import escape
 from typing import Any
 
 import gradio as gr
 import numpy as np
+from markupsafe import Markup
+from scipy.special import expit
+from torch import Tensor
 
-from hublatent.demo import webpage
 from hublatent.demo.atlas import LAYOUTS, Atlas, draw_atlas
-from hublatent.demo.events import ASKED, SHOWN, Callbacks, Changes, Wiring, html_part, kept
-from hublatent.demo.faces import Face, latents_of
+from hublatent.demo.edit_tab import Editor
+from hublatent.demo.faces import latents_of
 from hublatent.demo.names import human_name, searchable_name
-from hublatent.demo.shelf import Cache, OpenModel, offered_attributes
-from hublatent.demo.webpage import picture_uri, sigmas
+from hublatent.demo.shelf import Cache, offered_attributes
+from hublatent.demo.webpage import html, script, sigmas
+from hublatent.demo.wiring import ASKED, LATEST, SHOWN, Changes, Wiring, html_part, kept
 from hublatent.direction import Direction
 from hublatent.editing import probability
 from hublatent.errors import HublatentError
-from hublatent.figures import fit
 from hublatent.stats import Floats
 
 N_KEPT = 4  # maps of so many models
-N_BINS = 30
+N_BINS, MAX_SIGMAS = 30, 4  # of the histogram
 
 
 class Mapper:
     """What the tab's events do."""
 
-    def __init__(self, do: Callbacks) -> None:
+    def __init__(self, do: Editor) -> None:
         self.do, self.shelf = do, do.shelf
         self._atlases = Cache(N_KEPT)
         self._drawing = threading.Lock()  # one at a time: it takes all of the machine
@@ -44,21 +45,24 @@ class Mapper:
         attribute = gr.update(choices=choices, value=kept(asked.attribute, offered))
         return {"mapped": gr.update(choices=names, value=chosen), "coloured_by": attribute}
 
-    def show(self, progress: gr.Progress, asked: Any) -> Changes:
+    def show(self, asked: Any) -> Changes:
         """The map of a model, coloured by an attribute, with today's face on it."""
         if not asked.mapped:
             raise HublatentError("Choose a model under Edit first.")
         opened, face, attribute = self.shelf.open(asked.mapped), asked.face, asked.coloured_by
+
+        def progress(done: int, n: int) -> None:
+            asked.progress((done, n), unit="faces")
+
+        def draw() -> Atlas:
+            return draw_atlas(opened, self.shelf.judges, progress=progress)
+
         with self._drawing:
-            atlas = self._atlases.get(
-                opened.fingerprint,
-                lambda: draw_atlas(
-                    opened, self.shelf.judges,
-                    progress=lambda done, n: progress((done, n), unit="faces"),
-                ),
-            )  # fmt: skip
-            atlas.places(asked.layout)
-        shares = self._shares(atlas, attribute)
+            atlas = self._atlases.get(opened.fingerprint, draw)
+            places = atlas.places(asked.layout)
+        index, name, shares = self.shelf.judges.index(attribute), human_name(attribute), None
+        if atlas.logits is not None and index is not None:
+            shares = expit(atlas.logits[:, index])
         here, along, problem = None, "", ""
         try:
             here = latents_of(opened, face) if face else None
@@ -67,135 +71,63 @@ class Mapper:
         try:
             along = histogram_html(atlas, opened.find(attribute, asked.method), shares, here)
         except HublatentError as error:
-            problem = f"{problem} {self.shelf.tell(error)}"
-        place = None if here is None else atlas.place(asked.layout, here)
-        about = (attribute, shares, face, place, along, problem)
-        return {"map": map_html(opened, atlas, asked.layout, *about)}
+            problem = f"{problem} {self.shelf.tell(error)}".strip()
+        low, high = places.min(axis=0), places.max(axis=0)
 
-    def pick(self, event: gr.EventData, asked: Any) -> Changes:
+        def on_page(points: Floats, margin: float) -> Floats:
+            return np.clip(4 + 92 * (points - low) / (high - low), margin, 100 - margin)
+
+        place = None if here is None else on_page(atlas.place(asked.layout, here), 5)
+        key = f"Each point is a face that {opened.name} draws; a click edits it."
+        if shares is not None:
+            n = f"{(shares > 0.5).sum():,} of {len(places):,}"
+            key += f" The classifier sees {name.lower()} in {n}."
+        sheet = base64.b64encode(atlas.sheet).decode("ascii")
+        about = (name.lower(), on_page(places, 2), shares, place, face, sheet, Markup(along))
+        return {"map": html("map.map", key, *about, problem)}
+
+    def pick(self, asked: Any) -> Changes:
         """A sample was picked: it is edited."""
-        asked.source, asked.seed = asked.mapped, int(event.seed)
+        asked.source, asked.seed = asked.mapped, int(asked.said["seed"])
         changes = self.do.change_face(asked)
         return {**changes, "tabs": gr.Tabs(selected="edit"), "source": asked.mapped}
 
-    def _shares(self, atlas: Atlas, attribute: str) -> Floats | None:
-        """P(attribute) of each sample for the classifier; None where it cannot tell."""
-        classifier = self.shelf.judges.classifier
-        if atlas.logits is None or classifier is None or not self.shelf.judges.reads(attribute):
-            return None
-        logits = atlas.logits[:, classifier.attribute_names.index(attribute)]
-        return np.asarray(1 / (1 + np.exp(-logits)))
 
-
-def map_html(
-    opened: OpenModel, atlas: Atlas, layout: str, attribute: str, shares: Floats | None,
-    face: Face | None, place: Floats | None, along: str, problem: str,
-) -> str:  # fmt: skip
-    """The samples as points, and beside them what lies along the direction."""
-    places = atlas.places(layout)
-    low, high = places.min(axis=0), places.max(axis=0)
-
-    def on_page(points: Floats) -> Floats:
-        return np.asarray(np.clip(4 + 92 * (points - low) / (high - low), 2, 98))
-
-    points = "".join(
-        f'<circle data-i="{i}" cx="{x:.1f}" cy="{y:.1f}" r="0.85"'
-        + ("" if shares is None else f' style="--p:{shares[i]:.0%}"')
-        + "/>"
-        for i, (x, y) in enumerate(on_page(places))
-    )
-    here = ""
-    if place is not None and face is not None:
-        x, y = np.clip(on_page(place), 5, 95)
-        uri = picture_uri(fit(face.picture, 64, 64))
-        here = (
-            f'<g class="hl-here"><image href="{uri}" x="{x - 4:.1f}" y="{y - 4:.1f}" width="8" '
-            f'height="8" clip-path="circle(4px at 4px 4px)"/><circle cx="{x:.1f}" cy="{y:.1f}" '
-            'r="4"/></g>'
-        )
-    name = human_name(attribute)
-    key = f"Each point is a face that {opened.name} draws; a click edits it."
-    if shares is not None:
-        key += (
-            f" The classifier sees {name.lower()} in {(shares > 0.5).sum():,} of {len(places):,}."
-        )
-    sheet = base64.b64encode(atlas.sheet).decode("ascii")
-    return (
-        f'<div class="hl-map"><div class="hl-plane"><svg viewBox="0 0 100 100" role="img" '
-        f'aria-label="{escape(key)}">{points}{here}</svg><div class="hl-peek" hidden '
-        f"style=\"background-image:url('data:image/jpeg;base64,{sheet}')\"></div></div>"
-        f'<div class="hl-along"><p>{escape(key)}</p>{_legend(name, shares)}{along}'
-        + (f'<p class="hl-problem">{escape(problem.strip())}</p>' if problem else "")
-        + "</div></div>"
-    )
-
-
-def _legend(name: str, shares: Floats | None) -> str:
-    if shares is None:
-        return ""
-    return (
-        f'<p class="hl-legend"><span>without</span><i></i><span>{escape(name.lower())}, as the '
-        "classifier reads it</span></p>"
-    )
-
-
-def histogram_html(atlas: Atlas, direction: Direction, shares: Floats | None, here: Any) -> str:
+def histogram_html(
+    atlas: Atlas, direction: Direction, shares: Floats | None, here: Tensor | None
+) -> str:
     """Both classes along the direction, with its threshold and today's face."""
     coordinates = direction.coordinate(atlas.latents).double().cpu().numpy()
     middle, sigma = float(coordinates.mean()), float(direction.sigma or 1)
-
-    def in_sigmas(value: float) -> float:
-        return (value - middle) / sigma
-
-    edges = np.linspace(-4, 4, N_BINS + 1)
-    scaled = np.clip((coordinates - middle) / sigma, -3.99, 3.99)
+    edges = np.linspace(-MAX_SIGMAS, MAX_SIGMAS, N_BINS + 1)
+    scaled = np.clip((coordinates - middle) / sigma, edges[0], edges[-1])
     classes = [("", np.ones(len(scaled), dtype=bool))]
     if shares is not None:
         classes = [("hl-without", shares <= 0.5), ("hl-with", shares > 0.5)]
     bars = []
     for style, members in classes:
         counts, _ = np.histogram(scaled[members], edges)
-        heights = 40 * counts / max(1, counts.max())  # each class by itself: one may be rare
-        bars += [
-            f'<rect class="{style}" x="{100 * i / N_BINS:.2f}" y="{44 - height:.2f}" '
-            f'width="{100 / N_BINS - 0.3:.2f}" height="{height:.2f}"/>'
-            for i, height in enumerate(heights)
-        ]
+        bars.append((style, 40 * counts / max(1, counts.max())))  # by itself: one may be rare
     lines, words = [], [f"Along {direction.name}, in σ from the mean; each class scaled by itself."]
+
+    def mark(style: str, word: str, coordinate: float) -> str:
+        at = (coordinate - middle) / sigma
+        lines.append((style, word, min(max(at, -MAX_SIGMAS), MAX_SIGMAS)))
+        return sigmas(at)
+
     if direction.threshold is not None:
-        at = in_sigmas(direction.threshold)
-        lines.append(_line(at, "hl-threshold", "threshold"))
-        words.append(f"The threshold lies at {sigmas(at)}.")
+        at = mark("hl-threshold", "threshold", direction.threshold)
+        words.append(f"The threshold lies at {at}.")
     if here is not None:
-        at = in_sigmas(float(direction.coordinate(here)))
-        lines.append(_line(at, "hl-today", "this face"))
-        said = f"This face lies at {sigmas(at)}"
+        at = mark("hl-today", "this face", float(direction.coordinate(here)))
+        said = f"This face lies at {at}"
         if direction.threshold is not None and direction.gain is not None:
             said += f": the direction reads {float(probability(here, direction)):.0%}"
         words.append(f"{said}.")
-    ticks = "".join(
-        f'<text x="{50 + 12.5 * s}" y="49">{s:+d}σ</text>' if s else '<text x="50" y="49">0</text>'
-        for s in range(-3, 4)
-    )
-    text = " ".join(words)
-    return (
-        f'<svg class="hl-histogram" viewBox="0 0 100 51" role="img" aria-label="{escape(text)}">'
-        f"{''.join(bars)}{''.join(lines)}{ticks}</svg><p>{escape(text)}</p>"
-    )
+    return html("map.histogram", bars, lines, " ".join(words))
 
 
-def _line(at: float, style: str, word: str) -> str:
-    x = 50 + 12.5 * min(max(at, -4), 4)
-    anchor = "end" if x > 80 else "start"
-    y = 3 if style == "hl-threshold" else 7
-    return (
-        f'<g class="{style}"><line x1="{x:.1f}" x2="{x:.1f}" y1="1" y2="44"/>'
-        f'<text x="{x + (1 if anchor == "start" else -1):.1f}" y="{y}" '
-        f'style="text-anchor:{anchor}">{word}</text></g>'
-    )
-
-
-def build(do: Callbacks, wire: Wiring) -> None:
+def build(do: Editor, wire: Wiring) -> None:
     """Lay the tab out, and connect its events."""
     mapper, c = Mapper(do), wire.parts
     with gr.Tab("Map", id="map", elem_id="map-tab") as tab:
@@ -208,14 +140,16 @@ def build(do: Callbacks, wire: Wiring) -> None:
                 list(LAYOUTS), value=LAYOUTS[0], label="Arranged by", min_width=140,
                 visible=len(LAYOUTS) > 1, elem_id="map-layout",
             )  # fmt: skip
-        c.map = html_part("map", webpage.script("map"), min_height=300)
-    slow: dict[str, Any] = {"lane": "opening", "show_progress": "full"}
+        c.map = html_part("map", script("map"), min_height=300)
+    options = {"lane": "opening", "with_progress": True, "show_progress": "full", **LATEST}
     asked = ("mapped", "coloured_by", "method", "layout", "face")
     opened = wire.on(
         tab.select, mapper.open, ("source", "models", "attribute"), ("mapped", "coloured_by"),
         lane="opening",
     )  # fmt: skip
-    wire.on(opened.then, mapper.show, asked, ("map",), **slow)
-    changed = [c.mapped.input, c.coloured_by.input, c.layout.input]
-    wire.on(changed, mapper.show, asked, ("map",), trigger_mode="always_last", **slow)
+    wire.on(opened.then, mapper.show, asked, ("map",), **options)
+    wire.on(
+        [c.mapped.input, c.coloured_by.input, c.layout.input], mapper.show, asked, ("map",),
+        **options,
+    )  # fmt: skip
     wire.on(c.map.select, mapper.pick, ("mapped", *ASKED), (*SHOWN, "tabs"), lane="opening")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 FAVOURITES = ("Eyeglasses", "Smiling", "Male", "Young", "Blond_Hair", "Wearing_Hat")
 
 _HUMAN = {
@@ -52,3 +54,9 @@ def searchable_name(attribute: str) -> str:
     """
     words = _SYNONYMS.get(attribute)
     return human_name(attribute) + (f"{200 * ' '}· {words}" if words else "")
+
+
+def favourites(chosen: str, offered: Sequence[str]) -> list[str]:
+    """The attributes that a click picks; the one that is chosen is always among them."""
+    shown = [name for name in FAVOURITES if name in offered] or list(offered[:6])
+    return shown if not chosen or chosen in shown else [chosen, *shown[:5]]

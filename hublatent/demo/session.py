@@ -8,23 +8,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 from urllib.parse import quote
 
-import numpy as np
 import torch
 from PIL import Image
 from scipy.special import expit
 from torch import Tensor
 
 from hublatent.demo import faces
-from hublatent.demo.faces import Face, NotProjectedError, Progress, Watch, drawn_face, latents_of
-from hublatent.demo.shelf import ModelShelf, OpenModel
+from hublatent.demo.faces import Face, NotProjectedError, drawn_face, latents_of
+from hublatent.demo.shelf import BEST_METHOD, ModelShelf, OpenModel
 from hublatent.demo.verdicts import (
+    FRAMES,
     MAX_STRENGTH,
-    N_OWN_SAMPLES,
     SWEEP,
     UNEDITED,
     Judges,
@@ -33,17 +31,13 @@ from hublatent.demo.verdicts import (
     judge,
 )
 from hublatent.direction import Direction, LayerRange
-from hublatent.discovery import DEFAULT_METHOD
 from hublatent.editing import edit, probability, to_sigma, traverse
 from hublatent.errors import HublatentError, shorten, unknown_name
 from hublatent.figures import fit
 from hublatent.images import to_pil
 from hublatent.stats import Floats
 
-# Which of the sweep's strengths are shown as frames.
-FRAMES = slice(0, None, 2)
-MAX_ROWS = 8
-MAX_HELD = 8
+MAX_ROWS, MAX_HELD = 8, 8
 MAX_NAME = 200  # letters of a model's path, an attribute and the like
 # What the page shows first: an edit that every bundled model can do.
 DEFAULT_ATTRIBUTE, DEFAULT_SEED = "Smiling", 26
@@ -51,8 +45,6 @@ AS_FOUND = "as found"  # the layers that a direction has of itself
 Answer = TypeVar("Answer")
 # Pictures are kept no wider than they are shown, whatever size a model draws.
 SHOWN_SIDE, FRAME_SIDE = 512, 128
-# Pixels that are decoded at once: large pictures one after the other.
-DECODED_PIXELS = 2**17
 # An equal effect is reached when the classifier sees so much of it; after so many steps it is not.
 TOLERANCE, MAX_STEPS = 0.01, 4
 
@@ -80,6 +72,61 @@ MODES = {
 }
 
 
+def checked_number(what: str, given: Any, low: float = -math.inf, high: float = math.inf) -> float:
+    """A finite number within a range, whatever was given."""
+    try:
+        value = float(given)
+    except (TypeError, ValueError, OverflowError):
+        value = math.nan
+    if not math.isfinite(value):
+        raise HublatentError(f"The {what} is {shorten(given)}; expected a number.")
+    if not low <= value <= high:
+        raise HublatentError(f"The {what} is {value:g}; expected {low:g} to {high:g}.")
+    return value
+
+
+def checked_seed(what: str, given: Any) -> int:
+    """The seed of a face, whatever was given; 0 for None."""
+    return int(checked_number(what, given or 0, 0, faces.MAX_SEED))
+
+
+def checked_text(what: str, given: Any) -> str:
+    """A short text, whatever was given; "" for None."""
+    if given is not None and (not isinstance(given, str) or len(given) > MAX_NAME):
+        raise HublatentError(
+            f"The {what} is {shorten(given)}; expected a text of at most {MAX_NAME} letters."
+        )
+    return given or ""
+
+
+def checked_names(what: str, given: Any, most: int = MAX_ROWS) -> tuple[str, ...]:
+    """A few different names, whatever was given; () for None."""
+    if given is None:
+        return ()
+    if not isinstance(given, (list, tuple)):
+        raise HublatentError(f"{what} is {shorten(given)}; expected a list of names.")
+    if len(given) > most:
+        raise HublatentError(f"{len(given)} {what}; at most {most} are taken.")
+    return tuple(dict.fromkeys(checked_text(f"name among the {what}", name) for name in given))
+
+
+def checked_layers(what: str, given: Any) -> LayerRange | None:
+    """The layers that a control names; None leaves them to the direction."""
+    text = checked_text(what, given)
+    return LayerRange.parse(text) if text and text != AS_FOUND else None
+
+
+# What may be asked for, by its name on the page and in a link: the field of EditRequest that holds
+# it, and what checks it.
+ASKED: dict[str, tuple[str, Callable[[str, Any], Any]]] = {
+    "models": ("models", checked_names), "attribute": ("attribute", checked_text),
+    "method": ("method", checked_text), "hold": ("held", checked_names),
+    "layers": ("layers", checked_layers), "mode": ("mode", checked_text),
+    "strength": ("strength", checked_number), "face": ("source", checked_text),
+    "seed": ("seed", checked_seed),
+}  # fmt: skip
+
+
 @dataclass(frozen=True)
 class EditRequest:
     """What is to be edited, how and by whom.
@@ -95,7 +142,7 @@ class EditRequest:
 
     models: tuple[str, ...] = ()
     attribute: str = DEFAULT_ATTRIBUTE
-    method: str = DEFAULT_METHOD
+    method: str = BEST_METHOD
     held: tuple[str, ...] = ()
     mode: str = "sigma"
     strength: float = 3.0
@@ -111,8 +158,6 @@ class EditRequest:
             raise HublatentError(
                 f"Strength {self.strength}; expected {mode.low:g} to {mode.high:g}{mode.unit}."
             )
-        checked_names("models", self.models, MAX_ROWS)
-        checked_names("held", self.held, MAX_HELD)
 
     @property
     def wanted(self) -> tuple[str, str, tuple[str, ...], LayerRange | None]:
@@ -120,107 +165,43 @@ class EditRequest:
         return self.attribute, self.method, self.held, self.layers
 
     @classmethod
-    def of(
-        cls, models: Any, attribute: Any, method: Any, held: Any, mode: Any, strength: Any,
-        layers: Any = None,
-    ) -> EditRequest:  # fmt: skip
-        """What a page's controls say, whatever it is; an empty one is None."""
-        given = {"attribute": attribute, "method": method, "mode": mode, "layers": layers}
-        attribute, method, mode, layers = (checked_text(*named) for named in given.items())
-        return cls(
-            checked_names("models", models, MAX_ROWS), attribute, method,
-            checked_names("held", held, MAX_HELD), mode or "sigma",
-            checked_number("strength", strength), layers=layer_range(layers),
-        )  # fmt: skip
+    def of(cls, given: Mapping[str, Any], default: EditRequest | None = None) -> EditRequest:
+        """What the page, a link or a script says by the names in ASKED, whatever it is.
 
-    def seen(self, face: Face) -> EditRequest:
-        """The request as a link to the view of a face."""
-        return replace(self, source=face.source, seed=face.seed)
-
-    def to_query(self) -> str:
-        """The request as a link's query string."""
-        values = {
-            "models": self.models,
-            "attribute": (self.attribute,),
-            "method": (self.method,),
-            "hold": self.held,
-            "layers": (str(self.layers),) if self.layers else (),
-            "mode": (self.mode,),
-            "strength": (f"{self.strength:g}",),
-            "face": (self.source,),
-            "seed": (str(self.seed),) if self.source else (),
-        }
-        parts = [
-            f"{key}={','.join(quote(v, safe='/') for v in value)}"
-            for key, value in values.items()
-            if any(value)
-        ]
-        return "?" + "&".join(parts)
-
-    @classmethod
-    def from_query(cls, query: Mapping[str, str], default: EditRequest) -> EditRequest:
-        """Read a link's decoded query string; what it leaves out is taken from `default`.
+        What is left out is taken from `default`.
 
         Raises:
             HublatentError: a value is malformed or out of range.
         """
-        changes: dict[str, Any] = {name: query[key] for key, name in _TEXTS.items() if key in query}
-        for key, name in _LISTS.items():
-            if key in query:
-                changes[name] = tuple(dict.fromkeys(p for p in query[key].split(",") if p))
-        if "layers" in query:
-            changes["layers"] = layer_range(query["layers"])
+        known = {name: value for name, value in given.items() if name in ASKED}
+        changes = {ASKED[name][0]: ASKED[name][1](name, value) for name, value in known.items()}
+        return replace(default or cls(), **changes)
+
+    @classmethod
+    def from_query(cls, query: Mapping[str, str], default: EditRequest) -> EditRequest:
+        """Read a link's decoded query string; what it leaves out is taken from `default`."""
+        given: dict[str, Any] = dict(query)
+        for name in ("models", "hold"):
+            if name in query:
+                given[name] = [part for part in query[name].split(",") if part]
         if "strength" in query:
-            changes["strength"] = checked_number("strength", query["strength"])
-            changes.setdefault("mode", "sigma")
-        elif "mode" in query and query["mode"] in MODES:
-            changes["strength"] = MODES[query["mode"]].default
-        if "seed" in query:
-            changes["seed"] = int(checked_number("seed", query["seed"]))
-        return replace(default, **changes)
+            given.setdefault("mode", "sigma")
+        elif query.get("mode") in MODES:
+            given["strength"] = MODES[query["mode"]].default
+        return cls.of(given, default)
 
-
-# The names in a link of what the request holds.
-_TEXTS = {"attribute": "attribute", "method": "method", "mode": "mode", "face": "source"}
-_LISTS = {"models": "models", "hold": "held"}
-
-
-def layer_range(text: str | None) -> LayerRange | None:
-    """The layers that a control names; None leaves them to the direction."""
-    return None if not text or text == AS_FOUND else LayerRange.parse(text)
-
-
-def checked_number(what: str, given: Any, low: float = -math.inf, high: float = math.inf) -> float:
-    """A finite number within a range, whatever was given."""
-    try:
-        value = float(given)
-    except (TypeError, ValueError, OverflowError):
-        value = math.nan
-    if not math.isfinite(value):
-        raise HublatentError(f"The {what} is {shorten(given)}; expected a number.")
-    if not low <= value <= high:
-        raise HublatentError(f"The {what} is {value:g}; expected {low:g} to {high:g}.")
-    return value
-
-
-def checked_text(what: str, given: Any) -> str:
-    """A short text, whatever was given; "" for None."""
-    if given is not None and (not isinstance(given, str) or len(given) > MAX_NAME):
-        raise HublatentError(
-            f"The {what} is {shorten(given)}; expected a text of at most {MAX_NAME} letters."
-        )
-    return given or ""
-
-
-def checked_names(what: str, given: Any, most: int) -> tuple[str, ...]:
-    """A few different names, whatever was given; () for None."""
-    if given is None:
-        return ()
-    if not isinstance(given, (list, tuple)):
-        raise HublatentError(f"{what} is {shorten(given)}; expected a list of names.")
-    if len(given) > most:
-        raise HublatentError(f"{len(given)} {what}; at most {most} are taken.")
-    return tuple(dict.fromkeys(checked_text(f"name among the {what}", name) for name in given))
+    def to_query(self, face: Face | None = None) -> str:
+        """The request as a link's query string, to the view of a face where one is given."""
+        shown = replace(self, source=face.source, seed=face.seed) if face else self
+        parts = []
+        for name, (held_in, _) in ASKED.items():
+            value = getattr(shown, held_in)
+            if name == "strength":
+                value = f"{value:g}"
+            listed = [str(v) for v in (value if isinstance(value, tuple) else (value,))]
+            if value not in (None, "", ()) and (name != "seed" or shown.source):
+                parts.append(f"{name}={','.join(quote(text, safe='/') for text in listed)}")
+        return "?" + "&".join(parts)
 
 
 @dataclass(frozen=True, eq=False)
@@ -249,11 +230,19 @@ class Row:
     change: float = 0.0  # mean size of the difference, pixels in [0, 1]
     strength: float = 0.0  # how far the latent was moved, in standard deviations
     raw: float = 0.0  # the coefficient of the direction's vector, the paper's alpha
+    direction: str = ""  # how the direction was found
     reached: bool = True  # whether a percentage that was asked for is reached in the safe range
     before: float | None = None  # P(attribute) of the unedited latent, where the direction has it
     after: float | None = None  # P(attribute) of the edited latent, the target probability
     verdict: Verdict | None = None  # the edit in words; None where no judge is here
     surviving_norm: float = 1.0  # what holding other attributes left of the direction
+
+
+def draw(shelf: ModelShelf, source: Any, seed: Any) -> Face | None:
+    """The face that a model draws from a seed, whatever was given; None without a model."""
+    if not source:
+        return None
+    return drawn_face(shelf.open(checked_text("model", source)), checked_seed("seed", seed))
 
 
 def slider_range(rows: Sequence[Row], request: EditRequest) -> tuple[float, float]:
@@ -303,45 +292,23 @@ def each_model(
             yield name, error
 
 
-def ready_models(shelf: ModelShelf, face: Face, names: Sequence[str]) -> tuple[str, ...]:
-    """Those of several models that can show a face at once."""
-    ready = []
-    for opened in shelf.open_all(names):
-        with suppress(HublatentError):
-            latents_of(opened, face)
-            ready.append(opened.name)
-    return tuple(ready)
-
-
 def first_request(shelf: ModelShelf, n_models: int, preferred: Sequence[str] = ()) -> EditRequest:
     """What to show before anything was chosen: models that can edit one face at once.
 
     A model without an encoder draws the face where there is one: it could not edit another's at
     once, while the others encode its. `preferred` models come before others.
     """
-    mode = "effect" if shelf.judges.reads(DEFAULT_ATTRIBUTE) else "sigma"
+    mode = "effect" if DEFAULT_ATTRIBUTE in shelf.judges.names else "sigma"
     request = EditRequest(mode=mode, strength=MODES[mode].default)
     opened = shelf.open_all(shelf.names)
     if not opened:
         return replace(request, models=shelf.names[:n_models])
     source = min(opened, key=lambda o: (o.model.has_encoder, -o.n_layers))
-    ready = ready_models(shelf, drawn_face(source, 0), shelf.names)
-    order = {name: i for i, name in enumerate(dict.fromkeys((source.name, *preferred)))}
-    first = sorted(ready, key=lambda name: order.get(name, len(order)))
+    face = drawn_face(source, 0)
+    ready = [o.name for o in opened if not faces.is_pending(o, face)]
+    order = list(dict.fromkeys((source.name, *preferred, *ready)))
+    first = sorted(ready, key=order.index)
     return replace(request, models=tuple(first[:n_models]), source=source.name)
-
-
-def project_missing(
-    shelf: ModelShelf, face: Face, request: EditRequest, progress: Progress | None = None,
-    watch: Watch | None = None,
-) -> None:  # fmt: skip
-    """Find a face in those of the models that do not know it yet, which takes a while.
-
-    `progress` gets the steps done and those in all, for each model anew; `watch` what is found.
-    """
-    known = ready_models(shelf, face, request.models)
-    for opened in shelf.open_all([name for name in request.models if name not in known]):
-        faces.project_face(shelf, opened, face, progress, watch)
 
 
 @dataclass(eq=False)
@@ -354,7 +321,7 @@ class _Edit:
     still: Still
     strength: float  # in standard deviations
     reached: bool
-    images: Tensor | None = None  # (1, C, H, W), edited
+    images: Tensor = field(init=False)  # (1, C, H, W), edited
     logits: Floats | None = None  # (K,), that the classifier reads of them
 
 
@@ -379,9 +346,9 @@ def _draw(judges: Judges, edits: Sequence[_Edit]) -> None:
         made.images = made.opened.model.decode(edit(made.latents, made.direction, made.strength))
     by_shape: dict[tuple[int, ...], list[_Edit]] = {}
     for made in edits:
-        by_shape.setdefault(tuple(made.images.shape), []).append(made)  # type: ignore[union-attr]
+        by_shape.setdefault(tuple(made.images.shape), []).append(made)
     for alike in by_shape.values():
-        logits = judges.attributes(torch.cat([e.images for e in alike if e.images is not None]))
+        logits = judges.attributes(torch.cat([made.images for made in alike]))
         if logits is not None:
             for made, read in zip(alike, logits, strict=True):
                 made.logits = read
@@ -414,7 +381,6 @@ def _approach(judges: Judges, edits: Sequence[_Edit], share: float) -> None:
 
 def _row(judges: Judges, made: _Edit, face: Face, request: EditRequest) -> Row:
     opened, direction, still = made.opened, made.direction, made.still
-    assert made.images is not None
     (edited,) = to_pil(made.images)
     before = after = None
     # What holding leaves of a direction has no curve of its own; the attribute is read as without.
@@ -433,6 +399,7 @@ def _row(judges: Judges, made: _Edit, face: Face, request: EditRequest) -> Row:
         change=float((made.images - still.unedited).abs().mean()) / 2,
         strength=made.strength,
         raw=made.strength * (direction.sigma or 0.0),
+        direction=opened.method_of(direction),
         reached=made.reached,
         before=before,
         after=after,
@@ -469,8 +436,7 @@ def _still(
     """The still part of a row."""
     model = opened.model
     steps = traverse(latents, direction, torch.from_numpy(SWEEP))[0]  # (S, *latent_shape)
-    n = max(1, DECODED_PIXELS // model.image_size**2)  # few at a time where they are large
-    drawn = torch.cat([model.decode(part) for part in steps.split(n)])  # (S, C, H, W)
+    drawn = torch.cat(list(faces.decode_in_parts(model, steps)))  # (S, C, H, W)
     unedited = drawn[UNEDITED : UNEDITED + 1]
     error = None
     if not opened.drew(face.key):
@@ -478,27 +444,6 @@ def _still(
     frames = [fit(frame, 1, FRAME_SIDE) for frame in to_pil(drawn[FRAMES])]
     (redrawn,) = to_pil(unedited)
     projected = error is not None and not model.has_encoder
-    sweep = _sweep(opened, judges, direction.attribute, drawn)
+    lowest = opened.memory.get("lowest confidence", lambda: judges.lowest_confidence(model))
+    sweep = judges.read_sweep(drawn, direction.attribute, lowest)
     return Still(fit(redrawn, 1, SHOWN_SIDE), error, projected, tuple(frames), sweep, unedited)
-
-
-def _sweep(opened: OpenModel, judges: Judges, attribute: str, drawn: Tensor) -> Sweep:
-    """Read the pictures (S, C, H, W) of SWEEP."""
-    unedited = drawn[UNEDITED : UNEDITED + 1]
-    logits = judges.attributes(drawn)
-    index = judges.index(attribute)
-    target = None if logits is None or index is None else logits[:, index]
-    margins = None
-    confidences = judges.confidences(drawn)
-    if confidences is not None:
-        lowest = opened.memory.get("lowest confidence", lambda: _lowest(opened, judges))
-        margins = confidences - lowest if confidences[UNEDITED] >= lowest else None
-    distances = None
-    if margins is not None:  # whose face it is can be said of faces only
-        shown = judges.distances(drawn[FRAMES], unedited)
-        distances = None if shown is None else np.interp(SWEEP, SWEEP[FRAMES], shown)
-    return Sweep(target, None if logits is None else logits[UNEDITED], distances, margins)
-
-
-def _lowest(opened: OpenModel, judges: Judges) -> float:
-    return judges.lowest_confidence(opened.model.sample(N_OWN_SAMPLES)) or 0.0

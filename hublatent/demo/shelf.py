@@ -50,7 +50,8 @@ FACE_KEY_DIGITS = 16
 STORED_LATENTS_NAME = "sample_latents.safetensors"
 VISITORS_CACHE = Path(tempfile.gettempdir()) / "hublatent-visitors"
 HOLDING_METHOD = "svm"  # the filter, which reads an attribute
-BEST_METHOD = "best of each model"  # by the defaults of its direction file
+# What was measured to edit best there, by its direction file; else DEFAULT_METHOD.
+BEST_METHOD = "best of each model"
 # Owner and name, and nothing that could be a path of this machine.
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
 # A path of several parts, but not an address such as https://host/path.
@@ -91,7 +92,7 @@ PUBLIC = Limits(
 
 
 class Cache:
-    """The latest results under their keys; safe for several threads."""
+    """The latest results under their keys, none of them None; safe for several threads."""
 
     def __init__(self, capacity: int) -> None:
         self.capacity = capacity
@@ -105,21 +106,19 @@ class Cache:
                 self._values.move_to_end(key)
             return self._values.get(key)
 
-    def put(self, key: Hashable, value: Any) -> None:
-        """Keep a value, which is not None; the longest unused leave."""
+    def put(self, key: Hashable, value: Value) -> Value:
+        """Keep a value; the longest unused leave."""
         with self._lock:
             self._values[key] = value
             self._values.move_to_end(key)
             while len(self._values) > self.capacity:
                 self._values.popitem(last=False)
+        return value
 
     def get(self, key: Hashable, make: Callable[[], Value]) -> Value:
         """The value of a key, made where it is missing; two threads may make it twice."""
-        value = self.find(key)
-        if value is None:
-            value = make()
-            self.put(key, value)
-        return value  # type: ignore[no-any-return, unused-ignore]
+        found = self.find(key)
+        return self.put(key, make()) if found is None else found
 
 
 @dataclass(frozen=True, eq=False)
@@ -151,12 +150,9 @@ class OpenModel:
         return self.model.latent_shape[0] if len(self.model.latent_shape) == 2 else 0
 
     def find(
-        self,
-        attribute: str,
-        method: str,
-        held: tuple[str, ...] = (),
+        self, attribute: str, method: str, held: Sequence[str] = (),
         layers: LayerRange | None = None,
-    ) -> Direction:
+    ) -> Direction:  # fmt: skip
         """The direction of an attribute, with the readings of others held where asked for.
 
         BEST_METHOD takes the attribute's default; without `layers` the direction moves its own.
@@ -175,6 +171,14 @@ class OpenModel:
             found = [layers.of(direction) for direction in found]
         direction = found[0].orthogonal_to(*found[1:])
         return direction if direction.sigma is not None else direction.with_sigma(self.model)
+
+    def method_of(self, direction: Direction) -> str:
+        """How one of its directions was found, and the layers it moves if not all of them."""
+        method = self.directions.method_of(direction) if self.directions else direction.method
+        moved = direction.layers or ()
+        if len(moved) == self.n_layers:
+            return method
+        return f"{method}, layers {LayerRange(moved[0], moved[-1])}"
 
 
 class ModelShelf:
@@ -274,16 +278,6 @@ class ModelShelf:
             return None
         return network.from_pretrained(self.cards / name, device=self.device)
 
-    def classifier(self) -> AttributeClassifier:
-        """The classifier whose features measure how alike two faces are."""
-        if self.judges.classifier is None:
-            raise HublatentError(
-                f"A face is projected with the features of the classifier {CLASSIFIER}, which is "
-                "not here; train it with training/train_classifier.py and put it into "
-                f"model_cards/{CLASSIFIER}."
-            )
-        return self.judges.classifier
-
     def tell(self, error: HublatentError) -> str:
         """An error as those who use the app may read it: in public without this machine's paths."""
         text = str(error)
@@ -304,15 +298,16 @@ class ModelShelf:
         model = _architecture(where).from_snapshot(where, device=self.device)
         fingerprint = model.fingerprint()
         stored = read_stored_latents(where.folder, fingerprint, model.latent_shape)
+        path, directions, problem = where.folder / DIRECTIONS_NAME, None, ""
         try:
-            if not (where.folder / DIRECTIONS_NAME).is_file():
+            if not path.is_file():
                 raise DirectionError(
                     f"{name} has no {DIRECTIONS_NAME}; make one with training/find_directions.py."
                 )
-            directions = DirectionSet.load(where.folder / DIRECTIONS_NAME, model)
+            directions = DirectionSet.load(path, model)
         except DirectionError as error:
-            return OpenModel(name, model, fingerprint, None, str(error), stored)
-        return OpenModel(name, model, fingerprint, directions, "", stored)
+            problem = str(error)
+        return OpenModel(name, model, fingerprint, directions, problem, stored)
 
     def _checked(self, name: str) -> str:
         """A typed name that may be opened."""
@@ -333,13 +328,9 @@ def _fetch(source: str, token: bool | None, limit: int, cache_dir: Path | None =
     config = snapshot(source, files=(CONFIG_NAME,), max_bytes=MAX_CONFIG_BYTES, **common)
     _architecture(config)
     return snapshot(
-        source,
-        revision=config.commit,
-        files=MODEL_FILES,
-        optional=(DIRECTIONS_NAME,),
-        max_bytes=limit,
-        **common,
-    )
+        source, revision=config.commit, files=MODEL_FILES, optional=(DIRECTIONS_NAME,),
+        max_bytes=limit, **common,
+    )  # fmt: skip
 
 
 def is_hub_id(name: str) -> bool:
@@ -405,14 +396,12 @@ def offered_attributes(opened: Sequence[OpenModel]) -> tuple[str, ...]:
 
 
 def offered_methods(opened: Sequence[OpenModel]) -> tuple[str, ...]:
-    """The methods that any of the models has directions of, the default first.
-
-    Last, where a file says what edits best in its model, BEST_METHOD.
-    """
+    """BEST_METHOD where a model has a default, then the methods that any of them knows."""
     sets = [o.directions for o in opened if o.directions is not None]
-    names = dict.fromkeys(name for s in sets for name in s.methods)
-    best = (BEST_METHOD,) if any(s.defaults for s in sets) else ()
-    return (*sorted(names, key=lambda name: name != DEFAULT_METHOD), *best)
+    names = list(dict.fromkeys(name for s in sets for name in s.methods))
+    has_default = DEFAULT_METHOD in names or any(s.defaults for s in sets)
+    names.sort(key=lambda name: name != DEFAULT_METHOD)
+    return (BEST_METHOD, *names) if has_default else tuple(names)
 
 
 def offered_layers(opened: Sequence[OpenModel]) -> tuple[str, ...]:
@@ -437,8 +426,7 @@ def read_stored_latents(
     except (SafetensorError, OSError) as error:
         logger.warning("%s cannot be read and is skipped: %s.", path, error)
         return {}
-    fits = all(tuple(z.shape) == latent_shape for z in latents.values())
-    if owner != fingerprint or not fits:
-        logger.warning("%s belongs to other weights and is skipped.", path)
-        return {}
-    return latents
+    if owner == fingerprint and all(tuple(z.shape) == latent_shape for z in latents.values()):
+        return latents
+    logger.warning("%s belongs to other weights and is skipped.", path)
+    return {}

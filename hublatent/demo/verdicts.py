@@ -17,13 +17,14 @@ from scipy.special import expit
 from torch import Tensor
 
 from hublatent.demo.names import human_name
+from hublatent.model import LatentModel
 from hublatent.perception.classifier import AttributeClassifier
 from hublatent.perception.faces import SAME_PERSON_DISTANCE, FaceDetector, FaceIdentity
 from hublatent.stats import Floats
 
 MAX_STRENGTH = 6.0
 SWEEP = np.arange(-MAX_STRENGTH, MAX_STRENGTH + 1)  # (S,), in standard deviations
-UNEDITED = len(SWEEP) // 2
+UNEDITED, FRAMES = len(SWEEP) // 2, slice(0, None, 2)  # the frames are what is shown of it
 # Share of a model's own samples that the detector is less sure of than of a realistic face.
 LOWEST_SHARE = 0.05
 N_OWN_SAMPLES = 40
@@ -42,15 +43,14 @@ class Judges:
     detector: FaceDetector | None = None
     identity: FaceIdentity | None = None
 
-    def reads(self, attribute: str) -> bool:
-        """Whether the classifier knows an attribute."""
-        return self.classifier is not None and attribute in self.classifier.attribute_names
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The attributes that the classifier reads, in the order of its logits."""
+        return () if self.classifier is None else tuple(self.classifier.attribute_names)
 
     def index(self, attribute: str) -> int | None:
         """Which of the classifier's logits is an attribute's; None where it does not know it."""
-        if self.classifier is None or not self.reads(attribute):
-            return None
-        return self.classifier.attribute_names.index(attribute)
+        return self.names.index(attribute) if attribute in self.names else None
 
     @torch.inference_mode()
     def attributes(self, images: Tensor) -> Floats | None:
@@ -75,10 +75,25 @@ class Judges:
         distances = self.distances(edited, unedited)
         return "" if distances is None else _person(float(distances[0]))
 
-    def lowest_confidence(self, own_images: Tensor) -> float | None:
-        """Below this the detector doubts that a model's picture is a face."""
-        found = self.confidences(own_images)
-        return None if found is None else float(np.quantile(found, LOWEST_SHARE))
+    def lowest_confidence(self, model: LatentModel) -> float:
+        """Below this the detector doubts that a model's picture is a face; 0 without a detector."""
+        if self.detector is None:
+            return 0.0
+        own = self.detector.confidence(_rgb(model.sample(N_OWN_SAMPLES)))
+        return float(np.quantile(_array(own), LOWEST_SHARE))
+
+    def read_sweep(self, drawn: Tensor, attribute: str, lowest: float) -> Sweep:
+        """Read the pictures (S, C, H, W) of SWEEP; a face has the `lowest_confidence` at least."""
+        logits, index, confidences = (
+            self.attributes(drawn), self.index(attribute), self.confidences(drawn)
+        )  # fmt: skip
+        margins = distances = None
+        if confidences is not None and confidences[UNEDITED] >= lowest:
+            margins = confidences - lowest  # whose face it is can be said of faces only
+            shown = self.distances(drawn[FRAMES], drawn[UNEDITED : UNEDITED + 1])
+            distances = None if shown is None else np.interp(SWEEP, SWEEP[FRAMES], shown)
+        target = None if logits is None or index is None else logits[:, index]
+        return Sweep(target, None if logits is None else logits[UNEDITED], distances, margins)
 
 
 @dataclass(frozen=True, eq=False)
@@ -159,8 +174,8 @@ def judge(
     parts: list[str] = []
     moved: tuple[str, ...] = ()
     level, leakage = "good", 0.0
-    if logits is not None and sweep.unedited is not None and judges.classifier is not None:
-        names, target = judges.classifier.attribute_names, judges.index(attribute)
+    if logits is not None and sweep.unedited is not None:
+        names, target = judges.names, judges.index(attribute)
         changes = _sigmoid(logits) - _sigmoid(sweep.unedited)
         if target is not None:
             parts.append(describe_change(attribute, sweep.unedited[target], logits[target]))
