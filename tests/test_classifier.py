@@ -6,6 +6,7 @@ import json
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -26,7 +27,7 @@ from hublatent.perception.classifier import (
     split_names,
 )
 from tests.training_helpers import kill_after_lines
-from training.train_classifier import RECIPES, Arguments, train
+from training.train_classifier import RECIPES, Arguments, ClassifierRecipe, Trainer, mix, train
 from training.trainers.classifier.distort import Distortion, blur, distort, resampling
 from training.trainers.classifier.scores import (
     calibration_error,
@@ -34,7 +35,6 @@ from training.trainers.classifier.scores import (
     held_out_scores,
     mean_auroc,
 )
-from training.trainers.classifier.trainer import ClassifierRecipe, Trainer, mix
 from training.trainers.commands import parse_command
 from training.trainers.loop import parameter_count, start_accelerator
 from training.trainers.run import Run
@@ -440,9 +440,10 @@ def dataset(faces: Path, tmp_path_factory: pytest.TempPathFactory) -> FaceDatase
 
 
 def trainer(
-    dataset: FaceDataset, recipe: ClassifierRecipe = TINY, state: dict[str, Any] | None = None
+    dataset: FaceDataset, recipe: ClassifierRecipe = TINY, precision: str = "fp32"
 ) -> Trainer:
-    return Trainer(recipe, dataset, start_accelerator(), "fp32", state)
+    settings: Any = SimpleNamespace(settings=recipe, precision=precision)
+    return Trainer(settings, dataset, start_accelerator())
 
 
 def arguments(faces: Path, out: Path, *options: str) -> Arguments:
@@ -534,7 +535,8 @@ def test_averaged_weights(dataset: FaceDataset) -> None:
 
 def test_measuring_the_precision_does_not_touch_the_run(dataset: FaceDataset) -> None:
     forced = trainer(dataset)
-    measured = Trainer(TINY, dataset, start_accelerator(), "auto")
+    measured = trainer(dataset, precision="auto")
+    measured.choose_arithmetic(None)
     assert measured.precision in ("fp32", "bf16")
     assert _equal(measured.model, forced.model) and _equal(measured.published, forced.published)
 
@@ -558,7 +560,10 @@ def test_a_resumed_trainer_equals_an_unbroken_one(dataset: FaceDataset, tmp_path
         if step in (1, 4):
             run.save_state(broken.state())
             torch.manual_seed(99)
-            broken = Trainer(TINY, dataset, start_accelerator(), "auto", run.load_state())
+            broken, state = trainer(dataset, precision="auto"), run.load_state()
+            assert state is not None
+            broken.choose_arithmetic(state)
+            broken.load_state(state)
             assert broken.precision == "fp32"
         broken.step()
     assert _equal(broken.model, unbroken.model) and _equal(broken.published, unbroken.published)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -16,11 +18,11 @@ from hublatent.models import StyleGAN2
 from tests.conftest import PROJECT
 from tests.training_helpers import write_faces
 from training import train_encoder
+from training.train_stylegan2 import StyleGAN2Recipe, Trainer
 from training.trainers.commands import parse_command
 from training.trainers.loop import start_accelerator
 from training.trainers.run import Run
 from training.trainers.stylegan2.discriminator import save_discriminator
-from training.trainers.stylegan2.trainer import StyleGAN2Recipe, Trainer
 
 FEATURES = PROJECT / "model_cards" / "image-features"
 
@@ -141,7 +143,8 @@ def test_training_goes_on_from_a_published_generator_and_its_discriminator(
     with_encoder(generator).save_pretrained(tmp_path)
     save_discriminator(discriminator, tmp_path / DISCRIMINATOR_NAME)
     dataset = load_dataset(faces, 16, cache=tmp_path / "cache", progress=False)
-    trainer = Trainer(recipe, dataset, start_accelerator(), "fp32")
+    settings: Any = SimpleNamespace(settings=recipe, images=1000, kid_classifier=None)
+    trainer = Trainer(settings, dataset, start_accelerator())
     trainer.start_from(tmp_path, 100)
     assert trainer.images_seen == 100
     same = discriminator.state_dict()

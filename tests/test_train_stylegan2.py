@@ -6,6 +6,7 @@ import json
 import math
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,14 @@ from hublatent.models.stylegan2 import StyleGAN2
 from hublatent.publish import check_folder
 from tests.training_helpers import in_two_processes, kill_after_lines, read_log, write_faces
 from training.cards import make_card
-from training.train_stylegan2 import RECIPES, Arguments, KernelDistance, train
+from training.train_stylegan2 import (
+    RECIPES,
+    Arguments,
+    KernelDistance,
+    StyleGAN2Recipe,
+    Trainer,
+    train,
+)
 from training.trainers.commands import parse_command
 from training.trainers.loop import parameters_of, start_accelerator, step_generator
 from training.trainers.run import Run
@@ -36,7 +44,6 @@ from training.trainers.stylegan2.augment import (
     warp,
 )
 from training.trainers.stylegan2.kid import squared_mmd
-from training.trainers.stylegan2.trainer import StyleGAN2Recipe, Trainer
 
 N_TRAIN, N_VALIDATION = 20, 8
 TINY = StyleGAN2Recipe(
@@ -68,7 +75,11 @@ def dataset(faces: Path, tmp_path_factory: pytest.TempPathFactory) -> FaceDatase
 def trainer(
     dataset: FaceDataset, recipe: StyleGAN2Recipe = TINY, state: dict[str, Any] | None = None
 ) -> Trainer:
-    return Trainer(recipe, dataset, start_accelerator(), "fp32", state)
+    settings: Any = SimpleNamespace(settings=recipe, images=1000, kid_classifier=None)
+    ours = Trainer(settings, dataset, start_accelerator())
+    if state is not None:
+        ours.load_state(state)
+    return ours
 
 
 def arguments(faces: Path, out: Path, *words: str) -> Arguments:
@@ -523,7 +534,7 @@ def test_the_learning_rate_falls_to_0_over_the_last_images(
     for left in (80, 8):
         ours = trainer(dataset, replace(TINY, learning_rate_falls_over=80))
         before = ours.generator.const.detach().clone()
-        ours.n_images = left
+        ours.arguments.images = left
         ours.step()
         moved[left] = (ours.generator.const - before).abs().max().item()
     assert moved[8] == pytest.approx(moved[80] / 10, rel=1e-2)

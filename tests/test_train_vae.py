@@ -31,11 +31,10 @@ from training.objectives.elbo import (
     sample_posterior,
 )
 from training.recipes import RECIPES, VAERecipe
-from training.train_vae import Arguments, Reporter, train
+from training.train_vae import Arguments, Trainer, preview, train
 from training.trainers.commands import parse_command
-from training.trainers.loop import parameter_count, start_accelerator, step_generator
+from training.trainers.loop import Journal, parameter_count, start_accelerator, step_generator
 from training.trainers.run import Run
-from training.trainers.vae import Trainer, evaluate, preview
 
 N_TRAIN, N_VALIDATION, N_TEST = 24, 8, 8
 TINY = VAERecipe(
@@ -77,16 +76,19 @@ def arguments(faces: Path, out: Path, **values: Any) -> Arguments:
     return replace(parsed, settings=replace(parsed.settings, **values))
 
 
-RARELY: Any = SimpleNamespace(state_seconds=60.0)
-
-
 def trainer(
     dataset: FaceDataset,
     recipe: VAERecipe = TINY,
     memory_format: str = "contiguous",
     state: dict[str, Any] | None = None,
 ) -> Trainer:
-    return Trainer(recipe, dataset, start_accelerator(), "fp32", memory_format, state)
+    asked = {"precision": "fp32", "memory_format": memory_format}
+    settings: Any = SimpleNamespace(settings=recipe, state_seconds=60.0, **asked)
+    ours = Trainer(settings, dataset, start_accelerator())
+    ours.choose_arithmetic(state)
+    if state is not None:
+        ours.load_state(state)
+    return ours
 
 
 # --- recipes and the command line -----------------------------------------------------------------
@@ -305,8 +307,9 @@ def test_arithmetic_is_measured_without_touching_the_run(
     dataset: FaceDataset, capsys: pytest.CaptureFixture[str]
 ) -> None:
     forced = trainer(dataset)
-    accelerator = start_accelerator()
-    measured = Trainer(TINY, dataset, accelerator)
+    measured = trainer(dataset)
+    measured.arguments.precision = measured.arguments.memory_format = "auto"
+    measured.choose_arithmetic(None)
     assert measured.precision in ("fp32", "bf16")
     assert measured.memory_format in ("contiguous", "channels-last")
     printed = capsys.readouterr().out
@@ -323,10 +326,10 @@ def test_a_trainer_that_reads_no_number_each_step_learns_the_same(
     logs = []
     for name, ours in (("plain", plain), ("deferred", deferred)):
         (tmp_path / name).mkdir()
-        reporter = Reporter(Run(tmp_path / name), ours, RARELY, None)
+        journal = Journal(Run(tmp_path / name), ours)
         for _ in range(4):
-            reporter.after_step(ours.step())
-        reporter.log()
+            journal.after_step(ours.step())
+        journal.log()
         logs += _log(tmp_path / name)[-1:]
     assert _equal_weights(deferred.model.state_dict(), plain.model.state_dict())
     assert logs[0]["loss"] == pytest.approx(logs[1]["loss"], rel=1e-5)
@@ -337,11 +340,11 @@ def test_a_diverged_sum_is_refused_before_a_state_is_written(
 ) -> None:
     ours = trainer(dataset, replace(TINY, learning_rate=1e30, warm_up=0.0))
     ours.reads_each_step = False
-    reporter = Reporter(Run(tmp_path), ours, RARELY, None)
+    journal = Journal(Run(tmp_path), ours)
     for _ in range(2):
-        reporter.after_step(ours.step())
+        journal.after_step(ours.step())
     with pytest.raises(HublatentError, match="diverged after 20 images"):
-        reporter.save_state()
+        journal.save_state()
     assert not list(tmp_path.glob("state*"))
 
 
@@ -536,7 +539,6 @@ def test_evaluation_leaves_the_model_as_it_was(dataset: FaceDataset) -> None:
     torch.manual_seed(0)
     model = TINY.build().train()
     before = {k: v.clone() for k, v in model.state_dict().items()}
-    evaluate(model, dataset, dataset.indices("test"), seed=0)
     preview(model, dataset.batch([0, 1, 2]), seed=0)
     assert model.training and _equal_weights(model.state_dict(), before)
 

@@ -8,11 +8,9 @@ that was killed. Several devices: accelerate launch.
 
 from __future__ import annotations
 
-import math
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
@@ -26,6 +24,7 @@ from torch import Tensor
 
 from hublatent.data import FaceDataset
 from hublatent.errors import DataError
+from hublatent.evaluation.rate import rate_and_distortion
 from hublatent.images import save_png
 from hublatent.inversion.optimiser import autocast
 from hublatent.models import StyleGAN2
@@ -92,24 +91,19 @@ class Trainer(loop.Trainer):
 
     def __init__(
         self,
-        recipe: EncoderRecipe,
+        arguments: Arguments,
         dataset: FaceDataset,
         accelerator: accelerate.Accelerator,
-        precision: str,
         model: StyleGAN2,
         features: ImageFeatures,
-        state: dict[str, Any] | None = None,
     ) -> None:
-        super().__init__(recipe, dataset, accelerator)
+        super().__init__(arguments, dataset, accelerator)
         assert model.encoder is not None, "the caller has added one"
         self.model = model.to(self.device).requires_grad_(False)
         self.encoder = model.encoder.train().requires_grad_(True)
         self.features = features.to(self.device)
-        self.optimizer = torch.optim.Adam(self.encoder.parameters(), lr=recipe.learning_rate)
+        self.optimizer = torch.optim.Adam(self.encoder.parameters(), lr=self.recipe.learning_rate)
         self.parts = {"encoder": self.encoder, "optimizer": self.optimizer}
-        if state is not None:
-            self.load_state(state)
-        self.precision = self.fastest(loop.precisions(precision, state), self._trial)
 
     @classmethod
     def check_data(cls, recipe: EncoderRecipe, dataset: FaceDataset, n_processes: int) -> None:
@@ -117,9 +111,9 @@ class Trainer(loop.Trainer):
         if recipe.batch_size < 2 * n_processes:
             raise DataError(f"--batch-size {recipe.batch_size} gives a process fewer than 2.")
 
-    @cached_property
-    def n_total_steps(self) -> int:
-        return math.ceil(self.recipe.images / self.recipe.batch_size)
+    @property
+    def n_images(self) -> int:
+        return int(self.recipe.images)
 
     def update(self) -> loop.StepValues:
         """Update the encoder once; returns its losses."""
@@ -164,48 +158,32 @@ class Trainer(loop.Trainer):
         distances = [(x - y).square().sum(dim=1).mean() for x, y in pairs]
         return torch.stack(distances).sum()
 
-    def _trial(self, precision: str) -> None:
-        """A pass whose time is measured; it changes nothing."""
-        self.precision = precision
-        self.encoder.eval()  # or it would move the batch normalisation's statistics
-        loss = torch.stack(list(self._losses().values())).sum()
-        torch.autograd.grad(loss, list(self.encoder.parameters()))
-        self.encoder.train()
-
-
-class Reporter(loop.Reporter):
-    """Logs and draws now and then; at the end the generator's folder gets the encoder."""
-
-    trainer: Trainer
-
-    def report(self) -> None:
-        if self.is_due(self.arguments.log_every):
-            self.log()
-            self._draw()
-
     @torch.no_grad()
-    def _draw(self) -> None:
-        """Validation images, each with its reconstruction."""
-        trainer, model = self.trainer, self.trainer.model
-        trainer.encoder.eval()
-        indices = trainer.dataset.indices("validation")[:N_DRAWN]
-        images = trainer.dataset.batch(indices).to(trainer.device)
-        pairs = torch.stack([images, model.decode(model.encode(images))], dim=1).flatten(0, 1)
-        trainer.encoder.train()
-        picture = loop.contact_sheet(pairs, DRAWN_COLUMNS)
-        save_png(picture, self.run.folder / f"pairs-{trainer.images_seen:08d}.png")
+    def report(self, journal: loop.Journal) -> None:
+        """Log, and draw validation images, each with its reconstruction."""
+        if not journal.is_due(self.arguments.log_every):
+            return
+        journal.log()
+        indices = self.dataset.indices("validation")[:N_DRAWN]
+        images = self.dataset.batch(indices).to(self.device)
+        with loop.evaluating(self.encoder):
+            drawn = self.model.decode(self.model.encode(images))
+        pairs = torch.stack([images, drawn], dim=1).flatten(0, 1)
+        path = journal.run.folder / f"pairs-{self.images_seen:08d}.png"
+        save_png(loop.contact_sheet(pairs, DRAWN_COLUMNS), path)
 
-    def finish(self) -> dict[str, Any]:
+    def finish(self, journal: loop.Journal) -> dict[str, Any]:
         """Write the generator with its encoder; returns the error on validation images."""
-        model, dataset = self.trainer.model.eval(), self.trainer.dataset
+        model, validation = self.model.eval(), self.dataset.indices("validation")
         with only_writer(self.arguments.model):
             model.save_pretrained(self.arguments.model)
-        results: dict[str, Any] = {"images_seen": self.trainer.images_seen}
-        if len(validation := dataset.indices("validation")):
-            results["validation_mse"] = loop.reconstruction_error(model, dataset, validation)
+        results = self.results(self.encoder)
+        if len(validation):
+            found = rate_and_distortion(model, self.dataset, validation, self.recipe.seed)
+            results["validation_mse"] = found["mse"]
         # Not into the log: a run that is killed right here comes by once more.
-        self.run.save_results(results)
-        print(f"{self.arguments.model}: {results}")
+        journal.run.save_results(results)
+        print(f"{self.arguments.model}: validation MSE {results.get('validation_mse')}")
         return results
 
 
@@ -219,7 +197,7 @@ def train(arguments: Arguments) -> dict[str, Any] | None:
     model.add_encoder(recipe.width, model.fingerprint())
     arguments = replace(arguments, settings=recipe)
     run_settings = {"generator": model.fingerprint()}
-    return loop.train(arguments, Trainer, Reporter, run_settings, model=model, features=features)
+    return loop.train(arguments, Trainer, run_settings, model=model, features=features)
 
 
 if __name__ == "__main__":

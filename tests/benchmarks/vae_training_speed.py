@@ -20,6 +20,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from multiprocessing.connection import Connection
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent.parent))
@@ -31,8 +32,8 @@ from torch import nn
 from hublatent.data import FaceDataset
 from hublatent.inversion.optimiser import autocast
 from training.recipes import RECIPES, VAERecipe
-from training.trainers.loop import start_accelerator
-from training.trainers.vae import Trainer, posteriors
+from training.train_vae import Trainer
+from training.trainers.loop import batches, start_accelerator
 
 TARGET_TRAINING, TARGET_ENCODING, TARGET_CONVOLUTIONS = 2.0, 3.0, 0.85
 Action = Callable[[], object]
@@ -131,11 +132,14 @@ def our_actions(
     recipe: VAERecipe, dataset: FaceDataset, n_steps: int
 ) -> tuple[str, dict[str, Action]]:
     """Our trainer's description and what it can be asked to do."""
-    trainer = Trainer(recipe, dataset, start_accelerator())
+    asked = {"precision": "auto", "memory_format": "auto"}
+    settings: Any = SimpleNamespace(settings=recipe, **asked)
+    trainer = Trainer(settings, dataset, start_accelerator())
+    trainer.choose_arithmetic(None)
     n_parameters = sum(p.numel() for p in trainer.model.parameters())
     return f"{n_parameters:,} parameters, {trainer.precision}, {trainer.memory_format}", {
         "training": lambda: [trainer.step() for _ in range(n_steps)],
-        "encoding": lambda: posteriors(trainer.model, dataset, trainer.indices),
+        "encoding": lambda: [trainer.model.encode(x) for x in batches(dataset, trainer.indices)],
         "convolutions": bare_convolutions(trainer, n_steps),
     }
 

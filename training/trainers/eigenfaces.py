@@ -21,9 +21,10 @@ from tqdm import tqdm
 
 from hublatent.data import FaceDataset
 from hublatent.errors import DataError
+from hublatent.evaluation.rate import rate_and_distortion
 from hublatent.models import Eigenfaces
 from training.trainers.commands import DataArguments, command_of, run_script
-from training.trainers.loop import batches, described, reconstruction_error
+from training.trainers.loop import batches, described
 from training.trainers.run import MODEL_FOLDER, Run
 
 
@@ -43,6 +44,12 @@ def fit(dataset: FaceDataset, indices: np.ndarray, latent_dim: int) -> Eigenface
     Returns:
         The model; its D components are orthonormal, in order of falling variance.
     """
+    from scipy.sparse.linalg import eigsh  # type: ignore[import-untyped, unused-ignore]
+
+    def rows(what: str) -> Iterable[Tensor]:  # (B, C*H*W) each
+        for images in tqdm(batches(dataset, indices), desc=what, unit="batch"):
+            yield images.contiguous().flatten(1)
+
     _, height, _, channels = dataset.images.shape
     model = Eigenfaces(height, channels, latent_dim)
     n_pixels = model.mean.numel()
@@ -52,35 +59,21 @@ def fit(dataset: FaceDataset, indices: np.ndarray, latent_dim: int) -> Eigenface
             f"are {len(indices)} and {n_pixels}."
         )
     total = torch.zeros(n_pixels, dtype=torch.float64)
-    for pixels in _pixels(dataset, indices, "mean"):
+    for pixels in rows("mean"):
         total += pixels.sum(dim=0, dtype=torch.float64)
     mean = (total / len(indices)).float()
     scatter = torch.zeros(n_pixels, n_pixels)
-    for pixels in _pixels(dataset, indices, "covariance"):
-        centred = pixels - mean  # (B, C*H*W)
-        scatter.addmm_(centred.T, centred)
-    model.mean.copy_(mean)
-    model.components.copy_(_leading_eigenvectors(scatter, latent_dim))
-    return model.eval()
-
-
-def _pixels(dataset: FaceDataset, indices: np.ndarray, what: str) -> Iterable[Tensor]:
-    """Images as rows (B, C*H*W)."""
-    for images in tqdm(batches(dataset, indices), desc=what, unit="batch"):
-        yield images.contiguous().flatten(1)
-
-
-def _leading_eigenvectors(matrix: Tensor, n: int) -> Tensor:
-    """The n eigenvectors (n, D) of a symmetric matrix (D, D) with the largest eigenvalues."""
-    from scipy.sparse.linalg import eigsh  # type: ignore[import-untyped, unused-ignore]
-
+    for pixels in rows("covariance"):
+        scatter.addmm_((pixels - mean).T, pixels - mean)
     # ARPACK's start is random unless it is given, and so would be the last digits.
-    start = np.random.default_rng(0).normal(size=len(matrix)).astype(np.float32)
-    _, columns = eigsh(matrix.numpy(), k=n, v0=start)  # in order of rising eigenvalues
-    vectors = torch.from_numpy(columns.T[::-1].copy())
+    start = np.random.default_rng(0).normal(size=n_pixels).astype(np.float32)
+    _, columns = eigsh(scatter.numpy(), k=latent_dim, v0=start)  # by rising eigenvalues
+    vectors = torch.from_numpy(columns.T[::-1].copy())  # (D, C*H*W)
     # An eigenvector's sign is arbitrary; its largest entry is made positive.
     largest = vectors.gather(1, vectors.abs().argmax(dim=1, keepdim=True))
-    return vectors * largest.sign()
+    model.mean.copy_(mean)
+    model.components.copy_(vectors * largest.sign())
+    return model.eval()
 
 
 @torch.no_grad()
@@ -88,29 +81,24 @@ def run(arguments: Arguments) -> None:
     """Fit, measure and save."""
     dataset = arguments.load(arguments.image_size)
     started = time.monotonic()
-    training = dataset.indices("train")
-    model = fit(dataset, training, arguments.latent_dim)
+    model = fit(dataset, dataset.indices("train"), arguments.latent_dim)
     known = batches(dataset, dataset.indices("train", "validation"))
-    latents = [model.encode(images) for images in known]
-    model.set_latent_statistics(torch.cat(latents))
+    model.set_latent_statistics(torch.cat([model.encode(images) for images in known]))
     seconds = time.monotonic() - started
-    test = dataset.indices("test")
-    model.save_pretrained(arguments.out / MODEL_FOLDER)
-    command = command_of(
-        "training/trainers/eigenfaces.py", arguments, out=f"runs/{arguments.out.name}"
-    )
-    measured = None
+    folder, test, measured = arguments.out / MODEL_FOLDER, dataset.indices("test"), None
     if len(test):
-        measured = {"n_images": len(test), "mse": reconstruction_error(model, dataset, test)}
+        measured = {"n_images": len(test), **rate_and_distortion(model, dataset, test)}
+    model.save_pretrained(folder)
+    out = f"runs/{arguments.out.name}"
     results = {
-        "command": command,
+        "command": command_of("training/trainers/eigenfaces.py", arguments, out=out),
         "fingerprint": model.fingerprint(),
         **described(dataset, model.mean.numel() + model.components.numel()),
         "seconds": round(seconds, 1),
         "test": measured,
     }
     Run(arguments.out).save_results(results)
-    print(f"{arguments.out / MODEL_FOLDER}: {json.dumps(measured)}")
+    print(f"{folder}: {json.dumps(measured)}")
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ therefore holds no random generators, and a resumed run ends with the weights of
 
 from __future__ import annotations
 
+import copy
 import ctypes
 import itertools
 import math
@@ -13,12 +14,12 @@ import os
 import sys
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import accelerate
 import numpy as np
@@ -33,15 +34,13 @@ from tqdm import tqdm
 from hublatent.data import FaceDataset
 from hublatent.errors import DataError, HublatentError
 from hublatent.images import to_float, to_pil
-from hublatent.model import LatentModel
 from training.trainers.commands import DataArguments, changes, command_of
 from training.trainers.run import Run
 
 # Streams of randomness apart from the processes' own, which count from 0.
 ORDER_STREAM = 1_000_003
 FLIP_STREAM = 2_000_003
-PRECISIONS = ("fp32", "bf16")
-N_MEASURED = 5  # passes of each kind that are timed
+N_MEASURED = 5  # steps of each kind that are timed
 LARGEST_SHARE = 0.25  # of a GPU's free memory, for images
 StepValues = Mapping[str, Any]  # name -> float, or a scalar tensor that nobody has waited for
 
@@ -65,43 +64,34 @@ class TrainingArguments(DataArguments):
 
 
 class Trainer(ABC):
-    """Networks, optimisers and averages, and one step of training them.
+    """One training: its networks, a step of them, what a run shows of it and leaves behind.
 
-    A subclass fills `parts` and implements `update`. Where its recipe has no epochs, it says how
-    long it trains.
+    A subclass fills `parts` and implements `update`, `report` and `finish`.
 
     Attributes:
+        arithmetic: names of what "auto" chooses between by the stopwatch, and the choices.
+        precision: of the networks' passes, "fp32" or "bf16".
         parts: what a state holds, by name; each has state_dict and load_state_dict.
         indices: the training images' positions in the dataset.
         n_steps: steps done.
-        n_images: images after which the training ends.
-        precision: of the networks' passes, "fp32" or "bf16".
         reads_each_step: whether a step waits for its numbers, which on a CPU costs nothing.
     """
 
+    arithmetic: ClassVar[dict[str, tuple[str, ...]]] = {"precision": ("fp32", "bf16")}
+    precision = "fp32"
+
     def __init__(
-        self, recipe: Any, dataset: FaceDataset, accelerator: accelerate.Accelerator
+        self, arguments: Any, dataset: FaceDataset, accelerator: accelerate.Accelerator
     ) -> None:
-        self.recipe = recipe
+        self.arguments = arguments
+        self.recipe = arguments.settings
         self.dataset = dataset
         self.accelerator = accelerator
         self.device = accelerator.device
         self.indices = dataset.indices("train")
         self.parts: dict[str, Any] = {}
         self.n_steps = 0
-        self.n_images = 0
-        self.precision = "fp32"
         self.reads_each_step = self.device.type == "cpu"
-
-    @cached_property
-    def pixels(self) -> Tensor | None:
-        """The training images (N, H, W, C), uint8, on a GPU that has room for them, else None."""
-        if self.device.type != "cuda":
-            return None
-        n_bytes = len(self.indices) * self.dataset.images[0].nbytes
-        if n_bytes > torch.cuda.mem_get_info(self.device)[0] * LARGEST_SHARE:
-            return None
-        return torch.from_numpy(self.dataset.images[self.indices]).to(self.device)
 
     @classmethod
     def check_data(cls, recipe: Any, dataset: FaceDataset, n_processes: int) -> None:
@@ -109,31 +99,40 @@ class Trainer(ABC):
         if not len(dataset.indices("train")):
             raise DataError("The data has no training images.")
 
+    def begin(self) -> None:
+        """Take up what a new run starts from; by default, nothing."""
+        return
+
+    @abstractmethod
+    def update(self) -> StepValues:
+        """Update the networks once; returns losses and statistics, averaged over the processes."""
+
+    @abstractmethod
+    def report(self, journal: Journal) -> None:
+        """On the main process, log and draw what is due after a step."""
+
+    @abstractmethod
+    def finish(self, journal: Journal) -> dict[str, Any]:
+        """On the main process, write what the end of the run leaves behind; returns the results."""
+
+    @property
+    def n_images(self) -> int:
+        """Images after which the training ends; a step begun before is finished."""
+        return int(self.recipe.epochs * len(self.indices))
+
+    @property
+    def n_total_steps(self) -> int:
+        """Steps of the whole training."""
+        return math.ceil(self.n_images / self.recipe.batch_size)
+
     @property
     def images_seen(self) -> int:
         """Images seen so far, over all processes."""
         return self.n_steps * self.recipe.batch_size
 
-    @cached_property
-    def n_total_steps(self) -> int:
-        """Steps of the whole training."""
-        return math.ceil(self.recipe.epochs * len(self.indices) / self.recipe.batch_size)
-
-    def end(self, arguments: Any) -> int:
-        """Images after which the training ends; a step begun before is finished."""
-        return self.n_total_steps * self.recipe.batch_size
-
-    def begin(self, arguments: Any) -> None:
-        """Take up what a new run starts from; by default, nothing."""
-        return
-
     def learning_rate(self) -> float:
         """The learning rate of the next step."""
         return cosine_rate(self.recipe, self.n_steps, self.n_total_steps)
-
-    @abstractmethod
-    def update(self) -> StepValues:
-        """Update the networks once; returns losses and statistics, averaged over the processes."""
 
     def step(self) -> StepValues:
         """Update the networks once, and count it."""
@@ -161,6 +160,16 @@ class Trainer(ABC):
         mine = whole[self.accelerator.process_index :: self.accelerator.num_processes]
         return np.array([_epoch_order(n, seed, int(p) // n, order)[p % n] for p in mine])
 
+    @cached_property
+    def pixels(self) -> Tensor | None:
+        """The training images (N, H, W, C), uint8, on a GPU that has room for them, else None."""
+        if self.device.type != "cuda":
+            return None
+        n_bytes = len(self.indices) * self.dataset.images[0].nbytes
+        if n_bytes > torch.cuda.mem_get_info(self.device)[0] * LARGEST_SHARE:
+            return None
+        return torch.from_numpy(self.dataset.images[self.indices]).to(self.device)
+
     def images_at(self, positions: np.ndarray, flip: bool) -> Tensor:
         """Training images (B, C, H, W) on the device, in [-1, 1]; `flip` mirrors half of them."""
         if self.pixels is None:
@@ -184,7 +193,7 @@ class Trainer(ABC):
     def step_values(self, terms: Mapping[str, Tensor]) -> StepValues:
         """Scalars averaged over the processes, checked before any of them reaches the weights.
 
-        Where that would stop the device, the reporter checks their sums before it writes a state.
+        Where that would stop the device, the journal checks their sums before it writes a state.
 
         Raises:
             HublatentError: one is no longer a number.
@@ -222,28 +231,49 @@ class Trainer(ABC):
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
 
-    def fastest(self, options: Sequence[str], trial: Callable[[str], object]) -> str:
-        """The option with the fastest trial; all processes take the first one's stopwatch.
+    def use(self, **choice: str) -> None:
+        """Take up an arithmetic."""
+        vars(self).update(choice)
 
-        The options take turns, so that other load on the machine meets all of them alike.
+    def choose_arithmetic(self, state: Mapping[str, Any] | None) -> None:
+        """Use what the command line asks for; for "auto" the state's, or the fastest.
+
+        Steps are timed, in turns, so that other load on the machine meets all choices alike, and
+        undone. All processes take the first one's stopwatch.
         """
-        if len(options) == 1:
-            return options[0]
-        seconds = dict.fromkeys(options, math.inf)
-        for turn in range(N_MEASURED + 1):
-            for option in options:
+        asked = {name: getattr(self.arguments, name) for name in self.arithmetic}
+        known = {name: value for name, value in asked.items() if value != "auto"}
+        if state is not None:
+            known = {name: state[name] for name in asked} | known
+        free = [(known[name],) if name in known else self.arithmetic[name] for name in asked]
+        choices = list(itertools.product(*free))
+        seconds = dict.fromkeys(choices, math.inf)
+        before = copy.deepcopy(self.state())
+        for turn in range(N_MEASURED + 1 if len(choices) > 1 else 0):
+            for choice in choices:
+                self.use(**dict(zip(asked, choice, strict=True)))
                 start = time.perf_counter()
-                trial(option)
+                self.update()
+                if self.device.type == "cuda":
+                    torch.cuda.synchronize()
                 if turn:  # the first one warms up
-                    seconds[option] = min(seconds[option], time.perf_counter() - start)
-        found = ", ".join(f"{option} {s:.3f}" for option, s in seconds.items())
-        self.accelerator.print(f"measured seconds per step: {found}")
-        return broadcast_object_list([min(seconds, key=seconds.__getitem__)])[0]
+                    seconds[choice] = min(seconds[choice], time.perf_counter() - start)
+                self.load_state(before)
+        if len(choices) > 1:
+            found = ", ".join(f"{' '.join(choice)} {s:.3f}" for choice, s in seconds.items())
+            self.accelerator.print(f"measured seconds per step: {found}")
+        (best,) = broadcast_object_list([min(seconds, key=seconds.__getitem__)])
+        self.use(**dict(zip(asked, best, strict=True)))
+
+    @property
+    def choice(self) -> dict[str, str]:
+        """The arithmetic in use."""
+        return {name: getattr(self, name) for name in self.arithmetic}
 
     def state(self) -> dict[str, Any]:
         """All that the next step depends on."""
         parts = {name: part.state_dict() for name, part in self.parts.items()}
-        return {**parts, "n_steps": self.n_steps, "precision": self.precision}
+        return {**parts, "n_steps": self.n_steps, **self.choice}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         """Take up a saved state."""
@@ -254,44 +284,42 @@ class Trainer(ABC):
                 part.load_state_dict(state[name])
         self.n_steps = state["n_steps"]
 
+    def results(self, model: nn.Module) -> dict[str, Any]:
+        """What results.json says of any training, and of the model that it leaves."""
+        return {
+            "recipe": asdict(self.recipe),
+            **described(self.dataset, parameter_count(model)),
+            "images_seen": self.images_seen,
+            "n_processes": self.accelerator.num_processes,
+            **self.choice,
+        }
 
-class Reporter(ABC):
-    """Writes what a run leaves behind: log lines, pictures, states, the model and its results.
+
+class Journal:
+    """Counts a run's steps, and writes its log and its states.
 
     Its `progress` goes into the state, so that a resumed run goes on counting.
     """
 
-    def __init__(
-        self, run: Run, trainer: Any, arguments: Any, progress: dict[str, Any] | None
-    ) -> None:
+    def __init__(self, run: Run, trainer: Trainer, progress: dict[str, Any] | None = None) -> None:
         self.run = run
         self.trainer = trainer
-        self.arguments = arguments
         empty = {"sums": {}, "counts": {}, "n_steps": 0, "interval_seconds": 0.0, "seconds": 0.0}
         self.progress: dict[str, Any] = progress or empty
         self.saved = self.started = time.monotonic()
 
-    @abstractmethod
-    def report(self) -> None:
-        """Log, draw and judge what is due after a step."""
-
-    @abstractmethod
-    def finish(self) -> dict[str, Any]:
-        """Write what the end of the run leaves behind; returns what is printed of it."""
-
     def after_step(self, values: StepValues) -> None:
-        """Take in a step's values; log, draw and save what is due."""
+        """Take in a step's values; report and save what is due."""
         progress = self.progress
         for name, value in values.items():
             progress["sums"][name] = progress["sums"].get(name, 0.0) + value
             progress["counts"][name] = progress["counts"].get(name, 0) + 1
         progress["n_steps"] += 1
         self._count_seconds(self.started)
-        self.report()
-        if time.monotonic() - self.saved >= self.arguments.state_seconds:
+        self.trainer.report(self)
+        if time.monotonic() - self.saved >= self.trainer.arguments.state_seconds:
             self.save_state()
-        # What is written here does not count as training.
-        self.started = time.monotonic()
+        self.started = time.monotonic()  # what was written does not count as training
 
     def settle(self) -> None:
         """Read the sums that still lie on the device, and refuse what is no longer a number."""
@@ -333,23 +361,18 @@ class Reporter(ABC):
 
 
 def train(
-    arguments: Any,
-    trainer_class: Any,
-    reporter_class: Any,
-    settings: Mapping[str, Any] = {},
-    **options: Any,
+    arguments: Any, trainer_class: Any, settings: Mapping[str, Any] = {}, **options: Any
 ) -> dict[str, Any] | None:
     """Train, or go on training, until the trainer's end.
 
     Args:
         arguments: TrainingArguments with a recipe in `settings`.
         trainer_class: a subclass of Trainer.
-        reporter_class: a subclass of Reporter; the main process has one.
         settings: what else has to be the same when the run is resumed.
         options: what else the trainer is given.
 
     Returns:
-        On the main process, what the reporter's `finish` returns.
+        On the main process, what the trainer's `finish` returns.
     """
     recipe = arguments.settings
     recipe.check()
@@ -360,42 +383,41 @@ def train(
         raise DataError(f"--batch-size {recipe.batch_size} is not divisible by {n} processes.")
     trainer_class.check_data(recipe, dataset, n)
     settings = {**asdict(recipe), "data": dataset.digest, **settings}
-    run = Run(arguments.out)
+    run, results = Run(arguments.out), None
     with run.open(settings, accelerator.is_main_process, recipe.may_change):
         accelerator.wait_for_everyone()
         state = run.load_state()
-        trainer = trainer_class(
-            recipe, dataset, accelerator, arguments.precision, state=state, **options
-        )
+        trainer: Trainer = trainer_class(arguments, dataset, accelerator, **options)
+        trainer.choose_arithmetic(state)
         if state is None:
-            trainer.begin(arguments)
-        trainer.n_images = trainer.end(arguments)
+            trainer.begin()
+        else:
+            trainer.load_state(state)
         accelerator.print(_announcement(arguments.recipe, trainer), flush=True)
-        reporter = None
+        journal = None
         if accelerator.is_main_process:
             run.trim_log(trainer.images_seen)
-            reporter = reporter_class(run, trainer, arguments, state and state["progress"])
-        _run_steps(trainer, reporter)
-        results = None
-        if reporter is not None:
-            reporter.save_state()
-            results = reporter.finish()
+            journal = Journal(run, trainer, state and state["progress"])
+        _run_steps(trainer, journal)
+        if journal is not None:
+            journal.save_state()
+            results = trainer.finish(journal)
         accelerator.wait_for_everyone()
     accelerator.end_training()
     return results
 
 
-def _run_steps(trainer: Trainer, reporter: Reporter | None) -> None:
+def _run_steps(trainer: Trainer, journal: Journal | None) -> None:
     often = 1.0 if sys.stderr.isatty() else 10.0
-    seen, total, is_main = trainer.images_seen, trainer.n_images, reporter is not None
+    seen, total = trainer.images_seen, trainer.n_images
     with tqdm(
-        total=total, initial=seen, unit="image", mininterval=often, disable=not is_main
+        total=total, initial=seen, unit="image", mininterval=often, disable=journal is None
     ) as bar:
         while trainer.images_seen < total:
             values = trainer.step()
             bar.update(trainer.images_seen - bar.n)
-            if reporter is not None:
-                reporter.after_step(values)
+            if journal is not None:
+                journal.after_step(values)
                 if trainer.reads_each_step:
                     shown = {name: f"{value:.4g}" for name, value in list(values.items())[:3]}
                     bar.set_postfix(shown, refresh=False)
@@ -456,13 +478,6 @@ def exponential_average(model: nn.Module, decay: float) -> AveragedModel:
     return AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)
 
 
-def precisions(asked: str, state: Mapping[str, Any] | None) -> tuple[str, ...]:
-    """The precisions to choose between: the one asked for, the state's, or both."""
-    if asked == "auto":
-        return PRECISIONS if state is None else (state["precision"],)
-    return (asked,)
-
-
 def parameters_of(optimizer: torch.optim.Optimizer) -> list[nn.Parameter]:
     """All parameters that an optimiser moves."""
     return [parameter for group in optimizer.param_groups for parameter in group["params"]]
@@ -488,16 +503,6 @@ def evaluating(model: nn.Module) -> Iterator[torch.device]:
     with torch.no_grad():
         yield next(itertools.chain(model.eval().buffers(), model.parameters())).device
     model.train(was_training)
-
-
-def reconstruction_error(model: LatentModel, dataset: FaceDataset, indices: np.ndarray) -> float:
-    """Mean squared error of reconstructions of some images, for pixels in [0, 1]."""
-    total = 0.0
-    with evaluating(model) as device:
-        for images in batches(dataset, indices, device):
-            errors = (model.decode(model.encode(images)) - images).square() / 4
-            total += float(errors.mean(dim=(1, 2, 3)).sum())
-    return total / len(indices)
 
 
 def contact_sheet(images: Tensor, n_columns: int) -> Image.Image:

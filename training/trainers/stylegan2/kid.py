@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
+from sklearn.metrics.pairwise import polynomial_kernel
 from torch import Tensor
 
 from hublatent.errors import HublatentError
 from training.trainers import loop
-from training.trainers.stylegan2.trainer import Trainer
 
 BATCH = 100  # images per pass of a network that only looks
 
@@ -28,7 +28,7 @@ class KernelDistance:
     Its `floor` is that of as many training images; no generator is expected below.
     """
 
-    def __init__(self, network: FeatureNetwork, trainer: Trainer, n_samples: int) -> None:
+    def __init__(self, network: FeatureNetwork, trainer: Any, n_samples: int) -> None:
         self.network = network
         self.trainer = trainer
         self.n_samples = n_samples
@@ -68,18 +68,9 @@ def squared_mmd(x: Tensor, y: Tensor) -> float:
     """
     if min(len(x), len(y)) < 2:
         raise HublatentError(f"KID got {len(x)} and {len(y)} images; expected at least 2 of each.")
-    x, y = x.double(), y.double()
-    return (
-        _mean_off_diagonal(_kernel(x, x))
-        + _mean_off_diagonal(_kernel(y, y))
-        - 2 * float(_kernel(x, y).mean())
-    )
-
-
-def _kernel(a: Tensor, b: Tensor) -> Tensor:
-    return (a @ b.T / a.shape[1] + 1) ** 3
-
-
-def _mean_off_diagonal(values: Tensor) -> float:
-    n = len(values)
-    return float((values.sum() - values.diagonal().sum()) / (n * (n - 1)))
+    within = 0.0
+    for features in (x.double(), y.double()):
+        kernel = polynomial_kernel(features)  # of degree 3, with gamma 1 / d and constant 1
+        n = len(kernel)
+        within += (kernel.sum() - kernel.trace()) / (n * (n - 1))
+    return float(within - 2 * polynomial_kernel(x.double(), y.double()).mean())
