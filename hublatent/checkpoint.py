@@ -30,10 +30,10 @@ MAX_CONFIG_BYTES = 1 << 20
 PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".pkl", ".ckpt")
 RUN_FOLDERS = ("model", "best", "latest")  # what training calls a model within its run's folder
 FLOATS = {"F64", "F32", "F16", "BF16"}  # in safetensors' words; each is cast to what is expected
-JSON_SCALARS = (bool, int, float, str)
 MAX_NAME = 100
 
 Number = TypeVar("Number", bound=float)
+Model = TypeVar("Model", bound=nn.Module)
 
 logger = logging.getLogger("hublatent")
 
@@ -59,22 +59,19 @@ def read_config(folder: Path) -> dict[str, Any]:
             f"{folder} holds no {CONFIG_NAME}; expected a hublatent model folder. "
             f"It holds: {_listing(folder)}."
         )
-    if path.stat().st_size > MAX_CONFIG_BYTES:
-        raise CheckpointError(
-            f"{path} has {path.stat().st_size:,} bytes; a config has at most {MAX_CONFIG_BYTES:,}."
-        )
+    size = path.stat().st_size
+    if size > MAX_CONFIG_BYTES:
+        raise CheckpointError(f"{path} has {size:,} bytes; expected at most {MAX_CONFIG_BYTES:,}.")
     try:
         config = parse_json(path.read_text(encoding="utf-8-sig"))  # some editors write a BOM
     except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{path} is not JSON: {error}.") from error
     architecture = config.get("architecture") if isinstance(config, dict) else None
-    if not isinstance(architecture, str) or not architecture.isprintable():
+    if not (isinstance(architecture, str) and _is_showable(architecture)):
         raise CheckpointError(
             f"{path} names no architecture; expected a JSON object with the key 'architecture'. "
             "It may be a model of another library."
         )
-    if len(architecture) > MAX_NAME:
-        raise CheckpointError(f"{path} names the architecture {shorten(architecture)}.")
     version = config.get("format_version")
     if type(version) is not int or not 1 <= version <= FORMAT_VERSION:
         raise CheckpointError(
@@ -101,17 +98,12 @@ def check_arguments(model_class: type, config: Mapping[str, Any], where: str) ->
             f"{where} has unknown keys: {_some(unknown)}. "
             f"{model_class.__name__} takes: {', '.join(parameters)}."
         )
-    missing = sorted(
-        name
-        for name, parameter in parameters.items()
-        if parameter.default is inspect.Parameter.empty and name not in arguments
-    )
-    if missing:
+    needed = {n for n, p in parameters.items() if p.default is inspect.Parameter.empty}
+    if missing := sorted(needed - arguments.keys()):
         raise CheckpointError(f"{where} lacks: {', '.join(missing)}.")
     for name, value in arguments.items():
-        if not isinstance(value, JSON_SCALARS) or (
-            isinstance(value, float) and not math.isfinite(value)
-        ):
+        is_finite = isinstance(value, float) and math.isfinite(value)
+        if not is_finite and not isinstance(value, (bool, int, str)):
             raise CheckpointError(
                 f"{where} has {name} = {shorten(value)}; expected a number, a text or true/false."
             )
@@ -139,17 +131,21 @@ def check_number(name: str, value: Number, low: float, high: float, kind: type =
     return value
 
 
-def check_weights_fit(model_class: type, arguments: Mapping[str, Any], path: Path) -> None:
-    """Compare a file's tensors with those of a model, before memory is taken for the model.
+def build(model_class: type[Model], arguments: Mapping[str, Any], path: Path) -> Model:
+    """A model of these arguments, filled from a safetensors file.
+
+    The file's tensors are compared with the model's before memory is taken for either.
 
     Raises:
-        CheckpointError: an argument is out of range, the file is missing or damaged, or a name,
-            shape or type disagrees.
+        CheckpointError: an argument is out of range, or as `load_weights` raises.
     """
     with torch.device("meta"):
         expected = model_class(**arguments).state_dict()
-    with _open_weights(path, expected, model_class):
+    with _fitting(path, expected, model_class):
         pass
+    model = model_class(**arguments)
+    load_weights(model, path)
+    return model
 
 
 def load_weights(model: nn.Module, path: Path) -> None:
@@ -160,16 +156,18 @@ def load_weights(model: nn.Module, path: Path) -> None:
     Raises:
         CheckpointError: the file is missing, damaged or does not fit. The model is then as it was.
     """
-    expected = model.state_dict()
-    with _open_weights(path, expected, type(model)) as file:
-        found = {name: file.get_tensor(name) for name in expected}
-    tensors = {name: tensor.to(expected[name].dtype) for name, tensor in found.items()}
-    cast = sorted({str(t.dtype) for name, t in found.items() if t.dtype != expected[name].dtype})
-    if cast:
-        logger.warning("%s: weights in %s were cast to %s.", path, ", ".join(cast), torch.float32)
+    expected, cast = model.state_dict(), set()
+    with _fitting(path, expected, type(model)) as file:
+        tensors = {name: file.get_tensor(name) for name in expected}
     for name, tensor in tensors.items():
+        if tensor.dtype != expected[name].dtype:
+            cast.add(str(tensor.dtype))
+            tensors[name] = tensor = tensor.to(expected[name].dtype)
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
             raise CheckpointError(f"{path}: the weight {name} holds NaN or infinite values.")
+    if cast:
+        names = ", ".join(sorted(cast))
+        logger.warning("%s: weights in %s were cast to %s.", path, names, torch.float32)
     model.load_state_dict(tensors, strict=True)
 
 
@@ -188,7 +186,7 @@ def write_checkpoint(
 
 
 @contextmanager
-def _open_weights(path: Path, expected: Mapping[str, Tensor], model_class: type) -> Iterator[Any]:
+def _fitting(path: Path, expected: Mapping[str, Tensor], model_class: type) -> Iterator[Any]:
     """A file of weights that fit: each expected name, no other, and the same shapes and types."""
     if not path.is_file():
         pickles = sorted(p.name for p in path.parent.glob("*") if p.suffix in PICKLE_SUFFIXES)
@@ -216,23 +214,18 @@ def _open_weights(path: Path, expected: Mapping[str, Tensor], model_class: type)
 
 
 _SAFETENSORS_DTYPES = {
-    torch.float32: "F32",
-    torch.float64: "F64",
-    torch.float16: "F16",
-    torch.bfloat16: "BF16",
-    torch.int64: "I64",
-    torch.int32: "I32",
-    torch.uint8: "U8",
-    torch.bool: "BOOL",
-}
+    torch.float32: "F32", torch.float64: "F64", torch.float16: "F16", torch.bfloat16: "BF16",
+    torch.int64: "I64", torch.int32: "I32", torch.uint8: "U8", torch.bool: "BOOL",
+}  # fmt: skip
 
 
 def _some(names: list[str], limit: int = 3) -> str:
-    shown = ", ".join(
-        name if len(name) <= MAX_NAME and name.isprintable() else shorten(name)
-        for name in names[:limit]
-    )
+    shown = ", ".join(n if _is_showable(n) else shorten(n) for n in names[:limit])
     return shown if len(names) <= limit else f"{shown} and {len(names) - limit} more"
+
+
+def _is_showable(name: str) -> bool:
+    return len(name) <= MAX_NAME and name.isprintable()
 
 
 def _listing(folder: Path, limit: int = 8) -> str:

@@ -17,7 +17,6 @@ import hublatent
 from hublatent.direction import Direction
 from hublatent.errors import HubError
 from hublatent.images import save_image, to_pil
-from hublatent.interop.directions import export_interfacegan, export_npz
 from hublatent.model import LatentModel
 from tests.hub_standin import HubStandIn, connected
 from tests.tiny_models import random_directions, save_model, tiny_eigenfaces, tiny_vae
@@ -111,14 +110,6 @@ def test_directions_are_saved_whole_or_not_at_all(model: LatentModel, disk: Disk
     before = contents(disk.folder)
     error = refusal(lambda: found.save(path), disk)
     assert error.filename == str(path) and contents(disk.folder) == before
-
-
-@pytest.mark.parametrize("export", [export_interfacegan, export_npz])
-def test_exports(export: Callable[..., None], disk: Disk) -> None:
-    direction = Direction("Age", "svm", torch.ones(4000))
-    path = disk.folder / "age"
-    error = refusal(lambda: export(direction, path), disk)
-    assert error.filename == str(path) and not contents(disk.folder)
 
 
 def test_a_picture(disk: Disk) -> None:

@@ -30,7 +30,7 @@ from hublatent.direction import Direction, Origin
 from hublatent.direction_set import DIRECTIONS, DirectionSet
 from hublatent.errors import HublatentError
 from hublatent.interop.convert import read_generator
-from hublatent.interop.directions import export_npz, import_directions
+from hublatent.interop.directions import import_directions
 from hublatent.models import BetaVAE, Eigenfaces, StyleGAN2
 from hublatent.perception.classifier import AttributeClassifier
 from hublatent.publish import load_published
@@ -183,7 +183,7 @@ def foreign(tmp_path_factory: pytest.TempPathFactory, gan: StyleGAN2) -> list[by
     components = {"comp": torch.ones(2, 1, WIDTH), "std": torch.ones(2)}
     write_torch(folder / "pca.pt", components)
     torch.save(torch.ones(1, WIDTH), folder / "old.pt", _use_new_zipfile_serialization=False)
-    export_npz(Direction("Age", "svm", torch.ones(WIDTH), sigma=1.0), folder / "ours.npz")
+    np.savez(folder / "named.npz", vector=np.ones(WIDTH, np.float32))
     (folder / "channels.json").write_text("[[2, 1], [0, 0]]")
     for path in folder.iterdir():
         import_directions([path], "Age", gan, space="w")

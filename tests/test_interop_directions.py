@@ -19,12 +19,7 @@ from hublatent.direction import Direction
 from hublatent.direction_set import DirectionSet
 from hublatent.errors import DirectionError, HublatentError
 from hublatent.interop.convert import convert
-from hublatent.interop.directions import (
-    export_interfacegan,
-    export_npz,
-    import_directions,
-    to_direction,
-)
+from hublatent.interop.directions import import_directions, to_direction
 from hublatent.interop.formats import read_foreign, read_latents
 from hublatent.model import LatentModel
 from hublatent.models.stylegan2 import StyleGAN2
@@ -341,10 +336,7 @@ def test_a_z_file_is_converted_without_a_model(tmp_path, row):
     assert direction.vector.shape == (WIDTH,) and direction.sigma is None
     assert direction.conditioned_on == ("eyeglasses",)
     assert imported.directions.space == "z"
-    export_interfacegan(direction, tmp_path / "back.npy")
-    back = np.load(tmp_path / "back.npy", allow_pickle=False)
-    assert back.dtype == np.float64 and back.shape == (1, WIDTH)
-    np.testing.assert_allclose(back, row, atol=1e-7)
+    np.testing.assert_allclose(direction.vector.numpy(), row[0], atol=1e-7)
 
 
 def test_a_set_of_many_files_is_saved_loaded_and_reported(tmp_path, gan, row):
@@ -369,29 +361,6 @@ def test_a_set_of_many_files_is_saved_loaded_and_reported(tmp_path, gan, row):
         import_directions([], "Age", gan)
     with pytest.raises(DirectionError, match="different spaces"):
         import_directions([paths[0], save(tmp_path / "age_boundary.npy", row)], "Age")
-
-
-def test_exports_are_read_back_by_numpy_alone(tmp_path, gan):
-    vector = torch.zeros(LAYERS, WIDTH)
-    vector[1:3] = 0.3 * torch.randn(WIDTH, generator=torch.Generator().manual_seed(0))
-    direction = Direction("Age", "svm", vector, threshold=0.25).with_sigma(gan)
-    export_interfacegan(direction, tmp_path / "age.npy")
-    back = np.load(tmp_path / "age.npy", allow_pickle=False)
-    assert np.array_equal(back, vector[1:2].double().numpy())
-
-    export_npz(direction, tmp_path / "age.npz")
-    with np.load(tmp_path / "age.npz", allow_pickle=False) as content:
-        assert np.array_equal(content["vector"], vector.numpy())
-        assert str(content["attribute"]) == "Age" and float(content["threshold"]) == 0.25
-        assert float(content["sigma"]) == direction.sigma
-        assert content["layers"].tolist() == [1, 2] and "gain" not in content
-    again = import_direction(tmp_path / "age.npz", gan, "Age")
-    assert torch.equal(again.vector, vector) and again.layers == (1, 2)
-
-    uneven = Direction("Age", "svm", torch.randn(LAYERS, WIDTH))
-    with pytest.raises(DirectionError, match="different row"):
-        export_interfacegan(uneven, tmp_path / "no.npy")
-    assert not (tmp_path / "no.npy").exists()
 
 
 # StyleSpace.
@@ -596,7 +565,7 @@ def test_arrays_that_are_no_direction_are_refused(tmp_path, array):
 def test_damaged_files_never_crash(tmp_path, row):
     rng = random.Random(0)
     content = {"mean": torch.zeros(1, 8), "comp": torch.ones(2, 1, 8), "std": torch.ones(2)}
-    export_npz(Direction("Age", "svm", torch.ones(8)), tmp_path / "a.npz")
+    np.savez(tmp_path / "a.npz", vector=np.ones(8, np.float32))
     torch.save(torch.ones(1, 8), tmp_path / "old.pt", _use_new_zipfile_serialization=False)
     originals = [
         save(tmp_path / "a.npy", row),

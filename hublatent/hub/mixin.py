@@ -69,10 +69,7 @@ class HubModel(PyTorchModelHubMixin, library_name="hublatent", license="other"):
             )
         described = f"{where.source}/{CONFIG_NAME}"
         arguments = checkpoint.check_arguments(cls, config, described)
-        weights = where.folder / WEIGHTS_NAME
-        checkpoint.check_weights_fit(cls, arguments, weights)
-        model = cls(**arguments)
-        checkpoint.load_weights(model, weights)  # type: ignore[arg-type]
+        model = checkpoint.build(cls, arguments, where.folder / WEIGHTS_NAME)  # type: ignore[type-var]
         model.commit = where.commit
         return model.eval().to(device)  # type: ignore[attr-defined]
 

@@ -15,6 +15,7 @@ from hublatent.hub.publisher import publisher
 from hublatent.interop.layouts import (
     LAYOUTS,
     NVIDIA,
+    ROSINALITY,
     TENSORFLOW,
     ForeignGenerator,
     Layout,
@@ -63,9 +64,7 @@ def convert(
     `n_samples` mapped samples. ProGAN's latents are N(0, I).
 
     Args:
-        path: a pickle or torch.save of NVIDIA's StyleGAN2 or StyleGAN3, or of their state dict; a
-            TensorFlow pickle of StyleGAN, StyleGAN2 or ProGAN; a .pt of stylegan2-pytorch, or of an
-            encoder around one (e4e, pSp); a .pth of genforce.
+        path: one of what READABLE says, or an encoder's around it (e4e, pSp).
         out_folder: gets config.json, model.safetensors and README.md.
         class_index: the class that a class-conditional generator draws from now on.
 
@@ -116,10 +115,9 @@ def read_generator(path: Path, class_index: int | None = None) -> ForeignGenerat
             return read_nvidia(network, _layout_of(network.weights), class_index)
     weights = _weights(value)
     layout = _layout_of(weights)
-    name = layout.alone.get("latent_mean")
-    if name == "latent_avg" and isinstance(mean, np.ndarray) and mean.ndim:
+    if layout.origin == ROSINALITY and isinstance(mean, np.ndarray) and mean.ndim:
         rows = mean.reshape(-1, mean.shape[-1])  # one, or one for each layer
-        weights |= {name: rows[0]} if np.allclose(rows, rows[0]) else {}
+        weights |= {"latent_avg": rows[0]} if np.allclose(rows, rows[0]) else {}
     with known_as(layout.origin):
         if layout.origin == NVIDIA:
             return read_nvidia(Network(weights, {}), layout, class_index)

@@ -1,8 +1,7 @@
-"""Others' directions in and out: formats.py reads their files, this fits them to a model here."""
+"""Others' directions: formats.py reads their files, this fits them to a model here."""
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -18,7 +17,6 @@ from hublatent.errors import DirectionError
 from hublatent.interop.formats import ForeignDirection, read_foreign
 from hublatent.interop.stylespace import import_channels, read_channels
 from hublatent.model import LatentModel
-from hublatent.storage import atomic_path
 
 # What a space is called in an error: InterFaceGAN's readers know these names.
 _SPACES = {"z": "Z, the generator's input", "w": "W", "w+": "W+"}
@@ -41,8 +39,7 @@ def import_directions(
     Args:
         attribute: what they change; their methods tell them apart. None calls each after its file,
             or after the name that it has in its file.
-        model: the model they are for, on the user's word; without one the set belongs to no model
-            and can only be exported.
+        model: the model they are for, on the user's word; without one the set belongs to none.
         layers, space: see `to_direction`.
         licence: the terms their author gave, in a sentence; goes with the set, and on its card.
 
@@ -114,40 +111,6 @@ def to_direction(
         conditioned_on=foreign.conditioned_on,
     )  # fmt: skip
     return direction if model is None else direction.with_sigma(model)
-
-
-def export_interfacegan(direction: Direction, path: str | Path) -> None:
-    """Write InterFaceGAN's format: .npy, (1, D), float64, the vector as it is.
-
-    Raises:
-        DirectionError: the rows of its layers differ, which the format cannot hold.
-    """
-    rows = direction.vector.reshape(-1, direction.vector.shape[-1])
-    rows = rows[rows.any(dim=1)]
-    if not torch.equal(rows, rows[:1].expand_as(rows)):
-        raise DirectionError(
-            f"{direction.name} has a different row on each layer; InterFaceGAN's format holds one. "
-            "Export it as .npz."
-        )
-    content = io.BytesIO()
-    np.save(content, rows[:1].double().numpy(), allow_pickle=False)
-    _write(path, content)
-
-
-def export_npz(direction: Direction, path: str | Path) -> None:
-    """Write a plain .npz: vector, attribute, method; sigma, threshold, gain, layers where known."""
-    names = ("attribute", "method", "sigma", "threshold", "gain", "layers")
-    values = {"vector": direction.vector, **{name: getattr(direction, name) for name in names}}
-    known = {name: np.asarray(value) for name, value in values.items() if value is not None}
-    content = io.BytesIO()
-    np.savez(content, **known)  # type: ignore[arg-type]
-    _write(path, content)
-
-
-def _write(path: str | Path, content: io.BytesIO) -> None:
-    # NumPy writing to the file itself would not say that the disk is full.
-    with atomic_path(path) as temporary:
-        temporary.write_bytes(content.getvalue())
 
 
 def _directions(

@@ -23,8 +23,8 @@ MAX_LAYERS = 64
 MAX_COMPONENTS = 4096
 KNOWN_FORMATS = (
     "InterFaceGAN, HiGAN, stylegan-encoder and few-shot .npy, encoder4editing .pt, GANSpace .pkl "
-    "and .npz, SeFa's factor .pt, names with tensors in .pt or .safetensors, hublatent .npz, lists "
-    "of StyleSpace channels"
+    "and .npz, SeFa's factor .pt, names with tensors in .pt or .safetensors, lists of "
+    "StyleSpace channels"
 )
 # A row of this norm for each square root of its width is a latent: of StyleGAN's published
 # directions the longest has 0.18, of its latents in W the shortest 0.3, in Z all have 1.
@@ -33,7 +33,7 @@ LATENT_NAMES = frozenset(
     ("w", "ws", "wp", "w+", "w_plus", "wplus", "z", "latent", "latents", "dlatents", "projected_w")
 )
 # What a single tensor is called by those who give it no name.
-NO_NAMES = frozenset(("", "arr_0", "direction", "tensor", "data", "delta"))
+NO_NAMES = frozenset(("", "arr_0", "direction", "vector", "tensor", "data", "delta"))
 
 
 @dataclass(frozen=True, eq=False)
@@ -169,8 +169,8 @@ def _from_torch(raw: NDArray[Any], stem: str) -> ForeignDirection:
 def _from_higan(content: dict[str, Any], stem: str) -> tuple[ForeignDirection, ...]:
     """HiGAN and In-Domain Inversion: the layers are a text such as "6-11", or a list."""
     notes = content.get("meta_data")
-    named = isinstance(notes, dict) and "manipulate_layers" in notes
-    layers = _parse_layers(notes["manipulate_layers"]) if named else None
+    notes = notes if isinstance(notes, dict) else {}
+    layers = _parse_layers(notes["manipulate_layers"]) if "manipulate_layers" in notes else None
     vector = _rows(content["boundary"])
     space = "w" if len(vector) == 1 else "w+"
     return (ForeignDirection(vector, "higan", stem, space, layers),)
@@ -205,8 +205,8 @@ def _from_components(content: dict[str, Any], stem: str) -> tuple[ForeignDirecti
             f"holds components of shape {found[0]} and deviations of shape {found[1]}; expected "
             "(K, 1, D) and (K,)"
         )
-    found = _numbered(components, kind, stem, space or None)
-    return tuple(replace(f, shift_scale=float(s)) for f, s in zip(found, deviations, strict=True))
+    rows = _numbered(components, kind, stem, space or None)
+    return tuple(replace(r, shift_scale=float(s)) for r, s in zip(rows, deviations, strict=True))
 
 
 def _from_factor(content: dict[str, Any], stem: str) -> tuple[ForeignDirection, ...]:
@@ -227,13 +227,6 @@ def _numbered(
         ForeignDirection(_rows(row), source_format, f"{stem} {i}", space, is_component=True)
         for i, row in enumerate(rows)
     )
-
-
-def _from_npz(content: dict[str, Any], stem: str) -> tuple[ForeignDirection, ...]:
-    """hublatent's own export; sigma and calibration belong to the model it came from."""
-    raw = content["vector"]
-    vector, space = _rows(raw), "w+" if raw.ndim > 1 else "z"
-    return (ForeignDirection(vector, "npz", str(content.get("attribute", stem)), space),)
 
 
 def _from_names(content: dict[Any, Any], stem: str) -> tuple[ForeignDirection, ...]:
@@ -274,7 +267,6 @@ _DICTIONARIES: tuple[tuple[set[str], Any], ...] = (
     ({"boundary"}, _from_higan),
     ({"comp", "std"}, _from_components),
     ({"eigvec"}, _from_factor),
-    ({"vector"}, _from_npz),
 )
 
 

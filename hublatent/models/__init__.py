@@ -39,10 +39,10 @@ ARCHITECTURES: dict[str, type[LatentModel]] = {
 
 
 def register(model_class: type[Model]) -> type[Model]:
-    """Make an architecture of one's own known; also a decorator of its class.
+    """Make an architecture of one's own known to `load`, direction files, cards, commands and app.
 
-    From then on `load`, direction files, cards, the commands and the app take it for one of
-    theirs. Its `__init__` takes named numbers, texts and truth values: they are its config.json.
+    Also a decorator of its class, whose `__init__` takes named numbers, texts and truth values:
+    they are its config.json.
     """
     name = getattr(model_class, "architecture", None)
     if not issubclass(model_class, LatentModel) or not isinstance(name, str) or not name:

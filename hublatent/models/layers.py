@@ -30,12 +30,10 @@ def channels_by_height(
     heights = [2**i for i in range(2, image_size.bit_length())]
     widths = {h: max(channel_min, min(channel_base // h, channel_max)) for h in heights}
     n_weights = sum(9 * width * (width + widths.get(h // 2, 0)) for h, width in widths.items())
-    check_size(
-        largest_map(widths),
-        n_weights,
-        f"channel_base = {channel_base}, channel_max = {channel_max} and channel_min = "
-        f"{channel_min}",
+    what = (
+        f"channel_base = {channel_base}, channel_max = {channel_max}, channel_min = {channel_min}"
     )
+    check_size(largest_map(widths), n_weights, what)
     return widths
 
 

@@ -79,19 +79,17 @@ class StyleGAN2(StyleGenerator):
     def to_styles(self, latents: Tensor) -> Tensor:
         """The styles (B, S) that the layers make of latents (B, L, D) (StyleSpace, Wu et al. 2021).
 
-        One number per channel of each layer's input, in the network's order: the layers of each
-        block, then its ToRGB.
+        One number per channel of each layer's input: of each block's layers, then of its ToRGB.
         """
         self.check_latents(latents)
         return torch.cat([affine(latents[:, row]) for affine, row in self.style_layers()], dim=1)
 
     def decode_styles(self, styles: Tensor) -> Tensor:
         """Draw the images (B, C, H, W) in [-1, 1] of styles (B, S), with constant noise."""
-        widths = [len(affine.bias) for affine, _ in self.style_layers()]
-        if styles.ndim != 2 or styles.shape[1] != sum(widths):
+        width = sum(len(affine.bias) for affine, _ in self.style_layers())
+        if styles.ndim != 2 or styles.shape[1] != width:
             raise HublatentError(
-                f"decode_styles got styles of shape {tuple(styles.shape)}; expected "
-                f"(B, {sum(widths)})."
+                f"decode_styles got styles of shape {tuple(styles.shape)}; expected (B, {width})."
             )
         images = self._in_pieces(self._draw_styles, styles, self.noise_maps())
         return images.clamp(-1, 1)
@@ -101,11 +99,11 @@ class StyleGAN2(StyleGenerator):
 
         A ToRGB shares its row with the first layer of the next block.
         """
-        found = []
-        for i, block in enumerate(self._blocks()):
-            first = max(2 * i - 1, 0)
-            found += [(affine, first + j) for j, affine in enumerate(block.affines())]
-        return found
+        return [
+            (affine, max(2 * i - 1, 0) + j)
+            for i, block in enumerate(self._blocks())
+            for j, affine in enumerate(block.affines())
+        ]
 
     def _affines(self) -> list[EqualLinear]:
         return list({row: affine for affine, row in self.style_layers()}.values())
@@ -136,10 +134,8 @@ class StyleGAN2(StyleGenerator):
 
 
 def mix_styles(first: Tensor, second: Tensor, crossover: int | Tensor) -> Tensor:
-    """Take the first latents' layers before the crossover, the second ones' from it on.
-
-    That is style mixing (Karras et al. 2019, section 3.1) of latents (B, L, D) at one layer, or at
-    one for each latent (B,).
+    """Style mixing of latents (B, L, D) at one layer, or at one for each (B,): the first latents'
+    layers before the crossover, the second ones' from it on (Karras et al. 2019, section 3.1).
     """
     layers = torch.arange(first.shape[1], device=first.device)
     crossover = torch.as_tensor(crossover, device=first.device).reshape(-1, 1)
@@ -159,11 +155,9 @@ class SynthesisBlock(nn.Module):
         self.to_rgb = ToRGB(n_out, channels, latent_dim, clamp)
 
     def convs(self) -> list[StyledConv]:
-        """The styled convolutions, in order."""
         return [self.conv1] if self.conv0 is None else [self.conv0, self.conv1]
 
     def affines(self) -> list[EqualLinear]:
-        """The affine layers that make each layer's style of a latent."""
         return [*(conv.affine for conv in self.convs()), self.to_rgb.affine]
 
     def forward(

@@ -49,12 +49,11 @@ class StyleGAN3(StyleGenerator):
         critical_layers: how many of them, at the end, let frequencies up to the limit pass.
         channel_base: channels times twice the cutoff frequency of the feature maps.
         channel_max: channels never exceed this.
-        first_cutoff: the first layer's cutoff frequency, in cycles along the image's width.
-        first_stopband: the first layer's stopband frequency.
+        first_cutoff, first_stopband: of the first layer, in cycles along the image's width.
         last_stopband_rel: the last layer's stopband, relative to its cutoff.
         margin_size: samples around the image's area, at either side.
-        kernel_size: of the convolutions; 3 in configuration T, 1 in R.
-        radial_filters: whether filters are the same in all directions, as in configuration R.
+        kernel_size: of the convolutions.
+        radial_filters: whether filters are the same in all directions.
     """
 
     architecture = "stylegan3"
@@ -92,9 +91,8 @@ class StyleGAN3(StyleGenerator):
         bands = self._bands()
         largest = max(band.channels * band.size**2 for band in bands)
         n_weights = sum(kernel_size**2 * a.channels * b.channels for a, b in pairwise(bands))
-        check_size(
-            largest, n_weights, f"channel_base = {channel_base} and channel_max = {channel_max}"
-        )
+        what = f"{channel_base = }, {channel_max = }"
+        check_size(largest, n_weights, what)
         self._chunk_size = chunk_size(4 * largest)
         self.synthesis = nn.ModuleDict({"input": SynthesisInput(bands[0], latent_dim)})
         for i, (before, after) in enumerate(zip([bands[0], *bands[:-2]], bands[:-1], strict=True)):
@@ -107,8 +105,7 @@ class StyleGAN3(StyleGenerator):
     def _bands(self) -> list[Band]:
         """The bands of all layers and of the way to RGB (Karras et al. 2021, appendix F.1).
 
-        Cutoff and stopband grow geometrically from layer to layer, until the critical ones. The
-        input's band is that of the first layer.
+        Cutoff and stopband grow geometrically until the critical layers. The first is the input's.
         """
         n_layers, last_cutoff = self.synthesis_layers, self.image_size / 2
         last_stopband = last_cutoff * self.last_stopband_rel
@@ -184,12 +181,11 @@ class SynthesisInput(nn.Module):
         transforms = self._transforms(w)  # (B, 3, 3)
         phases = self.phases + (self.freqs @ transforms[:, :2, 2:]).squeeze(2)  # (B, n)
         freqs = self.freqs @ transforms[:, :2, :2]  # (B, n, 2)
+        size, rate, cutoff = self.band.size, self.band.rate, self.band.cutoff
         # Waves that a transform takes beyond the band fade out.
-        excess = freqs.norm(dim=2) - self.band.cutoff
-        amplitudes = (1 - excess / (self.band.rate / 2 - self.band.cutoff)).clamp(0, 1)  # (B, n)
-        size = self.band.size
+        amplitudes = (1 - (freqs.norm(dim=2) - cutoff) / (rate / 2 - cutoff)).clamp(0, 1)  # (B, n)
         # The centres of the samples, in widths of the image.
-        axis = (torch.arange(size, device=w.device) + 0.5 - size / 2) / self.band.rate
+        axis = (torch.arange(size, device=w.device) + 0.5 - size / 2) / rate
         along_x = freqs[:, None, None, :, 0] * axis[:, None]  # (B, 1, size, n)
         along_y = freqs[:, None, None, :, 1] * axis[:, None, None]  # (B, size, 1, n)
         waves = (2 * math.pi * (along_x + along_y + phases[:, None, None])).sin()
@@ -209,11 +205,7 @@ class SynthesisInput(nn.Module):
 
 
 class SynthesisLayer(nn.Module):
-    """Modulated convolution, bias, and a leaky ReLU between two low-pass filters.
-
-    For equivariance to rotation the filter after the nonlinearity has to be radial, the same in
-    all directions.
-    """
+    """Modulated convolution, bias, and a leaky ReLU between two low-pass filters."""
 
     magnitude_ema: Tensor
     up_filter: Tensor
@@ -292,12 +284,12 @@ def low_pass(
 
     Args:
         factor: by which the rate changes; FILTER_SIZE taps for each.
-        cutoff: and half the width of the transition band, in cycles along the width of the image.
+        cutoff, half_width: of the transition band, in cycles along the width of the image.
         rate: the higher sampling rate.
-        radial: whether it is the same in all directions, and then not separable: (taps, taps).
+        radial: whether it is the same in all directions, and then not separable.
 
     Returns:
-        (taps,); the sum is 1.
+        (taps,), or (taps, taps) if radial; the sum is 1.
     """
     from scipy import signal, special  # heavy, and needed by this architecture alone
 

@@ -67,7 +67,6 @@ class ConvolutionalModel(LatentModel):
 
     Args:
         image_size: height and width, in pixels; divisible by 2**n_stages.
-        channels: image channels.
         latent_dim: D, width of the latent.
         width: channels of the first stage.
         max_width: channels never exceed this.
@@ -91,10 +90,7 @@ class ConvolutionalModel(LatentModel):
         if blocks not in BLOCKS:
             raise CheckpointError(unknown_name("blocks", str(blocks), BLOCKS))
         if image_size % 2**n_stages:
-            raise CheckpointError(
-                f"image_size = {image_size} is not divisible by 2**{n_stages}; "
-                "expected n_stages halvings to come out even."
-            )
+            raise CheckpointError(f"image_size = {image_size} is not divisible by 2**{n_stages}.")
         made_of = BLOCKS[blocks]
         widths = [min(width * 2**i, max_width) for i in range(n_stages)]
         side = image_size // 2**n_stages

@@ -89,13 +89,10 @@ def wrap(
     Args:
         encode: images (B, C, H, H) in [-1, 1] -> latents (B, *latent_shape); deterministic.
         decode: latents (B, *latent_shape) -> images (B, C, H, H).
-        latent_shape: of one latent; at most 4096 numbers.
+        latent_shape: of one latent; at most 4096 numbers, which the model flattens to (D,).
         images: (N, C, H, H), in [-1, 1]: real ones at their natural prevalence, better several
             times as many as a latent has numbers. They are encoded once, for the statistics.
         module: whose weights the functions use; it moves with the model, and identifies it.
-
-    Returns:
-        The model, in evaluation mode, with latents (D,), the functions' own ones flattened.
     """
     own_shape = tuple(latent_shape)
     if not own_shape or min(own_shape) < 1 or math.prod(own_shape) > MAX_WIDTH:
