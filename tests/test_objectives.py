@@ -19,7 +19,8 @@ from hublatent.evaluation.rate import (
     difference_log_density,
     pairwise_log_density,
 )
-from training.objectives import OBJECTIVES, Batch, elbo
+from training.objectives import OBJECTIVES, Batch
+from training.objectives import objective as elbo
 from training.objectives.beta_tcvae import ESTIMATORS, importance_weights
 from training.objectives.objective import Posterior
 from training.recipes import VAERecipe

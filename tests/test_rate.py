@@ -14,7 +14,7 @@ from hublatent.evaluation.rate import (
     decomposed_kl,
     kl_divergence,
 )
-from training.objectives.elbo import sample_posterior
+from training.objectives.objective import sample_posterior
 
 
 def test_the_kl_is_torchs() -> None:

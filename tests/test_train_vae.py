@@ -25,7 +25,7 @@ from hublatent.evaluation.rate import decompose_kl, kl_divergence
 from tests.training_helpers import ENVIRONMENT, PROJECT, in_two_processes, kill_after_lines, launch
 from training.objectives import OBJECTIVES, Batch
 from training.objectives.beta_tcvae import ESTIMATORS, importance_weights
-from training.objectives.elbo import (
+from training.objectives.objective import (
     calibrated_reconstruction,
     gaussian_reconstruction,
     sample_posterior,

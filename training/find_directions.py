@@ -100,48 +100,15 @@ def run(arguments: Arguments) -> None:
     arguments.check()
     accelerator = start_accelerator()
     with only_writer(arguments.path.parent) if accelerator.is_main_process else nullcontext():
-        _find(arguments, accelerator)
-
-
-def _find(arguments: Arguments, accelerator: Accelerator) -> None:
-    model, dataset, path, seed = (
-        hublatent.load(arguments.model),
-        None,
-        arguments.path,
-        arguments.seed,
-    )
-    if arguments.data:
-        with accelerator.main_process_first():
-            dataset = arguments.load(model.image_size)
-    data = _gather(model, dataset, arguments, accelerator)
-    accelerator.wait_for_everyone()
-    accelerator.end_training()  # a process that ends with its group alive may abort
-    if not accelerator.is_main_process:  # it has encoded its share
-        return
-    if arguments.styles:
-        model, data = in_styles(model, data)
-    earlier = DirectionSet.of(model, ())
-    if arguments.add and path.is_file():
-        earlier = DirectionSet.load(path, model)
-    chosen, left_out = _choose(data, arguments.attributes, seed)
-    for reason in left_out.values():
-        print(f"left out: {reason}")
-    print(f"{len(data.latents):,} images; seed {seed}")
-    classifier = None
-    if "assessor" in arguments.methods:
-        classifier = AttributeClassifier.from_pretrained(arguments.classifier)
-    found = discover_all(
-        data, chosen, arguments.methods, model=model, classifier=classifier, seed=seed
-    )
-    n = len(chosen) * len(arguments.methods)
-    directions = list(tqdm(found, desc="discover", unit="direction", total=n))
-    anew = {(d.name, d.origin and d.origin.kind) for d in directions}
-    kept = [d for d in earlier if (d.name, d.origin and d.origin.kind) not in anew]
-    together = replace(earlier, directions=(*kept, *directions))
-    together.save(path)
-    _write_scores(model, data, dataset, together, left_out, arguments, adds=bool(kept))
-    print(_table(directions))
-    print(f"{path}: {n} directions" + (f" beside {len(kept)}" if kept else ""))
+        model, dataset = hublatent.load(arguments.model), None
+        if arguments.data:
+            with accelerator.main_process_first():
+                dataset = arguments.load(model.image_size)
+        data = _gather(model, dataset, arguments, accelerator)
+        accelerator.wait_for_everyone()
+        accelerator.end_training()  # a process that ends with its group alive may abort
+        if accelerator.is_main_process:  # the others have encoded their share
+            _find(model, data, dataset, arguments)
 
 
 def _gather(
@@ -169,6 +136,51 @@ def _gather(
     return with_quantities(data, read_quantities(arguments.quantities, names))
 
 
+def _find(
+    model: LatentModel, data: LabelledLatents, dataset: FaceDataset | None, arguments: Arguments
+) -> None:
+    path, seed, methods = arguments.path, arguments.seed, arguments.methods
+    if arguments.styles:
+        model, data = in_styles(model, data)
+    earlier = DirectionSet.of(model, ())
+    if arguments.add and path.is_file():
+        earlier = DirectionSet.load(path, model)
+    chosen, left_out = _choose(data, arguments.attributes, seed)
+    for reason in left_out.values():
+        print(f"left out: {reason}")
+    print(f"{len(data.latents):,} images; seed {seed}")
+    classifier = None
+    if "assessor" in methods:
+        classifier = AttributeClassifier.from_pretrained(arguments.classifier)
+    found = discover_all(data, chosen, methods, model=model, classifier=classifier, seed=seed)
+    n = len(chosen) * len(methods)
+    directions = list(tqdm(found, desc="discover", unit="direction", total=n))
+    anew = {(d.name, d.origin and d.origin.kind) for d in directions}
+    kept = [d for d in earlier if (d.name, d.origin and d.origin.kind) not in anew]
+    together = replace(earlier, directions=(*kept, *directions))
+    together.save(path)
+    training = data.labels
+    if dataset is not None and arguments.quantities is None:
+        training = dataset.labels[dataset.indices("train")]
+    shares = training.mean(axis=0).tolist() if len(training) else []
+    scores = {
+        "fingerprint": model.fingerprint(),
+        "data": str(data.origin) if dataset is None else dataset.digest,
+        "preprocessing": data.preprocessing,
+        "n_images": len(data.latents),
+        "seed": seed,
+        "attributes": list(arguments.attributes),
+        "methods": list(methods),
+        "left_out": left_out,
+        "training_shares": dict(zip(data.attributes, shares, strict=False)),
+        "directions": {f"{d.attribute}.{together.method_of(d)}": _facts(d) for d in together},
+        "commands": _commands(arguments, adds=bool(kept)),
+    }
+    write_text(path.with_suffix(".json"), json.dumps(scores, indent=2) + "\n")
+    print(_table(directions))
+    print(f"{path}: {n} directions" + (f" beside {len(kept)}" if kept else ""))
+
+
 def _choose(
     data: LabelledLatents, wanted: Iterable[str], seed: int
 ) -> tuple[list[str], dict[str, str]]:
@@ -190,49 +202,25 @@ def _choose(
     return kept, left_out
 
 
-def _write_scores(
-    model: LatentModel,
-    data: LabelledLatents,
-    dataset: FaceDataset | None,
-    directions: DirectionSet,
-    left_out: dict[str, str],
-    arguments: Arguments,
-    adds: bool,
-) -> None:
-    """Write what was found on which data, for the model's card and for other programs."""
-    training = data.labels
-    if dataset is not None and arguments.quantities is None:
-        training = dataset.labels[dataset.indices("train")]
-    shares = training.mean(axis=0) if len(training) else []
-    path = arguments.path.with_suffix(".json")
-    before: list[str] = []  # the commands that found the directions which are kept
+def _facts(direction: Direction) -> dict[str, Any]:
+    """What other programs read of a direction without opening its file."""
+    return {
+        "origin": direction.origin and asdict(direction.origin),
+        "sigma": direction.sigma,
+        "n_positive": direction.n_positive,
+        "n_negative": direction.n_negative,
+        "scores": {name: asdict(score) for name, score in direction.scores.items()},
+    }
+
+
+def _commands(arguments: Arguments, adds: bool) -> list[str]:
+    """This command, after those that found the directions which are kept."""
+    path, before = arguments.path.with_suffix(".json"), []
     if adds and path.is_file():
         before = json.loads(path.read_text(encoding="utf-8")).get("commands", [])
     named = {name: getattr(arguments, name) for name in ("model", "attributes", "methods", "seed")}
     command = command_of("training/find_directions.py", arguments, **named)
-    scores: dict[str, Any] = {
-        "fingerprint": model.fingerprint(),
-        "data": str(data.origin) if dataset is None else dataset.digest,
-        "preprocessing": data.preprocessing,
-        "n_images": len(data.latents),
-        "seed": arguments.seed,
-        "attributes": list(arguments.attributes),
-        "methods": list(arguments.methods),
-        "left_out": left_out,
-        "training_shares": dict(zip(data.attributes, map(float, shares), strict=False)),
-        "directions": {
-            f"{d.attribute}.{directions.method_of(d)}": {
-                "origin": d.origin and asdict(d.origin),
-                "sigma": d.sigma,
-                "n_positive": d.n_positive,
-                "n_negative": d.n_negative,
-                "scores": {name: asdict(score) for name, score in d.scores.items()},
-            }
-            for d in directions
-        },
-        "commands": list(dict.fromkeys([*before, command])),
-    }
-    write_text(path, json.dumps(scores, indent=2) + "\n")
+    return list(dict.fromkeys([*before, command]))
 
 
 def _table(directions: Iterable[Direction]) -> str:

@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
@@ -103,22 +102,34 @@ def run(arguments: Arguments) -> None:
     """
     arguments.check()
     accelerator = start_accelerator()
-    is_main = accelerator.is_main_process
-    device = str(accelerator.device)
-    model = hublatent.load(arguments.model, device=device)
-    classifier = load_classifier(arguments.perceptual, arguments.classifier, device)
+    is_main, out = accelerator.is_main_process, arguments.out
+    model = hublatent.load(arguments.model, device=str(accelerator.device))
+    classifier = load_classifier(
+        arguments.perceptual, arguments.classifier, str(accelerator.device)
+    )
     with accelerator.main_process_first():
         dataset = arguments.load(model.image_size, is_main)
     chosen, size = choose_images(dataset, arguments), arguments.batch_size
     batches = [chosen[start : start + size] for start in range(0, len(chosen), size)]
-    document = _document(arguments, model, classifier, dataset, len(chosen))
+    given = ("attribute", "n", "partition", "perceptual", "batch_size")
+    document = describe(
+        model,
+        dataset=dataset.digest,
+        preprocessing=dataset.preprocessing,
+        n_images=len(chosen),
+        settings={
+            **{name: getattr(arguments, name) for name in given},
+            "classifier": None if classifier is None else weights_digest(classifier),
+            **asdict(arguments.descent),
+        },
+    )
 
     def missing() -> list[int]:
-        return [k for k in range(len(batches)) if not shard_path(arguments.out, k).is_file()]
+        return [k for k in range(len(batches)) if not shard_path(out, k).is_file()]
 
-    with only_writer(arguments.out) if is_main else nullcontext():
+    with only_writer(out) if is_main else nullcontext():
         if is_main:
-            check_same_run(arguments.out, document)
+            check_same_run(out, document)
         todo = missing()
         # Nobody writes before everybody has looked, or two would share the work differently.
         accelerator.wait_for_everyone()
@@ -134,34 +145,11 @@ def run(arguments: Arguments) -> None:
         ) as bar:
             for k in mine:
                 tensors = _project(arguments, model, classifier, dataset, batches[k], bar)
-                PROJECTED.write(shard_path(arguments.out, k), tensors, {**document, "shard": k})
+                PROJECTED.write(shard_path(out, k), tensors, {**document, "shard": k})
     # Not waiting for the others, who may need longer than a process group's patience.
     if not missing():
-        errors = read_projected(arguments.out, model).errors
-        print(f"{arguments.out}: {len(errors):,} images, mean squared error {errors.mean():.5f}")
-
-
-def _document(
-    arguments: Arguments,
-    model: LatentModel,
-    classifier: AttributeClassifier | None,
-    dataset: FaceDataset,
-    n_images: int,
-) -> dict[str, Any]:
-    """What every file says of the run."""
-    given = ("attribute", "n", "partition", "perceptual", "batch_size")
-    settings = {
-        **{name: getattr(arguments, name) for name in given},
-        "classifier": None if classifier is None else weights_digest(classifier),
-        **asdict(arguments.descent),
-    }
-    return describe(
-        model,
-        dataset=dataset.digest,
-        preprocessing=dataset.preprocessing,
-        n_images=n_images,
-        settings=settings,
-    )
+        errors = read_projected(out, model).errors
+        print(f"{out}: {len(errors):,} images, mean squared error {errors.mean():.5f}")
 
 
 def _project(
@@ -174,10 +162,6 @@ def _project(
 ) -> Mapping[str, torch.Tensor]:
     """Project one batch: the tensors of its file."""
     before = bar.n
-
-    def show(done: int, total: int) -> None:
-        bar.update(before + len(indices) * done / total - bar.n)
-
     try:
         found = project(
             model,
@@ -185,7 +169,7 @@ def _project(
             classifier=classifier,
             perceptual=arguments.perceptual,
             batch_size=len(indices),
-            progress=show,
+            progress=lambda done, total: bar.update(before + len(indices) * done / total - bar.n),
             **asdict(arguments.descent),
         )
     except DivergedError as error:

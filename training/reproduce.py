@@ -66,10 +66,10 @@ class Arguments:
 
 def steps() -> Iterator[Step]:
     """Every step, in an order in which each finds what it needs."""
-    for name, minutes in (("attributes-celeba", 25), ("judge-celeba", 35)):
-        command = f"training/train_classifier.py --recipe {name} --data {{data}}"
-        yield Step(name, f"{command} --out {{runs}}/{name} --export {{cards}}/{name}", minutes)
     out = "--data {data} --out {runs}"
+    for name, minutes in (("attributes-celeba", 25), ("judge-celeba", 35)):
+        train = f"training/train_classifier.py --recipe {name} {out}/{name}"
+        yield Step(name, f"{train} --export {{cards}}/{name}", minutes)
     yield Step("eigenfaces-celeba", f"training/trainers/eigenfaces.py {out}/eigenfaces-celeba", 2)
     yield from _finished("eigenfaces-celeba", METHODS, "")
     for name, minutes in PUBLISHED.items():
@@ -95,50 +95,50 @@ def trainings(*starts: str) -> Iterator[str]:
 
 def _finished(name: str, methods: str, baseline: str) -> Iterator[Step]:
     """The directions and the card of a model that has just been trained."""
-    model = f"{{runs}}/{name}/model"
-    find = f"training/find_directions.py --model {model} --data {{data}} --methods {methods}"
+    run = f"{{runs}}/{name}"
+    find = f"training/find_directions.py --model {run}/model --data {{data}} --methods {methods}"
     yield Step(f"{name}-directions", find, 4)
-    card = f"training/cards/make_card.py --run {{runs}}/{name} --out {{cards}}/{name}{baseline}"
+    card = f"training/cards/make_card.py --run {run} --out {{cards}}/{name}{baseline}"
     yield Step(f"{name}-card", card, 0.5)
 
 
 def _stylegan2() -> Iterator[Step]:
     """StyleGAN2 has no encoder: directions come from its samples and from projected pictures."""
-    name = "stylegan2-celeba"
-    run, model = f"{{runs}}/{name}", f"{{runs}}/{name}/best"
-    train = f"training/train_stylegan2.py --recipe {name} --data {{data}} --out {run}"
-    yield Step(name, f"{train} --images 480000 --kid-classifier {CLASSIFIER}", 800)
-    encode = f"training/train_encoder.py --recipe encoder-celeba --model {model} --data {{data}}"
+    name, data = "stylegan2-celeba", "--data {data}"
+    run, model = f"{{runs}}/{name}", f"--model {{runs}}/{name}/best"
+    train = f"training/train_stylegan2.py --recipe {name} {data} --out {run} --images 480000"
+    yield Step(name, f"{train} --kid-classifier {CLASSIFIER}", 800)
+    encode = f"training/train_encoder.py --recipe encoder-celeba {model} {data}"
     yield Step("encoder-celeba", f"{encode} --out {{runs}}/encoder-celeba", 60)
-    find = f"training/find_directions.py --model {model}"
+    find = f"training/find_directions.py {model}"
     yield Step(f"{name}-samples", f"{find} --samples 20000 --classifier {CLASSIFIER}", 30)
-    project = f"training/project_images.py --model {model} --data {{data}} --attribute Eyeglasses"
+    project = f"training/project_images.py {model} {data} --attribute Eyeglasses --n 1000"
     project += f" --n-steps 100 --precision bf16 --classifier {CLASSIFIER}"
-    yield Step("projected-train", f"{project} --n 1000 --out {{runs}}/projected-train", 90)
-    found = f"{find} --data {{data}} --projected {{runs}}/projected-train --add"
+    yield Step("projected-train", f"{project} --out {{runs}}/projected-train", 90)
+    found = f"{find} {data} --projected {{runs}}/projected-train --add"
     yield Step(f"{name}-directions", found, 5)
     card = f"training/cards/make_card.py --run {run} --model best --sample-rows 6"
-    card += f" --out {{cards}}/{name}"
-    yield Step(f"{name}-card", card, 1)
+    yield Step(f"{name}-card", f"{card} --out {{cards}}/{name}", 1)
 
 
 def _tables() -> Iterator[Step]:
     """The comparison, the replication, the maps, and what the README shows of them."""
-    names = ["eigenfaces-celeba", *PUBLISHED, "stylegan2-celeba"]
-    models = " ".join(f"{{cards}}/{name}" for name in names)
+    bundled = ["eigenfaces-celeba", *PUBLISHED, "stylegan2-celeba"]
+    models = " ".join(f"{{cards}}/{name}" for name in bundled)
     grid = " ".join(f"{{runs}}/trainings/{name}" for name in trainings(GRID))
-    compare = f"-m hublatent compare {models} {grid} --data {{data}} --judge {JUDGE} --faces 100"
-    yield Step("comparison", f"{compare} --out {{cards}}/comparison", 240)
-    replicate = "-m hublatent replicate {runs}/trainings --data {data}"
-    yield Step("replication", f"{replicate} --out {{cards}}/replication", 10)
     drawn = " ".join(f"{{runs}}/trainings/{name}/model" for name in trainings(SPRITES))
+    data, judge = "--data {data}", f"--judge {JUDGE}"
+    compare = f"-m hublatent compare {models} {grid} {data} {judge} --faces 100"
+    yield Step("comparison", f"{compare} --out {{cards}}/comparison", 240)
+    replicate = f"-m hublatent replicate {{runs}}/trainings {data}"
+    yield Step("replication", f"{replicate} --out {{cards}}/replication", 10)
     measure = f"-m hublatent metrics {drawn} --data sprites"
     yield Step("sprites", f"{measure} --out {{cards}}/comparison/sprites.csv", 15)
-    maps = f"-m hublatent map {models} --data {{data}} --judge {JUDGE}"
-    yield Step("maps", f"{maps} --out {{cards}}/latent-maps", 60)
-    experiment = "training/paper_experiment.py --model {cards}/stylegan2-celeba"
-    judged = f"--out {{cards}}/paper-experiment --judge {JUDGE} --judges {{cards}}"
-    yield Step("paper-experiment", f"{experiment} {judged}", 15)
+    maps = f"-m hublatent map {models} {data} {judge} --out {{cards}}/latent-maps"
+    yield Step("maps", maps, 60)
+    experiment = f"training/paper_experiment.py --model {{cards}}/stylegan2-celeba {judge}"
+    out = "--judges {cards} --out {cards}/paper-experiment"
+    yield Step("paper-experiment", f"{experiment} {out}", 15)
     yield Step("readme", "training/cards/update_readme.py --cards {cards}", 3)
 
 

@@ -36,7 +36,6 @@ from training.trainers.commands import command_of, run_script
 from training.trainers.run import MODEL_FOLDER, RESULTS_NAME
 
 CARDS = "model_cards"
-MADE_HERE = (CARD_NAME, SAMPLES_NAME)
 
 
 @dataclass(frozen=True)
@@ -58,12 +57,9 @@ def read_json(path: Path, made_by: str) -> dict[str, Any]:
     if not path.is_file():
         raise DataError(f"{path} does not exist; it is written by training/{made_by}.")
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise DataError(f"{path} is not JSON: {error}.") from error
-    if not isinstance(values, dict):
-        raise DataError(f"{path} holds no JSON object.")
-    return values
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, TypeError) as error:
+        raise DataError(f"{path} is not a JSON object: {error}.") from error
 
 
 def read_found(folder: Path, model: LatentModel) -> tuple[DirectionSet, dict[str, Any]]:
@@ -92,13 +88,12 @@ def baselines(folder: Path, seed: int) -> dict[str, DirectionSet]:
 
 def style_sentence(results: Mapping[str, Any]) -> str:
     """What an LSA-VAE's style part gives away of the attributes; empty for other models."""
-    read = []
-    for attribute, found in results.get("style", {}).items():
-        style, own = (
-            "{value:.3f} ({low:.3f} to {high:.3f})".format(**found[part])
-            for part in ("style", "own_dimension")
-        )
-        read.append(f"{attribute} {style} from style, {own} from its own dimension")
+    accuracy = "{value:.3f} ({low:.3f} to {high:.3f})".format
+    read = [
+        f"{attribute} {accuracy(**found['style'])} from style, "
+        f"{accuracy(**found['own_dimension'])} from its own dimension"
+        for attribute, found in results.get("style", {}).items()
+    ]
     if not read:
         return ""
     return (
@@ -110,7 +105,6 @@ def style_sentence(results: Mapping[str, Any]) -> str:
 def gather(arguments: Arguments, model: LatentModel) -> CardInput:
     """Collect what the commands have measured."""
     folder = arguments.run / arguments.model
-    run = f"runs/{arguments.run.resolve().name}"
     results = read_json(arguments.run / RESULTS_NAME, "the script that trained the model")
     commands = [results["command"]] if "command" in results else []
     of_directions: dict[str, Any] = {}
@@ -124,11 +118,10 @@ def gather(arguments: Arguments, model: LatentModel) -> CardInput:
         }
         if arguments.baseline is not None:
             of_directions["baselines"] = baselines(arguments.baseline, found["seed"])
-    own = {"run": run, "seed": arguments.seed, "source": None}
+    own = {"run": f"runs/{arguments.run.resolve().name}", "seed": arguments.seed, "source": None}
     commands.append(command_of("training/cards/make_card.py", arguments, **own))
-    name = (arguments.out or arguments.run).resolve().name
     return CardInput(
-        repo=arguments.source or f"{CARDS}/{name}",
+        repo=arguments.source or f"{CARDS}/{(arguments.out or arguments.run).resolve().name}",
         model=model,
         results=results,
         dataset=results.get("dataset"),
@@ -152,13 +145,14 @@ def assemble(arguments: Arguments) -> Path:
     shown = best_of_each(of_headline(given.directions))
     picture, caption = draw_samples(model, shown, arguments.seed, arguments.sample_rows)
     card = render_card(replace(given, samples_caption=caption))
-    copied = [n for n in PUBLISHED_FILES if n not in MADE_HERE and (folder / n).is_file()]
-    with atomic_folder_update(out, (*copied, *MADE_HERE)) as paths:
+    made = (CARD_NAME, SAMPLES_NAME)
+    copied = [n for n in PUBLISHED_FILES if n not in made and (folder / n).is_file()]
+    with atomic_folder_update(out, (*copied, *made)) as paths:
         for name in copied:
             shutil.copyfile(folder / name, paths[name])
         paths[CARD_NAME].write_text(card, encoding="utf-8")
         save_png(picture, paths[SAMPLES_NAME])
-    for name in {*PUBLISHED_FILES} - {*copied, *MADE_HERE}:  # of earlier weights
+    for name in {*PUBLISHED_FILES} - {*copied, *made}:  # of earlier weights
         (out / name).unlink(missing_ok=True)
     size = sum(path.stat().st_size for path in out.iterdir())
     print(f"{out}: {size / 1e6:.1f} MB")

@@ -9,8 +9,13 @@ from torch import Tensor
 
 from hublatent.errors import DataError, unknown_name
 from hublatent.evaluation.rate import decompose_kl, kl_divergence
-from training.objectives.elbo import sample_posterior
-from training.objectives.objective import Batch, Posterior, Terms, VariationalObjective
+from training.objectives.objective import (
+    Batch,
+    Posterior,
+    Terms,
+    VariationalObjective,
+    sample_posterior,
+)
 
 ESTIMATORS = ("mss", "mws")
 

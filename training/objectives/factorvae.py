@@ -7,8 +7,13 @@ from torch import Tensor, nn
 
 from hublatent.evaluation.rate import kl_divergence
 from hublatent.models.vae import VAE
-from training.objectives.elbo import sample_posterior
-from training.objectives.objective import Batch, Posterior, Terms, VariationalObjective
+from training.objectives.objective import (
+    Batch,
+    Posterior,
+    Terms,
+    VariationalObjective,
+    sample_posterior,
+)
 from training.recipes import VAERecipe
 
 N_LAYERS = 6

@@ -25,8 +25,7 @@ from torch.nn import functional
 from hublatent.evaluation.rate import kl_divergence
 from hublatent.models.lsavae import LSAVAE
 from hublatent.models.vae import LOG_VARIANCE_RANGE
-from training.objectives.elbo import pixel_mse, sample_posterior
-from training.objectives.objective import Batch, Objective
+from training.objectives.objective import Batch, Objective, pixel_mse, sample_posterior
 
 
 def attribute_kl(mean: Tensor, log_variance: Tensor, labels: Tensor) -> Tensor:
