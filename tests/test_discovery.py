@@ -237,7 +237,7 @@ def test_normals_are_those_of_scikit_learn(factor, method):
     data = replace(data, latents=40 * data.latents + 300)
     (problem,) = cross_validation.pose(data, ["A"])
     fits = METHODS[method](problem)
-    folds = problem.population.folds[problem.chosen]
+    folds = problem.folds[problem.chosen]
     for fold in range(problem.n_folds + 1):
         kept = problem.chosen[folds != fold]
         latents = data.latents[kept].astype(np.float64)

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy.stats import rankdata
 
 from hublatent import stats
 from hublatent.discovery.labelled import LabelledLatents
-from hublatent.discovery.methods import METHODS, Fits, Population, Problem
+from hublatent.discovery.methods import METHODS, Fits, Problem
 from hublatent.errors import DataError, HublatentError, unknown_name
 from hublatent.model import LatentModel
 from hublatent.perception.classifier import AttributeClassifier
@@ -91,9 +92,9 @@ def pose(
     A DataError, as of `balanced_set`, comes before the first is yielded.
     """
     chosen = {attribute: balanced_set(data, attribute, seed) for attribute in attributes}
-    population = Population(data, stats.identity_folds(data.identities, N_FOLDS, seed), N_FOLDS)
+    folds, shared = stats.identity_folds(data.identities, N_FOLDS, seed), dict[str, Any]()
     for attribute, indices in chosen.items():
-        yield Problem(population, attribute, indices, model, seed, classifier)
+        yield Problem(data, attribute, indices, folds, model, seed, classifier, shared)
 
 
 def balanced_set(data: LabelledLatents, attribute: str, seed: int = 0) -> Ints:
@@ -134,7 +135,7 @@ def cross_validate(
 def read_held_out(problem: Problem, fits: Fits) -> HeldOut:
     """Read each balanced image with the direction that never saw its identity."""
     label = problem.label[problem.chosen]
-    folds = problem.population.folds[problem.chosen]
+    folds = problem.folds[problem.chosen]
     rows = unit_rows(problem, fits)[:-1]
     readings, of_centre = problem.data.read(problem.chosen, rows)  # (n, F), (F,)
     if fits.intercepts is None:

@@ -78,7 +78,7 @@ def _direction(
     squared_norms = np.square(vectors.astype(float)).reshape(len(vectors), -1).sum(axis=1)
     readings, of_centre = data.read(chosen, vectors)  # (n, F + 1), (F + 1,)
     # Less the centre: its readings by two folds' vectors differ more than the attribute's kinds do.
-    own_fold = problem.population.folds[chosen]
+    own_fold = problem.folds[chosen]
     coordinate = (readings / squared_norms)[range(len(chosen)), own_fold]
     threshold, gain = logistic_curve(coordinate, label)
     used = problem.label if method == "joint" else label

@@ -93,4 +93,4 @@ def _decisions(data: LabelledLatents, attribute: str, scored: Ints, seed: int) -
     cut = fits.intercepts[:-1] / np.linalg.norm(fits.rows[:-1], axis=1)
     less_centre, of_centre = data.read(scored, unit_rows(problem, fits)[:-1])  # (n, F), (F,)
     readings = less_centre + (of_centre + cut)
-    return readings[np.arange(len(scored)), problem.population.folds[scored]]
+    return readings[np.arange(len(scored)), problem.folds[scored]]

@@ -92,7 +92,7 @@ def scikit_learn(problem: Problem, n_timed: int) -> tuple[Floats, float]:
     start = time.perf_counter()
     data, chosen = problem.data, problem.chosen
     assert data.mirrored is not None, "as simulated"
-    folds, label = problem.population.folds[chosen], problem.label[chosen]
+    folds, label = problem.folds[chosen], problem.label[chosen]
     latents = data.latents[chosen].astype(np.float64)
     both = np.concatenate([latents, data.mirrored[chosen]])
     decision = np.empty(len(chosen))

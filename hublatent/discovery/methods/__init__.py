@@ -31,10 +31,10 @@ from hublatent.discovery.methods.components import axis, components, factorisati
 from hublatent.discovery.methods.linear import logistic, pattern, svm
 from hublatent.discovery.methods.means import joint, mean_difference, supervised_pca
 from hublatent.discovery.methods.pairs import pairs
-from hublatent.discovery.methods.problem import Fits, Population, Problem
+from hublatent.discovery.methods.problem import Fits, Problem
 from hublatent.discovery.methods.stylespace import stylespace
 
-__all__ = ["FILTERS", "FROM_LABELS", "METHODS", "Fits", "Population", "Problem"]
+__all__ = ["FILTERS", "FROM_LABELS", "METHODS", "Fits", "Problem"]
 
 METHODS: dict[str, Callable[[Problem], Fits]] = {
     "svm": svm,

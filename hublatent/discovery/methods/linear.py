@@ -46,7 +46,7 @@ def pattern(problem: Problem) -> Fits:
     The covariance of the balanced set times the svm filter.
     """
     filters = svm(problem).rows  # (F + 1, D)
-    products = problem.population.sums(problem.chosen, lambda i, z: (z @ filters.T, z))
+    products = problem.sums(problem.chosen, lambda i, z: (z @ filters.T, z))
     own = np.einsum("ffd->fd", products)  # without each fold, the sum of z <z, filter>
     counts, sums = (total.sum(axis=1) for total in moments(problem)[:2])
     mean = sums / counts
@@ -100,7 +100,7 @@ class _Objective:
         signs = np.where(self.problem.label, 1, -1).astype(np.float32)
         for seen, latents in self.problem.data.blocks(self.problem.chosen):
             standard = ((latents - self.mean) / self.scale).astype(np.float32)
-            yield standard, signs[seen], self.problem.population.folds[seen]
+            yield standard, signs[seen], self.problem.folds[seen]
 
     def evaluate(self, theta: Floats, left_out: Ints) -> tuple[Floats, Floats]:
         """Values (P,) and gradients (P, D + 1) of P problems, each without a fold."""

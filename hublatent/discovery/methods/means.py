@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from hublatent.discovery.methods.problem import Fits, Population, Problem, once
+from hublatent.discovery.methods.problem import Fits, Problem, once
 from hublatent.stats import Floats
 
 
@@ -26,15 +26,17 @@ def joint(problem: Problem) -> Fits:
 
     Its coefficient in the least-squares regression of the latents on all attributes.
     """
-    return Fits(coefficients(problem.population)[:, problem.data.column(problem.attribute)])
+    if "coefficients" not in problem.shared:
+        problem.shared["coefficients"] = coefficients(problem)
+    found: Floats = problem.shared["coefficients"]
+    return Fits(found[:, problem.data.column(problem.attribute)])
 
 
-@once
-def coefficients(population: Population) -> Floats:
+def coefficients(problem: Problem) -> Floats:
     """(F + 1, K, D): solve min_B sum |z - (1, labels) B|^2 without each fold, then on everybody."""
-    data, everyone = population.data, np.arange(len(population.data.latents))
-    labels = np.column_stack([np.ones(len(everyone)), data.labels])  # (N, 1 + K)
-    sums = population.sums(everyone, lambda i, z: (labels[i], np.column_stack([labels[i], z])))
+    everyone = np.arange(len(problem.data.latents))
+    labels = np.column_stack([np.ones(len(everyone)), problem.data.labels])  # (N, 1 + K)
+    sums = problem.sums(everyone, lambda i, z: (labels[i], np.column_stack([labels[i], z])))
     gram, moved = np.split(sums, [labels.shape[1]], axis=2)
     # The pseudo-inverse gives attributes that nobody shows, or two that are one, a finite answer.
     return (np.linalg.pinv(gram, hermitian=True) @ moved)[:, 1:]
@@ -50,7 +52,7 @@ def supervised_pca(problem: Problem) -> Fits:
     known = data.labels if data.targets is None else data.targets
     target = np.asarray(known[:, data.column(problem.attribute)], float)
     given = np.stack([np.ones(len(target)), target - target.mean()], axis=1)  # (N, 2)
-    sums = problem.population.sums(
+    sums = problem.sums(
         np.arange(len(target)), lambda i, z: (given[i], np.column_stack([np.ones(len(z)), z]))
     )  # (F + 1, 2, 1 + D): n and the sum of z; the sums of y and of y z
     n, total = sums[:, :1, 0], sums[:, 1, :1]

@@ -122,7 +122,7 @@ def pairs(problem: Problem) -> Fits:
     """The mean change of up to 20 pairs of images of one person each, without and with it."""
     data, rows = problem.data, []
     for fold in range(problem.n_folds + 1):
-        seen = np.flatnonzero(problem.population.folds != fold)
+        seen = np.flatnonzero(problem.folds != fold)
         label, identities = problem.label[seen], data.identities[seen]
         chosen = same_person_pairs(label, identities, N_PAIRS, problem.seed)
         if not len(chosen):

@@ -1,15 +1,15 @@
 """What a method is given: one attribute's balanced set, its folds of identities, and the model.
 
 Most methods need sums over examples alone. Sums over all folds but one are the sum over all less
-that of the fold, so one pass over the latents serves every fold (`Population.sums`).
+that of the fold, so one pass over the latents serves every fold (`Problem.sums`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import wraps
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -18,7 +18,6 @@ from hublatent.model import LatentModel
 from hublatent.perception.classifier import AttributeClassifier
 from hublatent.stats import Bools, Floats, Ints
 
-Given = TypeVar("Given")
 Result = TypeVar("Result")
 # The indices (b,) and latents (b, D) of some examples -> two matrices (b, P) and (b, Q).
 Design = Callable[[Ints, Floats], tuple[Floats, Floats]]
@@ -34,12 +33,26 @@ class Fits:
 
 
 @dataclass(frozen=True, eq=False)
-class Population:
-    """All labelled latents, at their natural prevalence, dealt into folds by identity."""
+class Problem:
+    """One attribute to find the direction of."""
 
     data: LabelledLatents
-    folds: Ints  # (N,), 0 to n_folds - 1
-    n_folds: int
+    attribute: str
+    chosen: Ints  # (n,), the balanced set: as many examples with as without the attribute
+    folds: Ints  # (N,), the fold that each example's identity was dealt into, from 0
+    model: LatentModel | None = None  # whose latents they are, for the methods that need it
+    seed: int = 0  # for methods that draw
+    classifier: AttributeClassifier | None = None  # to learn through the model; never the judge
+    shared: dict[str, Any] = field(default_factory=dict)  # what does not depend on the attribute
+
+    @property
+    def n_folds(self) -> int:
+        return int(self.folds.max()) + 1
+
+    @property
+    def label(self) -> Bools:
+        """(N,): presence of the attribute."""
+        return self.data.label(self.attribute)
 
     def sums(self, indices: Ints, design: Design) -> Floats:
         """(F + 1, P, Q): sums of left' right over examples without each fold, then over all.
@@ -54,31 +67,6 @@ class Population:
                 own = self.folds[seen] == fold
                 parts[fold] = parts[fold] + left[own].T @ right[own]
         return without_each(np.stack(parts))
-
-
-@dataclass(frozen=True, eq=False)
-class Problem:
-    """One attribute to find the direction of."""
-
-    population: Population
-    attribute: str
-    chosen: Ints  # (n,), the balanced set: as many examples with as without the attribute
-    model: LatentModel | None = None  # whose latents they are, for the methods that need it
-    seed: int = 0  # for methods that draw
-    classifier: AttributeClassifier | None = None  # to learn through the model; never the judge
-
-    @property
-    def data(self) -> LabelledLatents:
-        return self.population.data
-
-    @property
-    def n_folds(self) -> int:
-        return self.population.n_folds
-
-    @property
-    def label(self) -> Bools:
-        """(N,): presence of the attribute."""
-        return self.data.label(self.attribute)
 
     def class_sums(self, rows: Floats | None = None) -> tuple[Floats, Floats, Floats]:
         """Of balanced examples without and with it: how many, sums of z, and of z squared.
@@ -96,19 +84,19 @@ class Problem:
             classes = np.stack([~label[seen], label[seen]], axis=1).astype(float)
             return classes, np.column_stack([np.ones(len(z)), z, z * z])
 
-        found = self.population.sums(self.chosen, design)
+        found = self.sums(self.chosen, design)
         width = found.shape[2] // 2
         return found[..., :1], found[..., 1 : width + 1], found[..., width + 1 :]
 
 
-def once(compute: Callable[[Given], Result]) -> Callable[[Given], Result]:
-    """Compute something of a Problem or a Population once, however many methods need it."""
+def once(compute: Callable[[Problem], Result]) -> Callable[[Problem], Result]:
+    """Compute something of a problem once, however many methods need it."""
 
     @wraps(compute)
-    def kept(given: Given) -> Result:
-        if compute.__name__ not in vars(given):
-            vars(given)[compute.__name__] = compute(given)
-        result: Result = vars(given)[compute.__name__]
+    def kept(problem: Problem) -> Result:
+        if compute.__name__ not in vars(problem):
+            vars(problem)[compute.__name__] = compute(problem)
+        result: Result = vars(problem)[compute.__name__]
         return result
 
     return kept

@@ -37,7 +37,7 @@ def stylespace(problem: Problem) -> Fits:
             "model=StyleSpace(stylegan2) and latents from its to_styles()."
         )
     styles, label = problem.data.pooled_latents, problem.label
-    folds = problem.population.folds[problem.chosen]
+    folds = problem.folds[problem.chosen]
     # The population is the balanced set: an attribute's rarity would only shrink the rest.
     learnt = [problem.chosen[folds != fold] for fold in range(problem.n_folds + 1)]
     rows = [channel_direction(styles[seen].astype(np.float64), label[seen]) for seen in learnt]
