@@ -35,19 +35,12 @@ ORIGIN_KINDS: tuple[OriginKind, ...] = ("encoded", "sampled", "projected")
 
 @dataclass(frozen=True)
 class Origin:
-    """Where the latents come from that a direction was found in.
+    """Where the latents come from that a direction was found in."""
 
-    Attributes:
-        kind: "encoded" or "projected" images, or the model's own samples, labelled by a classifier.
-        dataset: the data set's name; the classifier's where the latents were sampled.
-        digest: sha256 of the data, or of the classifier's weights, or its first digits.
-        n: how many latents.
-    """
-
-    kind: OriginKind
-    dataset: Text
-    digest: Text | None = None
-    n: Count | None = None
+    kind: OriginKind  # images encoded or projected, or samples that a classifier labelled
+    dataset: Text  # the data set's name; the classifier's where the latents were sampled
+    digest: Text | None = None  # sha256 of the data, or of the classifier's weights, or its start
+    n: Count | None = None  # how many latents
 
     def __post_init__(self) -> None:
         if self.kind not in ORIGIN_KINDS:

@@ -47,8 +47,7 @@ def draw_factors(n: int, seed: int = 0) -> NDArray[np.int64]:
 def render(factors: NDArray[np.integer]) -> NDArray[np.uint8]:
     """Draw sprites of factors (N, 5), each counted from 0, in the order of FACTORS.
 
-    Returns:
-        uint8 (N, 64, 64), from 0 (black) to 255 (white).
+    They are uint8 (N, 64, 64), from 0 (black) to 255 (white).
     """
     given = np.asarray(factors)
     ranges = tuple(FACTORS.values())

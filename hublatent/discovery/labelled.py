@@ -21,33 +21,25 @@ from hublatent.stats import Bools, Floats, Ints
 Latents = NDArray[np.float32]
 
 BATCH = 64
-BLOCK = 8192  # examples that a pass over the latents holds at once
+BLOCK = 4096  # examples that a pass over the latents holds at once
 
 
 @dataclass(frozen=True, eq=False)
 class LabelledLatents:
     """Latents of images, with what is known about each image.
 
-    Attributes:
-        latents: (N, *latent_shape), float32.
-        labels: (N, K), presence of each attribute.
-        attributes: K names.
-        identities: (N,), who is on each image.
-        origin: where they come from.
-        preprocessing: how images were cropped and resized.
-        mirrored: (N, *latent_shape), latents of the mirror images. Hardly any attribute has a
-            side, so fits learn from them too; scores are those of the images themselves.
-        targets: (N, K), the continuous quantity behind each label, such as a classifier's logit.
+    Hardly any attribute has a side, so fits learn from the mirror images' latents too; scores are
+    those of the images themselves.
     """
 
-    latents: Latents
-    labels: Bools
-    attributes: tuple[str, ...]
-    identities: Ints
-    origin: Origin | None = None
-    preprocessing: str | None = None
-    mirrored: Latents | None = None
-    targets: NDArray[np.floating] | None = None
+    latents: Latents  # (N, *latent_shape), float32
+    labels: Bools  # (N, K), presence of each attribute
+    attributes: tuple[str, ...]  # K names
+    identities: Ints  # (N,), who is on each image
+    origin: Origin | None = None  # where they come from
+    preprocessing: str | None = None  # how images were cropped and resized
+    mirrored: Latents | None = None  # (N, *latent_shape), of the mirror images
+    targets: Floats | None = None  # (N, K), quantities behind the labels, such as logits
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "latents", np.asarray(self.latents, np.float32))
@@ -79,8 +71,11 @@ class LabelledLatents:
 
     @cached_property
     def centre(self) -> Floats:
-        """(D,): the mean of the pooled latents, which may be far larger than their spread."""
-        return np.asarray(self.pooled_latents.mean(axis=0, dtype=float))
+        """(D,): the mean of the pooled latents, which may be far larger than their spread.
+
+        In float32's digits, so that latents less it lose none.
+        """
+        return self.pooled_latents.mean(axis=0, dtype=float).astype(np.float32).astype(float)
 
     def read(self, indices: Ints, rows: Floats) -> tuple[Floats, Floats]:
         """Read some images' latents along rows (R, *latent_shape), or pooled along rows (R, D).
@@ -96,16 +91,17 @@ class LabelledLatents:
         readings = [(part - centre).reshape(len(part), -1) @ columns for part in parts]
         return np.concatenate(readings), centre.reshape(-1) @ columns
 
-    def blocks(self, indices: Ints) -> Iterator[tuple[Ints, Floats]]:
+    def blocks(self, indices: Ints) -> Iterator[tuple[Ints, Latents]]:
         """Go over some images' pooled latents, then their mirror images', a block at a time.
 
         Yields:
-            Indices (b,), and their pooled latents less `centre`, float64 (b, D).
+            Indices (b,), and their pooled latents less `centre`, copied (b, D).
         """
+        centre = self.centre.astype(np.float32)
         for latents in (self.pooled_latents, self._pooled_mirrored):
             for start in range(0, 0 if latents is None else len(indices), BLOCK):
                 part = indices[start : start + BLOCK]
-                yield part, latents[part] - self.centre  # type: ignore[index]
+                yield part, latents[part] - centre  # type: ignore[index]
 
     def label(self, attribute: str) -> Bools:
         """(N,): presence of one attribute."""

@@ -201,17 +201,11 @@ class Descent:
 
 
 def noise_regularization(maps: Tensor) -> Tensor:
-    """How far noise maps are from white noise (Karras et al. 2020, appendix D).
+    """(B,), how far noise maps (B, 1, H, W) are from white noise (Karras et al. 2020, appendix D).
 
     Over the map and its halvings down to 8x8 (averages of 2x2, times 2 to keep the variance):
     the squared means of the products of each value with its left and its upper neighbour,
     round the edges.
-
-    Args:
-        maps: (B, 1, H, W).
-
-    Returns:
-        (B,), 0 for maps without correlations.
     """
     total = maps.new_zeros(len(maps))
     while True:

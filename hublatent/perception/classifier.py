@@ -29,18 +29,11 @@ MAX_ATTRIBUTES = 1000
 class AttributeClassifier(nn.Module, HubModel):
     """A small residual network (He et al. 2015, arXiv:1512.03385) with one logit per attribute.
 
-    The stem looks at every pixel, then halves the image; stage i of four has width * 2**i channels,
-    each but the first halves again. What is left is averaged, each channel with weights of its own.
-    Images of another size than its own are resized first (bilinear, antialiased), so gradients flow
-    to any size.
-
-    Args:
-        image_size: height and width that the network sees, in pixels; divisible by 16.
-        channels: image channels.
-        width: channels of the first stage.
-        n_blocks: residual blocks per stage.
-        dropout: share of the features that training drops before the logits.
-        attributes: the K attributes' names, separated by commas.
+    The stem looks at every pixel, then halves the image; stage i of four has width * 2**i channels
+    and `n_blocks` blocks, each but the first halves again. What is left is averaged, each channel
+    with weights of its own. Images of another size than its own, which is divisible by 16, are
+    resized first (bilinear, antialiased), so gradients flow to any size. Training drops a share
+    `dropout` of the features; `attributes` are K names, separated by commas.
     """
 
     architecture = "attribute-classifier"

@@ -49,18 +49,12 @@ SAME_PERSON_DISTANCE = 0.6  # dlib's own threshold of the Euclidean distance
 
 
 class Face(NamedTuple):
-    """A face in a picture, in pixels from its left upper corner.
+    """A face in a picture, in pixels from its left upper corner."""
 
-    Attributes:
-        box: left, top, right, bottom.
-        points: (5, 2), x and y of the eye at the left, the eye at the right, the nose, and the
-            mouth's left and right corner.
-        confidence: the probability that it is a face.
-    """
-
-    box: tuple[float, float, float, float]
+    box: tuple[float, float, float, float]  # left, top, right, bottom
+    # (5, 2), x and y of left and right eye, nose, left and right corner of the mouth, as seen
     points: NDArray[np.floating]
-    confidence: float
+    confidence: float  # the probability that it is a face
 
 
 class FaceDetector(nn.Module, HubModel):
@@ -93,12 +87,8 @@ class FaceDetector(nn.Module, HubModel):
     def find(self, image: Image.Image, min_size: int = 20) -> Face:
         """Find the largest face of a picture, searched at no more than 640 pixels a side.
 
-        Args:
-            image: any picture.
-            min_size: the smallest face looked for, in pixels of the searched picture.
-
-        Raises:
-            ImageError: there is none.
+        `min_size` is the smallest face looked for, in pixels of the searched picture. An ImageError
+        says that there is none.
         """
         rgb = open_image(image)
         scale = min(1.0, MAX_SIDE / max(rgb.size))
@@ -122,15 +112,11 @@ class FaceDetector(nn.Module, HubModel):
         """Turn, scale and cut a picture so that its face lies as in CelebA's crop.
 
         Args:
-            image: any picture.
             size: side of the result, in pixels.
             face: the face, as `find` gives it; None finds it.
 
         Returns:
             A square RGB picture; what lies beyond the picture's edge repeats the edge.
-
-        Raises:
-            ImageError: no face was found.
         """
         if size < 1:
             raise ImageError(f"size {size}; expected at least 1.")
@@ -147,18 +133,13 @@ class FaceDetector(nn.Module, HubModel):
         return cut.resize((size, size), Image.Resampling.LANCZOS)
 
     def confidence(self, images: Tensor) -> Tensor:
-        """How sure the last network is that images (B, 3, H, H) in CelebA's crop show a face.
-
-        Returns:
-            (B,), logits.
-        """
+        """The logits (B,) that images (B, 3, H, H) in CelebA's crop show a face."""
         return self._look_at_crop(images)[:, 0]
 
     def points(self, images: Tensor) -> Tensor:
-        """Where the last network sees eyes, nose and mouth of images (B, 3, H, H) in CelebA's crop.
+        """Eyes, nose and mouth (B, 5, 2) of images (B, 3, H, H) in CelebA's crop.
 
-        Returns:
-            (B, 5, 2), x and y in shares of the side, in the order of `Face.points`.
+        x and y are in shares of the side, in the order of `Face.points`.
         """
         low, high = images.new_tensor(CONFIDENCE_BOX).reshape(2, 2)
         return low + _as_points(self._look_at_crop(images)) * (high - low)
@@ -232,13 +213,9 @@ class FaceIdentity(nn.Module, HubModel):
         self.register_buffer("mean_pixel", torch.tensor(MEAN_PIXEL)[:, None, None], False)
 
     def embed(self, images: Tensor) -> Tensor:
-        """Where faces lie; two nearer than 0.6 (Euclidean) are one person by dlib's threshold.
+        """Where faces, images (B, 3, H, H) in [-1, 1] in CelebA's crop, lie: (B, 128).
 
-        Args:
-            images: (B, 3, H, H), in [-1, 1], CelebA's crop at any size.
-
-        Returns:
-            (B, 128).
+        Two nearer than 0.6 (Euclidean) are one person by dlib's threshold.
         """
         check_square(self, images)
         size = (CHIP_SOURCE, CHIP_SOURCE)

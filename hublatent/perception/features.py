@@ -53,9 +53,6 @@ class ImageFeatures(nn.Module, HubModel):
 
         Returns:
             (B, 24, H/4, W/4), (B, 40, H/8, W/8), (B, 112, H/16, W/16) and (B, 320, H/32, W/32).
-
-        Raises:
-            HublatentError: the images have another shape.
         """
         if images.ndim != 4 or images.shape[1] != 3 or any(n % 32 for n in images.shape[2:]):
             raise HublatentError(
@@ -77,14 +74,7 @@ class ImageFeatures(nn.Module, HubModel):
         """Features whose vector of channels has length 1 at each position, as in LPIPS.
 
         The mean squared difference of two images' maps is a perceptual distance (Zhang et al. 2018,
-        arXiv:1801.03924, eq. 1, with equal weights).
-
-        Args:
-            images: (B, 3, H, W), in [-1, 1].
-            size: height to which smaller images are enlarged.
-
-        Returns:
-            Four float32 maps, as of `forward`.
+        arXiv:1801.03924, eq. 1, with equal weights). Images smaller than `size` are enlarged.
         """
         return [unit_vectors(maps) for maps in self(enlarged(images, size))]
 

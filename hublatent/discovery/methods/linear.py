@@ -98,9 +98,11 @@ class _Objective:
     def blocks(self) -> Iterator[tuple[Floats, Floats, Ints]]:
         """Standardised latents (b, D), signs of the labels (b,) and folds (b,)."""
         signs = np.where(self.problem.label, 1, -1).astype(np.float32)
+        mean, scale = self.mean.astype(np.float32), np.float32(self.scale)
         for seen, latents in self.problem.data.blocks(self.problem.chosen):
-            standard = ((latents - self.mean) / self.scale).astype(np.float32)
-            yield standard, signs[seen], self.problem.folds[seen]
+            latents -= mean
+            latents /= scale
+            yield latents, signs[seen], self.problem.folds[seen]
 
     def evaluate(self, theta: Floats, left_out: Ints) -> tuple[Floats, Floats]:
         """Values (P,) and gradients (P, D + 1) of P problems, each without a fold."""

@@ -62,7 +62,7 @@ class Problem:
         """
         parts: list[Floats] = [np.zeros(()) for _ in range(self.n_folds)]
         for seen, latents in self.data.blocks(indices):
-            left, right = design(seen, latents)
+            left, right = design(seen, latents.astype(float))
             for fold in range(self.n_folds):
                 own = self.folds[seen] == fold
                 parts[fold] = parts[fold] + left[own].T @ right[own]
