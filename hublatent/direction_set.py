@@ -376,14 +376,15 @@ def _from_version_1(item: Any) -> Any:
     """An entry of a file of version 1 as version 2 has it: its sentence becomes an origin."""
     if not isinstance(item, dict) or "dataset" not in item:
         return item
-    item = {**item, "origin": None}
-    sentence = item.pop("dataset")
-    if sentence is not None:
-        for kind, pattern in _SENTENCES:
-            if match := re.fullmatch(pattern, checked(Text, sentence)):
-                found = {"digest": None, "n": None, **match.groupdict(), "kind": kind}
-                item["origin"] = found | {"n": found["n"] and int(found["n"])}
-                break
-    if isinstance(item.get("method"), str) and item["origin"] and kind == "projected":
-        item["method"] = item["method"].removesuffix("-projected")
+    item = dict(item)
+    origin = item["origin"] = item.pop("dataset")
+    if isinstance(origin, str) and len(origin) <= 1000 and origin.isprintable():
+        told = next(
+            {"kind": kind, **match.groupdict()}
+            for kind, pattern in _SENTENCES
+            if (match := re.fullmatch(pattern, origin))
+        )
+        item["origin"] = told | {"n": int(told["n"]) if "n" in told else None}
+        if told["kind"] == "projected" and isinstance(item.get("method"), str):
+            item["method"] = item["method"].removesuffix("-projected")
     return item

@@ -121,8 +121,10 @@ class FaceDetector(nn.Module, HubModel):
         if size < 1:
             raise ImageError(f"size {size}; expected at least 1.")
         rgb = open_image(image)
-        points = (face or self.find(rgb)).points @ np.array([1, 1j])
-        turn, shift = _similarity(CELEBA_POINTS @ np.array([1, 1j]), points)
+        # In complex numbers a turn and a shift bring CelebA's points, in least squares, to these.
+        wanted, found = (p @ (1, 1j) for p in (CELEBA_POINTS, (face or self.find(rgb)).points))
+        design = np.column_stack([wanted, np.ones(len(wanted))])
+        turn, shift = map(complex, np.linalg.lstsq(design, found, rcond=None)[0])
         side = min(max(size, round(abs(turn))), MAX_ALIGNED)  # no coarser than the picture itself
         margin = _overhang(turn, shift, rgb.size)
         padded = Image.fromarray(np.pad(np.asarray(rgb), ((margin,), (margin,), (0,)), mode="edge"))
@@ -283,13 +285,6 @@ def _chips(pixels: Tensor, boxes: Tensor, side: int) -> Tensor:
     from torchvision.ops import roi_align  # takes seconds to import
 
     return roi_align(pixels, [boxes] * len(pixels), side, aligned=True)
-
-
-def _similarity(source: NDArray, target: NDArray) -> tuple[complex, complex]:
-    """The turn a and shift b, as complex numbers, with target = a source + b in least squares."""
-    centred = source - source.mean()
-    turn = np.vdot(centred, target - target.mean()) / np.vdot(centred, centred)
-    return complex(turn), complex(target.mean() - turn * source.mean())
 
 
 def _overhang(turn: complex, shift: complex, size: tuple[int, int]) -> int:
