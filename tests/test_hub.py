@@ -11,15 +11,17 @@ from pathlib import Path
 import pytest
 import torch
 from huggingface_hub import errors as hub_errors
+from safetensors.torch import save_file
 
 import hublatent
+from hublatent.cli import main
 from hublatent.direction_set import DirectionSet
 from hublatent.errors import DirectionError, HubError
 from hublatent.hub import DISCRIMINATOR_NAME, PUBLISHED_FILES, snapshot
 from hublatent.model import LatentModel
-from hublatent.publish import check_card, check_folder, publish
+from hublatent.publish import CardInput, check_card, check_folder, publish, render_card
 from tests.hub_standin import ClientState, HubStandIn, run_python
-from tests.tiny_models import random_directions, save_model, tiny_vae
+from tests.tiny_models import random_directions, save_model, tiny_stylegan2, tiny_vae
 
 REPO = "user/vae"
 CARD = "---\nlicense: mit\n---\n# A model\n"
@@ -456,6 +458,30 @@ def test_push_from_python(hub: HubStandIn, client: ClientState, model: LatentMod
     assert len(DirectionSet.from_pretrained("user/directions", model)) == len(directions)
     with pytest.raises(DirectionError, match="fingerprint"):
         model.push_to_hub(REPO, directions=replace(directions, fingerprint="0" * 64))
+
+
+def test_a_discriminator_goes_along_with_a_card_that_names_it(
+    hub: HubStandIn, client: ClientState, tmp_path: Path
+) -> None:
+    generator, folder = tiny_stylegan2(), tmp_path / "gan"
+    generator.save_pretrained(folder)
+    (folder / "README.md").write_text(render_card(CardInput(REPO, generator)), encoding="utf-8")
+    check_folder(folder)
+    save_file({"out.bias": torch.zeros(1)}, folder / DISCRIMINATOR_NAME)
+    with pytest.raises(HubError, match=r"does not say what discriminator\.safetensors is for"):
+        check_folder(folder)
+    card = render_card(CardInput(REPO, generator, discriminator=True))
+    assert "for fine-tuning" in card
+    (folder / "README.md").write_text(card, encoding="utf-8")
+    assert hublatent.load(folder).fingerprint() == generator.fingerprint()
+    assert check_folder(folder).config == generator.config
+    publish(folder, REPO)
+    main(["pull", REPO, "--out", str(tmp_path / "pulled")])
+    pulled = (tmp_path / "pulled" / DISCRIMINATOR_NAME).read_bytes()
+    assert pulled == (folder / DISCRIMINATOR_NAME).read_bytes()
+    (folder / DISCRIMINATOR_NAME).write_bytes(b"half of it")
+    with pytest.raises(HubError, match="not a readable safetensors file"):
+        check_folder(folder)
 
 
 def test_push_from_python_keeps_a_card(

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml  # type: ignore[import-untyped, unused-ignore]
-from huggingface_hub import CardData, EvalResult, ModelCard, ModelCardData
+from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
@@ -113,14 +113,10 @@ def render_card(given: CardInput) -> str:
             weights, or a baseline is of other data.
     """
     _check(given)
-    head = _head_of(given)
-    card = fill_card("card", head, **_context(given))
-    if _figures(card.data) != _figures(head):
-        raise HublatentError(f"The head of the card of {given.name} does not parse: {card.data}.")
-    return card.content
+    return fill_card("card", _head_of(given), **_context(given))
 
 
-def fill_card(template: str, head: ModelCardData, **context: Any) -> ModelCard:
+def fill_card(template: str, head: ModelCardData, **context: Any) -> str:
     """Fill a template; a text from the context is no markup there."""
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent / "templates"),
@@ -128,9 +124,10 @@ def fill_card(template: str, head: ModelCardData, **context: Any) -> ModelCard:
         finalize=lambda value: text(value) if isinstance(value, str) else value,
     )  # fmt: skip
     environment.filters.update(number=number_cell, code=code, verbatim=Markup)
-    known = {"metadata": Markup(head.to_yaml()), "version": __version__}
-    filled = environment.get_template(f"{template}.md.jinja").render(**known, **context)
-    return ModelCard(re.sub(r"\n{3,}", "\n\n", filled).rstrip() + "\n")
+    filled = environment.get_template(f"{template}.md.jinja").render(
+        metadata=Markup(head.to_yaml()), version=__version__, **context
+    )
+    return re.sub(r"\n{3,}", "\n\n", filled).rstrip() + "\n"
 
 
 def card_head(name: str, licence: Licence, tags: Iterable[str], **more: Any) -> ModelCardData:
@@ -141,12 +138,6 @@ def card_head(name: str, licence: Licence, tags: Iterable[str], **more: Any) -> 
         model_name=name, library_name="hublatent", license=licence.hub_id,
         tags=["hublatent", *tags], **more,
     )  # fmt: skip
-
-
-def _figures(head: CardData) -> list[tuple[str, str, float]]:
-    """What a head states, in an order of its own: it gathers the results of each data set."""
-    results: list[EvalResult] = head.get("eval_results") or []
-    return sorted((str(r.dataset_split), str(r.metric_name), r.metric_value) for r in results)
 
 
 def _check(given: CardInput) -> None:
@@ -174,21 +165,18 @@ def _check(given: CardInput) -> None:
 
 def _context(given: CardInput) -> dict[str, Any]:
     """The templates' variables."""
-    directions = given.directions
-    shape: Iterable[int] = ()
-    fingerprint = None
+    directions, shape, fingerprint = given.directions, "", None
     if isinstance(given.model, LatentModel):
-        shape, fingerprint = given.model.latent_shape, given.model.fingerprint()
+        shape, fingerprint = by(given.model.latent_shape), given.model.fingerprint()
     elif directions:
-        shape, fingerprint = next(iter(directions)).vector.shape, directions.fingerprint
-    shares = {name: given.shares[name] for name in GROUPS if name in given.shares}
+        shape, fingerprint = by(next(iter(directions)).vector.shape), directions.fingerprint
     return {
         "given": given,
         "model": given.model,
         "directions": directions,
         "results": {**UNMEASURED, **given.results},
         "fingerprint": fingerprint,
-        "shape": " x ".join(map(str, shape)),
+        "shape": shape,
         "example": next(iter(tables.best_of_each(tables.of_headline(directions))), None),
         "of_samples": any(d.origin and d.origin.kind == "sampled" for d in directions or ()),
         "origins": _origins(directions),
@@ -198,30 +186,33 @@ def _context(given: CardInput) -> dict[str, Any]:
         "measured_section": Markup(tables.measured_section(directions)),
         "n_unscored": sum(not direction.scores for direction in directions or ()),
         "classifier_table": tables.classifier_table(given),
-        "balance": ", ".join(f"{share:.1%} {name}" for name, share in shares.items()),
+        "balance": ", ".join(f"{given.shares[n]:.1%} {n}" for n in GROUPS if n in given.shares),
         "unknown": UNKNOWN,
     }
 
 
+def by(shape: Iterable[int]) -> str:
+    """A shape, as a card writes it."""
+    return " x ".join(map(str, shape))
+
+
 def _origins(directions: DirectionSet | None) -> list[tuple[str, str]]:
     """Which methods' directions were found in what, where some were not found in images."""
-    origins = [direction.origin for direction in directions or ()]
-    if directions is None or all(origin is None or origin.kind == "encoded" for origin in origins):
-        return []
     methods: dict[str, dict[str, None]] = {}
-    for direction in directions:
+    for direction in directions or ():
         found = methods.setdefault(str(direction.origin or "unknown data"), {})
-        found[directions.method_of(direction)] = None
+        found[directions.method_of(direction)] = None  # type: ignore[union-attr]
+    if all(d.origin is None or d.origin.kind == "encoded" for d in directions or ()):
+        return []
     return [(", ".join(names), origin) for origin, names in methods.items()]
 
 
 def _head_of(given: CardInput) -> ModelCardData:
     more: dict[str, Any] = {}
     if given.base_model is not None:
-        more |= {"base_model": given.base_model, "base_model_relation": "adapter"}
+        more = {"base_model": given.base_model, "base_model_relation": "adapter"}
     if given.samples_caption:
-        output = {"url": SAMPLES_NAME}
-        more["widget"] = [{"text": given.samples_caption, "output": output}]
+        more["widget"] = [{"text": given.samples_caption, "output": {"url": SAMPLES_NAME}}]
     if given.results.get("recipe"):  # for programs, such as an evaluation that groups by beta
         more[RECIPE_KEY] = dict(given.results["recipe"])
     if given.kind != "directions":

@@ -12,7 +12,7 @@ from markupsafe import Markup
 
 from hublatent.hub import CARD_NAME, MAP_NAME
 from hublatent.mapping import SCORES, LatentMap
-from hublatent.publish.card import card_head, fill_card
+from hublatent.publish.card import by, card_head, fill_card
 from hublatent.publish.cells import code, interval_cell, table
 from hublatent.publish.licences import licence_of
 from hublatent.publish.push import publish
@@ -36,7 +36,7 @@ def map_card(latent_map: LatentMap, repo: str) -> str:
     ways = (latent_map.forward, latent_map.backward)
     facts = [
         ("architecture", *(code(space.architecture) for space in spaces)),
-        ("latents", *(f"{s.space}, {' x '.join(map(str, s.latent_shape))}" for s in spaces)),
+        ("latents", *(f"{s.space}, {by(s.latent_shape)}" for s in spaces)),
         ("fingerprint", *(code(space.fingerprint) for space in spaces)),
     ]
     measured = [
@@ -121,4 +121,4 @@ def _card(template: str, name: str, maps: Iterable[LatentMap], **context: Any) -
     licence = licence_of(m.origin.dataset for m in maps if m.origin.kind != "sampled")
     architectures = dict.fromkeys(s.architecture for m in maps for s in (m.source, m.target))
     head = card_head(name, licence, ["latent-space", "latent-map", *architectures])
-    return fill_card(template, head, name=name, licence=licence.sentence, **context).content
+    return fill_card(template, head, name=name, licence=licence.sentence, **context)

@@ -18,7 +18,14 @@ from hublatent.direction import Direction
 from hublatent.direction_set import DirectionSet
 from hublatent.editing import edit
 from hublatent.errors import HubError
-from hublatent.hub import CARD_NAME, DIRECTIONS_NAME, PUBLISHED_FILES, SAMPLES_NAME, HubModel
+from hublatent.hub import (
+    CARD_NAME,
+    DIRECTIONS_NAME,
+    DISCRIMINATOR_NAME,
+    PUBLISHED_FILES,
+    SAMPLES_NAME,
+    HubModel,
+)
 from hublatent.hub.client import call_hub, check_repo_id
 from hublatent.images import save_png, to_pil
 from hublatent.model import LatentModel
@@ -27,7 +34,7 @@ from hublatent.perception.classifier import AttributeClassifier
 from hublatent.publish.card import CardInput, check_card, render_card
 from hublatent.publish.card_tables import best_of_each, of_headline
 from hublatent.publish.licences import Licence
-from hublatent.storage import write_text
+from hublatent.storage import open_safetensors, write_text
 
 MAX_SAMPLE_ROWS = 6
 SAMPLE_COLUMNS = 8
@@ -225,13 +232,23 @@ def check_folder(folder: str | Path) -> HubModel:
 
     Raises:
         HublatentError: the weights do not load, the directions belong to other weights, or the card
-            does not parse, names no licence or holds a figure that is not finite.
+            does not parse, names no licence, holds a figure that is not finite or does not name a
+            discriminator that lies there.
     """
     path = Path(folder)
     if not path.is_dir():
         raise HubError(f"{folder} is not a folder; expected one with {', '.join(PUBLISHED_FILES)}.")
     model = load_published(path)
     check_card(path / CARD_NAME)
+    discriminator = path / DISCRIMINATOR_NAME
+    if discriminator.is_file():
+        with open_safetensors(discriminator, HubError):
+            pass  # whole; training/train_stylegan2.py checks that it fits
+        if DISCRIMINATOR_NAME not in (path / CARD_NAME).read_text(encoding="utf-8"):
+            raise HubError(
+                f"The card of {folder} does not say what {DISCRIMINATOR_NAME} is for; write it "
+                "with training/cards/make_card.py."
+            )
     return model
 
 
