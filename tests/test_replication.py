@@ -13,7 +13,19 @@ from PIL import Image
 from hublatent.cli import main
 from hublatent.data import FaceDataset
 from hublatent.evaluation import replication
-from hublatent.evaluation.replication import Draw, PaperRow, Posteriors, choose, resampled, walk
+from hublatent.evaluation.replication import (
+    ATTRIBUTES,
+    Draw,
+    PaperRow,
+    Posteriors,
+    Training,
+    choose,
+    means_not_samples,
+    resampled,
+    stated_weight,
+    walk,
+    winner,
+)
 from hublatent.models import BetaVAE
 
 N = 240
@@ -52,17 +64,20 @@ def test_the_first_images_of_each_kind_are_chosen(monkeypatch: pytest.MonkeyPatc
 
 def test_samples_in_many_dimensions_are_learnt_by_heart_and_means_are_read() -> None:
     steps = walk(ROW, Known(faces()))
-    as_coded, held_out, means, people, _, draws = (step.accuracy.value for step in steps)
+    as_coded, held_out, means, people, _, draws = (step.accuracy.estimate.value for step in steps)
     assert as_coded == 1.0 and held_out < 0.9
     assert [means, people, draws] == pytest.approx([1.0, 1.0, 1.0])
-    assert steps[1].change is not None and steps[1].change.high < 0
-    assert steps[2].change is not None and steps[2].change.value == pytest.approx(1 - held_out)
+    assert steps[1].change is not None and steps[1].change.estimate.high < 0
+    assert steps[2].change is not None
+    assert steps[2].change.estimate.value == pytest.approx(1 - held_out)
+    (contrast,) = means_not_samples({ROW: steps})
+    assert contrast.verdict == "better, this checkpoint only"
 
 
 def test_a_row_that_holds_images_out_and_reads_means_starts_further_down() -> None:
     steps = walk(PaperRow("β-VAE", "paper-betavae", "Smiling", 0.8), Known(faces()))
     assert [step.change is None for step in steps] == [True, True, True, False, False, False]
-    assert len({step.accuracy.value for step in steps[:3]}) == 1
+    assert len({step.accuracy.estimate.value for step in steps[:3]}) == 1
 
 
 def test_accuracies_are_weighted_by_people_and_averaged_over_draws() -> None:
@@ -78,6 +93,25 @@ def test_accuracies_are_weighted_by_people_and_averaged_over_draws() -> None:
     there = counts[:, :2].any(axis=1)  # somebody of this draw
     once, twice = counts[there, 1], counts[there, 0]
     np.testing.assert_allclose(one[there], (twice + once) / (2 * twice + once), rtol=1e-6)
+
+
+def training(name: str, accuracy: float, kl: float) -> Training:
+    values = accuracy + 0.001 * np.random.default_rng(0).standard_normal(1001)
+    values[0] = accuracy
+    return Training(Path(name), {"kl": kl}, 148, dict.fromkeys(ATTRIBUTES, values))
+
+
+def test_trainings_are_compared_by_recipe_and_at_equal_rate() -> None:
+    coded = [training(f"paper-btcvae-as-coded-{i}", 0.87 + i / 1000, 55) for i in range(3)]
+    beta = [training(f"paper-betavae-{i}", 0.81 + i / 1000, 17 + i) for i in range(3)]
+    found = list(winner([*coded, *beta]))
+    assert [c.verdict for c in found] == ["better"] * 3
+    assert found[0].text == "paper-btcvae-as-coded minus paper-betavae, Eyeglasses"
+    stated = training("paper-btcvae-0", 0.812, 19.4)
+    (first, *_) = stated_weight([*beta, stated])
+    assert first.text == "paper-btcvae-0 minus paper-betavae-2, Eyeglasses"
+    assert first.verdict == "equivalent, this checkpoint only"
+    assert list(winner(beta)) == []
 
 
 @pytest.fixture
@@ -107,7 +141,11 @@ def test_the_command_writes_the_page(
     main(["replicate", *words, "--cache", str(tmp_path / "cache")])
     page = (tmp_path / "out" / "report.md").read_text(encoding="utf-8")
     assert "| the paper | 0.7611 | 0.7500 | 0.7700 | 0.8387 |" in page.replace("β-", "")
-    assert "- paper-vae less paper-betavae, 2 and 2 trainings: Eyeglasses" in page
+    assert (
+        "| Total correlation at its stated weight is read better, at equal rate | not measured"
+        in page
+    )
+    assert "means minus samples, Smiling: " in page
     assert page.count("paper-betavae-") >= 2 and "other-0" not in page
     assert "python -m hublatent replicate runs --data faces --out out --seed 0" in page
 

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache, partial
 from itertools import chain
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -24,21 +24,25 @@ from hublatent.discovery import LabelledLatents
 from hublatent.discovery.cross_validation import N_DRAWS, N_FOLDS, cross_validate
 from hublatent.discovery.labelled import BATCH, Latents
 from hublatent.errors import DataError
+from hublatent.evaluation.claims import Contrast, adjusted, overall
 from hublatent.evaluation.report import interval as interval_text
-from hublatent.evaluation.report import page
+from hublatent.evaluation.report import page, told
+from hublatent.evaluation.subjects import RESULTS_NAME
 from hublatent.images import CELEBA_CROP
 from hublatent.models import load
 from hublatent.models.vae import VAE
 from hublatent.publish import cells
 from hublatent.stats import (
+    MARGINS,
     MIN_POSITIVES,
+    MIN_TRAININGS,
     Bools,
-    Estimate,
+    Difference,
     Floats,
     Ints,
     bootstrap_weights,
+    from_draws,
     identity_folds,
-    interval,
     welch_difference,
 )
 from hublatent.storage import portable, write_text
@@ -49,25 +53,14 @@ BASELINE = "paper-betavae"
 
 
 class PaperRow(NamedTuple):
-    """A score of the paper, and how its code came to it.
+    """A score of the paper, and how its code came to it."""
 
-    Attributes:
-        model: as the paper calls it.
-        recipe: of training/recipes.py, that trains it as the code does; what its trainings' folders
-            are called.
-        attribute: what is read.
-        accuracy: the paper's; None where it has none.
-        sampled: read from latents drawn from the posterior, not from its mean.
-        fitted: scored on the images that the SVM was fitted to.
-        solver: LinearSVC or SVC.
-    """
-
-    model: str
-    recipe: str
+    model: str  # as the paper calls it
+    recipe: str  # that trains it as the code does; what its trainings' folders are called
     attribute: str
-    accuracy: float | None
-    sampled: bool = False
-    fitted: bool = False
+    accuracy: float | None  # the paper's
+    sampled: bool = False  # read from latents drawn from the posterior, not from its mean
+    fitted: bool = False  # scored on the images that the SVM was fitted to
     solver: str = "SVC"
 
 
@@ -81,10 +74,11 @@ ROWS = (
 )
 RECIPES = tuple(dict.fromkeys(row.recipe for row in ROWS))
 ATTRIBUTES = tuple(dict.fromkeys(row.attribute for row in ROWS))
+MEANS = "means, not samples, of the posterior"
 STEPS = (
     "as the code does, on these faces",
     "a random fifth held out, not scored on the images of the fit",
-    "means, not samples, of the posterior",
+    MEANS,
     f"people held out: {N_FOLDS} folds, each image read once",
     "this library's SVM (C = 0.01), not C = 1",
     f"{N_DRAWS} draws of images and folds, not one",
@@ -99,15 +93,12 @@ class Draw(NamedTuple):
 
 
 class Step(NamedTuple):
-    """What a walk finds at one of STEPS.
-
-    Attributes:
-        accuracy: there.
-        change: since the step before, paired; None at the first, and where a row was so all along.
+    """What a walk finds at one of STEPS: the accuracy, and its paired change since the step before;
+    None at the first, and where a row was so all along.
     """
 
-    accuracy: Estimate
-    change: Estimate | None
+    accuracy: Difference
+    change: Difference | None
 
 
 class Posteriors:
@@ -141,9 +132,7 @@ class Posteriors:
 def choose(label: Bools, seed: int | None = None) -> Ints:
     """As many images with an attribute as without, at most 2,000 of each; ascending indices.
 
-    Args:
-        label: (N,).
-        seed: of a random choice; None takes the first of each kind, as the paper's code does.
+    A seed chooses at random; None takes the first of each kind, as the paper's code does.
 
     Raises:
         DataError: too few have the attribute, or lack it.
@@ -152,10 +141,10 @@ def choose(label: Bools, seed: int | None = None) -> Ints:
     n = min(N_OF_EACH, *map(len, kinds))
     if n < MIN_POSITIVES:
         raise DataError(f"{n} images of one kind; at least {MIN_POSITIVES} of each are needed.")
-    if seed is None:
-        return np.sort(np.concatenate([kind[:n] for kind in kinds]))
-    draws = np.random.default_rng(seed)
-    return np.sort(np.concatenate([draws.choice(kind, n, replace=False) for kind in kinds]))
+    if seed is not None:
+        draws = np.random.default_rng(seed)
+        kinds = tuple(draws.choice(kind, n, replace=False) for kind in kinds)
+    return np.sort(np.concatenate([kind[:n] for kind in kinds]))
 
 
 def walk(
@@ -191,9 +180,9 @@ def walk(
     ]
     people = np.unique(dataset.identities)
     values = [resampled(draws, people, seed) for draws in readings]
-    steps = [Step(_interval(values[0]), None)]
+    steps = [Step(_figure(values[0]), None)]
     for before, after, old, new in zip(readings, readings[1:], values, values[1:], strict=False):
-        steps.append(Step(_interval(new), None if before is after else _interval(new - old)))
+        steps.append(Step(_figure(new), None if before is after else _figure(new - old)))
     return steps
 
 
@@ -201,10 +190,8 @@ def as_it_should_be(found: Posteriors, attribute: str, seed: int = 0) -> list[Dr
     """Means, people held out, this library's SVM; the first draw is of the first images."""
     label, draws = found.dataset.label(attribute), []
     for k, chosen in enumerate(_choices(label, seed)):
-        identities = found.dataset.identities[chosen]
-        data = LabelledLatents(
-            found.latents(chosen), label[chosen][:, None], (attribute,), identities
-        )
+        latents, who = found.latents(chosen), found.dataset.identities[chosen]
+        data = LabelledLatents(latents, label[chosen][:, None], (attribute,), who)
         read = cross_validate(data, attribute, "svm", seed=seed + k)
         draws.append(Draw(read.identities, read.correct))
     return draws
@@ -218,37 +205,29 @@ def _choices(label: Bools, seed: int) -> list[Ints]:
 def resampled(draws: Sequence[Draw], people: Ints, seed: int = 0) -> Floats:
     """The accuracy (first), then that of each resample of people and of draws: (R + 1,).
 
-    Args:
-        draws: one or several.
-        people: everyone in the data; the same ones make two results paired.
-        seed: of the bootstrap.
+    `people` are all in the data: the same ones make two results paired.
     """
     who = [np.searchsorted(people, draw.identities) for draw in draws]
-    n = len(people)
+    n, k = len(people), len(draws)
     hits = np.stack([np.bincount(w, d.correct, n) for w, d in zip(who, draws, strict=True)], 1)
     sizes = np.stack([np.bincount(w, minlength=n) for w in who], 1)
     weights = chain([np.ones((1, n), np.float32)], bootstrap_weights(np.arange(n), seed=seed))
     with np.errstate(invalid="ignore"):  # a resample may hold nobody of a small test set
         scores = np.concatenate([(w @ hits) / (w @ sizes) for w in weights])  # (R + 1, draws)
-    k = len(draws)
     of_draws = np.concatenate([*bootstrap_weights(np.arange(k), seed=seed)])
     return (scores * np.concatenate([np.ones((1, k)), of_draws]) / k).sum(axis=1)
 
 
-def _interval(values: Floats) -> Estimate:
-    return interval(values[1:], values[0])
+def _figure(values: Floats) -> Difference:
+    """The first of values as from `resampled`, with the interval of the others."""
+    known = values[np.isfinite(values)]
+    return from_draws(known[:1], known[1:, None])
 
 
 def _read_rightly(
-    latents: Latents,
-    folds: Ints,
-    *,
-    solver: str,
-    labels: Bools,
-    identities: Ints,
-    folds_read: Iterable[int] = (0,),
-    fitted: bool = False,
-) -> list[Draw]:
+    latents: Latents, folds: Ints, *, solver: str, labels: Bools, identities: Ints,
+    folds_read: Iterable[int] = (0,), fitted: bool = False,
+) -> list[Draw]:  # fmt: skip
     """Fit without each fold and read it; or fit everything and read that."""
     from sklearn.svm import SVC, LinearSVC
 
@@ -263,18 +242,14 @@ def _read_rightly(
     return [Draw(identities[read], right[read])]
 
 
-# The report.
-
-
 class Training(NamedTuple):
-    """One training of a recipe: its folder, and how well it is read.
-
-    Attributes:
-        folder: RECIPE-SEED, which holds its model and results.json.
-        accuracy: attribute -> accuracies as from `resampled`.
+    """One training of a recipe: its folder, RECIPE-SEED, what its run measured on test images, the
+    side of the square of CelebA's images that it saw, and accuracies by attribute, as `resampled`.
     """
 
     folder: Path
+    test: dict[str, float]
+    crop: int
     accuracy: dict[str, Floats]
 
     @property
@@ -310,21 +285,23 @@ def replicate(runs: Path, data: DataSource, out: Path, seed: int = 0) -> str:
     trainings: list[Training] = []
     walks: dict[PaperRow, list[Step]] = {}
     for folder in tqdm(folders, desc="read trainings", unit="training"):
-        dataset = opened(crop=_crop(folder))
+        test, crop = _run(folder)
+        dataset = opened(crop=crop)
         found = read_posteriors(folder / "model", dataset, seed)
         people = np.unique(dataset.identities)
         read = {a: as_it_should_be(found, a, seed) for a in ATTRIBUTES}
         scores = {a: resampled(draws, people, seed) for a, draws in read.items()}
-        trainings.append(Training(folder, scores))
+        trainings.append(Training(folder, test, crop, scores))
         for row in ROWS:
             if row.recipe == trainings[-1].recipe and row not in walks:
                 walks[row] = walk(row, found, seed, read[row.attribute])
     command = f"python -m hublatent replicate {portable(runs)} {data.words()}"
     text = page(
         "replication.md.jinja", walk_table=_walk_table(walks), baseline=BASELINE, n_draws=N_DRAWS,
-        training_table=_training_table(trainings), between=_between_trainings(trainings),
+        training_table=_training_table(trainings), claim_table=_claim_table(walks, trainings),
         n_train=f"{len(dataset.indices('train')):,}", n_images=f"{len(dataset):,}",
         n_glasses=f"{int(dataset.label('Eyeglasses').sum()):,}", dataset=cells.text(dataset.name),
+        min_trainings=MIN_TRAININGS, margin=MARGINS["accuracy"],
         command=Markup(f"{command} --out {portable(out)} --seed {seed}"),
     )  # fmt: skip
     write_text(out / REPORT_NAME, text + "\n")
@@ -344,15 +321,16 @@ def read_posteriors(model: Path, dataset: FaceDataset, seed: int = 0) -> Posteri
     return Posteriors(vae, dataset, np.unique(np.concatenate(choices)), seed)
 
 
-def _results(folder: Path) -> dict[str, Any]:
-    path = folder / "results.json"
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+def _run(folder: Path) -> tuple[dict[str, float], int]:
+    """What a run measured on test images, and the side of the square that it saw."""
+    path = folder / RESULTS_NAME
+    results = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    found = re.match(r"central (\d+)x", results.get("preprocessing", ""))
+    return results.get("test") or {}, int(found[1]) if found else CELEBA_CROP
 
 
-def _crop(folder: Path) -> int:
-    """Side of the square of CelebA's pictures that a training saw."""
-    found = re.match(r"central (\d+)x", _results(folder).get("preprocessing", ""))
-    return int(found[1]) if found else CELEBA_CROP
+def _signed(figure: Difference) -> str:
+    return interval_text(figure.estimate, signed=True)
 
 
 def _walk_table(walks: dict[PaperRow, list[Step]]) -> Markup:
@@ -360,28 +338,10 @@ def _walk_table(walks: dict[PaperRow, list[Step]]) -> Markup:
     for i, text in enumerate(STEPS):
         rows.append([text])
         for steps in walks.values():
-            accuracy = cells.interval_cell("accuracy", steps[i].accuracy)
+            accuracy = cells.interval_cell("accuracy", steps[i].accuracy.estimate)
             change = steps[i].change
-            rows[-1].append(
-                accuracy if change is None else f"{accuracy}; {interval_text(change, signed=True)}"
-            )
+            rows[-1].append(accuracy if change is None else f"{accuracy}; {_signed(change)}")
     return cells.table(["", *(f"{row.model}, {row.attribute}" for row in walks)], rows)
-
-
-def _between_trainings(trainings: Sequence[Training]) -> list[str]:
-    """What recipes trained several times differ by from the baseline, in words."""
-    groups = {r: [t for t in trainings if t.recipe == r] for r in RECIPES}
-    base, sentences = groups.pop(BASELINE), []
-    for recipe, mine in groups.items():
-        if min(len(mine), len(base)) < 2:
-            continue
-        parts = []
-        for name in ATTRIBUTES:
-            values = [np.array([t.accuracy[name][0] for t in group]) for group in (mine, base)]
-            parts.append(f"{name} {interval_text(welch_difference(*values).estimate, signed=True)}")
-        counts = f"{len(mine)} and {len(base)} trainings"
-        sentences.append(f"{recipe} less {BASELINE}, {counts}: {', '.join(parts)}")
-    return sentences
 
 
 def _training_table(trainings: Sequence[Training]) -> Markup:
@@ -389,13 +349,78 @@ def _training_table(trainings: Sequence[Training]) -> Markup:
     head = ["training", "crop", "KL", "total correlation", "MSE", *ATTRIBUTES, f"less {BASELINE}"]
     rows = []
     for training in trainings:
-        test = {**(_results(training.folder).get("test") or {}), "crop": _crop(training.folder)}
-        names = ("crop", "kl", "total_correlation", "mse")
-        measured = [f"{test[name]:.4g}" if name in test else "-" for name in names]
-        scores = [cells.interval_cell(a, _interval(training.accuracy[a])) for a in ATTRIBUTES]
+        measured = [
+            f"{training.test[name]:.4g}" if name in training.test else "-"
+            for name in ("kl", "total_correlation", "mse")
+        ]
+        scores = [
+            cells.interval_cell(a, _figure(training.accuracy[a]).estimate) for a in ATTRIBUTES
+        ]
         less = "-"
         if base is not None and training is not base:
-            difference = training.accuracy["Eyeglasses"] - base.accuracy["Eyeglasses"]
-            less = interval_text(_interval(difference), signed=True)
-        rows.append([training.folder.name, *measured, *scores, less])
+            less = _signed(_figure(training.accuracy["Eyeglasses"] - base.accuracy["Eyeglasses"]))
+        rows.append([training.folder.name, str(training.crop), *measured, *scores, less])
     return cells.table(head, rows)
+
+
+# The claims that the paper's code adds; a family of contrasts each.
+
+
+def winner(trainings: Sequence[Training]) -> Iterator[Contrast]:
+    """What the code calls β-TCVAE, whose KL weighs about 1, minus the β-VAE of weight 4."""
+    return _contrasts(_of(trainings, "paper-btcvae-as-coded"), _of(trainings, BASELINE))
+
+
+def stated_weight(trainings: Sequence[Training]) -> Iterator[Contrast]:
+    """β-TCVAE as the text says, minus the β-VAE's training whose rate is nearest to its own."""
+    rates = {t.test["kl"]: t for t in _of(trainings, BASELINE) if "kl" in t.test}
+    for ours in _of(trainings, "paper-btcvae"):
+        if rates and "kl" in ours.test:
+            nearest = min(rates, key=partial(_gap, ours.test["kl"]))
+            yield from _contrasts([ours], [rates[nearest]])
+
+
+def _gap(one: float, other: float) -> float:
+    return abs(one - other)
+
+
+def means_not_samples(walks: dict[PaperRow, list[Step]]) -> Iterator[Contrast]:
+    """Means of the posterior minus samples of it, in the rows that read samples."""
+    for row, steps in walks.items():
+        change = steps[STEPS.index(MEANS)].change
+        if row.sampled and change is not None:
+            yield Contrast(f"means minus samples, {row.attribute}", "accuracy", change)
+
+
+def _of(trainings: Sequence[Training], recipe: str) -> list[Training]:
+    return [t for t in trainings if t.recipe == recipe]
+
+
+def _contrasts(first: Sequence[Training], second: Sequence[Training]) -> Iterator[Contrast]:
+    """Each attribute's accuracy, between trainings by Welch's t; of one each paired over people."""
+    for attribute in ATTRIBUTES if first and second else ():
+        one, two = ([t.accuracy[attribute] for t in group] for group in (first, second))
+        if min(len(one), len(two)) > 1:
+            names = first[0].recipe, second[0].recipe
+            points = (np.array([values[0] for values in group]) for group in (one, two))
+            difference = welch_difference(*points)
+        else:
+            names = first[0].folder.name, second[0].folder.name
+            difference = _figure(one[0] - two[0])
+        yield Contrast(f"{' minus '.join(names)}, {attribute}", "accuracy", difference)
+
+
+def _claim_table(walks: dict[PaperRow, list[Step]], trainings: Sequence[Training]) -> Markup:
+    tests = {
+        "The paper's winner is its model of β = 1, read better than that of β = 4":
+            winner(trainings),
+        "Total correlation at its stated weight is read better, at equal rate":
+            stated_weight(trainings),
+        "Reading samples, not means, is what lowers the VAE's row": means_not_samples(walks),
+    }  # fmt: skip
+    rows = []
+    for statement, test in tests.items():
+        family = adjusted(test)
+        verdict = overall([contrast.verdict for contrast in family])
+        rows.append([statement, verdict, "; ".join(map(told, family))])
+    return cells.table(["claim", "verdict", "contrasts"], rows)
