@@ -48,8 +48,10 @@ def identity_folds(identities: Ints, n_folds: int = 5, seed: int = 0) -> Ints:
     return (order % n_folds)[index]
 
 
-def balanced_indices(labels: Bools, seed: int = 0) -> Ints:
+def balanced_indices(labels: Bools, seed: int = 0, most: int | None = None) -> Ints:
     """Draw as many positives as negatives: all of the rarer kind, a sample of the other.
+
+    Of each kind `most` at most, where that is given.
 
     Returns:
         Sorted indices into the labels (N,).
@@ -58,7 +60,7 @@ def balanced_indices(labels: Bools, seed: int = 0) -> Ints:
         DataError: one kind has fewer than 20 examples.
     """
     positive, negative = np.flatnonzero(labels), np.flatnonzero(~labels)
-    n = min(len(positive), len(negative))
+    n = min(len(positive), len(negative), most or len(labels))
     if n < MIN_POSITIVES:
         raise DataError(
             f"{len(positive)} examples have the attribute and {len(negative)} lack it; "
@@ -132,17 +134,11 @@ ONE_CHECKPOINT = "this checkpoint only"
 
 @dataclass(frozen=True)
 class Difference:
-    """A difference with its 95% interval, and the p value of there being none.
-
-    Attributes:
-        estimate: the difference.
-        p: two-sided; adjusted by `holm` where it belongs to a family.
-        n_trainings: how many trainings of the rarer side it rests on.
-    """
+    """A difference with its 95% interval, and the p value of there being none."""
 
     estimate: Estimate
-    p: float
-    n_trainings: int = 1
+    p: float  # two-sided; adjusted by `holm` where it belongs to a family
+    n_trainings: int = 1  # of the rarer side
 
 
 def weighted_means(weights: Floats, values: Floats) -> Floats:
@@ -230,12 +226,10 @@ def _by_t(test: Callable[..., Any], *groups: Floats) -> Difference:
 
 def holm(p_values: Sequence[float]) -> list[float]:
     """Adjust p values for the number of contrasts in their family (Holm 1979)."""
-    order = np.argsort(p_values)
-    n, largest, adjusted = len(order), 0.0, np.empty(len(order))
-    for rank, i in enumerate(order):
-        largest = max(largest, min(1.0, (n - rank) * p_values[i]))
-        adjusted[i] = largest
-    return [float(p) for p in adjusted]
+    order, given = np.argsort(p_values), np.array(p_values, float)
+    weighed = (len(order) - np.arange(len(order))) * given[order]
+    given[order] = np.minimum(np.maximum.accumulate(weighed), 1)
+    return list(map(float, given))
 
 
 def verdict(difference: Difference, margin: float, larger_is_better: bool = True) -> str:

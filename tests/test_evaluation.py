@@ -101,7 +101,7 @@ def test_one_code_for_all_layers_is_edited_and_put_beside_one_for_each() -> None
     known = both.models["model"] != "stylegan2 in W"
     evidence = Evidence(both.table[~(in_w & both.table["strength"].isna() & read)],
                         both.models[known])  # fmt: skip
-    assert evidence.editors == [*evidence.read_trainings] == ["stylegan2", "vae"]
+    assert evidence.editors == list(evidence.scores) == ["stylegan2", "vae"]
     assert verdict_of("6", evidence) == "supported, this checkpoint only"
     assert evidence.reading_difference("vae", "stylegan2").estimate.value == pytest.approx(
         0, abs=0.1

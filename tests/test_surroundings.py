@@ -120,7 +120,7 @@ COMMANDS = {
 ALL = [*SCRIPTS, *COMMANDS]
 
 
-# Not here: measure_judges, extract_judges and extract_image_features read packages and data of
+# Not here: measure_judges and extract_judges read packages and data of
 # others; update_readme and reproduce write through what is tested.
 
 

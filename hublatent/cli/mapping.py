@@ -69,7 +69,7 @@ def map(
             for name, model in zip(names, models, strict=True)
         }
         reader = hublatent.AttributeClassifier.from_pretrained(judge)
-        effects = carried_effects(own, fitted.values(), dataset, reader, n_faces=faces)
+        effects = carried_effects(own, [*fitted.values()], dataset, reader, n_faces=faces)
     write_maps_card(out, fitted, effects)
     print(f"{out}: {len(fitted)} maps")
 

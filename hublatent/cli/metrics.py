@@ -90,8 +90,8 @@ def metrics(
     for metric in metrics or ():
         if metric not in METRICS:
             raise HublatentError(unknown_name("metric", metric, METRICS))
-    if n is not None and n < measure.MIN_PICTURES:
-        raise HublatentError(f"--n {n}; expected {measure.MIN_PICTURES} or more.")
+    if n is not None and n < measure.MIN_IMAGES:
+        raise HublatentError(f"--n {n}; expected {measure.MIN_IMAGES} or more.")
     if not models:
         raise HublatentError("No model is named; expected one or more folders or Hub ids.")
     drawn = source.data == sprites.NAME and not Path(source.data).exists()
@@ -103,26 +103,25 @@ def metrics(
     load_classifier = cache(partial(AttributeClassifier.from_pretrained, classifier))
     load_features = cache(partial(ImageFeatures.from_pretrained, features))
     rows = {}
-    for name, model in zip(called, models, strict=True):
-        loaded = load(model)
-        names = tuple(sprites.FACTORS)
+    for name, place in zip(called, models, strict=True):
+        model = load(place)
         if drawn:
-            latents, factors = measure.sprite_latents(loaded, n or 10_000, seed)
+            latents, factors = measure.sprite_latents(model, n or 10_000, seed)
         else:
-            dataset = load_data(loaded.image_size)
-            latents, factors, names = measure.attribute_latents(loaded, dataset, n or 4000, seed)
+            dataset = load_data(model.image_size)
+            latents, factors, names = measure.attribute_latents(model, dataset, n or 4000, seed)
         found = measure.scores(latents, factors, metrics or METRICS, chosen, not drawn, seed)
         if samples and not drawn and metrics is None:
             judges = load_classifier(), load_features()
-            found |= measure.sample_scores(loaded, *judges, samples, seed)
+            found |= measure.sample_scores(model, *judges, samples, seed)
         print(name, *(f"  {column}: {value:.4f}" for column, value in found.items()), sep="\n")
-        correlations = pd.DataFrame(label_correlations(factors), names, names)
-        if not drawn:
-            print(measure.describe_correlations(correlations))
         # Each is written as soon as it is measured: the next may take minutes.
-        rows[name] = run_of(Path(model))[1] | found
+        rows[name] = run_of(Path(place))[1] | found
         if out is not None:
             write_text(out, pd.DataFrame(rows).T.to_csv(index_label="model"))
-            if not drawn:
+        if not drawn:
+            correlations = pd.DataFrame(label_correlations(factors), names, names)
+            print(measure.describe_correlations(correlations))
+            if out is not None:
                 beside = out.with_name(f"{out.stem}-correlations.csv")
                 write_text(beside, correlations.to_csv(float_format="%.4f"))

@@ -67,11 +67,7 @@ class Audit:
 
 
 def choose(given: str, model: LatentModel, attribute: str | None, method: str | None) -> Direction:
-    """The direction meant, of a file, a folder or a Hub id.
-
-    Raises:
-        DirectionError: it is of another model, unknown, or one of several.
-    """
+    """The direction meant, of a file, a folder or a Hub id; DirectionError if there are several."""
     found = DirectionSet.open(given, model)
     if attribute is None and len(found.attributes) != 1:
         names = ", ".join(found.attributes[:5])
@@ -89,7 +85,7 @@ def measure(
     """Edit test faces along a direction and have them judged.
 
     Raises:
-        HublatentError: the judge or the data do not know the attribute, or too few faces lack it.
+        HublatentError: the judge does not know the attribute, or too few faces lack it.
     """
     known = judges.classifier.attribute_names
     attribute = find_name(direction.attribute, known)

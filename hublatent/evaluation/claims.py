@@ -19,7 +19,7 @@ import pandas as pd
 from hublatent import stats
 from hublatent.evaluation import outcomes
 from hublatent.evaluation.judges import WHOLE_ABOVE
-from hublatent.evaluation.subjects import IN_W
+from hublatent.evaluation.subjects import FACTS, IN_W
 from hublatent.evaluation.table import BETWEEN, BEYOND, SAMPLES, people, select
 from hublatent.stats import Difference, Estimate, Floats
 
@@ -36,19 +36,12 @@ MIN_PAIRS = 30  # of samples: if none of n is a hole, 3 / n of all may still be 
 
 @dataclass(frozen=True)
 class Contrast:
-    """One comparison.
+    """One comparison."""
 
-    Attributes:
-        text: what is subtracted from what, in words.
-        quantity: whose margin it has: "accuracy", "leakage" or "share".
-        difference: with its interval; p adjusted for the claim's other contrasts.
-        pair: whom it compares, where several quantities do.
-    """
-
-    text: str
-    quantity: str
-    difference: Difference
-    pair: str = ""
+    text: str  # what is subtracted from what, in words
+    quantity: str  # whose margin it has: "accuracy", "leakage" or "share"
+    difference: Difference  # its p is adjusted for the claim's other contrasts
+    pair: str = ""  # whom it compares, where several quantities do
 
     @property
     def verdict(self) -> str:
@@ -69,17 +62,11 @@ class Finding:
 
 @dataclass(frozen=True, eq=False)
 class Evidence:
-    """The long table and what is known of the models, with what claims ask of it.
-
-    Attributes:
-        table: the long table.
-        models: a row for each training: model, training, architecture, objective, layers, beta ...
-        seed: of the bootstraps.
-    """
+    """The long table and what is known of the models, with what claims ask of it."""
 
     table: pd.DataFrame
-    models: pd.DataFrame
-    seed: int = 0
+    models: pd.DataFrame  # a row for each training, as of Subject.about
+    seed: int = 0  # of the bootstraps
 
     @cached_property
     def strips(self) -> pd.DataFrame:
@@ -92,30 +79,39 @@ class Evidence:
         return outcomes.accuracy(self.table)
 
     @cached_property
-    def trainings(self) -> dict[str, list[str]]:
-        """The trainings of each model, in their order."""
-        groups = self.models.groupby("model", sort=False)["training"]
-        return {str(model): list(trainings) for model, trainings in groups}
+    def trainings(self) -> pd.DataFrame:
+        """The row of each training, with FACTS and `score`, its mean accuracy over attributes."""
+        own = select(self.table, attribute="", method="", reading=FACTS)
+        facts = own.pivot_table("value", "training", "reading", observed=True)
+        scores = self.accuracy.mean().groupby(level="training").mean().rename("score")
+        return self.models.set_index("training").join(facts.reindex(columns=FACTS)).join(scores)
 
     @cached_property
-    def read_trainings(self) -> dict[str, list[str]]:
-        """Those of them whose latents were read; models without any are left out."""
-        read = set(self.accuracy.columns.get_level_values("training"))
-        kept = {m: [t for t in group if t in read] for m, group in self.trainings.items()}
-        return {model: group for model, group in kept.items() if group}
+    def names(self) -> list[str]:
+        """The models, in their order."""
+        return list(dict.fromkeys(self.models["model"]))
+
+    @cached_property
+    def scores(self) -> dict[str, Floats]:
+        """The accuracies of each model's trainings, of those whose latents were read."""
+        read = self.trainings.dropna(subset="score").groupby("model", sort=False)["score"]
+        return {str(model): scores.to_numpy() for model, scores in read}
 
     @cached_property
     def edited(self) -> dict[tuple[str, str], pd.DataFrame]:
-        """The strips of each (model, method), with `share`: 1 where strong, 0 where judged else."""
-        judged = self.strips["outcome"].notna()
-        strong = (self.strips["outcome"] == "strong").astype(float).where(judged)
-        groups = self.strips.assign(share=strong).groupby(["model", "method"], observed=True)
+        """The strips of each (model, method)."""
+        groups = self.strips.groupby(["model", "method"], observed=True)
         return {(str(model), str(method)): strips for (model, method), strips in groups}
 
     @cached_property
     def editors(self) -> list[str]:
         """Models that were edited; W beside W+ is none of its own."""
-        return [m for m in self.trainings if any(m == model for model, _ in self.edited)]
+        return [m for m in self.names if any(m == model for model, _ in self.edited)]
+
+    @cached_property
+    def layered(self) -> list[str]:
+        """Models whose latents have layers."""
+        return [m for m in self.names if self.fact(m, "layers")]
 
     def summaries(
         self, attribute: str | None = None
@@ -127,44 +123,24 @@ class Evidence:
             if model == name and len(mine):
                 yield model, method, outcomes.summary(mine)
 
-    @cached_property
-    def layered(self) -> list[str]:
-        """Models whose latents have layers."""
-        return [m for m in self.trainings if self.fact(m, "layers")]
+    def of(self, model: str) -> pd.DataFrame:
+        """The rows of a model's trainings."""
+        return self.trainings[self.trainings["model"] == model]
 
     def fact(self, model: str, name: str) -> Any:
         """What is known of a model, as its first training tells it."""
-        return self.models.loc[self.models["model"] == model, name].iloc[0]
-
-    @cached_property
-    def _values(self) -> pd.Series:
-        """Readings of the models themselves, by (training, reading)."""
-        rows = self.table[(self.table["attribute"] == "") & (self.table["method"] == "")]
-        keys = rows[["training", "reading"]].astype(str)
-        return rows["value"].groupby([keys["training"], keys["reading"]]).first()
-
-    def value(self, training: str, reading: str) -> float:
-        """One number of a training, such as its kl; NaN if unknown."""
-        return float(self._values.get((training, reading), np.nan))
-
-    @cached_property
-    def _scores(self) -> pd.Series:
-        """Mean accuracy over the attributes, of each training."""
-        return self.accuracy.mean().groupby(level="training", observed=True).mean()
-
-    def scores(self, model: str) -> Floats:
-        """Mean accuracy over the attributes, of each training."""
-        return self._scores[self.read_trainings[model]].to_numpy()
+        return self.of(model)[name].iloc[0]
 
     @cached_property
     def _readings(self) -> dict[str, tuple[Floats, Floats]]:
         """Of each model the accuracy (K,) of each attribute, and bootstrap draws (R, K)."""
-        means = [_over_trainings(self.accuracy[group]) for group in self.read_trainings.values()]
+        read = [self.of(model).dropna(subset="score").index for model in self.scores]
+        means = [_over_trainings(self.accuracy[list(trainings)]) for trainings in read]
         who = people(self.accuracy.index)
         point, draws = stats.bootstrap_means(np.concatenate(means, axis=1), who, self.seed)
         ends = np.cumsum([mean.shape[1] for mean in means])[:-1]
         parts = zip(np.split(point, ends), np.split(draws, ends, axis=1), strict=True)
-        return dict(zip(self.read_trainings, parts, strict=True))
+        return dict(zip(self.scores, parts, strict=True))
 
     def reading_estimate(self, model: str) -> Estimate:
         """Mean accuracy, with the interval over people and attributes."""
@@ -172,7 +148,7 @@ class Evidence:
 
     def reading_difference(self, first: str, second: str) -> Difference:
         """Accuracy of one model minus that of another, over the attributes."""
-        scores = self.scores(first), self.scores(second)
+        scores = self.scores[first], self.scores[second]
         if min(map(len, scores)) >= stats.MIN_TRAININGS:
             return stats.welch_difference(*scores)
         points, draws = zip(self._readings[first], self._readings[second], strict=True)
@@ -186,16 +162,13 @@ class Evidence:
 
         None where they share too few faces that somebody could judge.
         """
-        strips = [self.edited.get((model, method)) for model in (first, second)]
-        values = [  # face x (training, attribute)
-            part.pivot_table(quantity, "face", ["training", "attribute"], observed=True)
-            for part in strips if part is not None
-        ]  # fmt: skip
-        if len(values) < 2 or not all(v.size for v in values):
+        found = [self.edited.get((m, method), self.strips[:0]) for m in (first, second)]
+        if not all(strips[quantity].notna().any() for strips in found):
             return None
-        counts = [v.columns.get_level_values("training").nunique() for v in values]
-        if min(counts) >= stats.MIN_TRAININGS:
-            means = [v.mean().groupby("training", observed=True).mean().to_numpy() for v in values]
+        by = ["training", "attribute"]
+        values = [strips.pivot_table(quantity, "face", by, observed=True) for strips in found]
+        means = [v.mean().groupby("training", observed=True).mean().to_numpy() for v in values]
+        if min(map(len, means)) >= stats.MIN_TRAININGS:
             return stats.welch_difference(*means)
         one, two = map(_over_trainings, values)
         faces = one.index.intersection(two.index)
@@ -208,34 +181,16 @@ class Evidence:
     def champions(self) -> dict[str, str]:
         """Architecture -> its model that reads best, so that each has the same choice."""
         groups: dict[str, list[str]] = {}
-        for model in self.read_trainings:
+        for model in self.scores:
             if not self.fact(model, "baseline"):
                 groups.setdefault(str(self.fact(model, "architecture")), []).append(model)
-        return {a: max(group, key=lambda m: self.scores(m).mean()) for a, group in groups.items()}
+        return {a: max(group, key=lambda m: self.scores[m].mean()) for a, group in groups.items()}
 
     def rivals(self, among: Iterable[str]) -> Iterator[tuple[str, str]]:
         """The champion of β-TCVAE beside each of the others."""
-        known = set(among)
-        chosen = {a: m for a, m in self.champions.items() if m in known}
-        ours = chosen.pop(OURS, None)
-        return product([ours] if ours else [], chosen.values())
-
-    @cached_property
-    def _whole(self) -> dict[str, pd.DataFrame]:
-        """Of each training, which samples and points between and beyond them are whole faces."""
-        rows = select(self.table, reading="coherence", method=[SAMPLES, BETWEEN, BEYOND])
-        parts = rows.groupby("training", observed=True)
-        return {
-            str(training): part.pivot_table("value", "face", "method", observed=True) >= WHOLE_ABOVE
-            for training, part in parts
-        }
-
-    def fall(self, training: str, where: str) -> Floats:
-        """Of each pair of samples, whether it is a face there (0 or 1) less whether they are."""
-        whole = self._whole.get(training)
-        if whole is None or not {where, SAMPLES} <= set(whole):
-            return np.zeros(0)
-        return whole[where].to_numpy(float) - whole[SAMPLES].to_numpy(float)
+        chosen = {a: m for a, m in self.champions.items() if m in among}
+        ours = [chosen.pop(OURS)] if OURS in chosen else []
+        return product(ours, chosen.values())
 
 
 def _over_trainings(values: pd.DataFrame) -> pd.DataFrame:
@@ -245,7 +200,7 @@ def _over_trainings(values: pd.DataFrame) -> pd.DataFrame:
 
 def reads_best(evidence: Evidence) -> Iterator[Contrast]:
     """Accuracy of β-TCVAE minus that of each other architecture."""
-    for ours, rival in evidence.rivals(evidence.read_trainings):
+    for ours, rival in evidence.rivals(evidence.scores):
         difference = evidence.reading_difference(ours, rival)
         yield Contrast(f"{ours} minus {rival}", "accuracy", difference)
 
@@ -267,38 +222,31 @@ def edit_contrasts(evidence: Evidence, first: str, second: str, method: str) -> 
 
 def kl_weight(evidence: Evidence) -> Iterator[Contrast]:
     """Networks that differ in β alone: the largest weight minus the smallest."""
-    groups: dict[tuple[Any, ...], list[str]] = {}
-    for model in evidence.read_trainings:
-        if pd.notna(evidence.fact(model, "beta")) and evidence.fact(model, "objective"):
-            same = ("objective", "likelihood", "latent", "parameters")
-            groups.setdefault(tuple(evidence.fact(model, n) for n in same), []).append(model)
-    for group in groups.values():
-        low, *_, high = sorted([*group, group[0]], key=lambda m: float(evidence.fact(m, "beta")))
-        if evidence.fact(low, "beta") != evidence.fact(high, "beta"):
+    known = evidence.trainings.dropna(subset=["score", "beta", "objective"])
+    alike = ["objective", "likelihood", "latent", "parameters"]
+    for _, group in known.groupby(alike, sort=False):
+        weights = group.drop_duplicates("model").set_index("model")["beta"].astype(float)
+        high, low = str(weights.idxmax()), str(weights.idxmin())
+        if weights[high] > weights[low]:
             difference = evidence.reading_difference(high, low)
             yield Contrast(f"{high} minus {low}", "accuracy", difference)
 
 
 def total_correlation(evidence: Evidence) -> Iterator[Contrast]:
     """Models with weighted total correlation, minus what the KL's weight gives at their rate."""
-    points: dict[str, list[tuple[float, float]]] = {}  # objective -> rate and accuracy
-    for model, trainings in evidence.read_trainings.items():
-        rates = [evidence.value(training, "kl") for training in trainings]
-        found = zip(rates, evidence.scores(model), strict=True)
-        points.setdefault(str(evidence.fact(model, "objective")), []).extend(found)
-    plain = sorted(point for point in points.get(KL_OBJECTIVE, ()) if point[0] > 0)
-    if len({rate for rate, _ in plain}) < 2:
+    known = evidence.trainings.dropna(subset=["score", "kl"]).sort_values("kl")
+    plain = known[(known["objective"] == KL_OBJECTIVE) & (known["kl"] > 0)]
+    if plain["kl"].nunique() < 2:
         return
-    rates, scores = np.array(plain).T
     for objective in TC_OBJECTIVES:
-        gaps = [
-            score - float(np.interp(np.log(rate), np.log(rates), scores))
-            for rate, score in points.get(objective, ())
-            if rates[0] <= rate <= rates[-1]
+        ours = known[
+            (known["objective"] == objective) & known["kl"].between(*plain["kl"].iloc[[0, -1]])
         ]
-        if len(gaps) >= 2:
+        if len(ours) >= 2:
+            rates, scores = np.log(plain["kl"]), plain["score"]
+            gaps = ours["score"] - np.interp(np.log(ours["kl"]), rates, scores)
             text = f"{objective} minus the weight of the KL at equal rate, {len(gaps)} trainings"
-            yield Contrast(text, "accuracy", stats.mean_difference(np.array(gaps)))
+            yield Contrast(text, "accuracy", stats.mean_difference(gaps.to_numpy()))
 
 
 def holes(evidence: Evidence, where: str) -> Iterator[Contrast]:
@@ -316,9 +264,17 @@ def w_noise(evidence: Evidence) -> Iterator[Contrast]:
 
 def _falls(evidence: Evidence, pairs: Iterable[tuple[str, str]], where: str) -> Iterator[Contrast]:
     """How much more the share of whole faces falls in one model than in the other."""
+    rows = select(evidence.table, reading="coherence", method=[SAMPLES, where])
+    grid = rows.pivot_table("value", ["training", "face"], "method", observed=True)
+    if not {SAMPLES, where} <= set(grid):
+        return
+    whole = (grid.dropna() >= WHOLE_ABOVE).astype(float)
+    groups = (whole[where] - whole[SAMPLES]).groupby(level="training", observed=True)
+    fall = {str(training): values.to_numpy() for training, values in groups}  # of each pair
     for pair in pairs:
-        falls = [[evidence.fall(t, where) for t in evidence.trainings[model]] for model in pair]
-        if min(len(f) for group in falls for f in group) == 0:
+        trainings = [list(evidence.of(model).index) for model in pair]
+        falls = [[fall[t] for t in group if t in fall] for group in trainings]
+        if list(map(len, falls)) != list(map(len, trainings)):
             continue
         if min(sum(map(len, group)) for group in falls) < MIN_PAIRS:
             continue
@@ -333,9 +289,9 @@ def _falls(evidence: Evidence, pairs: Iterable[tuple[str, str]], where: str) -> 
 def boundary(evidence: Evidence) -> Iterator[Contrast]:
     """Rank correlation of the way to one end coordinate with what the judge says there."""
     rows = select(evidence.table, reading=["way", "end target"])
-    for model in evidence.layered or evidence.read_trainings:
-        each = [_correlation(select(rows, training=training), evidence.seed)
-                for training in evidence.trainings[model]]  # fmt: skip
+    for model in evidence.layered or evidence.scores:
+        each = [_correlation(select(rows, training=t), evidence.seed)
+                for t in evidence.of(model).index]  # fmt: skip
         found = [c for c in each if c is not None]
         if len(found) >= stats.MIN_TRAININGS:
             values = np.array([difference.estimate.value for difference in found])
@@ -394,17 +350,11 @@ def w_plus(evidence: Evidence) -> Iterator[Contrast]:
 
 @dataclass(frozen=True)
 class Claim:
-    """A sentence of the paper, or of its code, that numbers can decide.
-
-    Attributes:
-        statement: what is claimed.
-        test: the contrasts that it rests on.
-        expected: what each of them is if the claim holds, "better" or "worse".
-    """
+    """A sentence of the paper, or of its code, that numbers can decide."""
 
     statement: str
-    test: Callable[[Evidence], Iterator[Contrast]]
-    expected: str = "better"
+    test: Callable[[Evidence], Iterator[Contrast]]  # the contrasts that it rests on
+    expected: str = "better"  # or "worse": what each of them is if the claim holds
 
 
 CLAIMS: Mapping[str, Claim] = {

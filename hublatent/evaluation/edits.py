@@ -68,10 +68,8 @@ def faces_without(
 ) -> tuple[Faces, Faces]:
     """Faces that lack an attribute, and others that have it; of a partition, or sampled.
 
-    Where the data have no label of it, the judge says which of them show it.
-
-    Raises:
-        DataError: fewer than two lack it, or none has it.
+    Where the data have no label of it, the judge says which of them show it. DataError where fewer
+    than two lack it, or none has it.
     """
     if subject.model.has_encoder:
         label = _label(subject, judges, attribute, partition)
@@ -109,15 +107,9 @@ def edit_rows(
     faces: Faces, having: Faces, strengths: Sequence[float] = STRENGTHS,
     progress: Progress = lambda _: None,
 ) -> pd.DataFrame:  # fmt: skip
-    """What the judges see on faces edited along directions, and on unedited faces that have it.
+    """What the judges see on faces edited along directions with sigma, and on others `having` it.
 
-    Args:
-        attribute: to be added.
-        directions: along which; with sigma.
-        faces: that lack it.
-        having: that have it: what the model can draw at best.
-        strengths: in standard deviations, growing from 0.
-        progress: told of the images that were judged.
+    `strengths`, in standard deviations, grow from 0; `progress` is told how many were judged.
 
     Raises:
         DataError: the judges find no face in any of the unedited images.

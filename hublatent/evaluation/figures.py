@@ -40,19 +40,18 @@ def reading_plot(evidence: Evidence) -> bytes:
     """Each training's accuracy against its rate and its distortion."""
 
     def draw(axes: Any) -> None:
-        for i, model in enumerate(evidence.read_trainings):
-            scores = evidence.scores(model)
-            if evidence.fact(model, "baseline"):
-                for axis in axes:
-                    axis.axhline(scores.mean(), color="#999999", linestyle=":", label=model)
-                continue
+        read = evidence.trainings.dropna(subset="score")
+        for i, (model, group) in enumerate(read.groupby("model", sort=False)):
             for axis, fact in zip(axes, ("kl", "mse"), strict=True):
-                known = [evidence.value(t, fact) for t in evidence.read_trainings[model]]
-                axis.scatter(known, scores, label=model, **_look(i, filled=True))
+                if group["baseline"].iloc[0]:
+                    style = {"color": "#999999", "linestyle": ":", "label": model}
+                    axis.axhline(group["score"].mean(), **style)
+                else:
+                    look = _look(i, filled=True)
+                    axis.scatter(group[fact], group["score"], label=model, **look)
         axes[0].set(xlabel="rate: KL, nats", ylabel="accuracy, mean of the attributes")
-        rates = [evidence.value(t, "kl") for t in evidence.models["training"]]
-        known = [rate for rate in rates if rate > 0]
-        if known and max(known) > 3 * min(known):  # a shorter logarithmic axis has crowded ticks
+        known = evidence.trainings["kl"][evidence.trainings["kl"] > 0]
+        if len(known) and known.max() > 3 * known.min():  # a shorter one has crowded ticks
             axes[0].set_xscale("log")
         axes[1].set(xlabel="distortion: mean squared error, pixels in [0, 1]")
         axes[1].locator_params(axis="x", nbins=5)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from itertools import product
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from hublatent.model import LatentModel
     from hublatent.perception.classifier import AttributeClassifier
 
+ATTRIBUTES = ("Eyeglasses", "Smiling", "Male")
 BATCH = 64
 STRENGTH = 3.0
 CANDIDATES = 4  # samples drawn for each face that lacks the attribute
@@ -47,13 +49,9 @@ class JudgedEdits:
     @classmethod
     @torch.inference_mode()
     def of_test_faces(
-        cls,
-        model: LatentModel,
-        judge: AttributeClassifier,
-        dataset: FaceDataset,
-        attribute: str,
+        cls, model: LatentModel, judge: AttributeClassifier, dataset: FaceDataset, attribute: str,
         n_faces: int,
-    ) -> JudgedEdits:
+    ) -> JudgedEdits:  # fmt: skip
         """Test faces without the attribute; samples in which the judge sees none, if need be."""
         if model.has_encoder:
             indices = dataset.indices("test")
@@ -68,11 +66,7 @@ class JudgedEdits:
 
     @torch.inference_mode()
     def along(self, direction: Direction, strengths: Sequence[float]) -> NDArray[np.float64]:
-        """Effect and cost of edits.
-
-        Args:
-            direction: of the model, with sigma.
-            strengths: in sigma.
+        """Effect and cost of edits along a direction of the model, by strengths in sigma.
 
         Returns:
             (S, 2): the mean change of the attribute's logit; the mean |change| of the others'
@@ -94,15 +88,9 @@ class JudgedEdits:
 
 
 def carried_effects(
-    models: Mapping[str, tuple[LatentModel, DirectionSet]],
-    maps: Iterable[LatentMap],
-    dataset: FaceDataset,
-    judge: AttributeClassifier,
-    attributes: Sequence[str] = ("Eyeglasses", "Smiling", "Male"),
-    *,
-    method: str = "joint",
-    n_faces: int = 100,
-) -> pd.DataFrame:
+    models: Mapping[str, tuple[LatentModel, DirectionSet]], maps: Sequence[LatentMap],
+    dataset: FaceDataset, judge: AttributeClassifier, *, method: str = "joint", n_faces: int = 100,
+) -> pd.DataFrame:  # fmt: skip
     """Edit test faces of each model by its own directions and by those that maps carry to it.
 
     Returns:
@@ -110,27 +98,17 @@ def carried_effects(
         attribute, target, source, cosine with the native direction, effect and leakage at +3 sigma
         (see `JudgedEdits.along`), share of the native direction's effect.
     """
-    maps, rows = list(maps), list[dict[str, Any]]()
-    for attribute in attributes:
-        for target_name, (target, own) in models.items():
-            edits = JudgedEdits.of_test_faces(target, judge, dataset, attribute, n_faces)
-            native = own[attribute, method]
-            ((native_effect, _),) = edits.along(native, [STRENGTH])
-            for source_name, (source, theirs) in models.items():
-                carried = carry_to(theirs[attribute, method], source, target, maps)
-                cosine = torch.cosine_similarity(
-                    carried.vector.flatten(), native.vector.flatten(), dim=0
-                )
-                ((effect, leakage),) = edits.along(carried, [STRENGTH])
-                rows.append(
-                    {
-                        "attribute": attribute,
-                        "target": target_name,
-                        "source": source_name,
-                        "cosine": float(cosine),
-                        "effect": effect,
-                        "leakage": leakage,
-                        "share": effect / native_effect,
-                    }
-                )
-    return pd.DataFrame(rows)
+    rows = []
+    for attribute, target in product(ATTRIBUTES, models):
+        model, own = models[target]
+        edits = JudgedEdits.of_test_faces(model, judge, dataset, attribute, n_faces)
+        native = own[attribute, method]
+        ((native_effect, _),) = edits.along(native, [STRENGTH])
+        for source, (other, theirs) in models.items():
+            carried = carry_to(theirs[attribute, method], other, model, maps)
+            cosine = torch.cosine_similarity(carried.vector.ravel(), native.vector.ravel(), dim=0)
+            ((effect, leakage),) = edits.along(carried, [STRENGTH])
+            numbers = float(cosine), effect, leakage, effect / native_effect
+            rows.append((attribute, target, source, *numbers))
+    columns = ["attribute", "target", "source", "cosine", "effect", "leakage", "share"]
+    return pd.DataFrame(rows, columns=columns)

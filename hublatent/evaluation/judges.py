@@ -44,15 +44,10 @@ BATCH = 64
 
 
 class Condition(NamedTuple):
-    """How B images look as faces.
+    """How B images look as faces; both (B,)."""
 
-    Attributes:
-        confidence: (B,), the detector's logit that it is a face.
-        damage: (B,), mean Mahalanobis distance of the features from whole faces'.
-    """
-
-    confidence: Tensor
-    damage: Tensor
+    confidence: Tensor  # the detector's logit that it is a face
+    damage: Tensor  # mean Mahalanobis distance of the features from whole faces'
 
 
 def coherence(edited: Condition, unedited: Condition, distance: Tensor | None = None) -> Tensor:
@@ -60,14 +55,8 @@ def coherence(edited: Condition, unedited: Condition, distance: Tensor | None = 
 
     confidence - 0.4 * (confidence lost) - 4 * (damage gained)
 
-    Args:
-        edited: of the edited images.
-        unedited: of the same faces before; shapes broadcast.
-        distance: (B,), face-identity's distance between both; beyond MAX_IDENTITY_DISTANCE a
-            face is not whole whatever the others say. None does not ask.
-
-    Returns:
-        (B,).
+    Shapes broadcast. Beyond a `distance` (B,) of face-identity of MAX_IDENTITY_DISTANCE a face is
+    not whole whatever the others say.
     """
     lost = unedited.confidence - edited.confidence
     gained = edited.damage - unedited.damage
@@ -78,11 +67,9 @@ def coherence(edited: Condition, unedited: Condition, distance: Tensor | None = 
 
 
 class ConditionJudge:
-    """Reads the condition of aligned faces.
+    """Reads the condition of aligned faces, by MTCNN and the third stage of the features.
 
     Args:
-        detector: MTCNN.
-        features: of which the third stage is compared.
         faces: (N, 3, H, H) real, whole faces in [-1, 1], CelebA's crop; 200 at least, of which
             500 are used.
 
@@ -146,30 +133,19 @@ class Reading(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Judges:
-    """The judges, on one device.
+    """The judges, on one device."""
 
-    Attributes:
-        classifier: says which attributes an image shows.
-        condition: says whether it is a face.
-        identity: says whose.
-        name: of the classifier.
-        spread: (K,), standard deviation of its logits over real images.
-    """
-
-    classifier: AttributeClassifier
-    condition: ConditionJudge
-    identity: FaceIdentity
-    name: str
-    spread: Floats
+    classifier: AttributeClassifier  # says which attributes an image shows
+    condition: ConditionJudge  # says whether it is a face
+    identity: FaceIdentity  # says whose
+    name: str  # of the classifier
+    spread: Floats  # (K,), standard deviation of its logits over real images
 
     @classmethod
     def load(cls, judge: str, dataset: FaceDataset, device: str = "cpu") -> Judges:
-        """Load the classifier, and the judges that lie beside it.
+        """Load the classifier, a folder or Hub id, and the judges that lie beside it.
 
-        Args:
-            judge: folder or Hub id of the classifier.
-            dataset: with at least 200 real training faces, which show what whole faces look like.
-            device: where all of them work.
+        The data set shows what whole faces look like, with at least 200 real training faces.
 
         Raises:
             HublatentError: a judge is missing, or there are too few faces.
@@ -186,10 +162,7 @@ class Judges:
     def of_faces(cls, judge: str, home: Path, faces: Tensor) -> Judges:
         """The same with whole faces (n, 3, H, H) at hand, on the device where all judges work.
 
-        Args:
-            judge: folder or Hub id of the classifier.
-            home: holds face-identity, face-detector and image-features.
-            faces: see above.
+        `home` holds face-identity, face-detector and image-features.
         """
         classifier = AttributeClassifier.from_pretrained(judge).to(faces.device).eval()
         identity = FaceIdentity.from_pretrained((home / "face-identity").as_posix())

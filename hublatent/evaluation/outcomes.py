@@ -36,14 +36,21 @@ def edits(table: pd.DataFrame, **wanted: Any) -> pd.DataFrame:
 
     Returns:
         model, training, attribute, method, face; there and broken (strengths, in standard
-        deviations; infinite where it never comes to that); outcome, missing where nobody looked
-        closely; leakage, logit_leakage, identity and coherence at the onset, NaN without one.
+        deviations; infinite where it never comes to that); outcome and share (1 if strong, else
+        0), missing where nobody looked closely; leakage, logit_leakage, identity and coherence at
+        the onset, NaN without one.
     """
     rows = select(table, **wanted)
     rows = rows[rows["strength"].notna() & (rows["method"] != NULL) & (rows["face"] != "")]
     strips = rows.drop_duplicates(STRIP)[STRIP].reset_index(drop=True)
     if strips.empty:
-        columns = ["there", "broken", "outcome", *(name.replace(" ", "_") for name in PRICES)]
+        columns = [
+            "there",
+            "broken",
+            "outcome",
+            "share",
+            *(name.replace(" ", "_") for name in PRICES),
+        ]
         return strips.reindex(columns=[*STRIP, *columns])
     number = rows.groupby(STRIP, observed=True, sort=False).ngroup().to_numpy()
     strengths, column = np.unique(rows["strength"], return_inverse=True)
@@ -59,6 +66,7 @@ def edits(table: pd.DataFrame, **wanted: Any) -> pd.DataFrame:
     broken = np.where(known, breaks(strengths, left), np.nan)
     strips["there"], strips["broken"] = there, broken
     strips["outcome"] = pd.Series(outcome(there, broken), dtype=object).where(known)
+    strips["share"] = np.where(known, strips["outcome"] == "strong", np.nan)
     for name in PRICES:
         strips[name.replace(" ", "_")] = at(strengths, values[name], there)
     lacking = target[:, 0] < np.minimum(ABSENT, threshold)

@@ -21,33 +21,22 @@ LOG_2PI = math.log(2 * math.pi)
 
 
 class KLTerms(NamedTuple):
-    """The three parts of the KL divergence (Chen 2018, arXiv:1802.04942, eq. 2), scalars in nats.
+    """The three parts of the KL divergence (Chen 2018, arXiv:1802.04942, eq. 2), in nats."""
 
-    Attributes:
-        mutual_information: index-code mutual information I(z; x).
-        total_correlation: KL(q(z) || prod_d q(z_d)).
-        dimension_wise_kl: sum over d of KL(q(z_d) || p(z_d)).
-    """
-
-    mutual_information: Tensor
-    total_correlation: Tensor
-    dimension_wise_kl: Tensor
+    mutual_information: Tensor  # I(z; x)
+    total_correlation: Tensor  # KL(q(z) || prod_d q(z_d))
+    dimension_wise_kl: Tensor  # sum over d of KL(q(z_d) || p(z_d))
 
 
 @torch.no_grad()
 def rate_and_distortion(
     model: LatentModel, dataset: FaceDataset, indices: Ints, seed: int = 0
 ) -> dict[str, float | int]:
-    """What a model with an encoder gives for some pictures, and at which price.
-
-    Args:
-        model: in evaluation.
-        dataset, indices: the pictures; at least one.
-        seed: of the latents that the decomposition draws.
+    """What a model with an encoder gives for some images, at least one, and at which price.
 
     Returns:
         mse (pixels in [0, 1]); active_dimensions. Of a model with the prior N(0, I) also kl, the
-        parts of KLTerms (nats), and n_decomposed, the number of pictures behind these.
+        parts of KLTerms (nats), and n_decomposed, the number of images behind these.
     """
     has_prior = getattr(model, "standard_prior", False)
     encode: Any = model.encode_distribution if has_prior else lambda images: (model.encode(images),)
@@ -88,11 +77,8 @@ def decomposed_kl(mean: Tensor, log_variance: Tensor, seed: int = 0) -> dict[str
     """The parts of the KL divergence, each of KLTerms, over all given images.
 
     The aggregate posterior q(z) is that of these images, so the mutual information is at most
-    log N; of more than 2,000 images the first ones are taken.
-
-    Args:
-        mean, log_variance: (N, D), of the posteriors.
-        seed: of the latent that is drawn from each of them.
+    log N; of more than 2,000 images the first ones are taken. The posteriors' mean and log_variance
+    are (N, D); a seed draws a latent from each.
     """
     mean, log_variance = mean[:MAX_IMAGES].double(), log_variance[:MAX_IMAGES].double()
     noise = torch.randn(mean.shape, generator=torch.Generator().manual_seed(seed)).to(mean)

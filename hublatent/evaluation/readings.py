@@ -37,9 +37,8 @@ def read_attributes(
 
     Args:
         data: N latents of training and validation images.
-        attributes: what to read.
         faces: (N,), PERSON/PICTURE of each latent.
-        seed: of the draws; the same for all models, so that they are compared on the same faces.
+        seed: the same for all models, so that they are compared on the same faces.
         done: told of each attribute when it is read.
 
     Returns:

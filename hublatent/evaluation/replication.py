@@ -34,12 +34,12 @@ from hublatent.models.vae import VAE
 from hublatent.publish import cells
 from hublatent.stats import (
     MARGINS,
-    MIN_POSITIVES,
     MIN_TRAININGS,
     Bools,
     Difference,
     Floats,
     Ints,
+    balanced_indices,
     bootstrap_weights,
     from_draws,
     identity_folds,
@@ -102,14 +102,7 @@ class Step(NamedTuple):
 
 
 class Posteriors:
-    """The posteriors of some of a data set's images.
-
-    Args:
-        model: reads them.
-        dataset: the images.
-        indices: (n,), ascending, of the images.
-        seed: of the latents drawn from them.
-    """
+    """The posteriors of images of ascending indices (n,), and a latent drawn from each."""
 
     def __init__(self, model: VAE, dataset: FaceDataset, indices: Ints, seed: int) -> None:
         self.dataset, self.indices = dataset, indices
@@ -137,29 +130,20 @@ def choose(label: Bools, seed: int | None = None) -> Ints:
     Raises:
         DataError: too few have the attribute, or lack it.
     """
+    if seed is not None:
+        return balanced_indices(label, seed, N_OF_EACH)
     kinds = np.flatnonzero(label), np.flatnonzero(~label)
     n = min(N_OF_EACH, *map(len, kinds))
-    if n < MIN_POSITIVES:
-        raise DataError(f"{n} images of one kind; at least {MIN_POSITIVES} of each are needed.")
-    if seed is not None:
-        draws = np.random.default_rng(seed)
-        kinds = tuple(draws.choice(kind, n, replace=False) for kind in kinds)
     return np.sort(np.concatenate([kind[:n] for kind in kinds]))
 
 
 def walk(
     row: PaperRow, found: Posteriors, seed: int = 0, should_be: Sequence[Draw] = ()
 ) -> list[Step]:
-    """Read one row as the paper's code did, then step by step as it should be.
+    """Read one row as the paper's code did, then step by step as it should be, at each of STEPS.
 
-    Args:
-        row: which.
-        found: of a training of its recipe; of the images of `choose` for all seeds used here.
-        seed: of the random fifth, the folds, the draws and the bootstrap.
-        should_be: what `as_it_should_be` finds, where that is known.
-
-    Returns:
-        One for each of STEPS.
+    `found` are the posteriors of a training of the row's recipe; `should_be` is what
+    `as_it_should_be` finds, where that is known.
     """
     dataset = found.dataset
     label = dataset.label(row.attribute)
@@ -170,14 +154,10 @@ def walk(
     fifth = np.random.default_rng(seed).permutation(len(chosen)) % 5
     held_out = fit(drawn, fifth)
     should_be = should_be or as_it_should_be(found, row.attribute, seed)
-    readings = [
-        fit(drawn, np.zeros(len(chosen), int), fitted=True) if row.fitted else held_out,
-        held_out,
-        fit(means, fifth) if row.sampled else held_out,
-        fit(means, identity_folds(who, N_FOLDS, seed), folds_read=range(N_FOLDS)),
-        should_be[:1],
-        should_be,
-    ]
+    on_means = fit(means, fifth) if row.sampled else held_out
+    of_people = fit(means, identity_folds(who, N_FOLDS, seed), range(N_FOLDS))
+    as_coded = fit(drawn, np.zeros(len(chosen), int), fitted=True) if row.fitted else held_out
+    readings = [as_coded, held_out, on_means, of_people, should_be[:1], should_be]
     people = np.unique(dataset.identities)
     values = [resampled(draws, people, seed) for draws in readings]
     steps = [Step(_figure(values[0]), None)]
@@ -207,15 +187,15 @@ def resampled(draws: Sequence[Draw], people: Ints, seed: int = 0) -> Floats:
 
     `people` are all in the data: the same ones make two results paired.
     """
-    who = [np.searchsorted(people, draw.identities) for draw in draws]
     n, k = len(people), len(draws)
+    who = [np.searchsorted(people, draw.identities) for draw in draws]
     hits = np.stack([np.bincount(w, d.correct, n) for w, d in zip(who, draws, strict=True)], 1)
     sizes = np.stack([np.bincount(w, minlength=n) for w in who], 1)
     weights = chain([np.ones((1, n), np.float32)], bootstrap_weights(np.arange(n), seed=seed))
     with np.errstate(invalid="ignore"):  # a resample may hold nobody of a small test set
         scores = np.concatenate([(w @ hits) / (w @ sizes) for w in weights])  # (R + 1, draws)
-    of_draws = np.concatenate([*bootstrap_weights(np.arange(k), seed=seed)])
-    return (scores * np.concatenate([np.ones((1, k)), of_draws]) / k).sum(axis=1)
+    of_draws = [np.ones((1, k)), *bootstrap_weights(np.arange(k), seed=seed)]
+    return (scores * np.concatenate(of_draws) / k).sum(axis=1)
 
 
 def _figure(values: Floats) -> Difference:
@@ -225,8 +205,8 @@ def _figure(values: Floats) -> Difference:
 
 
 def _read_rightly(
-    latents: Latents, folds: Ints, *, solver: str, labels: Bools, identities: Ints,
-    folds_read: Iterable[int] = (0,), fitted: bool = False,
+    latents: Latents, folds: Ints, folds_read: Iterable[int] = (0,), *, solver: str, labels: Bools,
+    identities: Ints, fitted: bool = False,
 ) -> list[Draw]:  # fmt: skip
     """Fit without each fold and read it; or fit everything and read that."""
     from sklearn.svm import SVC, LinearSVC
@@ -261,15 +241,7 @@ class Training(NamedTuple):
 def replicate(runs: Path, data: DataSource, out: Path, seed: int = 0) -> str:
     """Walk each row of the paper's table, compare the trainings, and write out/report.md.
 
-    Args:
-        runs: holds trainings of RECIPES, each in a folder RECIPE-SEED as training/train_vae.py
-            writes it.
-        data: labelled faces.
-        out: the folder to write to.
-        seed: of everything drawn.
-
-    Returns:
-        The report.
+    Arguments as of `hublatent replicate`; the report is returned.
 
     Raises:
         DataError: there is no training of any of them, or a model is no VAE.
@@ -309,11 +281,7 @@ def replicate(runs: Path, data: DataSource, out: Path, seed: int = 0) -> str:
 
 
 def read_posteriors(model: Path, dataset: FaceDataset, seed: int = 0) -> Posteriors:
-    """The posteriors of all images that any row or training is read on.
-
-    Raises:
-        DataError: the model is no VAE.
-    """
+    """The posteriors of all images that any row or training is read on."""
     vae = load(model)
     if not isinstance(vae, VAE):
         raise DataError(f"{model} is of the architecture {vae.architecture}; expected a VAE.")
@@ -368,20 +336,17 @@ def _training_table(trainings: Sequence[Training]) -> Markup:
 
 def winner(trainings: Sequence[Training]) -> Iterator[Contrast]:
     """What the code calls β-TCVAE, whose KL weighs about 1, minus the β-VAE of weight 4."""
-    return _contrasts(_of(trainings, "paper-btcvae-as-coded"), _of(trainings, BASELINE))
+    ours = [t for t in trainings if t.recipe == "paper-btcvae-as-coded"]
+    return _contrasts(ours, [t for t in trainings if t.recipe == BASELINE])
 
 
 def stated_weight(trainings: Sequence[Training]) -> Iterator[Contrast]:
     """β-TCVAE as the text says, minus the β-VAE's training whose rate is nearest to its own."""
-    rates = {t.test["kl"]: t for t in _of(trainings, BASELINE) if "kl" in t.test}
-    for ours in _of(trainings, "paper-btcvae"):
-        if rates and "kl" in ours.test:
-            nearest = min(rates, key=partial(_gap, ours.test["kl"]))
-            yield from _contrasts([ours], [rates[nearest]])
-
-
-def _gap(one: float, other: float) -> float:
-    return abs(one - other)
+    rated = [t for t in trainings if "kl" in t.test]
+    for ours in (t for t in rated if t.recipe == "paper-btcvae"):
+        others = {abs(t.test["kl"] - ours.test["kl"]): t for t in rated if t.recipe == BASELINE}
+        if others:
+            yield from _contrasts([ours], [others[min(others)]])
 
 
 def means_not_samples(walks: dict[PaperRow, list[Step]]) -> Iterator[Contrast]:
@@ -390,10 +355,6 @@ def means_not_samples(walks: dict[PaperRow, list[Step]]) -> Iterator[Contrast]:
         change = steps[STEPS.index(MEANS)].change
         if row.sampled and change is not None:
             yield Contrast(f"means minus samples, {row.attribute}", "accuracy", change)
-
-
-def _of(trainings: Sequence[Training], recipe: str) -> list[Training]:
-    return [t for t in trainings if t.recipe == recipe]
 
 
 def _contrasts(first: Sequence[Training], second: Sequence[Training]) -> Iterator[Contrast]:

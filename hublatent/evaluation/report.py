@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from hublatent import __version__
 from hublatent.errors import DataError
@@ -90,7 +89,7 @@ def write_report(evidence: Evidence, folder: Path, command: str, judge: str) -> 
     found = Summary(
         answer=tuple(answer(evidence, findings, reading, judge)),
         claims=tuple((f.statement, f.verdict, "; ".join(map(told, f.contrasts))) for f in findings),
-        models=tuple(evidence.trainings),
+        models=tuple(evidence.names),
         reading=reading,
         editing={a: tuple(editing_rows(evidence, a)) for a in attributes},
         command=command,
@@ -138,7 +137,7 @@ def answer(
     if evidence.editors:
         sentences.append(_edited(evidence))
     sentences.append(_verdicts(findings))
-    rates = [r for t in evidence.models["training"] if np.isfinite(r := evidence.value(t, "kl"))]
+    rates = evidence.trainings["kl"].dropna()
     if len(rates) > 1:
         text = f"The rates lie between {min(rates):.0f} and {max(rates):.0f} nats"
         same = max(rates) < 1.5 * min(rates)
@@ -187,21 +186,18 @@ def _verdicts(findings: Sequence[Finding]) -> str:
 
 def reading_rows(evidence: Evidence) -> list[Row]:
     """Models, best first, with letters, rate and distortion; the first row names the columns."""
-    estimates = {m: evidence.reading_estimate(m) for m in evidence.read_trainings}
+    estimates = {m: evidence.reading_estimate(m) for m in evidence.scores}
     names = sorted(estimates, key=lambda m: -estimates[m].value)
     pairs = list(combinations(names, 2))
     p_values = holm([evidence.reading_difference(a, b).p for a, b in pairs])
     apart = {pair for pair, p in zip(pairs, p_values, strict=True) if p < 1 - LEVEL}
     shown = claims.letters(names, lambda a, b: (a, b) in apart)
-    facts = [FACT_NAMES.get(fact, fact.replace("_", " ")) for fact in FACTS]
-    rows: list[Row] = [("model", "accuracy", "group", "trainings", *facts)]
+    heads = [FACT_NAMES.get(fact, fact.replace("_", " ")) for fact in FACTS]
+    rows: list[Row] = [("model", "accuracy", "group", "trainings", *heads)]
     for name in names:
-        trainings = evidence.trainings[name]
-        cells = [name, interval(estimates[name]), shown[name], str(len(trainings))]
-        for fact in FACTS:
-            known = [v for t in trainings if np.isfinite(v := evidence.value(t, fact))]
-            cells.append(f"{np.mean(known):.4g}" if known else NONE)
-        rows.append(tuple(cells))
+        trainings = evidence.of(name)
+        facts = (NONE if np.isnan(v) else f"{v:.4g}" for v in trainings[list(FACTS)].mean())
+        rows.append((name, interval(estimates[name]), shown[name], str(len(trainings)), *facts))
     return rows
 
 
@@ -220,12 +216,10 @@ def editing_rows(evidence: Evidence, attribute: str) -> list[Row]:
 def details(evidence: Evidence) -> list[tuple[str, list[Row]]]:
     """Folded tables: accuracy by attribute, null bands and ceilings."""
     found: list[tuple[str, list[Row]]] = []
-    groups = evidence.read_trainings
-    if groups:
-        score = evidence.accuracy.mean()  # of each training and attribute
-        means = {m: score[groups[m]].groupby(level="attribute").mean() for m in sorted(groups)}
-        lines = pd.DataFrame(means).itertuples()
-        rows = [(str(attribute), *(f"{v:.3f}" for v in line)) for attribute, *line in lines]
+    if evidence.scores:
+        scores = evidence.accuracy.mean().unstack("training")  # attribute x training
+        means = scores.T.groupby(evidence.models.set_index("training")["model"]).mean().T
+        rows = [(str(name), *(f"{v:.3f}" for v in line)) for name, *line in means.itertuples()]
         found.append(("Accuracy by attribute", [("attribute", *means), *rows]))
     bands, drawn = outcomes.null_bands(evidence.table), outcomes.presence(evidence.table)
     keys = product(evidence.models["training"], sorted(set(evidence.strips["attribute"])))

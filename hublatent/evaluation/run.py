@@ -39,26 +39,16 @@ READING_COST = 150  # of an attribute, in images: what the bar counts
 
 @dataclass(frozen=True, eq=False)
 class Measuring:
-    """What is measured on every model, part by part; finished parts are read from their files.
-
-    Attributes:
-        judges: judge.
-        read, edited: attributes.
-        methods: along which edits go; models with layers also go along class means, as the paper.
-        n_faces: that lack the attribute, in each edit.
-        seed: of every draw.
-        folder: of the finished parts.
-        bar: counts images.
-    """
+    """What is measured on every model, part by part; finished parts are read from their files."""
 
     judges: Judges
-    read: tuple[str, ...]
+    read: tuple[str, ...]  # attributes
     edited: tuple[str, ...]
-    methods: tuple[str, ...]
-    n_faces: int
+    methods: tuple[str, ...]  # models with layers also go along class means, as the paper
+    n_faces: int  # that lack the attribute, in each edit
     seed: int
-    folder: Path
-    bar: tqdm
+    folder: Path  # of the finished parts
+    bar: tqdm  # counts images
 
     @cached_property
     def _judge_id(self) -> str:
@@ -188,17 +178,7 @@ def compare(
 ) -> Summary:  # fmt: skip
     """Compare models: measure, write the long table and the report; goes on where it stopped.
 
-    Args:
-        folders: of models; checkpoints whose recipes differ in the seed alone are trainings of one.
-        data: labelled faces.
-        out: folder of the report, the long table and the finished parts.
-        judge: folder or Hub id of the classifier that judges; the other judges lie beside it.
-        attributes: what is read and edited; by default all that enough images show are read, and
-            three edited.
-        methods: how directions are found; one that a model lacks is left out of it.
-        n_faces: that lack the attribute, in each edit.
-        seed: of every draw.
-        device: where models and judges work.
+    Arguments as of `hublatent compare`; each of METHODS that a model lacks is left out of it.
 
     Raises:
         HublatentError: there is nothing to compare, or a judge is missing.

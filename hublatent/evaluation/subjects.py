@@ -43,9 +43,6 @@ class OneLatent(LatentModel):
     """A view of a model with layers: a latent (D,) of W for all of them, not (L, D) of W+.
 
     An image's is the mean over its layers: of all latents of W the nearest to its own in W+.
-
-    Args:
-        model: the model, which it shares.
     """
 
     space = "w"
@@ -68,29 +65,17 @@ class OneLatent(LatentModel):
 
 @dataclass(frozen=True, eq=False)
 class Subject:
-    """One checkpoint, the faces it is measured on, and what is known of its training.
+    """One checkpoint, the faces it is measured on, and what is known of its training."""
 
-    Attributes:
-        name: of the recipe; trainings that differ in their seed alone share it.
-        training: of the checkpoint.
-        model: the model, on the device that it is measured on.
-        dataset: labelled images of its size.
-        folder: where it lies.
-        recipe: what it was trained with; {} where that is unknown.
-        facts: FACTS of its run, as far as they are known.
-        baseline: whether it is only read, to say what its network gives before any training.
-        classifier: for the method "assessor"; not a judge.
-    """
-
-    name: str
-    training: str
-    model: LatentModel
-    dataset: FaceDataset
+    name: str  # of the recipe; trainings that differ in their seed alone share it
+    training: str  # of the checkpoint
+    model: LatentModel  # on the device that it is measured on
+    dataset: FaceDataset  # labelled images of its size
     folder: Path
-    recipe: Mapping[str, Any] = field(default_factory=dict)
-    facts: Mapping[str, float] = field(default_factory=dict)
-    baseline: bool = False
-    classifier: AttributeClassifier | None = None
+    recipe: Mapping[str, Any] = field(default_factory=dict)  # {} where it is unknown
+    facts: Mapping[str, float] = field(default_factory=dict)  # FACTS of its run, as far as known
+    baseline: bool = False  # only read, to say what its network gives before any training
+    classifier: AttributeClassifier | None = None  # for the method "assessor"; not a judge
 
     @property
     def key(self) -> list[str]:
@@ -216,11 +201,7 @@ def gather(
 ) -> list[Subject]:  # fmt: skip
     """Load every model of some folders; folders that hold other things are passed over.
 
-    Args:
-        folders: of models or of their runs.
-        data: labelled faces.
-        device: where the models work.
-        done: told of each folder when it is read.
+    `done` is told of each folder.
 
     Raises:
         DataError: none of them holds a model, or two trainings have one name.
@@ -247,11 +228,7 @@ def gather(
 
 
 def check_distinct(names: Sequence[str]) -> None:
-    """Refuse two models of one name: one's numbers would stand for the other's.
-
-    Raises:
-        DataError: a name occurs twice; says which.
-    """
+    """Refuse two models of one name, with DataError: one's numbers would stand for the other's."""
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise DataError(f"Two folders are called {twice[0]}; each training needs its own name.")

@@ -15,6 +15,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import combinations, product
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ import numpy as np
 import pandas as pd
 import torch
 import tyro
+from numpy.typing import NDArray
 from sklearn.metrics import cohen_kappa_score
 from tqdm import tqdm
 
@@ -86,24 +88,23 @@ def draw(arguments: Draw) -> None:
     """Edit, choose, and write the sheets and their key."""
     subjects = gather(sorted(arguments.models.glob("*-celeba")), DataSource(str(arguments.data)))
     judges = Judges.load(str(arguments.models / "judge-celeba"), subjects[0].dataset, "cpu")
-    found, pictures = [], []
-    for subject in tqdm(subjects, unit="model"):
-        for row, frames in _strips(subject, judges, arguments):
-            found.append(row)
-            pictures.append(frames)
+    found = [
+        strip
+        for subject in tqdm(subjects, unit="model")
+        for strip in _strips(subject, judges, arguments)
+    ]
     rng = np.random.default_rng(arguments.seed)
-    kinds = np.array([kind(row["there"], row["broken"]) for row in found])
-    chosen = np.concatenate(
-        [rng.permutation(np.flatnonzero(kinds == k))[: -(-arguments.n // 3)] for k in KINDS]
-    )
-    order = rng.permutation(chosen)[: arguments.n]
-    key = pd.DataFrame([found[i] for i in order])
+    kinds = np.array([kind(row["there"], row["broken"]) for row, _ in found])
+    n_each = -(-arguments.n // len(KINDS))
+    chosen = [rng.permutation(np.flatnonzero(kinds == k))[:n_each] for k in KINDS]
+    order = rng.permutation(np.concatenate(chosen))[: arguments.n]
+    key = pd.DataFrame([found[i][0] for i in order])
     key.insert(0, "strip", range(len(order)))
     arguments.out.mkdir(parents=True, exist_ok=True)
     for start in range(0, len(order), PER_SHEET):
-        some = order[start : start + PER_SHEET]
-        names = [f"{start + i} {found[j]['attribute']}" for i, j in enumerate(some)]
-        sheet = grid([pictures[j] for j in some], names, [str(i) for i in range(len(STRENGTHS))])
+        rows, pictures = zip(*(found[i] for i in order[start : start + PER_SHEET]), strict=True)
+        names = [f"{start + i} {row['attribute']}" for i, row in enumerate(rows)]
+        sheet = grid(pictures, names, [str(i) for i in range(len(STRENGTHS))])
         save_png(sheet, arguments.out / f"sheet-{start // PER_SHEET:02d}.png")
     write_text(arguments.out / KEY_NAME, key.to_csv(index=False))
     print(f"{len(order)} strips: {dict(pd.Series(kinds[order]).value_counts())}; {arguments.out}")
@@ -122,12 +123,11 @@ def _strips(
 ) -> Iterator[tuple[dict[str, Any], list[Any]]]:
     """What the program sees on each strip, and its pictures."""
     pool, probabilities = sampled_faces(subject, judges, arguments.pool, arguments.seed)
-    n = -(-arguments.pool // 4)
     for attribute in ATTRIBUTES:
         column = judges.classifier.index(attribute)
         has = probabilities[:, column] >= ABSENT
         ceiling = probabilities[has, column].mean() if has.any() else 1.0
-        faces, _ = pool.parted(has, n)
+        faces, _ = pool.parted(has, -(-arguments.pool // 4))
         threshold = (ceiling + probabilities[~has, column].mean()) / 2
         directions = subject.directions(attribute, METHODS, arguments.seed)
         for nothing in random_directions(subject.model, 1, column):
@@ -140,22 +140,22 @@ def _edited(
     subject: Subject, judges: Judges, faces: Faces, direction: Direction, column: int,
     threshold: float,
 ) -> Iterator[tuple[dict[str, Any], list[Any]]]:  # fmt: skip
-    latents = on_device(subject.model, faces.latents)
+    latents, strengths = on_device(subject.model, faces.latents), np.array(STRENGTHS)
     images = [list(drawn(subject.model, edit(latents, direction, s))) for s in STRENGTHS]
-    readings = [judges.read(iter(some), len(faces)) for some in images]
-    seen = [changes(reading, readings[0], judges, column) for reading in readings]
-    target = outcomes.probability(np.stack([s["target"] for s in seen], axis=1))  # (n, S)
-    left = np.stack([s["coherence"] for s in seen], axis=1)
-    strengths, broken = np.array(STRENGTHS), outcomes.breaks(np.array(STRENGTHS), left)
+    readings = [judges.read(some, len(latents)) for some in images]
+    seen = pd.DataFrame([changes(r, readings[0], judges, column) for r in readings])
+    target = outcomes.probability(np.stack(seen["target"], axis=1))  # (n, S)
+    left = np.stack(seen["coherence"], axis=1)
+    there = outcomes.onset(strengths, target >= threshold, target, threshold)
+    broken = outcomes.breaks(strengths, left)
     frames = [to_pil(torch.cat(some)) for some in images]
-    for i in range(len(faces)):
+    for i, pictures in enumerate(zip(*frames, strict=True)):
         row = {
             "model": subject.name, "attribute": direction.attribute, "method": direction.method,
-            "there": outcomes.onset(strengths, target[i] >= threshold, target[i], threshold),
-            "broken": broken[i],
+            "there": there[i], "broken": broken[i],
             **{f"left {s:g}": round(float(v), 3) for s, v in zip(STRENGTHS, left[i], strict=True)},
         }  # fmt: skip
-        yield row, [fit(some[i], SIDE, SIDE) for some in frames]
+        yield row, [fit(picture, SIDE, SIDE) for picture in pictures]
 
 
 def read_labels(path: Path, n: int) -> pd.DataFrame:
@@ -176,12 +176,16 @@ def read_labels(path: Path, n: int) -> pd.DataFrame:
 def agreement(one: pd.DataFrame, other: pd.DataFrame) -> tuple[float, float, float]:
     """Kappa of the outcomes, and median differences of both onsets where both see one."""
     pair = [outcomes.outcome(f["there"].to_numpy(), f["broken"].to_numpy()) for f in (one, other)]
-    gaps = []
-    for name in ("there", "broken"):
-        both = np.isfinite(one[name]) & np.isfinite(other[name])
-        apart = np.abs(one.loc[both, name] - other.loc[both, name])
-        gaps.append(float(np.median(apart)) if both.any() else np.nan)
+    gaps = [
+        median_gap(one[name].to_numpy(), other[name].to_numpy()) for name in ("there", "broken")
+    ]
     return float(cohen_kappa_score(*pair)), gaps[0], gaps[1]
+
+
+def median_gap(one: NDArray[np.floating], other: NDArray[np.floating]) -> float:
+    """The median difference of onsets (n,) where both are finite; NaN where none are."""
+    both = np.isfinite(one) & np.isfinite(other)
+    return float(np.median(np.abs(one[both] - other[both]))) if both.any() else np.nan
 
 
 def at_threshold(key: pd.DataFrame, threshold: float) -> pd.DataFrame:
@@ -208,21 +212,21 @@ def score(arguments: Score) -> None:
     chosen = best_threshold(key[half], [labels[half] for labels in seen])
     rows = [
         (f"labellings {i + 1} and {j + 1}", len(key), *agreement(seen[i], seen[j]))
-        for i in range(len(seen)) for j in range(i + 1, len(seen))
-    ]  # fmt: skip
+        for i, j in combinations(range(len(seen)), 2)
+    ]
     everything = np.ones(len(key), bool)
     aimless = key["method"].str.startswith("random").to_numpy()
-    for i, labels in enumerate(seen):
-        program = [("program, as it is", everything, BROKEN_BELOW),
-                   (f"program, broken below {chosen:g}, other half", ~half, chosen),
-                   (f"program, broken below {WHOLE_ABOVE:g}", everything, WHOLE_ABOVE),
-                   ("program, along found directions", ~aimless, BROKEN_BELOW),
-                   ("program, along random ones", aimless, BROKEN_BELOW)]  # fmt: skip
-        for name in sorted(set(key["model"])):
-            program.append((f"program, {name}", key["model"] == name, BROKEN_BELOW))
-        for name, part, threshold in program:
-            found = agreement(at_threshold(key[part], threshold), labels[part])
-            rows.append((f"{name}, and labelling {i + 1}", int(part.sum()), *found))
+    program = [("as it is", everything, BROKEN_BELOW),
+               (f"broken below {chosen:g}, other half", ~half, chosen),
+               (f"broken below {WHOLE_ABOVE:g}", everything, WHOLE_ABOVE),
+               ("along found directions", ~aimless, BROKEN_BELOW),
+               ("along random ones", aimless, BROKEN_BELOW)]  # fmt: skip
+    program += [
+        (m, (key["model"] == m).to_numpy(), BROKEN_BELOW) for m in sorted(set(key["model"]))
+    ]
+    for i, (name, part, threshold) in product(range(len(seen)), program):
+        found = agreement(at_threshold(key[part], threshold), seen[i][part])
+        rows.append((f"program, {name}, and labelling {i + 1}", int(part.sum()), *found))
     lines = [(name, str(n), *(number(v) for v in values)) for name, n, *values in rows]
     head = ("who", "strips", "kappa of outcomes", "attribute, median gap in σ", "break, the same")
     text = REPORT.format(n=len(key), threshold=chosen, table=cells.table(head, lines))

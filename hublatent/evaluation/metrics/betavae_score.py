@@ -21,15 +21,8 @@ def betavae_score(
 ) -> dict[str, float]:
     """Can a linear classifier tell which factor two images share from how far they lie apart?
 
-    A point is the mean of |z_1 - z_2| over pairs that share one factor's value.
-
-    Args:
-        latents: (N, D), posterior means.
-        factors: (N, K), integers.
-        n_train: points that the classifier is fitted on.
-        n_test: points that are scored.
-        batch: pairs a point.
-        seed: of the draws.
+    A point is the mean of |z_1 - z_2| over a batch of pairs that share one factor's value;
+    n_train points are fitted on, n_test scored.
 
     Returns:
         "betavae-score", the accuracy.

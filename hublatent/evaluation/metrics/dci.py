@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -13,6 +12,7 @@ from hublatent.evaluation.metrics.arrays import checked, halves
 from hublatent.stats import Floats
 
 EPSILON = 1e-11
+ESTIMATORS = ("gradient-boosting", "random-forest", "logistic")
 
 
 def dci(
@@ -24,13 +24,7 @@ def dci(
     """Does each dimension serve one factor, each factor one dimension, and are they predicted?
 
     The scores depend on the estimator, by 0.1 to 0.3: name it wherever they are printed.
-
-    Args:
-        latents: (N, D), posterior means.
-        factors: (N, K), integers.
-        estimator: what predicts each factor: "gradient-boosting" (the literature's, minutes a
-            factor), "random-forest" or "logistic" (with an L1 penalty).
-        seed: of the split and the estimator.
+    "gradient-boosting" is the literature's and takes minutes a factor.
 
     Returns:
         "disentanglement", "completeness" and "informativeness" (accuracy on the third of the rows
@@ -46,7 +40,7 @@ def dci(
     importance = np.empty((z.shape[1], v.shape[1]))
     accuracy = np.empty(v.shape[1])
     for k, values in enumerate(v.T):
-        fitted = ESTIMATORS[estimator](seed).fit(z[train], values[train])
+        fitted = _estimator(estimator, seed).fit(z[train], values[train])
         importance[:, k] = _importance(fitted)
         accuracy[k] = fitted.score(z[test], values[test])
     disentanglement, completeness = disentanglement_and_completeness(importance)
@@ -80,31 +74,16 @@ def _importance(fitted: Any) -> Floats:
     return np.abs(fitted[-1].coef_).mean(axis=0)
 
 
-def _gradient_boosting(seed: int) -> Any:
-    from sklearn.ensemble import GradientBoostingClassifier
-
-    return GradientBoostingClassifier(random_state=seed)
-
-
-def _random_forest(seed: int) -> Any:
-    from sklearn.ensemble import RandomForestClassifier
-
-    return RandomForestClassifier(max_features=None, random_state=seed)
-
-
-def _logistic(seed: int) -> Any:
+def _estimator(name: str, seed: int) -> Any:
+    """One of ESTIMATORS, not fitted."""
+    from sklearn.ensemble import GradientBoostingClassifier, RandomForestClassifier
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    return make_pipeline(
-        StandardScaler(),
-        LogisticRegression(C=0.1, l1_ratio=1, solver="saga", tol=1e-2, random_state=seed),
-    )
-
-
-ESTIMATORS: dict[str, Callable[[int], Any]] = {
-    "gradient-boosting": _gradient_boosting,
-    "random-forest": _random_forest,
-    "logistic": _logistic,
-}
+    if name == "gradient-boosting":
+        return GradientBoostingClassifier(random_state=seed)
+    if name == "random-forest":
+        return RandomForestClassifier(max_features=None, random_state=seed)
+    lasso = LogisticRegression(C=0.1, l1_ratio=1, solver="saga", tol=1e-2, random_state=seed)
+    return make_pipeline(StandardScaler(), lasso)

@@ -22,17 +22,10 @@ def factorvae_score(
 ) -> dict[str, float]:
     """Does the dimension that varies least tell which factor was held?
 
-    A vote: of images that share one factor's value, the dimension with the least variance, in
-    shares of its variance over all images. Each dimension stands for the factor that most of its
-    votes came from.
-
-    Args:
-        latents: (N, D), posterior means; dimensions with a deviation below 0.05 have no say.
-        factors: (N, K), integers.
-        n_train: votes that decide what each dimension stands for.
-        n_test: votes that are scored.
-        batch: images a vote.
-        seed: of the draws.
+    A vote: of a batch of images that share one factor's value, the dimension with the least
+    variance, in shares of its variance over all images; dimensions with a deviation below 0.05
+    have no say. Each dimension stands for the factor that most of its n_train votes came from, and
+    n_test votes are scored.
 
     Returns:
         "factorvae-score", the accuracy; 0 where no dimension varies.

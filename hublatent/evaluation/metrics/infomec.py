@@ -19,13 +19,9 @@ def infomec(
 ) -> dict[str, float]:
     """Does a dimension tell of one factor, a factor lie in one dimension, and is it linear?
 
-    Args:
-        latents: (N, D), continuous; dimensions of less than a twentieth of the widest one's range
-            are left out.
-        factors: (N, K), integers.
-        balanced: whether values weigh alike in the classifiers behind explicitness, as in the
-            paper; where some are rare, as among attributes, that makes it negative: say False.
-        seed: of the mutual information's tie-breaking noise.
+    Dimensions of less than a twentieth of the widest one's range are left out. `balanced`: values
+    weigh alike in the classifiers behind explicitness, as in the paper; where some are rare, as
+    among attributes, that makes it negative.
 
     Returns:
         "modularity", "explicitness" and "compactness", at most 1; modularity is NaN for a single

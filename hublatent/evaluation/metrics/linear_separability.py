@@ -26,7 +26,7 @@ def linear_separability(latents: ArrayLike, logits: ArrayLike) -> dict[str, floa
         "linear-separability", from 1 (separable).
 
     Raises:
-        DataError: shapes disagree, or an attribute has one value among the samples kept.
+        DataError: an attribute has one value among the samples kept.
     """
     from sklearn.svm import LinearSVC
 

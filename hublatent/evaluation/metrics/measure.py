@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from inspect import signature
 
 import numpy as np
 import pandas as pd
@@ -22,7 +23,7 @@ from hublatent.perception.features import ImageFeatures
 from hublatent.stats import MIN_POSITIVES, Floats, Ints
 
 BATCH = 128
-MIN_PICTURES = 200
+MIN_IMAGES = 200
 
 
 def sprite_latents(model: LatentModel, n: int, seed: int = 0) -> tuple[Floats, Ints]:
@@ -38,8 +39,8 @@ def sprite_latents(model: LatentModel, n: int, seed: int = 0) -> tuple[Floats, I
     factors = sprites.draw_factors(n, seed)
     latents = []
     for part in np.split(factors, range(BATCH, n, BATCH)):
-        pictures = torch.from_numpy(sprites.render(part))[..., None]
-        images = to_float(pictures.expand(-1, -1, -1, model.channels))
+        pixels = torch.from_numpy(sprites.render(part))[..., None]
+        images = to_float(pixels.expand(-1, -1, -1, model.channels))
         latents.append(encode_images(model, images).reshape(len(part), -1))
     return np.concatenate(latents), factors
 
@@ -47,9 +48,9 @@ def sprite_latents(model: LatentModel, n: int, seed: int = 0) -> tuple[Floats, I
 def attribute_latents(
     model: LatentModel, dataset: FaceDataset, n: int, seed: int = 0
 ) -> tuple[Floats, Ints, tuple[str, ...]]:
-    """A model's latents (n, D) of at most n pictures, their attributes (n, K), and the K names.
+    """A model's latents (n, D) of at most n images, their attributes (n, K), and the K names.
 
-    Latents with layers are averaged over them; attributes of too few pictures are left out.
+    Latents with layers are averaged over them; attributes of too few images are left out.
 
     Raises:
         DataError: no attribute is left.
@@ -60,20 +61,16 @@ def attribute_latents(
     common = np.minimum(labels.sum(axis=0), (1 - labels).sum(axis=0)) >= MIN_POSITIVES
     if not common.any():
         raise DataError(
-            f"No attribute has {MIN_POSITIVES} pictures with it and without among {len(rows)}."
+            f"No attribute has {MIN_POSITIVES} images with it and without among {len(rows)}."
         )
     names = tuple(name for name, kept in zip(data.attributes, common, strict=True) if kept)
     return data.pooled_latents[rows], labels[:, common], names
 
 
 def scores(
-    latents: Floats,
-    factors: Ints,
-    metrics: Iterable[str],
-    estimator: str,
-    attributes: bool = False,
-    seed: int = 0,
-) -> dict[str, float]:
+    latents: Floats, factors: Ints, metrics: Iterable[str], estimator: str,
+    attributes: bool = False, seed: int = 0,
+) -> dict[str, float]:  # fmt: skip
     """Scores by the names of their columns.
 
     Args:
@@ -84,12 +81,11 @@ def scores(
         attributes: the factors are labels that depend on one another: columns say "attribute-".
         seed: of every draw.
     """
+    given = {"seed": seed, "estimator": estimator, "balanced": not attributes}
     found = {}
     for name in metrics:
-        options = {"mig": {}, "dci": {"estimator": estimator, "seed": seed}}
-        if attributes:
-            options["infomec"] = {"balanced": False, "seed": seed}
-        values = METRICS[name](latents, factors, **options.get(name, {"seed": seed}))
+        taken = given.keys() & signature(METRICS[name]).parameters.keys()
+        values = METRICS[name](latents, factors, **{option: given[option] for option in taken})
         for key, value in values.items():
             column = key if key == name else f"{name}-{key}"
             column += f" ({estimator})" if name == "dci" else ""
@@ -110,42 +106,32 @@ def describe_correlations(correlations: pd.DataFrame) -> str:
 
 @torch.inference_mode()
 def sample_scores(
-    model: LatentModel,
-    classifier: AttributeClassifier,
-    features: ImageFeatures,
-    n: int,
+    model: LatentModel, classifier: AttributeClassifier, features: ImageFeatures, n: int,
     seed: int = 0,
-) -> dict[str, float]:
+) -> dict[str, float]:  # fmt: skip
     """Linear separability and path length of n of a model's own samples.
 
-    Args:
-        model: any; latents with layers are averaged over them to be separated.
-        classifier: reads the samples' attributes; those too rare among them are left out.
-        features: whose perceptual distance is measured along paths.
-        n: how many samples; the papers take 200,000 and 100,000.
-        seed: of the samples.
+    The papers take 200,000 and 100,000. Latents with layers are averaged over them to be separated;
+    attributes too rare among the samples are left out; features measure the distance along paths.
     """
     generator = torch.Generator().manual_seed(seed)
     first, second = (model.sample_latents(n, generator=generator) for _ in range(2))
     images = (model.decode(part) for part in first.split(BATCH))
     logits = torch.cat([classifier(part) for part in images]).cpu().numpy()
-    counts = [(column[surest(column)] > 0).sum() for column in logits.T]
-    rare = np.minimum(counts, len(surest(logits[:, 0])) - np.array(counts)) < MIN_POSITIVES
+    shown = np.stack([column[surest(column)] > 0 for column in logits.T])  # (K, kept)
+    rare = np.minimum(shown.sum(axis=1), (~shown).sum(axis=1)) < MIN_POSITIVES
     if rare.all():
         raise DataError(f"Among {n} samples no attribute varies enough; give more samples.")
     pooled = first.mean(dim=1) if first.ndim == 3 else first
-    separability = linear_separability(pooled.cpu().numpy(), logits[:, ~rare])
+    (separability,) = linear_separability(pooled.cpu().numpy(), logits[:, ~rare]).values()
+
+    def embed(images: torch.Tensor) -> torch.Tensor:
+        """(B, F), whose squared distances are the mean squared ones of unit feature vectors."""
+        maps = features.feature_maps(images.expand(-1, 3, -1, -1))
+        scaled = [m.flatten(1) / (len(maps) * m[0, 0].numel()) ** 0.5 for m in maps]
+        return torch.cat(scaled, dim=1)
+
     return {
-        f"linear-separability ({(~rare).sum()} attributes)": separability["linear-separability"],
-        "path-length": path_length(
-            model.decode, first, second, lambda images: _embedding(features, images), seed=seed
-        )["path-length"],
+        f"linear-separability ({(~rare).sum()} attributes)": separability,
+        **path_length(model.decode, first, second, embed, seed=seed),
     }
-
-
-def _embedding(features: ImageFeatures, images: torch.Tensor) -> torch.Tensor:
-    """(B, F), whose squared distances are the mean squared ones of unit feature vectors."""
-    colour = images.expand(-1, 3, -1, -1)
-    maps = features.feature_maps(colour)
-    scaled = [m.flatten(1) / (len(maps) * m[0, 0].numel()) ** 0.5 for m in maps]
-    return torch.cat(scaled, dim=1)

@@ -12,12 +12,8 @@ from hublatent.stats import Floats, Ints
 def mig(latents: ArrayLike, factors: ArrayLike, n_bins: int = 20) -> dict[str, float]:
     """How much more one dimension tells of a factor than the next, in shares of its entropy.
 
-    mean over k of (I(z_1; v_k) - I(z_2; v_k)) / H(v_k), z_1 and z_2 the two that tell most
-
-    Args:
-        latents: (N, D), posterior means.
-        factors: (N, K), integers.
-        n_bins: bins of equal width for each dimension.
+    mean over k of (I(z_1; v_k) - I(z_2; v_k)) / H(v_k), z_1 and z_2 the two that tell most, with
+    `n_bins` bins of equal width for each dimension
 
     Returns:
         "mig", from 0 to 1.

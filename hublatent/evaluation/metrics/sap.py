@@ -17,12 +17,8 @@ def sap(
 ) -> dict[str, float]:
     """How much better one dimension predicts a factor than the next.
 
-    Args:
-        latents: (N, D), posterior means.
-        factors: (N, K), integers.
-        continuous: predict by linear regression and score by R squared; otherwise by a linear
-            support vector machine and score by accuracy on the third of the rows not fitted on.
-        seed: of the split.
+    Continuous factors are predicted by linear regression, whose score is R squared; others by a
+    linear support vector machine, with the accuracy on the third of the rows not fitted on.
 
     Returns:
         "sap", from 0 to 1.
