@@ -194,8 +194,8 @@ def resampled(draws: Sequence[Draw], people: Ints, seed: int = 0) -> Floats:
     weights = chain([np.ones((1, n), np.float32)], bootstrap_weights(np.arange(n), seed=seed))
     with np.errstate(invalid="ignore"):  # a resample may hold nobody of a small test set
         scores = np.concatenate([(w @ hits) / (w @ sizes) for w in weights])  # (R + 1, draws)
-    of_draws = [np.ones((1, k)), *bootstrap_weights(np.arange(k), seed=seed)]
-    return (scores * np.concatenate(of_draws) / k).sum(axis=1)
+    of_draws = np.concatenate([*bootstrap_weights(np.arange(k), seed=seed)])
+    return (scores * np.concatenate([np.ones((1, k)), of_draws]) / k).sum(axis=1)
 
 
 def _figure(values: Floats) -> Difference:
