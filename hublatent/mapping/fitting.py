@@ -11,23 +11,15 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from hublatent import stats
 from hublatent.data import FaceDataset
 from hublatent.direction import Origin
 from hublatent.errors import DataError
 from hublatent.images import as_rgb
-from hublatent.stats import (
-    Bools,
-    Estimate,
-    Floats,
-    Ints,
-    bootstrap_weights,
-    identity_folds,
-    interval,
-)
+from hublatent.stats import Bools, Estimate, Floats, Ints
 
 if TYPE_CHECKING:
     from hublatent.model import LatentModel
-
 
 PENALTIES = np.logspace(-6, 1, 8)  # of the ridge, per image, for latents of variance 1
 CURVE_SIZES = (50, 100, 200, 500, 1000, 2000, 5000)
@@ -85,7 +77,7 @@ class SharedImages:
                 f"{n} images and {len(who)} identities; a map needs at least {MIN_IMAGES} images, "
                 "and to know who is on each."
             )
-        held_out = identity_folds(who, N_FOLDS, seed) == 0
+        held_out = stats.identity_folds(who, N_FOLDS, seed) == 0
         if isinstance(images, FaceDataset):
             if len(test := images.indices("test")):
                 held_out = np.isin(np.arange(n), test)
@@ -197,7 +189,7 @@ def ridge(x: Floats, y: Floats, identities: Ints, seed: int = 0) -> tuple[Floats
     Returns the matrix (D_in, D_out), and the penalty that is best for held-out people.
     """
     errors = np.zeros(len(PENALTIES))
-    folds = identity_folds(identities, min(N_FOLDS, len(np.unique(identities))), seed)
+    folds = stats.identity_folds(identities, min(N_FOLDS, len(np.unique(identities))), seed)
     for fold in np.unique(folds):
         out = folds == fold
         for i, matrix in enumerate(_ridge_path(x[~out], y[~out], PENALTIES)):
@@ -249,6 +241,6 @@ def _errors(model: LatentModel, rows: Floats, shown: SharedImages, indices: Ints
 
 def _ratio(above: Floats, below: Floats, identities: Ints, seed: int) -> Estimate:
     """sum(above) / sum(below), with the bootstrap's interval over people."""
-    weights = bootstrap_weights(identities[: len(above)], seed=seed)
+    weights = stats.bootstrap_weights(identities[: len(above)], seed=seed)
     drawn = [(w @ above) / (w @ below) for w in weights]
-    return interval(np.concatenate(drawn), float(above.sum() / below.sum()))
+    return stats.interval(np.concatenate(drawn), float(above.sum() / below.sum()))
