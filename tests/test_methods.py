@@ -492,3 +492,28 @@ def test_a_card_tells_the_scores_of_measured_quantities_once(model: Linear) -> N
     assert with_measured(told, DirectionSet.of(model, [direction])) == told
     plain = Direction("Yaw", "svm", torch.ones(D))
     assert with_measured(told, DirectionSet.of(model, [plain])) == card
+
+
+def test_joined_styles_are_drawn_by_edit(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    model = linear_model()
+    model.set_latent_statistics(model.sample_latents(50))
+    model.save_pretrained(tmp_path / "model")
+    for i, kind in enumerate(("round", "dark")):
+        vector = torch.eye(4)[0] + 0.5 * torch.eye(4)[1 + i]
+        found = DirectionSet.of(model, [Direction(kind, "mean-difference", vector)])
+        found.save(tmp_path / f"{kind}.safetensors")
+    files = [str(tmp_path / f"{kind}.safetensors") for kind in ("round", "dark")]
+    out = str(tmp_path / "glasses.safetensors")
+    main(["join-styles", *files, "--for", str(tmp_path / "model"), "--out", out,
+          "--attribute", "Eyeglasses"])  # fmt: skip
+    assert "Eyeglasses.mean-difference with 2 styles" in capsys.readouterr().out
+    (joined,) = DirectionSet.load(out, model)
+    assert cosine(joined.varied([1, 0]).vector, torch.tensor([1, 0.5, 0, 0])) > 0.9999
+    picture = tmp_path / "face.png"
+    to_pil(model.decode(model.sample_latents(1)))[0].save(picture)
+    for seed in (1, 2):
+        style = ["--direction", "glasses=3", "--style", str(seed), "--directions", out]
+        target = str(tmp_path / f"{seed}.png")
+        main(["edit", str(tmp_path / "model"), str(picture), *style, "--out", target])
+    one, other = (open_image(tmp_path / f"{seed}.png").tobytes() for seed in (1, 2))
+    assert one != other

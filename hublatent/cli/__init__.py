@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import tyro
 
 from hublatent import __version__
-from hublatent.cli.discovery import find_measured, find_unlabelled
+from hublatent.cli.discovery import find_measured, find_unlabelled, join_styles
 from hublatent.cli.editing import edit, project
 from hublatent.cli.evaluation import audit, choose_defaults, compare, replicate
 from hublatent.cli.files import convert, import_directions, info, pull, push, push_directions
@@ -24,9 +24,9 @@ from hublatent.errors import HublatentError, exit_on_user_error, unknown_name
 COMMANDS = {
     function.__name__.replace("_", "-"): function
     for function in (
-        info, edit, project, find_unlabelled, find_measured, choose_defaults, audit, compare,
-        replicate, data, metrics, map, carry, convert, import_directions, push, push_directions,
-        pull,
+        info, edit, project, find_unlabelled, find_measured, join_styles, choose_defaults, audit,
+        compare, replicate, data, metrics, map, carry, convert, import_directions, push,
+        push_directions, pull,
     )
 }  # fmt: skip
 

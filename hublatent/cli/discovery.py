@@ -1,4 +1,4 @@
-"""hublatent find-unlabelled and find-measured: directions without labels."""
+"""hublatent find-unlabelled, find-measured and join-styles: directions without labels."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from tyro.conf import arg
+from tyro.conf import Positional, arg
 
 import hublatent
-from hublatent.cli.options import DEFAULT_CLASSIFIER, Classifier, Data, Model
+from hublatent.cli.options import DEFAULT_CLASSIFIER, Classifier, Data, FileOption, Model, Text
 from hublatent.errors import HublatentError
 
 if TYPE_CHECKING:
@@ -99,6 +99,30 @@ def find_measured(
         print(f"{d.name:28} effect {effect.value:.3f} [{effect.low:.3f}, {effect.high:.3f}], "
               f"R2 of changes {r2.value:.3f} [{r2.low:.3f}, {r2.high:.3f}]")  # fmt: skip
     print(f"{path}: {len(found)} directions beside {n_kept}")
+
+
+def join_styles(
+    files: Annotated[Positional[tuple[Path, ...]], arg(metavar="FILE...")],
+    model: Annotated[str, arg(name="for", metavar="MODEL")],
+    out: FileOption,
+    attribute: Text = None,
+) -> None:
+    """Join the directions of an attribute's styles, such as kinds of glasses, into one with styles.
+
+    Args:
+        files: direction files of one model, with a direction for each style.
+        model: the model they are for, a folder or a Hub id.
+        out: the direction file to write; `edit --style` and the app draw styles from it.
+        attribute: what they change; by default what the first one is called.
+    """
+    from hublatent.discovery import with_styles
+
+    loaded = hublatent.load(model)
+    kinds = [kind for file in files for kind in hublatent.DirectionSet.load(file, loaded)]
+    joined = with_styles(loaded, kinds)
+    joined = replace(joined, attribute=attribute or joined.attribute)
+    hublatent.DirectionSet.of(loaded, [joined]).save(out)
+    print(f"{out}: {joined.name} with {len(kinds)} styles")
 
 
 def _path(model: str, out: Path | None) -> Path:

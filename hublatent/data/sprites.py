@@ -69,16 +69,11 @@ def read_sprites() -> Listing:
     partition = np.searchsorted([0.8, 0.9], np.arange(N_SUBSET) / N_SUBSET, side="right")
     header = b"P5 %d %d 255\n" % (SIDE, SIDE)  # a PGM file's
     return Listing(
-        NAME,
-        names,
-        attributes=(),
-        labels=np.zeros((N_SUBSET, 0), bool),
-        identities=np.arange(N_SUBSET),
-        partition=partition.astype(np.uint8),
+        NAME, names, attributes=(), labels=np.zeros((N_SUBSET, 0), bool),
+        identities=np.arange(N_SUBSET), partition=partition.astype(np.uint8),
         open=lambda i: header + render(factors[[i]]).tobytes(),
-        stamp=f"{NAME} {VERSION}",
-        crop=SQUARE_CROP,
-    )
+        stamp=f"{NAME} {VERSION}", crop=SQUARE_CROP,
+    )  # fmt: skip
 
 
 @lru_cache(maxsize=1)

@@ -15,7 +15,7 @@ from hublatent.editing import edit
 from hublatent.errors import HublatentError, unknown_name
 from hublatent.model import LatentModel
 from hublatent.perception.classifier import AttributeClassifier
-from hublatent.stats import Estimate, Floats, bootstrap_weights, interval
+from hublatent.stats import Estimate, Floats, bootstrap_means, interval
 
 UNLABELLED: dict[str, Callable[[LatentModel], Tensor]] = {
     "components": principal_components,
@@ -28,14 +28,9 @@ BATCH = 32
 
 
 def discover_unlabelled(
-    model: LatentModel,
-    method: str,
-    classifier: AttributeClassifier,
-    *,
-    n_directions: int = 20,
-    n_samples: int = 64,
-    seed: int = 0,
-) -> list[Direction]:
+    model: LatentModel, method: str, classifier: AttributeClassifier, *,
+    n_directions: int = 20, n_samples: int = 64, seed: int = 0,
+) -> list[Direction]:  # fmt: skip
     """Find directions without labels, and name each by what a classifier sees change most.
 
     A direction's effect on an attribute is the mean change of its logit per sigma, between -2 and
@@ -63,10 +58,10 @@ def discover_unlabelled(
 
     def effects(row: Tensor, name: str) -> tuple[Direction, Floats]:
         direction = unlabelled_direction(model, row, name)
-        ends = [
+        low, high = (
             _logits(model, classifier, edit(latents, direction, s)) for s in (-STRENGTH, STRENGTH)
-        ]
-        return direction, (ends[1] - ends[0]) / (2 * STRENGTH * scale)  # (n, K)
+        )
+        return direction, (high - low) / (2 * STRENGTH * scale)  # (n, K)
 
     generator = torch.Generator().manual_seed(seed + 1)
     random_rows = torch.randn(N_RANDOM, rows.shape[1], generator=generator)
@@ -82,12 +77,10 @@ def _named(
     direction: Direction, effects: Floats, names: Sequence[str], band: float, i: int, seed: int
 ) -> Direction:
     """Name a direction by its effects (n, K), and let it point to presence."""
-    means = effects.mean(axis=0)
+    means, drawn = bootstrap_means(effects, np.arange(len(effects)), seed)  # (K,), (R, K)
     strongest = int(np.abs(means).argmax())
     sign = 1.0 if means[strongest] >= 0 else -1.0
-    weights = np.concatenate([*bootstrap_weights(np.arange(len(effects)), seed=seed)])  # (R, n)
-    drawn = weights @ (sign * effects[:, strongest]) / weights.sum(axis=1)
-    effect = interval(drawn, abs(means[strongest]))
+    effect = interval(sign * drawn[:, strongest], abs(means[strongest]))
     return replace(
         direction,
         vector=sign * direction.vector,
