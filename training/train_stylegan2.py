@@ -255,10 +255,9 @@ class Trainer(loop.Trainer):
         return self.recipe.learning_rate * falling(left, self.recipe.learning_rate_falls_over)
 
     def _set_learning_rates(self) -> None:
-        lazy = ((self.g_optimizer, self.path_every), (self.d_optimizer, self.recipe.r1_every))
-        for optimizer, every in lazy:
-            for group in optimizer.param_groups:
-                group["lr"] = self.learning_rate() * lazy_ratio(every)
+        rate = self.learning_rate()
+        loop.set_rate(self.g_optimizer, rate * lazy_ratio(self.path_every))
+        loop.set_rate(self.d_optimizer, rate * lazy_ratio(self.recipe.r1_every))
 
     def _synthesize(self, latents: Tensor, draws: torch.Generator) -> Tensor:
         noise: Noise = "random" if self.recipe.noise else "none"

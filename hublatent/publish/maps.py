@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +65,7 @@ def write_maps_card(
         write_text(Path(folder) / name, rows.to_csv(index=False, float_format="%.6g"))
     card = _card(
         "maps", "latent-maps", maps.values(),
-        r2=_matrix(measured, lambda row: f"{row['r2']:.3f}"),
+        r2=_matrix(measured.assign(cell=measured["r2"].map("{:.3f}".format)), "cell"),
         sections=[_of_images(*group) for group in measured.groupby("images", sort=False)],
         carried=[] if effects is None else list(_of_attributes(effects)),
     )  # fmt: skip
@@ -99,20 +99,19 @@ def _of_images(images: str, rows: pd.DataFrame) -> dict[str, Any]:
 
 
 def _of_attributes(effects: pd.DataFrame) -> Iterator[dict[str, Any]]:
-    def cell(row: pd.Series) -> str:
-        own = row["source"] == row["target"]
-        return f"{row['effect']:.2f}" + ("" if own else f" ({row['cosine']:.2f})")
-
+    own = effects["source"] == effects["target"]
+    cosines = effects["cosine"].map(" ({:.2f})".format).mask(own, "")
+    effects = effects.assign(cell=effects["effect"].map("{:.2f}".format) + cosines)
     for attribute, rows in effects.groupby("attribute", sort=False):
-        share = rows[rows["source"] != rows["target"]]["share"].median()
-        yield {"name": attribute, "effects": _matrix(rows, cell), "share": f"{share:.0%}"}
+        share = rows.loc[~own, "share"].median()
+        yield {"name": attribute, "effects": _matrix(rows, "cell"), "share": f"{share:.0%}"}
 
 
-def _matrix(rows: pd.DataFrame, cell: Callable[[pd.Series], str]) -> Markup:
-    """A table of cells, sources in rows and targets in columns."""
+def _matrix(rows: pd.DataFrame, column: str) -> Markup:
+    """A table of a column's texts, sources in rows and targets in columns."""
     names = list(dict.fromkeys([*rows["source"], *rows["target"]]))
-    cells = {(row["source"], row["target"]): cell(row) for _, row in rows.iterrows()}
-    lines = ((source, *(cells.get((source, target), "") for target in names)) for source in names)
+    cells = rows.pivot(index="source", columns="target", values=column)
+    lines = cells.reindex(index=names, columns=names).fillna("").itertuples()
     return table(("source \\ target", *names), lines)
 
 

@@ -198,13 +198,14 @@ def draw_samples(
     more = [("", model.sample_latents(SAMPLE_COLUMNS, generator=draws)) for _ in range(n_more)]
     if not directions:
         rows, caption = [("samples", latents), *more], "Samples."
-    else:
+    elif more:
         rows = [*more, ("samples", latents)]
+        caption = (
+            "Samples; those of the row with that name edited along the directions named below."
+        )
+    else:
+        rows = [("samples", latents)]
         caption = "Samples, and the same ones edited along the directions that the rows name."
-        if more:
-            caption = (
-                "Samples; those of the row with that name edited along the directions named below."
-            )
     for direction in directions:
         label = f"{direction.name} at +{SAMPLE_STRENGTH:g} standard deviations"
         rows.append((label, edit(latents, direction, SAMPLE_STRENGTH)))

@@ -83,12 +83,9 @@ class Trainer(ABC):
     def __init__(
         self, arguments: Any, dataset: FaceDataset, accelerator: accelerate.Accelerator
     ) -> None:
-        self.arguments = arguments
-        self.recipe = arguments.settings
-        self.dataset = dataset
-        self.accelerator = accelerator
-        self.device = accelerator.device
-        self.indices = dataset.indices("train")
+        self.arguments, self.recipe = arguments, arguments.settings
+        self.accelerator, self.device = accelerator, accelerator.device
+        self.dataset, self.indices = dataset, dataset.indices("train")
         self.parts: dict[str, Any] = {}
         self.n_steps = 0
         self.reads_each_step = self.device.type == "cpu"
@@ -194,9 +191,6 @@ class Trainer(ABC):
         """Scalars averaged over the processes, checked before any of them reaches the weights.
 
         Where that would stop the device, the journal checks their sums before it writes a state.
-
-        Raises:
-            HublatentError: one is no longer a number.
         """
         stacked = torch.stack([term.detach().float().to(self.device) for term in terms.values()])
         means = self.accelerator.reduce(stacked, reduction="mean")
@@ -210,8 +204,8 @@ class Trainer(ABC):
         self, optimizer: torch.optim.Optimizer, loss: Tensor, rate: float | None = None
     ) -> None:
         """Let an optimiser take one step down a loss; no other parameter gets a gradient."""
-        for group in optimizer.param_groups if rate is not None else ():
-            group["lr"] = rate
+        if rate is not None:
+            set_rate(optimizer, rate)
         loss.backward(inputs=parameters_of(optimizer))
         self.apply(optimizer)
 
@@ -329,9 +323,8 @@ class Journal:
         check_finite(self.progress["sums"], self.trainer.images_seen)
 
     def _count_seconds(self, start: float) -> None:
-        seconds = time.monotonic() - start
-        self.progress["interval_seconds"] += seconds
-        self.progress["seconds"] += seconds
+        for name in ("interval_seconds", "seconds"):
+            self.progress[name] += time.monotonic() - start
 
     def save_state(self) -> None:
         """Write the state that a killed run goes on from."""
@@ -478,6 +471,12 @@ def exponential_average(model: nn.Module, decay: float) -> AveragedModel:
     return AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)
 
 
+def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """Set an optimiser's learning rate."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+
+
 def parameters_of(optimizer: torch.optim.Optimizer) -> list[nn.Parameter]:
     """All parameters that an optimiser moves."""
     return [parameter for group in optimizer.param_groups for parameter in group["params"]]
@@ -529,9 +528,8 @@ def start_accelerator() -> accelerate.Accelerator:
     # All steps have the same shapes: cuDNN tries its algorithms once, and keeps the fastest.
     torch.backends.cudnn.benchmark = True
     torch.backends.cuda.matmul.allow_tf32 = True
-    device = getattr(torch, "accelerator", torch.cuda)  # torch.accelerator is new in 2.6
     # Without this, processes launched on a machine without a GPU would each train on their own.
-    on_cpu = int(os.environ.get("WORLD_SIZE", "1")) > 1 and not device.is_available()
+    on_cpu = int(os.environ.get("WORLD_SIZE", "1")) > 1 and not torch.cuda.is_available()
     return accelerate.Accelerator(cpu=on_cpu, mixed_precision="no")
 
 
@@ -541,24 +539,16 @@ def keep_freed_memory() -> None:
     By default it gives each step's activations back to the system and has them paged in again,
     zeroed: a tenth of a CPU step.
     """
-    if not sys.platform.startswith("linux"):
-        return
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # other C libraries lack it
-    if mallopt is not None:
-        # Parameters of glibc's mallopt(3): M_MMAP_THRESHOLD, M_TRIM_THRESHOLD and M_TOP_PAD.
-        for parameter, value in ((-3, 1 << 30), (-1, (1 << 31) - 1), (-2, 1 << 26)):
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if os.name == "posix" else None
+    # Parameters of glibc's mallopt(3): M_MMAP_THRESHOLD, M_TRIM_THRESHOLD and M_TOP_PAD.
+    for parameter, value in ((-3, 1 << 30), (-1, (1 << 31) - 1), (-2, 1 << 26)):
+        if mallopt is not None:  # other C libraries lack it
             mallopt(parameter, value)
 
 
 def _load_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
-    """Take up a saved optimiser's moments; learning rates stay the recipe's.
-
-    Fused steps expect the moments to lie in memory as their parameters do.
-    """
-    rates = [group["lr"] for group in optimizer.param_groups]
+    """Take up a saved optimiser; fused steps expect moments to lie as their parameters do."""
     optimizer.load_state_dict(state)
-    for group, rate in zip(optimizer.param_groups, rates, strict=True):
-        group["lr"] = rate
     for parameter, moments in optimizer.state.items():
         for name in ("exp_avg", "exp_avg_sq"):
             moments[name] = torch.empty_like(parameter).copy_(moments[name])

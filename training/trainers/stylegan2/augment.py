@@ -57,17 +57,17 @@ def augment(images: Tensor, p: float, generator: torch.Generator) -> Tensor:
     matrices = random_geometry(len(images), p, images.shape[-1], generator)  # (B, 3, 3)
     images = warp(images, matrices)
     if images.shape[1] == 3:
-        images = _recolour(images, random_colours(len(images), p, generator))
+        colours = random_colours(len(images), p, generator).to(images)
+        pixels = torch.baddbmm(colours[:, :3, 3:], colours[:, :3, :3], images.flatten(2))
+        images = pixels.reshape(images.shape)
     return images
 
 
-@dataclass(frozen=True)
 class _Draws:
     """What each of n images draws by itself."""
 
-    n: int
-    p: float
-    generator: torch.Generator
+    def __init__(self, n: int, p: float, generator: torch.Generator) -> None:
+        self.n, self.p, self.generator = n, p, generator
 
     def uniform(self, low: float, high: float) -> Tensor:
         return low + (high - low) * torch.rand(self.n, generator=self.generator)
@@ -75,9 +75,9 @@ class _Draws:
     def normal(self) -> Tensor:
         return torch.randn(self.n, generator=self.generator)
 
-    def chosen(self, values: Tensor, neutral: float, probability: float | None = None) -> Tensor:
+    def chosen(self, values: Tensor, neutral: float, p: float | None = None) -> Tensor:
         """The values with probability p, or another; else the one that changes nothing."""
-        applies = torch.rand(self.n, generator=self.generator) < (probability or self.p)
+        applies = torch.rand(self.n, generator=self.generator) < (p or self.p)
         return torch.where(applies, values, torch.tensor(neutral))
 
 
@@ -89,22 +89,21 @@ def random_geometry(n: int, p: float, size: int, generator: torch.Generator) -> 
     """
     draws = _Draws(n, p, generator)
     chosen, uniform, normal = draws.chosen, draws.uniform, draws.normal
-    ones = torch.ones(n)
+
+    def whole_pixels() -> Tensor:  # the image spans 2 units
+        return chosen((uniform(-0.125, 0.125) * size).round() * (2 / size), 0.0)
+
     flip = chosen(torch.floor(uniform(0, 2)) * -2 + 1, 1.0)
     quarter = chosen(torch.floor(uniform(0, 4)) * (math.pi / 2), 0.0)
-    # Whole pixels; the image spans 2 units.
-    step = 2 / size
-    shift_x = chosen((uniform(-0.125, 0.125) * size).round() * step, 0.0)
-    shift_y = chosen((uniform(-0.125, 0.125) * size).round() * step, 0.0)
+    shift_x, shift_y = whole_pixels(), whole_pixels()
     scale = chosen(torch.exp2(-0.2 * normal()), 1.0)
     # Two rotations enclose the anisotropic scaling; together they occur with probability p.
     p_rotate = 1 - math.sqrt(1 - p)
     before = chosen(uniform(-math.pi, math.pi), 0.0, p_rotate)
     stretch = chosen(torch.exp2(-0.2 * normal()), 1.0)
     after = chosen(uniform(-math.pi, math.pi), 0.0, p_rotate)
-    slide_x = chosen(0.25 * normal(), 0.0)
-    slide_y = chosen(0.25 * normal(), 0.0)
-    matrix = _scaling(flip, ones) @ _rotation(quarter) @ _translation(shift_x, shift_y)
+    slide_x, slide_y = chosen(0.25 * normal(), 0.0), chosen(0.25 * normal(), 0.0)
+    matrix = _scaling(flip, torch.ones(n)) @ _rotation(quarter) @ _translation(shift_x, shift_y)
     matrix = matrix @ _scaling(scale, scale) @ _rotation(before) @ _scaling(stretch, 1 / stretch)
     return matrix @ _rotation(after) @ _translation(slide_x, slide_y)
 
@@ -112,20 +111,17 @@ def random_geometry(n: int, p: float, size: int, generator: torch.Generator) -> 
 def random_colours(n: int, p: float, generator: torch.Generator) -> Tensor:
     """Draw n affine maps (n, 4, 4) of RGB in [-1, 1], of transformations with probability p."""
     draws = _Draws(n, p, generator)
-    chosen, uniform, normal = draws.chosen, draws.uniform, draws.normal
+    chosen, normal = draws.chosen, draws.normal
     identity = torch.eye(4).repeat(n, 1, 1)
     brightness = identity.clone()
     brightness[:, :3, 3] = chosen(0.2 * normal(), 0.0)[:, None]
     contrast = identity.clone()
-    factor = chosen(torch.exp2(0.5 * normal()), 1.0)
-    contrast[:, range(3), range(3)] = factor[:, None]
-    luma = torch.zeros(4)
-    luma[:3] = 1 / math.sqrt(3)
+    contrast[:, range(3), range(3)] = chosen(torch.exp2(0.5 * normal()), 1.0)[:, None]
+    luma = torch.tensor([1.0, 1, 1, 0]) / math.sqrt(3)
     grey = torch.outer(luma, luma)  # projects a colour onto the grey axis
-    inverted = chosen(torch.floor(uniform(0, 2)), 0.0)
+    inverted = chosen(torch.floor(draws.uniform(0, 2)), 0.0)
     luma_flip = identity - 2 * grey * inverted[:, None, None]
-    angle = chosen(uniform(-1, 1) * math.pi, 0.0)
-    hue = _rotation_about(luma[:3], angle)
+    hue = _rotation_about(luma[:3], chosen(draws.uniform(-1, 1) * math.pi, 0.0))
     strength = chosen(torch.exp2(normal()), 1.0)
     saturation = grey + (identity - grey) * strength[:, None, None]
     saturation[:, 3, 3] = 1
@@ -145,13 +141,6 @@ def warp(images: Tensor, matrices: Tensor) -> Tensor:
     grid = F.affine_grid(theta, shape, align_corners=False)  # (M, H, W, 2)
     warped = F.grid_sample(images[where], grid, padding_mode="reflection", align_corners=False)
     return images.index_copy(0, where, warped)
-
-
-def _recolour(images: Tensor, matrices: Tensor) -> Tensor:
-    matrices = matrices.to(images)
-    pixels = images.flatten(2)  # (B, 3, HW)
-    recoloured = torch.baddbmm(matrices[:, :3, 3:], matrices[:, :3, :3], pixels)
-    return recoloured.reshape(images.shape)
 
 
 def _scaling(x: Tensor, y: Tensor) -> Tensor:
