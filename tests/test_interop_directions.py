@@ -216,6 +216,7 @@ def test_a_row_of_all_layers_is_reshaped_with_a_word(tmp_path, gan):
     (direction,) = imported.directions
     assert np.array_equal(direction.vector.numpy(), rows)
     assert f"1x{LAYERS * WIDTH}, read as {LAYERS}x{WIDTH}" in imported.report[0]
+    assert "layers" not in imported.report[0]
 
 
 def test_files_without_a_hint_need_their_space(tmp_path, gan, vae, row):

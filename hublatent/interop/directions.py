@@ -133,17 +133,15 @@ def _describe(
 ) -> str:
     first = found[0]
     count = f"{len(found)} directions" if len(found) > 1 else "a direction"
-    shape = "x".join(map(str, first.vector.shape))
+    shape = " and ".join(dict.fromkeys("x".join(map(str, one.vector.shape)) for one in found))
+    known = set() if space is None else {"space"}
     if model is not None and _is_flat(first, model):
         shape += f", read as {'x'.join(map(str, model.latent_shape))}"
-        space = space or "w+"
+        space, known = space or "w+", {"space", "layers"}
     where = _SPACES.get(space or first.space or "", "an unstated space")
     layers = f", layers {' '.join(map(str, first.layers))}" if first.layers else ""
-    lacks = [name for name in first.missing if name != "space" or space is None]
-    return (
-        f"{count} in {where} ({first.source_format}, {shape}{layers}); "
-        f"the file lacks: {', '.join(lacks) or 'nothing'}"
-    )
+    lacks = ", ".join(name for name in first.missing if name not in known)
+    return f"{count} in {where} ({first.source_format}, {shape}{layers}); the file lacks: {lacks}"
 
 
 def _clean(text: str) -> str:

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hublatent.checkpoint import check_number
-from hublatent.model import LatentModel
 from hublatent.models.layers import (
     GAIN,
     SLOPE,
@@ -22,9 +20,10 @@ from hublatent.models.layers import (
     largest_map,
     pixel_norm,
 )
+from hublatent.models.style_generator import Generator
 
 
-class ProGAN(LatentModel):
+class ProGAN(Generator):
     """ProGAN's generator at its full size; its latents are z (D,), drawn from N(0, I).
 
     The network reads only the direction of z, not its length: latents lie on a sphere, and an edit
@@ -59,24 +58,11 @@ class ProGAN(LatentModel):
             self.layers.append(NormalizedConv(width, width))
         self.to_rgb = ToRGB(widths[image_size], channels)
 
-    def synthesize(
-        self, latents: Tensor, noise: Literal["const"] | Sequence[Tensor] = "const"
-    ) -> Tensor:
-        """Draw the unbounded images (B, C, H, W) of latents (B, D); there are no noise maps."""
-        self.check_latents(latents)
-        if torch.is_grad_enabled():
-            return self._draw(latents)
-        return torch.cat([self._draw(part) for part in latents.split(self._chunk_size)])
-
-    def decode(self, latents: Tensor) -> Tensor:
-        """Draw the images (B, C, H, W) in [-1, 1] of latents (B, D)."""
-        return self.synthesize(latents).clamp(-1, 1)
-
     def first_affine(self, layers: Sequence[int] | None = None) -> Tensor:
         """The weights (16 C, D) that spread z over the smallest map."""
         return self.layers[0].weight.permute(0, 2, 3, 1).flatten(0, 2)  # type: ignore[operator]
 
-    def _draw(self, latents: Tensor) -> Tensor:
+    def _draw(self, latents: Tensor, noise: Sequence[Tensor | None]) -> Tensor:
         x = pixel_norm(latents)[:, :, None, None]  # (B, D, 1, 1)
         for layer in self.layers:
             x = layer(x)  # (B, C, 2H, 2W) or (B, C, H, W)

@@ -1,4 +1,4 @@
-"""What the StyleGANs share: W+ latents, the mapping network that draws them, and noise maps."""
+"""What generators share, and the StyleGANs: W+ latents, and the mapping network that draws them."""
 
 from __future__ import annotations
 
@@ -17,10 +17,79 @@ from hublatent.models.layers import GAIN, SLOPE, EqualLinear, pixel_norm
 from hublatent.models.style_encoder import StyleEncoder
 
 Noise = Literal["const", "random", "none"]
-Generator = TypeVar("Generator", bound="StyleGenerator")
+Model = TypeVar("Model", bound="StyleGenerator")
 
 
-class StyleGenerator(LatentModel):
+class Generator(LatentModel):
+    """A generator: it draws so few images at a time that they stay in the processor's cache."""
+
+    _chunk_size: int
+
+    def synthesize(
+        self, latents: Tensor, noise: Noise | Sequence[Tensor] = "const",
+        generator: torch.Generator | None = None,
+    ) -> Tensor:  # fmt: skip
+        """Draw the unclamped images (B, C, H, W), float32, with gradients.
+
+        Args:
+            noise: "const" takes the model's own noise maps, "random" draws new ones per image with
+                `generator`, "none" leaves noise out; or one map per layer, (H, W) or (B, 1, H, W).
+        """
+        self.check_latents(latents)
+        maps = self._noise_maps_for(noise, len(latents), generator)
+        return self._in_pieces(self._draw, latents, maps)
+
+    def _draw(self, latents: Tensor, noise: Sequence[Tensor | None]) -> Tensor:
+        """The unclamped images of latents, with the noise of each layer that takes some."""
+        raise NotImplementedError
+
+    def _in_pieces(
+        self, draw: Callable[[Tensor, Sequence[Tensor | None]], Tensor], latents: Tensor,
+        noise: Sequence[Tensor | None],
+    ) -> Tensor:  # fmt: skip
+        """Draw (B, C, H, W), without gradients a few at a time."""
+        if torch.is_grad_enabled():
+            return draw(latents, noise)
+        n = self._chunk_size
+        pieces = [slice(start, start + n) for start in range(0, max(len(latents), 1), n)]
+        parts = [draw(latents[rows], [_rows_of(m, rows) for m in noise]) for rows in pieces]
+        return torch.cat(parts)  # (B, C, H, W)
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """Draw the images (B, C, H, W) in [-1, 1] of latents, with constant noise."""
+        return self.synthesize(latents).clamp(-1, 1)
+
+    def _noise_maps_for(
+        self, noise: Noise | Sequence[Tensor], n: int, generator: torch.Generator | None
+    ) -> list[Tensor | None]:
+        constant = self.noise_maps()
+        if not isinstance(noise, str):
+            shapes, wanted = ([tuple(m.shape) for m in maps] for maps in (noise, constant))
+            if [shape[-2:] for shape in shapes] != wanted or any(
+                len(shape) not in (2, 4) or shape[1:-2] not in ((), (1,)) for shape in shapes
+            ):
+                raise HublatentError(
+                    f"synthesize got noise maps of the shapes {shapes}; expected (H, W) or "
+                    f"(B, 1, H, W) with the heights and widths {wanted}."
+                )
+            return list(noise)
+        if noise == "none":
+            return [None] * len(constant)
+        if noise == "const":
+            return list(constant)
+        if noise == "random":
+            device = self.latent_mean.device
+            source = device if generator is None else generator.device
+            return [
+                torch.randn(n, 1, *m.shape, generator=generator, device=source).to(device)
+                for m in constant
+            ]
+        raise HublatentError(
+            f"synthesize got noise {noise!r}; expected 'const', 'random', 'none' or a list of maps."
+        )
+
+
+class StyleGenerator(Generator):
     """A generator whose latents (L, D), in W+, hold one row for each layer.
 
     Args:
@@ -40,7 +109,6 @@ class StyleGenerator(LatentModel):
     # The mapping network's sqrt(2) per layer: of its activations, as in StyleGAN2 and 3, or of its
     # weights, as in StyleGAN, where this is 1.
     activation_gain: ClassVar[float] = GAIN
-    _chunk_size: int  # how many images to draw at a time
 
     def __init__(
         self, image_size: int, channels: int, latent_dim: int, z_dim: int, mapping_layers: int,
@@ -65,9 +133,7 @@ class StyleGenerator(LatentModel):
         return self.encoder is not None
 
     @classmethod
-    def from_snapshot(
-        cls: type[Generator], where: Snapshot, device: str | None = None
-    ) -> Generator:
+    def from_snapshot(cls: type[Model], where: Snapshot, device: str | None = None) -> Model:
         """Load a generator, and its encoder, which has to be its own, from files that are here."""
         model = super().from_snapshot(where, device)
         if model.encoder is not None and not model.matches(model.encoder_of):
@@ -136,41 +202,6 @@ class StyleGenerator(LatentModel):
         if keep_mean:
             self.latent_mean.copy_(mean)
 
-    def synthesize(
-        self, latents: Tensor, noise: Noise | Sequence[Tensor] = "const",
-        generator: torch.Generator | None = None,
-    ) -> Tensor:  # fmt: skip
-        """Draw the unclamped images (B, C, H, W), float32, of latents (B, L, D), with gradients.
-
-        Args:
-            noise: "const" takes the model's own noise maps, "random" draws new ones per image,
-                "none" leaves noise out; or one map per layer, (H, W) or (B, 1, H, W).
-            generator: draws the random noise.
-        """
-        self.check_latents(latents)
-        maps = self._noise_maps_for(noise, len(latents), generator)
-        return self._in_pieces(self._draw, latents, maps)
-
-    def _draw(self, latents: Tensor, noise: Sequence[Tensor | None]) -> Tensor:
-        """The unclamped images of latents, with the noise of each layer that takes some."""
-        raise NotImplementedError
-
-    def _in_pieces(
-        self, draw: Callable[[Tensor, Sequence[Tensor | None]], Tensor], latents: Tensor,
-        noise: Sequence[Tensor | None],
-    ) -> Tensor:  # fmt: skip
-        """Draw (B, C, H, W), without gradients so few at a time that they stay in the cache."""
-        if torch.is_grad_enabled():
-            return draw(latents, noise)
-        n = self._chunk_size
-        pieces = [slice(start, start + n) for start in range(0, max(len(latents), 1), n)]
-        parts = [draw(latents[rows], [_rows_of(m, rows) for m in noise]) for rows in pieces]
-        return torch.cat(parts)  # (B, C, H, W)
-
-    def decode(self, latents: Tensor) -> Tensor:
-        """Draw the images (B, C, H, W) in [-1, 1] of W+ latents (B, L, D), with constant noise."""
-        return self.synthesize(latents).clamp(-1, 1)
-
     def first_affine(self, layers: Sequence[int] | None = None) -> Tensor:
         """The weights (N, D) by which some layers, by default the usual ones, make their styles."""
         affines = self._affines()
@@ -180,35 +211,6 @@ class StyleGenerator(LatentModel):
     def _affines(self) -> list[EqualLinear]:
         """The affine layer that reads each row of a latent; of several, a convolution's."""
         raise NotImplementedError
-
-    def _noise_maps_for(
-        self, noise: Noise | Sequence[Tensor], n: int, generator: torch.Generator | None
-    ) -> list[Tensor | None]:
-        constant = self.noise_maps()
-        if not isinstance(noise, str):
-            shapes, wanted = ([tuple(m.shape) for m in maps] for maps in (noise, constant))
-            if [shape[-2:] for shape in shapes] != wanted or any(
-                len(shape) not in (2, 4) or shape[1:-2] not in ((), (1,)) for shape in shapes
-            ):
-                raise HublatentError(
-                    f"synthesize got noise maps of the shapes {shapes}; expected (H, W) or "
-                    f"(B, 1, H, W) with the heights and widths {wanted}."
-                )
-            return list(noise)
-        if noise == "none":
-            return [None] * len(constant)
-        if noise == "const":
-            return list(constant)
-        if noise == "random":
-            device = self.latent_mean.device
-            source = device if generator is None else generator.device
-            return [
-                torch.randn(n, 1, *m.shape, generator=generator, device=source).to(device)
-                for m in constant
-            ]
-        raise HublatentError(
-            f"synthesize got noise {noise!r}; expected 'const', 'random', 'none' or a list of maps."
-        )
 
 
 def _rows_of(noise: Tensor | None, rows: slice) -> Tensor | None:
