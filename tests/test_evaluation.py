@@ -19,6 +19,7 @@ from hublatent.evaluation.claims import (
     overall,
 )
 from hublatent.evaluation.report import read_summary, write_report
+from tests.benchmarks.claims_power import names_one, truth_of
 from tests.made_up_evidence import N_FACES, simulate
 
 TIE = {"btcvae": {"accuracy": 0.8}, "vae": {"accuracy": 0.8}}
@@ -80,6 +81,13 @@ def test_better_in_one_quantity_and_equivalent_in_the_other_is_better() -> None:
     assert of_pair(["better", "equivalent"]) == "better"
     assert of_pair(["better", "worse"]) == "worse" and of_pair(["better", "open"]) == "open"
     assert of_pair(["equivalent", "equivalent, this checkpoint only"]).startswith("equivalent, ")
+
+
+@pytest.mark.parametrize("key", CLAIMS)
+def test_each_claim_names_what_is_there_and_nothing_else(key: str) -> None:
+    """tests/benchmarks/claims_power.py counts how often, over many draws."""
+    assert not names_one(key, simulate(truth_of(key, changed=False), 3 if key == "2b" else 1))
+    assert names_one(key, simulate(truth_of(key, changed=True), 3 if key == "2b" else 1))
 
 
 def test_a_leak_is_seen() -> None:
