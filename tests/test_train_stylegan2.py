@@ -663,9 +663,10 @@ def test_values_that_cannot_be_trained_with_are_named(name: str, value: float) -
 def test_a_run_to_start_from_must_be_one_of_the_same_network(faces: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="holds no state"):
         train(arguments(faces, tmp_path / "run", "--start-from", str(tmp_path / "nothing")))
-    Run(tmp_path / "other").save_state({"generator": {"const": torch.zeros(2, 4, 4)}})
-    with pytest.raises(DataError, match="another network"):
-        train(arguments(faces, tmp_path / "run", "--start-from", str(tmp_path / "other")))
+    train(arguments(faces, tmp_path / "other", "--images", "8", "--channel-min", "2"))
+    for folder in ("other", "other/latest"):  # a run, and a model
+        with pytest.raises(DataError, match=r"another network: channel_min 2 \(recipe: 4\)"):
+            train(arguments(faces, tmp_path / "run", "--start-from", str(tmp_path / folder)))
 
 
 def test_a_fine_tuned_model_says_what_it_started_from(faces: Path, tmp_path: Path) -> None:

@@ -22,13 +22,7 @@ from tqdm import tqdm
 import hublatent
 from hublatent.data import FaceDataset
 from hublatent.errors import DataError, HublatentError
-from hublatent.inversion.latents_file import (
-    PROJECTED,
-    check_same_run,
-    describe,
-    read_projected,
-    shard_path,
-)
+from hublatent.inversion import latents_file
 from hublatent.inversion.optimiser import DescentSettings
 from hublatent.inversion.perceptual import DEFAULT_CLASSIFIER, Perceptual, load_classifier
 from hublatent.inversion.projection import DivergedError, project
@@ -112,7 +106,7 @@ def run(arguments: Arguments) -> None:
     chosen, size = choose_images(dataset, arguments), arguments.batch_size
     batches = [chosen[start : start + size] for start in range(0, len(chosen), size)]
     given = ("attribute", "n", "partition", "perceptual", "batch_size")
-    document = describe(
+    document = latents_file.describe(
         model,
         dataset=dataset.digest,
         preprocessing=dataset.preprocessing,
@@ -125,11 +119,11 @@ def run(arguments: Arguments) -> None:
     )
 
     def missing() -> list[int]:
-        return [k for k in range(len(batches)) if not shard_path(out, k).is_file()]
+        return [k for k in range(len(batches)) if not latents_file.shard_path(out, k).is_file()]
 
     with only_writer(out) if is_main else nullcontext():
         if is_main:
-            check_same_run(out, document)
+            latents_file.check_same_run(out, document)
         todo = missing()
         # Nobody writes before everybody has looked, or two would share the work differently.
         accelerator.wait_for_everyone()
@@ -145,10 +139,12 @@ def run(arguments: Arguments) -> None:
         ) as bar:
             for k in mine:
                 tensors = _project(arguments, model, classifier, dataset, batches[k], bar)
-                PROJECTED.write(shard_path(out, k), tensors, {**document, "shard": k})
+                latents_file.PROJECTED.write(
+                    latents_file.shard_path(out, k), tensors, {**document, "shard": k}
+                )
     # Not waiting for the others, who may need longer than a process group's patience.
     if not missing():
-        errors = read_projected(out, model).errors
+        errors = latents_file.read_projected(out, model).errors
         print(f"{out}: {len(errors):,} images, mean squared error {errors.mean():.5f}")
 
 

@@ -23,19 +23,12 @@ from torch import Tensor
 from hublatent.data import FaceDataset
 from hublatent.errors import DataError
 from hublatent.hub import CARD_NAME
-from hublatent.inversion.optimiser import autocast
 from hublatent.perception.classifier import AttributeClassifier, join_names
 from hublatent.publish import CardInput, render_card
 from hublatent.storage import write_text
 from training.trainers import loop
+from training.trainers.classifier import scores
 from training.trainers.classifier.distort import Distortion, distort
-from training.trainers.classifier.scores import (
-    cross_entropy,
-    fit_temperature,
-    logits_of,
-    loss_and_auroc,
-    test_scores,
-)
 from training.trainers.commands import Ranges, Recipe, run_training
 from training.trainers.run import MODEL_FOLDER, Run
 
@@ -151,9 +144,9 @@ class Trainer(loop.Trainer):
         # Dropout draws from the global generator, so that one has to follow the step too.
         torch.manual_seed(self.draws(stream=2).initial_seed())
         self.model.train()
-        with autocast(self.precision, self.device.type):
+        with self.autocast():
             logits = self.model(images)
-        loss = cross_entropy(logits, labels)
+        loss = scores.cross_entropy(logits, labels)
         values = self.step_values({"loss": loss})
         self.descend(self.optimizer, loss, self.learning_rate())
         self.average.update_parameters(self.model)
@@ -171,8 +164,8 @@ class Trainer(loop.Trainer):
         """Log each epoch."""
         n, validation = len(self.indices), self.dataset.indices("validation")
         if journal.is_due(n):
-            logits = logits_of(self.published, self.dataset, validation)
-            found = loss_and_auroc(logits, self.dataset.labels[validation])
+            logits = scores.logits_of(self.published, self.dataset, validation)
+            found = scores.loss_and_auroc(logits, self.dataset.labels[validation])
             rounded = {f"validation_{name}": round(value, 5) for name, value in found.items()}
             journal.log(epoch=self.images_seen // n, **rounded)
 
@@ -183,10 +176,10 @@ class Trainer(loop.Trainer):
         model = self.published.eval()
         model.temperature.fill_(1.0)
         validation = dataset.indices("validation")
-        logits, labels = logits_of(model, dataset, validation), dataset.labels[validation]
-        temperature = fit_temperature(logits, torch.from_numpy(labels))
+        logits, labels = scores.logits_of(model, dataset, validation), dataset.labels[validation]
+        temperature = scores.fit_temperature(logits, torch.from_numpy(labels))
         model.temperature.fill_(temperature)
-        test = test_scores(model, dataset)
+        test = scores.test_scores(model, dataset)
         results = {
             "name": name,
             "attributes": list(dataset.attributes),
@@ -194,8 +187,8 @@ class Trainer(loop.Trainer):
             "temperature": temperature,
             "validation": {
                 "n_images": len(validation),
-                "loss_uncalibrated": loss_and_auroc(logits, labels)["loss"],
-                **loss_and_auroc(logits / temperature, labels),
+                "loss_uncalibrated": scores.loss_and_auroc(logits, labels)["loss"],
+                **scores.loss_and_auroc(logits / temperature, labels),
             },
             "test": test,
         }

@@ -26,7 +26,6 @@ from hublatent.data import FaceDataset
 from hublatent.errors import DataError
 from hublatent.evaluation.rate import rate_and_distortion
 from hublatent.images import save_png
-from hublatent.inversion.optimiser import autocast
 from hublatent.models import StyleGAN2
 from hublatent.perception.features import ImageFeatures
 from hublatent.storage import only_writer
@@ -134,7 +133,7 @@ class Trainer(loop.Trainer):
         positions = self.positions()
         photographs = self.images_at(positions[: len(positions) // 2], flip=True)
         n_real, n_drawn = len(photographs), len(positions) - len(photographs)
-        with autocast(self.precision, self.device.type):
+        with self.autocast():
             with torch.no_grad():
                 known = draw_latents(model, n_drawn, recipe.style_mixing, draws)  # (N, L, D)
                 images = torch.cat([photographs, model.decode(known)])  # (B, C, H, W)

@@ -28,27 +28,13 @@ from hublatent.data import FaceDataset
 from hublatent.errors import DataError
 from hublatent.hub import DISCRIMINATOR_NAME
 from hublatent.images import save_png
-from hublatent.inversion.optimiser import autocast
 from hublatent.models.style_generator import Noise
 from hublatent.models.stylegan2 import StyleGAN2
 from training.trainers import loop
 from training.trainers.commands import Ranges, Recipe, run_training
 from training.trainers.loop import step_generator
-from training.trainers.run import SETTINGS_NAME, Run
-from training.trainers.stylegan2.adversarial import (
-    PATH_LENGTH_DECAY,
-    average_keep,
-    discriminator_loss,
-    draw_latents,
-    falling,
-    generator_loss,
-    lazy_adam,
-    lazy_ratio,
-    path_lengths,
-    perturbed,
-    r1_penalty,
-    update_average,
-)
+from training.trainers.run import Run, read_settings
+from training.trainers.stylegan2 import adversarial as losses
 from training.trainers.stylegan2.augment import AdaptiveProbability, augment
 from training.trainers.stylegan2.discriminator import Discriminator, save_discriminator
 from training.trainers.stylegan2.kid import FeatureNetwork, KernelDistance
@@ -172,8 +158,8 @@ class Trainer(loop.Trainer):
                 parameter.requires_grad_(not name.endswith("noise_strength"))
         trained = [p for p in self.generator.parameters() if p.requires_grad]
         self.path_every = recipe.path_length_every if recipe.path_length_weight else 0
-        self.g_optimizer = lazy_adam(trained, recipe.learning_rate, self.path_every)
-        self.d_optimizer = lazy_adam(
+        self.g_optimizer = losses.lazy_adam(trained, recipe.learning_rate, self.path_every)
+        self.d_optimizer = losses.lazy_adam(
             list(self.discriminator.parameters()), recipe.learning_rate, recipe.r1_every
         )
         self.probability = AdaptiveProbability(recipe.ada_target, recipe.ada_images)
@@ -216,17 +202,17 @@ class Trainer(loop.Trainer):
         self._set_learning_rates()
         generator_learns = self.images_seen >= self.generator_from
         real = augment(self.next_batch(), p, draws)
-        with autocast(self.precision, self.device.type), torch.set_grad_enabled(generator_learns):
-            latents = draw_latents(self.generator, len(real), recipe.style_mixing, draws)
-            latents = perturbed(latents, recipe.w_noise, draws)
+        with self.autocast(), torch.set_grad_enabled(generator_learns):
+            latents = losses.draw_latents(self.generator, len(real), recipe.style_mixing, draws)
+            latents = losses.perturbed(latents, recipe.w_noise, draws)
             fake = self._synthesize(latents, draws)
         # Outside of autocast: colours in bfloat16 would tell generated images from real ones.
         fake = augment(fake, p, draws)
-        with autocast(self.precision, self.device.type):
+        with self.autocast():
             fake_logits = self.discriminator(fake)
             real_logits = self.discriminator(real)
-        g_loss = generator_loss(fake_logits)
-        d_loss = discriminator_loss(fake_logits, real_logits)
+        g_loss = losses.generator_loss(fake_logits)
+        d_loss = losses.discriminator_loss(fake_logits, real_logits)
         terms = {"g_loss": g_loss, "d_loss": d_loss, "r_t": real_logits.sign().mean()}
         report = {**self.step_values(terms), "p": p}
         # Both gradients before any step: the losses share their passes.
@@ -244,20 +230,20 @@ class Trainer(loop.Trainer):
             is_due = self.path_every and self.n_steps % self.path_every == 0
             if is_due and self.images_seen >= recipe.path_length_from:
                 report["path_length"] = self._regularise_generator(max(len(real) // 2, 1), draws)
-            keep = average_keep(
+            keep = losses.average_keep(
                 self.images_seen, recipe.batch_size, recipe.ema_half_life, recipe.ema_ramp_up
             )
-            update_average(self.average, self.generator, keep)
+            losses.update_average(self.average, self.generator, keep)
         return report
 
     def learning_rate(self) -> float:
-        left = self.n_images - self.images_seen
-        return self.recipe.learning_rate * falling(left, self.recipe.learning_rate_falls_over)
+        left, recipe = self.n_images - self.images_seen, self.recipe
+        return recipe.learning_rate * losses.falling(left, recipe.learning_rate_falls_over)
 
     def _set_learning_rates(self) -> None:
         rate = self.learning_rate()
-        loop.set_rate(self.g_optimizer, rate * lazy_ratio(self.path_every))
-        loop.set_rate(self.d_optimizer, rate * lazy_ratio(self.recipe.r1_every))
+        loop.set_rate(self.g_optimizer, rate * losses.lazy_ratio(self.path_every))
+        loop.set_rate(self.d_optimizer, rate * losses.lazy_ratio(self.recipe.r1_every))
 
     def _synthesize(self, latents: Tensor, draws: torch.Generator) -> Tensor:
         noise: Noise = "random" if self.recipe.noise else "none"
@@ -266,22 +252,23 @@ class Trainer(loop.Trainer):
     def _regularise_discriminator(self, real: Tensor) -> float:
         """R1 at the augmented images, since grid_sample has no second derivative."""
         real = real.detach().requires_grad_()
-        with autocast(self.precision, self.device.type):
-            penalty = r1_penalty(real, self.discriminator(real))
+        with self.autocast():
+            penalty = losses.r1_penalty(real, self.discriminator(real))
         loss = penalty * (self.recipe.r1_gamma / 2 * self.recipe.r1_every)
         self.descend(self.d_optimizer, loss)
         return self._mean(penalty)
 
     def _regularise_generator(self, n: int, draws: torch.Generator) -> float:
         """Path length (arXiv:1912.04958, section 3.2), at half the batch as in its appendix B."""
-        with autocast(self.precision, self.device.type):
-            latents = draw_latents(self.generator, n, self.recipe.style_mixing, draws)
+        with self.autocast():
+            latents = losses.draw_latents(self.generator, n, self.recipe.style_mixing, draws)
             images = self._synthesize(latents, draws)
         noise = torch.randn(images.shape, generator=self.noise_draws(draws), device=self.device)
-        lengths = path_lengths(images, latents, noise)  # (n,)
+        lengths = losses.path_lengths(images, latents, noise)  # (n,)
         mean = self._mean(lengths.mean())
         # The running mean starts at the first value: from 0 the first steps would flatten W.
-        self.path_mean += (mean - self.path_mean) * (PATH_LENGTH_DECAY if self.path_mean else 1.0)
+        decay = losses.PATH_LENGTH_DECAY if self.path_mean else 1.0
+        self.path_mean += (mean - self.path_mean) * decay
         penalty = (lengths - self.path_mean).square().mean()
         loss = penalty * (self.recipe.path_length_weight * self.recipe.path_length_every)
         self.descend(self.g_optimizer, loss)
@@ -295,40 +282,34 @@ class Trainer(loop.Trainer):
         folder = self.arguments.start_from
         if folder is None:
             return
-        if (folder / CONFIG_NAME).is_file():
-            self.start_from(folder, self.arguments.start_images)
-            return
         state = Run(folder).load_state()
-        if state is None:
+        if (folder / CONFIG_NAME).is_file():
+            self.check_network(folder, read_config(folder))
+            self.start_from(folder, self.arguments.start_images)
+        elif state is not None:
+            self.check_network(folder, read_settings(folder))
+            self.load_state(state)
+        else:
             raise DataError(
                 f"--start-from {folder} holds no state and no model; expected the folder of a run "
                 "or of a StyleGAN2."
             )
-        ours, theirs = (
-            {name: weight.shape for name, weight in weights.items()}
-            for weights in (self.generator.state_dict(), state["generator"])
-        )
-        if theirs != ours:
-            raise DataError(
-                f"--start-from {folder} is the run of another network; give the sizes it has "
-                f"(its {SETTINGS_NAME} names them)."
-            )
-        self.load_state(state)
+
+    def check_network(self, folder: Path, theirs: Mapping[str, Any]) -> None:
+        """Refuse, with a DataError, a generator of other sizes than this one's."""
+        different = [
+            f"{name} {theirs[name]!r} (recipe: {ours!r})"
+            for name, ours in self.generator.config.items()
+            if not name.startswith(StyleGAN2.auxiliary) and theirs.get(name, ours) != ours
+        ]
+        if different:
+            raise DataError(f"--start-from {folder} is another network: {', '.join(different)}.")
 
     def start_from(self, folder: Path, images_seen: int) -> None:
         """Go on from a published generator that has seen so many images, and from the discriminator
         that may lie beside it: a new one's gradients would ruin the generator, so it first learns
         alone.
         """
-        ours, theirs = self.generator.config, read_config(folder)
-        names = [name for name in ours if not name.startswith(StyleGAN2.auxiliary)]
-        different = [
-            f"{name} {theirs.get(name)!r} (recipe: {ours[name]!r})"
-            for name in names
-            if theirs.get(name) != ours[name]
-        ]
-        if different:
-            raise DataError(f"--start-from {folder} is another network: {', '.join(different)}.")
         published = StyleGAN2.from_pretrained(folder)
         published.encoder = None  # it reads the old generator's codes
         self.generator.load_state_dict(published.state_dict())

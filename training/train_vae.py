@@ -28,7 +28,6 @@ from hublatent.discovery.cross_validation import cross_validate
 from hublatent.errors import DataError
 from hublatent.evaluation.rate import rate_and_distortion
 from hublatent.images import save_png
-from hublatent.inversion.optimiser import autocast
 from hublatent.models import LSAVAE
 from hublatent.models.vae import ConvolutionalModel
 from training.objectives import OBJECTIVES, Batch
@@ -106,12 +105,12 @@ class Trainer(loop.Trainer):
         """Update the model once, then the objective's own network where it has one."""
         draws = self.noise_draws(self.draws())
         self.model.train()
-        with autocast(self.precision, self.device.type):
+        with self.autocast():
             terms = self.objective.terms(self.model, self.batch(draws))
         values = dict(self.step_values(terms))
         self.descend(self.optimizer, terms["loss"], self.learning_rate())
         if self.objective.optimizer is not None:
-            with autocast(self.precision, self.device.type):
+            with self.autocast():
                 own = self.objective.own_terms(self.model, self.batch(draws, SECOND_ORDER))
             values |= self.step_values(own)
             self.descend(self.objective.optimizer, own["own_loss"])

@@ -15,7 +15,7 @@ import sys
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -34,6 +34,7 @@ from tqdm import tqdm
 from hublatent.data import FaceDataset
 from hublatent.errors import DataError, HublatentError
 from hublatent.images import to_float, to_pil
+from hublatent.inversion.optimiser import autocast
 from training.trainers.commands import DataArguments, changes, command_of
 from training.trainers.run import Run
 
@@ -258,6 +259,10 @@ class Trainer(ABC):
             self.accelerator.print(f"measured seconds per step: {found}")
         (best,) = broadcast_object_list([min(seconds, key=seconds.__getitem__)])
         self.use(**dict(zip(asked, best, strict=True)))
+
+    def autocast(self) -> AbstractContextManager[Any]:
+        """The passes of networks belong in here."""
+        return autocast(self.precision, self.device.type)
 
     @property
     def choice(self) -> dict[str, str]:

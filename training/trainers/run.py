@@ -47,7 +47,7 @@ class Run:
         with only_writer(self.folder) if is_main else nullcontext():
             if is_main:
                 given = json.loads(json.dumps(settings))
-                _keep_settings(self.folder / SETTINGS_NAME, given, may_change)
+                _keep_settings(self.folder, given, may_change)
             yield
 
     def save_state(self, state: Mapping[str, Any]) -> None:
@@ -88,15 +88,21 @@ class Run:
         write_text(path, "".join(kept))
 
 
-def _keep_settings(path: Path, given: dict[str, Any], may_change: Collection[str]) -> None:
+def read_settings(folder: Path) -> dict[str, Any]:
+    """The settings of a run."""
+    return dict(json.loads((folder / SETTINGS_NAME).read_text(encoding="utf-8")))
+
+
+def _keep_settings(folder: Path, given: dict[str, Any], may_change: Collection[str]) -> None:
     """Refuse other settings than the stored ones; the file tells the latest of those that may."""
-    stored = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else given
+    path = folder / SETTINGS_NAME
+    stored = read_settings(folder) if path.is_file() else given
     names = {*stored, *given} - set(may_change)
     different = sorted(name for name in names if stored.get(name) != given.get(name))
     if different:
         changes = ", ".join(f"{k} {stored.get(k)!r} -> {given.get(k)!r}" for k in different)
         raise DataError(
-            f"{path.parent} holds a run with other settings ({changes}). "
+            f"{folder} holds a run with other settings ({changes}). "
             "Give the same ones to resume it, or another --out."
         )
     write_text(path, json.dumps(given, indent=2) + "\n")
