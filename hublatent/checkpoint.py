@@ -45,13 +45,10 @@ def folder_name(folder: Path) -> str:
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """Read a model folder's config.json and check what every architecture shares.
-
-    Returns:
-        The config, holding at least `architecture` (str) and `format_version` (int).
+    """Read a model folder's config.json, with at least `architecture` and `format_version`.
 
     Raises:
-        CheckpointError: config.json is missing, malformed, or of a newer format.
+        CheckpointError: it is missing, malformed, or of a newer format.
     """
     path = folder / CONFIG_NAME
     if not path.is_file():
@@ -84,11 +81,8 @@ def read_config(folder: Path) -> dict[str, Any]:
 def check_arguments(model_class: type, config: Mapping[str, Any], where: str) -> dict[str, Any]:
     """The arguments for a model's `__init__`, whose signature is the format of its config.
 
-    Args:
-        where: what to call the config in messages.
-
     Raises:
-        CheckpointError: a key is unknown or missing, or a value is no finite JSON scalar.
+        CheckpointError: in `where` a key is unknown or missing, or a value is no finite scalar.
     """
     parameters = init_parameters(model_class)
     arguments = {k: v for k, v in config.items() if k not in ("architecture", "format_version")}
@@ -116,14 +110,7 @@ def init_parameters(model_class: type) -> dict[str, inspect.Parameter]:
 
 
 def check_number(name: str, value: Number, low: float, high: float, kind: type = int) -> Number:
-    """Refuse an argument outside its range, before memory is allocated for it.
-
-    Args:
-        kind: int, or float (which also accepts an int).
-
-    Raises:
-        CheckpointError: the value is of another type or outside the range.
-    """
+    """Refuse an argument of another type (float accepts an int, too) or outside its range."""
     fits_type = type(value) in ((int,) if kind is int else (int, float))
     if not fits_type or not low <= value <= high:
         noun = "an integer" if kind is int else "a number"
@@ -137,7 +124,7 @@ def build(model_class: type[Model], arguments: Mapping[str, Any], path: Path) ->
     The file's tensors are compared with the model's before memory is taken for either.
 
     Raises:
-        CheckpointError: an argument is out of range, or as `load_weights` raises.
+        CheckpointError: an argument is out of range, or as in `load_weights`.
     """
     with torch.device("meta"):
         expected = model_class(**arguments).state_dict()

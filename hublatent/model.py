@@ -77,16 +77,12 @@ class LatentModel(nn.Module, HubModel):
         """Draw images with gradients, for projection; unclamped where an architecture can.
 
         Args:
-            latents: (B, *latent_shape).
             noise: "const" takes the model's own noise maps; or (B, 1, H, W) for each of them.
         """
         return self.decode(latents)
 
     def first_affine(self, layers: Sequence[int] | None = None) -> Tensor:
-        """The weights (N, D) that first act on a latent, by default on its `default_layers`.
-
-        The method "factorisation" takes them apart; a model may have none to name.
-        """
+        """The weights (N, D) that first act on a latent, by default on its `default_layers`."""
         raise HublatentError(
             f"{type(self).__name__} names no weights that first act on a latent, so its "
             "directions cannot be found by factorisation; a subclass does so in first_affine()."
@@ -95,8 +91,7 @@ class LatentModel(nn.Module, HubModel):
     def moved_rows(self, layers: Iterable[int] | None = None) -> list[int] | EllipsisType:
         """An index of the rows of a latent that directions move; of all, where it has no layers.
 
-        Args:
-            layers: which; None takes `default_layers`, or all where the model names none.
+        None takes the `default_layers`, or all where the model names none.
         """
         if len(self.latent_shape) == 1:
             if layers is not None:
@@ -171,19 +166,16 @@ class LatentModel(nn.Module, HubModel):
 
     def _fingerprints(self) -> tuple[str, str]:
         """Today's fingerprint, and the one that files of format version 1 name."""
-        tensors = {
-            name: tensor
-            for name, tensor in self.state_dict().items()
-            if not name.startswith(self.auxiliary)
-        }
+        state = self.state_dict().items()
+        tensors = {name: t for name, t in state if not name.startswith(self.auxiliary)}
         # Writing into a tensor raises its version, moving it to a device changes its address.
         versions = (0 if t.is_inference() else t._version for t in tensors.values())
-        state = [(t.data_ptr(), v) for t, v in zip(tensors.values(), versions, strict=True)]
-        if self._known_fingerprints is None or self._known_fingerprints[0] != state:
+        now = [(t.data_ptr(), v) for t, v in zip(tensors.values(), versions, strict=True)]
+        if self._known_fingerprints is None or self._known_fingerprints[0] != now:
             weights = _digest(tensors)
             whole = hashlib.sha256(json.dumps(self._defining_config(), sort_keys=True).encode())
             whole.update(weights.digest())
-            self._known_fingerprints = state, (whole.hexdigest(), weights.hexdigest())
+            self._known_fingerprints = now, (whole.hexdigest(), weights.hexdigest())
         return self._known_fingerprints[1]
 
     def _defining_config(self) -> dict[str, Any]:

@@ -89,11 +89,8 @@ class _Watched(_http.SyncByteStream):  # type: ignore[name-defined]
 def bounded(max_bytes: int | None = None) -> Iterator[None]:
     """Inside the block this thread's requests have time limits and few retries.
 
-    The client's session is shared by the whole process: its hooks act only on requests that are
-    made inside such a block.
-
-    Args:
-        max_bytes: the largest answer, where answers are watched for their size and pace.
+    With max_bytes, answers are watched for their size and pace. The client's session is shared by
+    the whole process: its hooks act only on requests that are made inside such a block.
     """
     session = get_session()
     for event, hook in (("request", _limit_times), ("response", _limit_answers)):
@@ -150,9 +147,6 @@ def call_hub(
     Args:
         repo, revision: what was asked for, for the message.
         max_bytes: the largest answer, where the action only reads.
-
-    Raises:
-        HubError: the Hub, the way to it or the disk refused, or the answer is malformed.
     """
     try:
         with bounded(max_bytes):

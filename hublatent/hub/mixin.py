@@ -24,7 +24,7 @@ Model = TypeVar("Model", bound="HubModel")
 
 
 class HubModel(PyTorchModelHubMixin, library_name="hublatent", license="other"):
-    """What every model here shares: a folder format, strict loading, publishing.
+    """A folder format, strict loading, publishing.
 
     A subclass's `__init__` takes named JSON scalars only, keeps each as an attribute of the same
     name, and refuses values out of range: its signature is the format of config.json.
@@ -88,13 +88,10 @@ class HubModel(PyTorchModelHubMixin, library_name="hublatent", license="other"):
         A repository without a card gets one, with samples; a card that is there stays as it is.
 
         Args:
-            repo_id: the Hub id; made where it does not exist.
+            repo_id: the Hub id; made where it does not exist, private if asked for.
             directions: a DirectionSet measured on this model, or None.
-            private: whether a new repository is private.
-            revision: the branch to commit to.
-            create_pr: open a pull request instead.
+            create_pr: open a pull request instead of committing to `revision`, a branch.
             token: a Hub token with write access; None takes the stored one.
-            commit_message: the commit's summary.
 
         Raises:
             HubError: the Hub refused.

@@ -35,18 +35,14 @@ N_STATISTICS_SAMPLES = 10_000
 AVERAGED = ("G_ema", "g_ema", "Gs", "generator_smooth", "ema", "state_dict", "GAN")
 DECODER = "decoder."  # how e4e and pSp call the generator beside their encoder
 # What no model here draws like, by how their weights' names begin.
-_REFUSED = (
-    (
-        ("S.net.", "SE.net.", "GE.", "G.initial_block"),
-        "lucidrains' stylegan2-pytorch, whose network is another one (other layers, no equalised "
-        "learning rate)",
-    ),
-    (
-        ("progression.",),
-        "style-based-gan-pytorch, whose StyleGAN is another network (a bias before the noise, "
-        "noise drawn anew)",
-    ),
-)
+_REFUSED = {
+    ("S.net.", "SE.net.", "GE.", "G.initial_block"):
+    "lucidrains' stylegan2-pytorch, whose network is another one (other layers, no equalised "
+    "learning rate)",
+    ("progression.",):
+    "style-based-gan-pytorch, whose StyleGAN is another network (a bias before the noise, noise "
+    "drawn anew)",
+}  # fmt: skip
 READABLE = (
     "pickles and torch.save of NVIDIA's StyleGAN2 and StyleGAN3, TensorFlow pickles of StyleGAN, "
     "StyleGAN2 and ProGAN, stylegan2-pytorch .pt, genforce .pth"
@@ -189,15 +185,11 @@ def _weights(value: Any) -> Weights:
 
 def _layout_of(weights: Weights) -> Layout:
     """The layout that weights have, by their names."""
-
-    def has(*beginnings: str) -> bool:
-        return any(name.startswith(beginnings) for name in weights)
-
-    for beginnings, what in _REFUSED:
-        if has(*beginnings):
+    for beginnings, what in _REFUSED.items():
+        if any(name.startswith(beginnings) for name in weights):
             raise UnreadableFileError(f"is a checkpoint of {what}, so that it cannot be converted")
     for layout in LAYOUTS:
-        if has(layout.sign):
+        if any(name.startswith(layout.sign) for name in weights):
             return layout
     held = ascii(", ".join(list(weights)[:5])[:200])[1:-1]
     raise UnreadableFileError(

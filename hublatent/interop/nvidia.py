@@ -55,9 +55,7 @@ class Network:
                 raise UnreadableFileError("holds modules nested without end")
             network.modules[prefix[:-1]] = current
             children = dict_at(current.state, "_modules").items()
-            pending += [
-                (f"{prefix}{n}.", child) for n, child in children if isinstance(child, Module)
-            ]
+            pending += [(f"{prefix}{n}.", c) for n, c in children if isinstance(c, Module)]
             for kind in ("_parameters", "_buffers"):
                 for name, value in dict_at(current.state, kind).items():
                     if isinstance(value, np.ndarray):
@@ -74,20 +72,15 @@ class Network:
         A writer may leave attributes out; then the constructors' arguments tell.
         """
         keywords = ("mapping_kwargs",) if module.startswith("mapping") else _KEYWORDS
-        parts = module.split(".") if module else []
-        for n in range(len(parts), -1, -1):
-            owner = self.modules.get(".".join(parts[:n]))
-            arguments = dict_at(owner and owner.state, "_init_kwargs")
-            for source in (
-                owner and owner.state,
-                arguments,
-                *(dict_at(arguments, k) for k in keywords),
-            ):
+        parts = module.split(".")
+        for around in [".".join(parts[:n]) for n in range(len(parts), -1, -1)]:
+            state = self.modules[around].state if around in self.modules else {}
+            arguments = dict_at(state, "_init_kwargs")
+            for source in (state, arguments, *(dict_at(arguments, key) for key in keywords)):
                 if isinstance(source, dict) and name in source:
-                    value = source[name]
-                    if not isinstance(value, (str, int, float, type(None))):
+                    if not isinstance(source[name], (str, int, float, type(None))):
                         raise UnreadableFileError(f"holds a {module[:60]} with a strange {name}")
-                    return value
+                    return source[name]
         return default
 
     def number(self, module: str, name: str, default: float) -> float:
@@ -124,11 +117,9 @@ def fix_class(weights: Weights, class_index: int | None) -> None:
     """
     embed, shift = (weights.pop(f"mapping.embed.{part}", None) for part in ("weight", "bias"))
     if embed is None:
-        if class_index is not None:
-            raise UnreadableFileError(
-                "holds a generator without classes, so that none can be chosen"
-            )
-        return
+        if class_index is None:
+            return
+        raise UnreadableFileError("holds a generator without classes, so that none can be chosen")
     if embed.ndim != 2 or shift is None or shift.shape != embed.shape[:1]:
         raise UnreadableFileError("holds a class embedding of a strange shape")
     n_embed, n_classes = embed.shape

@@ -42,7 +42,7 @@ MEMORY_PER_BYTE, MEMORY = 4, 1 << 30
 SECONDS, BYTES_PER_SECOND = 60, 4 << 20
 MAX_UNFOLDED = 64 << 20
 MAX_DEPTH, MAX_LENGTH, VALUE_LENGTH = 60, 1 << 24, 56  # of the document, in about its characters
-LEGACY_TORCH_START = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."  # its pickled magic number
+LEGACY_START = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."  # its pickled magic number
 _PACKED = "is compressed ({}); unpack it first"
 # How files start that are none of those read here, and what they are.
 _OTHERS = {
@@ -108,7 +108,7 @@ def answer_for(
     encoder, kind = _Encoder(max(2 * size, MAX_UNFOLDED)), "file"
     try:
         kind = recognise(file, size)
-        form, content = _READERS[kind](file, size)
+        form, content = _READERS[kind][1](file, size)
         if isinstance(content, dict) and content.keys() & set(wanted):
             content = {key: content[key] for key in wanted if key in content}
         document = {"form": form, "content": encoder.encode(content)}
@@ -131,8 +131,8 @@ def recognise(file: BinaryIO, size: int) -> str:
     """What a file is by how it starts: a key of _READERS."""
     start = file.read(512)
     file.seek(0)
-    for beginning, kind in _BEGINNINGS.items():
-        if start.startswith(beginning):
+    for kind, (beginning, _) in _READERS.items():
+        if beginning and start.startswith(beginning):
             return kind
     if start[8:9] == b"{" and int.from_bytes(start[:8], "little") < size:
         return "safetensors file"
@@ -215,19 +215,13 @@ def _read_torch_zip(archive: zipfile.ZipFile, folder: str) -> Any:
 
 _SAFETENSORS_TYPES = ("F32", "F64", "F16", "BF16", "I64", "I32", "I16", "I8", "U8", "BOOL")
 _SAFETENSORS = dict(zip(_SAFETENSORS_TYPES, STORAGES, strict=True))  # in PyTorch's words
-_BEGINNINGS = {
-    b"PK\x03\x04": "zip",
-    b"\x93NUMPY": "NumPy file",
-    LEGACY_TORCH_START: "PyTorch file",
-    b"\x80": "pickle",
-}
-# What a file is for messages -> its form and content, of the file and its size.
-_READERS: dict[str, Callable[[BinaryIO, int], tuple[str, Any]]] = {
-    "zip": _read_zip,
-    "NumPy file": lambda file, _: ("npy", read_npy(file.read())),
-    "PyTorch file": lambda file, _: ("torch", read_torch_legacy(file.read())),
-    "pickle": lambda file, _: ("pickle", DataUnpickler(file).load()),
-    "safetensors file": lambda file, _: ("safetensors", read_safetensors(file.read())),
+# What a file is for messages: how it starts, and what reads its form and content, by its size.
+_READERS: dict[str, tuple[bytes, Callable[[BinaryIO, int], tuple[str, Any]]]] = {
+    "zip": (b"PK\x03\x04", _read_zip),
+    "NumPy file": (b"\x93NUMPY", lambda file, _: ("npy", read_npy(file.read()))),
+    "PyTorch file": (LEGACY_START, lambda file, _: ("torch", read_torch_legacy(file.read()))),
+    "pickle": (b"\x80", lambda file, _: ("pickle", DataUnpickler(file).load())),
+    "safetensors file": (b"", lambda file, _: ("safetensors", read_safetensors(file.read()))),
 }
 
 

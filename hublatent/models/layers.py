@@ -121,6 +121,11 @@ def conv_after_doubling(x: Tensor, weight: Tensor) -> Tensor:
     return F.conv_transpose2d(x, kernel.unflatten(2, (4, 4)), stride=2, padding=1)
 
 
+def start(const: Tensor, n: int) -> Tensor:
+    """A learnt first map for n images; a copy, since without gradients the layers work in place."""
+    return const.expand(n, -1, -1, -1).clone(memory_format=torch.channels_last)
+
+
 def per_channel(values: Tensor, x: Tensor) -> Tensor:
     """Shape (B, C) values to scale the channels of x, in its type."""
     return values[:, :, None, None].to(x.dtype)

@@ -1,8 +1,10 @@
-"""What generators share, and the StyleGANs: W+ latents, and the mapping network that draws them."""
+"""What generators share; and the StyleGANs: a mapping network to W+, and an encoder from images."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import ClassVar, Literal, TypeVar
 
 import torch
@@ -14,8 +16,9 @@ from hublatent.errors import CheckpointError, HublatentError
 from hublatent.hub import Snapshot
 from hublatent.model import LatentModel
 from hublatent.models.layers import GAIN, SLOPE, EqualLinear, pixel_norm
-from hublatent.models.style_encoder import StyleEncoder
 
+HIDDEN_WIDTH = 256  # of the layer between the last feature map and the latents
+LAST_SIDE = 4  # height and width of that feature map
 Noise = Literal["const", "random", "none"]
 Model = TypeVar("Model", bound="StyleGenerator")
 
@@ -94,10 +97,8 @@ class StyleGenerator(Generator):
 
     Args:
         image_size: height and width in pixels, a power of two from 16 to 1024.
-        channels: image channels.
         latent_dim: D, width of a layer's latent.
-        z_dim: width of the mapping network's input.
-        mapping_layers: depth of the mapping network.
+        z_dim, mapping_layers: width of the mapping network's input, and its depth.
         mapping_lr_multiplier: learning rate of the mapping network relative to the rest.
         n_layers: L, number of rows that the synthesis takes; follows from the architecture.
     """
@@ -146,8 +147,7 @@ class StyleGenerator(Generator):
 
     def add_encoder(self, width: int, fingerprint: str) -> None:
         """Give the generator, of this fingerprint, a fresh encoder of some width; 0 for none."""
-        self.encoder_width = width
-        self.encoder_of = fingerprint
+        self.encoder_width, self.encoder_of = width, fingerprint
         if width:
             self.encoder = StyleEncoder(self.image_size, self.channels, self.latent_shape, width)
 
@@ -170,9 +170,8 @@ class StyleGenerator(Generator):
             cutoff: truncate only the first so many layers; None truncates all.
         """
         if z.ndim != 2 or z.shape[1] != self.z_dim:
-            raise HublatentError(
-                f"mapping got z of shape {tuple(z.shape)}; expected (B, {self.z_dim})."
-            )
+            shape = tuple(z.shape)
+            raise HublatentError(f"mapping got z of shape {shape}; expected (B, {self.z_dim}).")
         x = pixel_norm(z.float())
         for layer in self.mapping_network:
             x = F.leaky_relu(layer(x), SLOPE) * self.activation_gain  # (B, D)
@@ -218,3 +217,46 @@ def _rows_of(noise: Tensor | None, rows: slice) -> Tensor | None:
     if noise is None or noise.ndim == 2 or len(noise) == 1:
         return noise
     return noise[rows]
+
+
+class StyleEncoder(nn.Module):
+    """Images (B, C, H, H) -> offsets (B, L, D) from the mean latent, in units of its spread.
+
+    One network reads all latents at once, as in pSp (Richardson et al. 2021, arXiv:2008.00951) and
+    e4e (Tov et al. 2021, arXiv:2102.02766), at a hundredth of their size. Stage i halves the image
+    and has min(width * 2**i, 4 * width) channels.
+    """
+
+    def __init__(
+        self, image_size: int, channels: int, latent_shape: tuple[int, ...], width: int
+    ) -> None:
+        super().__init__()
+        n_stages = int(math.log2(image_size // LAST_SIDE))
+        widths = [min(width * 2**i, 4 * width) for i in range(n_stages)]
+        self.stages = nn.Sequential(*(_Stage(a, b) for a, b in pairwise([channels, *widths])))
+        self.head = nn.Sequential(
+            nn.Flatten(),
+            nn.Linear(widths[-1] * LAST_SIDE**2, HIDDEN_WIDTH),
+            nn.LeakyReLU(SLOPE),
+            nn.Linear(HIDDEN_WIDTH, math.prod(latent_shape)),
+            nn.Unflatten(1, latent_shape),
+        )
+
+    def forward(self, images: Tensor) -> Tensor:
+        x = self.stages(images)  # (B, width', 4, 4)
+        return self.head(x).float()  # (B, L, D)
+
+
+class _Stage(nn.Module):
+    """Halve the image, then one residual convolution."""
+
+    def __init__(self, n_in: int, n_out: int) -> None:
+        super().__init__()
+        self.halve = nn.Conv2d(n_in, n_out, 4, 2, 1, bias=False)
+        self.halve_norm = nn.BatchNorm2d(n_out)
+        self.conv = nn.Conv2d(n_out, n_out, 3, 1, 1, bias=False)
+        self.conv_norm = nn.BatchNorm2d(n_out)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.leaky_relu(self.halve_norm(self.halve(x)), SLOPE)  # (B, n_out, H/2, W/2)
+        return F.leaky_relu(x + self.conv_norm(self.conv(x)), SLOPE)

@@ -19,6 +19,7 @@ from hublatent.models.layers import (
     conv_after_doubling,
     largest_map,
     per_channel,
+    start,
 )
 from hublatent.models.style_generator import StyleGenerator
 
@@ -69,9 +70,7 @@ class StyleGAN(StyleGenerator):
         return list(self.layers)  # type: ignore[arg-type]
 
     def _draw(self, latents: Tensor, noise: Sequence[Tensor | None]) -> Tensor:
-        # A copy in any case: without gradients the layers work in place.
-        x = self.const.expand(len(latents), -1, -1, -1)
-        x = x.clone(memory_format=torch.channels_last)  # (B, C0, 4, 4)
+        x = start(self.const, len(latents))  # (B, C0, 4, 4)
         for i, layer in enumerate(self._layers()):
             x = layer(x, latents[:, i], noise[i])  # (B, C, 2H, 2W) or (B, C, H, W)
         return self.to_rgb(x)  # (B, channels, image_size, image_size)

@@ -29,6 +29,7 @@ from hublatent.models.layers import (
     chunk_size,
     largest_map,
     per_channel,
+    start,
 )
 from hublatent.models.style_generator import StyleGenerator
 
@@ -112,9 +113,7 @@ class StyleGAN2(StyleGenerator):
         return self._draw_styles(self.to_styles(latents), noise)
 
     def _draw_styles(self, styles: Tensor, noise: Sequence[Tensor | None]) -> Tensor:
-        # A copy in any case: without gradients the layers work in place.
-        x = self.const.expand(len(styles), -1, -1, -1)
-        x = x.clone(memory_format=torch.channels_last)  # (B, C0, 4, 4)
+        x = start(self.const, len(styles))  # (B, C0, 4, 4)
         scale = torch.ones_like(x[:, :, 0, 0])  # (B, C0)
         image = None
         for i, block in enumerate(self._blocks()):

@@ -224,9 +224,8 @@ class SynthesisLayer(nn.Module):
         rate = max(before.rate, after.rate) * OVERSAMPLING
         self.up, self.down = rate // before.rate, rate // after.rate
         self.register_buffer("up_filter", low_pass(self.up, before.cutoff, before.half_width, rate))
-        self.register_buffer(
-            "down_filter", low_pass(self.down, after.cutoff, after.half_width, rate, radial)
-        )
+        down_filter = low_pass(self.down, after.cutoff, after.half_width, rate, radial)
+        self.register_buffer("down_filter", down_filter)
         # How many samples beyond the output's are cut off before the nonlinearity, at either end.
         surplus = (before.size + kernel_size - 1) * self.up - (after.size - 1) * self.down - 1
         pad = (FILTER_SIZE * (self.up + self.down) - 2 - surplus + self.up) // 2

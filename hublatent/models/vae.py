@@ -34,6 +34,29 @@ class Blocks:
     output: type[nn.Module] | None = None  # what brings the image into its range, if anything
     reads_pixels: bool = False  # the encoder is given pixels in [0, 1], not images in [-1, 1]
 
+    def down(self, n_in: int, n_out: int) -> nn.Sequential:
+        bias = self.bias or not self.batch_norm
+        layer = nn.Conv2d(n_in, n_out, self.kernel_size, 2, 1, bias=bias)
+        return nn.Sequential(layer, *self._after(n_out))
+
+    def up(self, n_in: int, n_out: int) -> nn.Sequential:
+        layer = self._doubling(n_in, n_out, self.bias or not self.batch_norm)
+        return nn.Sequential(layer, *self._after(n_out))
+
+    def last(self, width: int, channels: int) -> list[nn.Module]:
+        output = [] if self.output is None else [self.output()]
+        if self.last_convolution:
+            return [self.up(width, width), nn.Conv2d(width, channels, 3, 1, 1), *output]
+        return [self._doubling(width, channels, True), *output]
+
+    def _after(self, n_out: int) -> list[nn.Module]:
+        norm = [nn.BatchNorm2d(n_out)] if self.batch_norm else []
+        return [*norm, nn.LeakyReLU(self.slope, inplace=True)]
+
+    def _doubling(self, n_in: int, n_out: int, bias: bool) -> nn.ConvTranspose2d:
+        size = self.kernel_size
+        return nn.ConvTranspose2d(n_in, n_out, size, 2, 1, size % 2, bias=bias)
+
 
 class ToPixels(nn.Module):
     """Images in [-1, 1] as pixels in [0, 1]."""
@@ -94,19 +117,18 @@ class ConvolutionalModel(LatentModel):
         made_of = BLOCKS[blocks]
         widths = [min(width * 2**i, max_width) for i in range(n_stages)]
         side = image_size // 2**n_stages
-        n_encoded = self.numbers_per_dimension * latent_dim
         self.encoder = nn.Sequential(
             *([ToPixels()] if made_of.reads_pixels else []),
-            *(_down(a, b, made_of) for a, b in pairwise([channels, *widths])),  # (B, ., side, side)
+            *(made_of.down(a, b) for a, b in pairwise([channels, *widths])),  # (B, ., side, side)
             nn.Flatten(),
-            nn.Linear(widths[-1] * side**2, n_encoded),
+            nn.Linear(widths[-1] * side**2, self.numbers_per_dimension * latent_dim),
         )
         self.decoder = nn.Sequential(
             nn.Linear(latent_dim, widths[-1] * side**2),
             nn.Unflatten(1, (widths[-1], side, side)),
             *([nn.LeakyReLU(made_of.slope, inplace=True)] if made_of.after_linear else []),
-            *(_up(a, b, made_of) for a, b in pairwise(widths[::-1])),  # (B, width, H/2, W/2)
-            *_last(width, channels, made_of),  # (B, C, H, W)
+            *(made_of.up(a, b) for a, b in pairwise(widths[::-1])),  # (B, width, H/2, W/2)
+            *made_of.last(width, channels),  # (B, C, H, W)
         )
 
     def encode(self, images: Tensor) -> Tensor:
@@ -174,30 +196,3 @@ class FactorVAE(VAE):
     """
 
     architecture = "factorvae"
-
-
-def _down(n_in: int, n_out: int, blocks: Blocks) -> nn.Sequential:
-    bias = blocks.bias or not blocks.batch_norm
-    layer = nn.Conv2d(n_in, n_out, blocks.kernel_size, 2, 1, bias=bias)
-    return nn.Sequential(layer, *_after(n_out, blocks))
-
-
-def _up(n_in: int, n_out: int, blocks: Blocks) -> nn.Sequential:
-    layer = _doubling(n_in, n_out, blocks.kernel_size, blocks.bias or not blocks.batch_norm)
-    return nn.Sequential(layer, *_after(n_out, blocks))
-
-
-def _after(n_out: int, blocks: Blocks) -> list[nn.Module]:
-    norm = [nn.BatchNorm2d(n_out)] if blocks.batch_norm else []
-    return [*norm, nn.LeakyReLU(blocks.slope, inplace=True)]
-
-
-def _last(width: int, channels: int, blocks: Blocks) -> list[nn.Module]:
-    output = [] if blocks.output is None else [blocks.output()]
-    if blocks.last_convolution:
-        return [_up(width, width, blocks), nn.Conv2d(width, channels, 3, 1, 1), *output]
-    return [_doubling(width, channels, blocks.kernel_size, True), *output]
-
-
-def _doubling(n_in: int, n_out: int, kernel_size: int, bias: bool) -> nn.ConvTranspose2d:
-    return nn.ConvTranspose2d(n_in, n_out, kernel_size, 2, 1, kernel_size % 2, bias=bias)
