@@ -47,23 +47,16 @@ class DirectionSet:
     images, else in samples, else in projected images. One of another origin is
     `set.get("Eyeglasses", "joint", origin="projected")` or `set["Eyeglasses", "joint-projected"]`.
 
-    Attributes:
-        directions: the directions, each attribute, method and kind of origin once.
-        architecture: of the model they belong to.
-        space: of its latents.
-        fingerprint: of the model.
-        override: the fingerprint of another model that the user insisted to use them with.
-        licence: the terms they come under, in a sentence, where their author stated any.
-        defaults: attribute -> the method that edits it best and a range of layers, such as "0-2",
-            or "" for those it was found on; measured by `hublatent choose-defaults`.
+    `defaults` tell the method that edits an attribute best and a range of layers, such as "0-2", or
+    "" for those it was found on; `hublatent choose-defaults` measures them.
     """
 
-    directions: tuple[Direction, ...]
-    architecture: str
-    space: str
-    fingerprint: str
-    override: str | None = None
-    licence: str | None = None
+    directions: tuple[Direction, ...]  # each attribute, method and kind of origin once
+    architecture: str  # of the model they belong to
+    space: str  # of its latents
+    fingerprint: str  # of the model
+    override: str | None = None  # fingerprint of another model that the user insisted to use
+    licence: str | None = None  # their terms, in a sentence, where their author stated any
     defaults: Mapping[str, tuple[str, str]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

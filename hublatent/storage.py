@@ -56,7 +56,9 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         temporary = Path(name)
         yield temporary
         # mkstemp makes private files; a published file is as readable as any other.
-        temporary.chmod(0o666 & ~_umask())
+        mask = os.umask(0)
+        os.umask(mask)
+        temporary.chmod(0o666 & ~mask)
         temporary.replace(target)
     except OSError as error:
         names_it = error.filename is None or Path(error.filename).name.startswith(prefix)
@@ -123,12 +125,6 @@ def portable(path: str | Path) -> str:
         return str(path)
     here = Path.cwd()
     return str(path.relative_to(here)) if path.is_relative_to(here) else path.name
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def parse_json(text: str) -> Any:

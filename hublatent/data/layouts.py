@@ -88,14 +88,14 @@ def read_celeba(folder: Path) -> tuple[str, Path, Table]:
 
     It has list_attr_celeba, identity_CelebA, list_eval_partition and img_align_celeba(_png)/.
     """
-    pictures = next(filter(None, (_find(folder, name) for name in CELEBA_PICTURES)), None)
+    pictures = _find(folder, *CELEBA_PICTURES)
     if pictures is None:
         zipped = _find(folder, "img_align_celeba.zip")
         hint = f"; unpack {zipped}" if zipped else ""
         raise DataError(f"{folder} has CelebA's attributes, but no folder img_align_celeba{hint}.")
     # Some archives unpack to img_align_celeba/img_align_celeba.
     nested = pictures / pictures.name
-    table = read_table(_celeba_file(folder, "list_attr_celeba") or folder)
+    table = read_table(_find(folder, "list_attr_celeba.txt", "list_attr_celeba.csv") or folder)
     return "celeba", nested if nested.is_dir() else pictures, _join(folder, table, table.names)
 
 
@@ -137,7 +137,7 @@ def _join(folder: Path, table: Table, originals: Sequence[str]) -> Table:
     """A table with its originals' identities and partition, where CelebA's files are there."""
     columns = {}
     for column, stem in (("identity", "identity_CelebA"), ("partition", "list_eval_partition")):
-        file = _celeba_file(folder, stem)
+        file = _find(folder, f"{stem}.txt", f"{stem}.csv")
         if file is not None:
             known = read_table(file, headerless=("file", column))
             (given, *_) = known.columns
@@ -165,13 +165,9 @@ def _pictures_below(folder: Path) -> list[Path]:
     return sorted(p for p in found if not p.name.startswith("."))
 
 
-def _celeba_file(folder: Path, stem: str) -> Path | None:
-    return _find(folder, f"{stem}.txt") or _find(folder, f"{stem}.csv")
-
-
-def _find(folder: Path, name: str) -> Path | None:
-    """The file or folder of that name in a folder, or in those that CelebA's archive makes."""
-    places = (folder / place / name for place in ("", "Anno", "Eval", "Img"))
+def _find(folder: Path, *names: str) -> Path | None:
+    """What has the first of these names, in a folder or in those that CelebA's archive makes."""
+    places = (folder / place / name for name in names for place in ("", "Anno", "Eval", "Img"))
     return next((path for path in places if path.exists()), None)
 
 

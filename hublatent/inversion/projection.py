@@ -170,7 +170,10 @@ class _Projector:
             try:
                 found = self.project_batch(batch, start)
             except (RuntimeError, MemoryError) as error:
-                if not _is_out_of_memory(error):
+                # torch.cuda.OutOfMemoryError says so too.
+                if not isinstance(error, MemoryError) and not any(
+                    words in str(error) for words in OUT_OF_MEMORY
+                ):
                     raise
                 size = len(batch) // 2
                 if not size:
@@ -238,9 +241,3 @@ class _Projector:
             nearer = values < lowest
             nearest[nearer], lowest[nearer] = part[positions[nearer]], values[nearer]
         return nearest, lowest
-
-
-def _is_out_of_memory(error: BaseException) -> bool:
-    return isinstance(error, (MemoryError, torch.cuda.OutOfMemoryError)) or any(
-        words in str(error) for words in OUT_OF_MEMORY
-    )

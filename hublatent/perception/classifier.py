@@ -64,7 +64,13 @@ class AttributeClassifier(nn.Module, HubModel):
             nn.Sequential(_Block(a, b, stride), *(_Block(b, b, 1) for _ in range(n_blocks - 1)))
             for (a, b), stride in zip(pairwise([width, *widths]), strides, strict=True)
         )
-        self.pool = _weighted_pool(widths[-1], image_size // 2**N_STAGES)
+        # Average each channel with weights of its own (Chen et al. 2018, arXiv:1804.07573, 3.1):
+        # faces are aligned, so where something lies tells what it is.
+        side = image_size // 2**N_STAGES
+        average = nn.Conv2d(widths[-1], widths[-1], side, groups=widths[-1], bias=False)
+        nn.init.constant_(average.weight, 1 / side**2)
+        normal = nn.BatchNorm2d(widths[-1], affine=False)
+        self.pool = nn.Sequential(average, normal, nn.Flatten())
         self.head = nn.Linear(widths[-1], len(names))
         # Logits are divided by it (Guo et al. 2017, arXiv:1706.04599); fitted on validation images.
         self.register_buffer("temperature", torch.ones(len(names)))
@@ -171,13 +177,3 @@ def _convolution(n_in: int, n_out: int, stride: int) -> tuple[nn.Module, ...]:
         nn.BatchNorm2d(n_out),
         nn.ReLU(inplace=True),
     )
-
-
-def _weighted_pool(n_channels: int, side: int) -> nn.Sequential:
-    """Average each channel with weights of its own (Chen et al. 2018, arXiv:1804.07573, 3.1).
-
-    Faces are aligned, so where something lies tells what it is; a plain average would forget it.
-    """
-    average = nn.Conv2d(n_channels, n_channels, side, groups=n_channels, bias=False)
-    nn.init.constant_(average.weight, 1 / side**2)
-    return nn.Sequential(average, nn.BatchNorm2d(n_channels, affine=False), nn.Flatten())
