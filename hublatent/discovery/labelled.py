@@ -75,7 +75,13 @@ class LabelledLatents:
 
         In float32's digits, so that latents less it lose none.
         """
-        return self.pooled_latents.mean(axis=0, dtype=float).astype(np.float32).astype(float)
+        pooled = self._mean.reshape(-1, self._mean.shape[-1]).mean(axis=0)
+        return np.asarray(pooled.astype(np.float32), float)
+
+    @cached_property
+    def _mean(self) -> Floats:
+        """(*latent_shape): the mean of the latents."""
+        return np.asarray(self.latents.mean(axis=0, dtype=float))
 
     def read(self, indices: Ints, rows: Floats) -> tuple[Floats, Floats]:
         """Read some images' latents along rows (R, *latent_shape), or pooled along rows (R, D).
@@ -85,7 +91,7 @@ class LabelledLatents:
             larger than the spread would leave little of what differs in <z, row>.
         """
         latents = self.pooled_latents if rows.ndim == 2 else self.latents
-        centre = self.centre if rows.ndim == 2 else latents.mean(axis=0, dtype=float)
+        centre = self.centre if rows.ndim == 2 else self._mean
         columns = rows.reshape(len(rows), -1).T.astype(float)
         parts = (latents[indices[i : i + BLOCK]] for i in range(0, len(indices), BLOCK))
         readings = [(part - centre).reshape(len(part), -1) @ columns for part in parts]

@@ -94,15 +94,13 @@ def face_quantities(points: Floats) -> dict[str, Floats]:
         "Yaw": the nose's offset from between the eyes, to the right; "Face_Length": the mouth's
         distance below the eyes; "Mouth_Width"; each (N,).
     """
-    left, right, nose, mouth_left, mouth_right = np.moveaxis(np.asarray(points, float), 1, 0)
+    left, right, nose, mouth_left, mouth_right = (points @ (1, 1j)).T  # in complex numbers
     eyes, mouth = (left + right) / 2, (mouth_left + mouth_right) / 2
-    axis = right - left  # along the eyes, so that a tilted head changes nothing
-    squared = np.square(axis).sum(axis=1)
-    down = np.stack([-axis[:, 1], axis[:, 0]], axis=1)
+    axis = right - left  # along the eyes: divided by it, a tilted head changes nothing
     return {
-        "Yaw": ((nose - eyes) * axis).sum(axis=1) / squared,
-        "Face_Length": ((mouth - eyes) * down).sum(axis=1) / squared,
-        "Mouth_Width": np.linalg.norm(mouth_right - mouth_left, axis=1) / np.sqrt(squared),
+        "Yaw": ((nose - eyes) / axis).real,
+        "Face_Length": ((mouth - eyes) / axis).imag,
+        "Mouth_Width": np.abs((mouth_right - mouth_left) / axis),
     }
 
 
