@@ -13,10 +13,10 @@ import torch
 from PIL import Image
 
 from hublatent.demo.atlas import draw_atlas
-from hublatent.demo.composing import Composition, animate, compose, share_picture
+from hublatent.demo.composing import Composed, Composition, animate, compose, share_picture
 from hublatent.demo.edit_tab import Editor
 from hublatent.demo.faces import Face, Photo, drawn_face
-from hublatent.demo.session import EditRequest, compare_edits
+from hublatent.demo.session import Edit, EditRequest, Refusal, Row, compare_edits
 from hublatent.demo.shelf import (
     BEST_METHOD,
     ModelShelf,
@@ -59,6 +59,13 @@ def request_for(shelf: ModelShelf, **changes: object) -> EditRequest:
     return EditRequest(**given)  # type: ignore[arg-type]
 
 
+def edits_of(rows: list[Row]) -> list[Edit]:
+    """All rows, none of which is a refusal."""
+    edits = [row for row in rows if isinstance(row, Edit)]
+    assert len(edits) == len(rows), [row for row in rows if isinstance(row, Refusal)]
+    return edits
+
+
 # Faces
 
 
@@ -91,7 +98,7 @@ def test_a_broken_upload_is_one_sentence_without_a_path(content: bytes) -> None:
 
 def test_rows_agree_with_the_models_own_arithmetic(shelf: ModelShelf) -> None:
     face = uploaded_face(png_bytes((32, 32)))
-    (row,) = compare_edits(shelf, face, request_for(shelf, models=("vae-tiny",)))
+    (row,) = edits_of(compare_edits(shelf, face, request_for(shelf, models=("vae-tiny",))))
     opened = shelf.open("vae-tiny")
     assert opened.directions is not None
     direction = opened.directions["Eyeglasses", "joint"]
@@ -101,21 +108,21 @@ def test_rows_agree_with_the_models_own_arithmetic(shelf: ModelShelf) -> None:
         moved = latents + 2.0 * direction.sigma * direction.vector
         pixels = (images + 1) / 2 - (opened.model.decode(latents) + 1) / 2
         expected = to_pil(opened.model.decode(moved))[0]
-    assert row.still is not None and row.edited is not None
-    assert row.edited.tobytes() == expected.tobytes()
+    assert row.picture.tobytes() == expected.tobytes()
     assert row.strength == 2.0
     assert row.still.error == pytest.approx(float((pixels**2).mean()), rel=1e-5)
     assert row.raw == pytest.approx(2.0 * direction.sigma)
-    assert row.after == pytest.approx(float(probability(moved, direction)), abs=1e-6)
+    assert row.reading is not None
+    assert row.reading[1] == pytest.approx(float(probability(moved, direction)), abs=1e-6)
     # An edit that aims at the printed probability arrives at the printed strength.
-    aimed = edit(latents, direction, row.after, unit="probability")
+    aimed = edit(latents, direction, row.reading[1], unit="probability")
     assert torch.allclose(aimed, moved, atol=1e-4)
 
 
 def test_the_strip_runs_through_the_unedited_picture(shelf: ModelShelf) -> None:
     face = drawn_face(shelf.open("vae-tiny"), 0)
-    for row in compare_edits(shelf, face, request_for(shelf, models=("vae-tiny", "betavae-tiny"))):
-        assert row.still is not None
+    request = request_for(shelf, models=("vae-tiny", "betavae-tiny"))
+    for row in edits_of(compare_edits(shelf, face, request)):
         assert len(row.still.frames) == len(SWEEP[FRAMES])
         middle = np.asarray(row.still.frames[3], dtype=int)
         assert np.abs(middle - np.asarray(row.still.reconstruction, dtype=int)).max() <= 1
@@ -123,15 +130,14 @@ def test_the_strip_runs_through_the_unedited_picture(shelf: ModelShelf) -> None:
 
 def test_a_model_without_encoder_edits_its_own_faces_only(shelf: ModelShelf) -> None:
     own = drawn_face(shelf.open("stylegan2-tiny"), 1)
-    rows = {row.name: row for row in compare_edits(shelf, own, request_for(shelf))}
-    assert all(not row.problem for row in rows.values())
-    still = rows["stylegan2-tiny"].still
-    assert still is not None and still.error is None
+    edits = edits_of(compare_edits(shelf, own, request_for(shelf)))
+    still = next(row.still for row in edits if row.model == "stylegan2-tiny")
+    assert still.error is None
     assert still.reconstruction.tobytes() == own.picture.tobytes()
     other = drawn_face(shelf.open("vae-tiny"), 1)
-    rows = {row.name: row for row in compare_edits(shelf, other, request_for(shelf))}
+    rows = {row.model: row for row in compare_edits(shelf, other, request_for(shelf))}
     assert rows["stylegan2-tiny"].pending
-    assert not rows["betavae-tiny"].problem
+    assert isinstance(rows["betavae-tiny"], Edit)
 
 
 def test_held_attributes_keep_their_reading(shelf: ModelShelf) -> None:
@@ -155,19 +161,19 @@ def test_one_models_problem_does_not_stop_the_others(shelf: ModelShelf, tmp_path
     shelf.catalogue["foreign"] = str(foreign)
     face = drawn_face(shelf.open("vae-tiny"), 0)
     names = ("bare", "foreign", "no-such/model/here", "eigenfaces-tiny")
-    rows = compare_edits(shelf, face, request_for(shelf, models=names))
-    assert "find_directions" in rows[0].problem
-    assert "fingerprint" in rows[1].problem
-    assert "no Hub id" in rows[2].problem
-    assert rows[3].edited is not None
+    *refused, edited = compare_edits(shelf, face, request_for(shelf, models=names))
+    words = ("find_directions", "fingerprint", "no Hub id")
+    for row, word in zip(refused, words, strict=True):
+        assert isinstance(row, Refusal) and word in row.problem
+    assert isinstance(edited, Edit)
 
 
 def test_an_unknown_attribute_offers_the_nearest_name(shelf: ModelShelf) -> None:
     face = drawn_face(shelf.open("vae-tiny"), 0)
     rows = compare_edits(shelf, face, request_for(shelf, attribute="Eyeglases"))
-    assert all(
-        "Did you mean Eyeglasses?" in row.problem for row in rows if "stylegan2" not in row.name
-    )
+    problems = [row.problem for row in rows if isinstance(row, Refusal)]
+    assert all("Did you mean Eyeglasses?" in p for p in problems if "no encoder" not in p)
+    assert len(problems) == len(shelf.names)
 
 
 def test_what_is_offered_is_the_union(shelf: ModelShelf) -> None:
@@ -183,8 +189,7 @@ def test_a_slider_move_encodes_nothing_again(
     compare_edits(shelf, face, request_for(shelf))
     model = shelf.open("vae-tiny").model
     monkeypatch.setattr(model, "encode", lambda *_: pytest.fail("encoded again"))
-    (row,) = compare_edits(shelf, face, request_for(shelf, models=("vae-tiny",), strength=-1.0))
-    assert row.edited is not None
+    edits_of(compare_edits(shelf, face, request_for(shelf, models=("vae-tiny",), strength=-1.0)))
 
 
 def test_a_slider_move_sends_what_it_changes_and_nothing_else(shelf: ModelShelf) -> None:
@@ -193,14 +198,13 @@ def test_a_slider_move_sends_what_it_changes_and_nothing_else(shelf: ModelShelf)
         compare_edits(shelf, face, request_for(shelf, models=("vae-tiny",), strength=strength))
         for strength in (2.0, -4.0)
     )
-    requests = [request_for(shelf, strength=strength) for strength in (2.0, -4.0)]
-    page = results_html(first, requests[0])
-    (before,), (after,) = (moves_of(r, q) for r, q in zip((first, second), requests, strict=True))
+    page = results_html(first, "Eyeglasses")
+    (before,), (after,) = moves_of(first), moves_of(second)
     assert f'data-key="{after["key"]}"' in page and before["key"] == after["key"]
     assert before["edited"]["src"] in page and before["edited"]["src"] != after["edited"]["src"]
     assert len(json.dumps(after)) < len(page) / 5
     others = request_for(shelf, models=("vae-tiny",), attribute="Male")
-    (other,) = moves_of(compare_edits(shelf, face, others), others)
+    (other,) = moves_of(compare_edits(shelf, face, others))
     assert other["key"] != after["key"], "an answer that comes too late finds no row"
 
 
@@ -281,14 +285,13 @@ def test_every_picture_has_an_alternative_text_and_names_are_escaped(
     face = drawn_face(shelf.open("vae-tiny"), 0)
     request = request_for(shelf, models=("eigenfaces-tiny", name), method="joint")
     rows = compare_edits(shelf, face, request)
-    images = Attributes(results_html(rows, request)).images
+    images = Attributes(results_html(rows, "Eyeglasses")).images
     assert len(images) == 2 * 9, "unedited, edited and seven frames each"
     assert all(image["alt"] for image in images)
     file = download_of(rows, request)
     assert file is not None and file["name"] == "Eyeglasses-joint.png"
-    Attributes(
-        results_html(compare_edits(shelf, face, request_for(shelf, models=("<script>",))), request)
-    )
+    refused = compare_edits(shelf, face, request_for(shelf, models=("<script>",)))
+    Attributes(results_html(refused, "Eyeglasses"))
 
 
 # The Gradio app itself
@@ -328,13 +331,13 @@ def test_models_of_other_channels_are_edited_composed_and_mapped(
     opened = shelf.open(name)
     for face in (drawn_face(opened, 0), uploaded_face(png_bytes((64, 64)))):
         request = request_for(shelf, models=(name,))
-        (row,) = compare_edits(shelf, face, request)
-        assert row.edited is not None and row.verdict is not None, row.problem
-        assert "glasses" in results_html([row], request).lower()
+        (row,) = edits_of(compare_edits(shelf, face, request))
+        assert row.verdict is not None
+        assert "glasses" in results_html([row], "Eyeglasses").lower()
         assert download_of([row], request) is not None
         what = Composition((("Smiling", 2.0),), "joint")
         (composed,) = compose(shelf, face, None, (name,), what)
-        assert composed.edited is not None, composed.problem
+        assert isinstance(composed, Composed)
         assert share_picture([composed], ["caption"]).mode == "RGB"
         assert animate(shelf, face, None, (name,), what)[:3] == b"GIF"
     atlas = draw_atlas(opened, shelf.judges, 40)

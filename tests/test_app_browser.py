@@ -435,12 +435,12 @@ def test_several_changes_are_composed_and_saved(page: Any, address: str) -> None
 def test_a_model_of_the_hub_joins_the_others(
     page: Any, address: str, model_cards: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from hublatent.demo import edit_tab
+    from hublatent.demo import hub_search
     from hublatent.demo.hub_search import FoundRepo
 
     found = FoundRepo(str(model_cards / "betavae-tiny"), "model with directions", 12, None)
-    monkeypatch.setattr(edit_tab, "search_hub", lambda *_: [found])
-    monkeypatch.setattr(edit_tab, "holds_model", lambda *_: True)
+    monkeypatch.setattr(hub_search, "search_hub", lambda *_: [found])
+    monkeypatch.setattr(hub_search, "holds_model", lambda *_: True)
     monkeypatch.setattr(ModelShelf, "_checked", lambda _, name: name)
     open_page(page, f"{address}?models=vae-tiny&face=vae-tiny")
     page.get_by_text("Find models and directions").click()

@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from hublatent.demo.faces import drawn_face
-from hublatent.demo.session import EditRequest, compare_edits
+from hublatent.demo.session import EditRequest, Refusal, compare_edits
 from hublatent.demo.shelf import PUBLIC, ModelShelf, find_models, keep_within
 from hublatent.demo.visitors import MAX_WAITING, FairQueue, visitor_of
 
@@ -108,7 +108,7 @@ def test_what_takes_too_long_is_stopped_with_a_sentence(
     shelf = ModelShelf(find_models(model_cards), device="cpu", limits=limits)
     face = drawn_face(shelf.open("vae-tiny"), 0)
     rows = compare_edits(shelf, face, EditRequest(models=("vae-tiny",)))
-    assert "stopped" in rows[0].problem and not rows[0].pending
+    assert isinstance(rows[0], Refusal) and "stopped" in rows[0].problem and not rows[0].pending
 
 
 def test_the_app_fetches_no_address_for_a_stranger(model_cards: Path) -> None:

@@ -11,6 +11,7 @@ import torch
 from hublatent.demo.composing import (
     FFMPEG,
     WAY,
+    Composed,
     Composition,
     animate,
     changes_from,
@@ -18,6 +19,7 @@ from hublatent.demo.composing import (
     share_picture,
 )
 from hublatent.demo.faces import drawn_face, latents_of
+from hublatent.demo.session import Refusal
 from hublatent.demo.shelf import ModelShelf, find_models
 from hublatent.direction import LayerRange
 from hublatent.editing import edit
@@ -36,14 +38,15 @@ def test_changes_add_up_and_one_models_problem_stops_no_other(shelf: ModelShelf)
     what = Composition((("Smiling", 2.0), ("Male", -1.0)), "svm", 0.25)
     names = ("vae-tiny", "no/such-model-here/x", "stylegan2-tiny")
     answer, unknown, waiting = compose(shelf, face, other, names, what)
+    assert isinstance(unknown, Refusal) and isinstance(waiting, Refusal)
     assert "no Hub id" in unknown.problem and "has yet to find" in waiting.problem
     with torch.inference_mode():
         latents = 0.75 * latents_of(opened, face) + 0.25 * latents_of(opened, other)
         for name, strength in what.changes:
             latents = edit(latents, opened.find(name, "svm"), strength)
         (expected,) = to_pil(opened.model.decode(latents))
-    assert answer.edited is not None and answer.edited.tobytes() == expected.tobytes()
-    assert answer.unedited is not None and answer.unedited.tobytes() == face.picture.tobytes()
+    assert isinstance(answer, Composed) and answer.edited.tobytes() == expected.tobytes()
+    assert answer.unedited.tobytes() == face.picture.tobytes()
 
 
 def test_an_animation_goes_there_and_back(shelf: ModelShelf) -> None:
@@ -64,11 +67,11 @@ def test_a_style_is_mixed_into_some_layers_only(shelf: ModelShelf) -> None:
         latents = latents_of(opened, face).clone()
         latents[:, 4:8] = latents_of(opened, other)[:, 4:8]
         (expected,) = to_pil(opened.model.decode(latents))
-    assert answer.edited is not None and answer.edited.tobytes() == expected.tobytes()
+    assert isinstance(answer, Composed) and answer.edited.tobytes() == expected.tobytes()
     (refused,) = compose(
         shelf, face, other, ("stylegan2-tiny",), Composition((), "joint", 0.5, LayerRange(4, 99))
     )
-    assert "layers 0 to" in refused.problem
+    assert isinstance(refused, Refusal) and "layers 0 to" in refused.problem
 
 
 def test_a_link_names_the_changes() -> None:

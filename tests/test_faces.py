@@ -14,13 +14,13 @@ from hublatent.demo.faces import (
     project_missing,
     store_sample_latents,
 )
-from hublatent.demo.session import EditRequest, compare_edits, first_request
+from hublatent.demo.session import Edit, EditRequest, Refusal, compare_edits, first_request
 from hublatent.demo.shelf import ModelShelf, find_models, offered_layers
 from hublatent.demo.webpage import html, results_html
 from hublatent.direction import Direction, LayerRange, offered_ranges
 from hublatent.errors import DirectionError, HublatentError
 from hublatent.inversion import projection
-from tests.test_app import png_bytes, uploaded_face
+from tests.test_app import edits_of, png_bytes, uploaded_face
 from tests.tiny_models import build_model_folders
 
 GAN = "stylegan2-tiny"
@@ -70,8 +70,8 @@ def test_an_upload_waits_is_projected_once_and_shows_its_error(
         project_missing(shelf, face, ask().models, lambda done, total: steps.append((done, total)))
     assert projected == [1] and steps == [(3, 10)]
     (row,) = compare_edits(shelf, uploaded_face(png_bytes()), ask(models=(GAN,)))
-    assert row.still is not None and row.still.error is not None and row.still.projected
-    assert "Projection: mean squared error" in results_html([row], ask())
+    assert isinstance(row, Edit) and row.still.error is not None and row.still.projected
+    assert "Projection: mean squared error" in results_html([row], "Smiling")
     assert html("edit.waiting", [row], face.key) == ""
 
 
@@ -89,7 +89,7 @@ def test_a_failed_projection_is_told_and_not_tried_again(
     for _ in range(2):
         project_missing(shelf, face, ask().models)
     row = compare_edits(shelf, face, ask())[1]
-    assert row.problem == "The projection diverged." and not row.pending
+    assert row == Refusal(GAN, "The projection diverged.", pending=False)
     assert len(calls) == 1
 
 
@@ -131,7 +131,7 @@ def test_the_first_page_needs_no_projection(shelf: ModelShelf) -> None:
     request = first_request(shelf, 5)
     assert request.source == GAN and set(request.models) == set(shelf.names)
     face = drawn_face(shelf.open(request.source), request.seed)
-    assert all(row.edited is not None for row in compare_edits(shelf, face, request))
+    assert all(isinstance(row, Edit) for row in compare_edits(shelf, face, request))
     assert first_request(ModelShelf({}, device="cpu"), 5).models == ()
 
 
@@ -184,13 +184,12 @@ def test_the_app_moves_the_layers_asked_for(shelf: ModelShelf) -> None:
     assert offered_layers([opened])[-1] == f"0-{opened.n_layers - 1}"
     face = drawn_face(opened, 0)
     found, fine = (
-        compare_edits(shelf, face, ask(layers=layers)) for layers in (None, LayerRange(5, 6))
+        edits_of(compare_edits(shelf, face, ask(layers=layers)))
+        for layers in (None, LayerRange(5, 6))
     )
-    assert found[0].edited is not None and fine[0].edited is not None
-    assert found[0].edited.tobytes() == fine[0].edited.tobytes(), "a latent without layers"
-    assert fine[1].edited is not None
-    assert found[1].edited is not None
-    assert found[1].edited.tobytes() != fine[1].edited.tobytes()
-    assert fine[1].after is None, "the reading is of other layers"
+    assert found[0].picture.tobytes() == fine[0].picture.tobytes(), "a latent without layers"
+    assert found[1].picture.tobytes() != fine[1].picture.tobytes()
+    assert fine[1].reading is None, "the reading is of other layers"
     outside = compare_edits(shelf, face, ask(layers=LayerRange(0, 99)))
+    assert isinstance(outside[1], Refusal)
     assert f"layers 0 to {opened.n_layers - 1}" in outside[1].problem

@@ -12,6 +12,7 @@ import torch
 
 from hublatent.demo.faces import Face, drawn_face
 from hublatent.demo.making import (
+    Made,
     make_directions,
     name_part,
     open_directions,
@@ -20,7 +21,7 @@ from hublatent.demo.making import (
     unzip_heaps,
     use_directions,
 )
-from hublatent.demo.session import EditRequest, compare_edits
+from hublatent.demo.session import Edit, EditRequest, Refusal, compare_edits
 from hublatent.demo.shelf import LOCAL, ModelShelf, find_models
 from hublatent.direction import Direction
 from hublatent.direction_set import DirectionSet
@@ -52,12 +53,12 @@ def test_what_tells_the_heaps_apart_is_found_saved_and_used(
     with_it, without_it = heaps(shelf)
     made = make_directions(shelf, "High <b>wave", with_it, without_it, MODELS)
     assert [answer.model for answer in made] == list(MODELS)
-    assert "has yet to find" in made[2].problem, "it has no encoder"
-    assert made[1].accuracy is not None and made[1].accuracy.value == 1.0
-    assert made[1].direction is not None
-    vector = made[1].direction.vector
-    assert vector[1] == vector.abs().max() and len(made[1].after) == 8
-    pairs = [(m.model, m.direction) for m in made if m.direction is not None]
+    waves, refusal = made[1:]
+    assert isinstance(refusal, Refusal) and "has yet to find" in refusal.problem, "no encoder"
+    assert isinstance(waves, Made) and waves.accuracy is not None and waves.accuracy.value == 1.0
+    vector = waves.direction.vector
+    assert vector[1] == vector.abs().max() and len(waves.after) == 8
+    pairs = [(m.model, m.direction) for m in made if isinstance(m, Made)]
     files = save_directions(shelf, pairs, tmp_path)
     assert [file.name for file in files] == [
         "High__b_wave-vae-tiny.safetensors", "High__b_wave-eigenfaces-tiny.safetensors",
@@ -70,8 +71,9 @@ def test_what_tells_the_heaps_apart_is_found_saved_and_used(
     assert (model, opened.attribute) == ("eigenfaces-tiny", "High <b>wave")
     face = drawn_face(other.open("eigenfaces-tiny"), 0)
     request = EditRequest(MODELS, "High <b>wave", "joint", strength=2.0)
-    problems = [row.problem for row in compare_edits(other, face, request)]
-    assert not problems[1] and "Unknown attribute" in problems[0]
+    refused, edited, _ = compare_edits(other, face, request)
+    assert isinstance(edited, Edit) and isinstance(refused, Refusal)
+    assert "Unknown attribute" in refused.problem
     with pytest.raises(HublatentError):
         open_directions(other, files[1], ("vae-tiny",))
 
@@ -134,16 +136,16 @@ def test_a_component_gets_a_name_and_is_carried_across(shelf: ModelShelf, tmp_pa
     assert len(strips) >= 4 and all(len(strip) == 5 for strip in strips)
     made = name_part(shelf, "Haze", "components", 1, "vae-tiny", MODELS)
     own, carried, without = (next(m for m in made if m.model == name) for name in MODELS)
-    assert own.direction is not None and own.direction.method == "components-01"
+    assert isinstance(own, Made) and own.direction.method == "components-01"
     variance = torch.linalg.eigvalsh(source.latent_covariance.double()).flip(0)
     vector = own.direction.vector.double()
     along = float(vector @ source.latent_covariance.double() @ vector / (vector @ vector))
     assert along == pytest.approx(float(variance[1]), rel=1e-4), "the second largest"
-    assert carried.carried_from == "vae-tiny" and carried.direction is not None
+    assert isinstance(carried, Made) and carried.carried_from == "vae-tiny"
     assert torch.allclose(
         carried.direction.vector, shelf.maps[0].carry(own.direction, "pattern").vector
     )
-    assert "no map" in without.problem
+    assert isinstance(without, Refusal) and "no map" in without.problem
     with pytest.raises(HublatentError, match="name"):
         name_part(shelf, "", "components", 1, "vae-tiny", MODELS)
 

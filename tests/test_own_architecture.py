@@ -16,7 +16,7 @@ import hublatent
 from hublatent import models
 from hublatent.cli import main
 from hublatent.demo.faces import drawn_face
-from hublatent.demo.session import EditRequest, compare_edits
+from hublatent.demo.session import Edit, EditRequest, compare_edits
 from hublatent.demo.shelf import ModelShelf, find_models
 from hublatent.direction import Origin
 from hublatent.discovery import LabelledLatents, discover
@@ -89,6 +89,6 @@ def test_it_is_loaded_edited_described_and_shown(
     face = drawn_face(shelf.open("tiles"), 0)
     request = EditRequest(("tiles",), "Bright_Top", "mean-difference", source="tiles")
     (row,) = compare_edits(shelf, face, request)
-    assert not row.problem and row.edited is not None and row.verdict is None
-    top = np.asarray(row.edited, float)[: SIZE // 2].mean()
+    assert isinstance(row, Edit) and row.verdict is None
+    top = np.asarray(row.picture, float)[: SIZE // 2].mean()
     assert top > np.asarray(face.picture, float)[: SIZE // 2].mean() + 10

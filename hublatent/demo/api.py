@@ -14,10 +14,10 @@ import torch
 from PIL import Image
 
 from hublatent.demo import session
-from hublatent.demo.composing import MAX_CHANGES, Composition, checked_strength, compose
+from hublatent.demo.composing import MAX_CHANGES, Composed, Composition, checked_strength, compose
 from hublatent.demo.faces import Face, Photo, images_of, latents_of, project_missing, time_limit
-from hublatent.demo.making import MAX_FACES, make_directions, save_directions
-from hublatent.demo.session import AS_FOUND, MODES, EditRequest, Row
+from hublatent.demo.making import MAX_FACES, Made, make_directions, save_directions
+from hublatent.demo.session import AS_FOUND, MODES, Edit, EditRequest, Refusal
 from hublatent.demo.shelf import ModelShelf, offered_attributes, offered_layers, offered_methods
 from hublatent.demo.wiring import served
 from hublatent.direction import Direction
@@ -91,8 +91,8 @@ class Api:
         request = EditRequest.of(vars(asked))
         face = self._known(self._face(asked), request.models)
         rows = session.compare_edits(self.shelf, face, request)
-        pictures = [(row.edited, row.name) for row in rows if row.edited is not None]
-        return pictures, [_numbers(row) for row in rows]
+        pictures = [(row.picture, row.model) for row in rows if isinstance(row, Edit)]
+        return pictures, _told(rows, _numbers)
 
     def compare_at_equal_effect(self, asked: Any) -> tuple[Pictures, Answers]:
         """Move each model until the classifier sees the attribute with the same probability."""
@@ -108,11 +108,8 @@ class Api:
         names = session.checked_names("models", asked.models)
         face = self._known(self._face(asked), names)
         composed = compose(self.shelf, face, other, names, what)
-        pictures = [(c.edited, c.model) for c in composed if c.edited is not None]
-        return pictures, [
-            {"model": c.model, **({"problem": c.problem} if c.problem else {"words": c.words})}
-            for c in composed
-        ]
+        pictures = [(c.edited, c.model) for c in composed if isinstance(c, Composed)]
+        return pictures, _told(composed, lambda answer: {"words": answer.words})
 
     def encode(self, asked: Any) -> tuple[Image.Image, dict[str, Any]]:
         """Find a face in a model's latent space."""
@@ -138,16 +135,16 @@ class Api:
         without_it = self._heap(asked.source, asked.without_seeds, asked.without_images)
         names = session.checked_names("models", asked.models)
         made = make_directions(self.shelf, asked.name, with_it, without_it, names)
-        found = [(m.model, m.direction) for m in made if m.direction is not None]
-        answers: Answers = []
-        for m in made:
-            if m.accuracy is not None:
-                interval = [m.accuracy.value, m.accuracy.low, m.accuracy.high]
-                about: dict[str, Any] = {"accuracy": interval, "at_chance": at_chance(m.accuracy)}
-            else:
-                about = {"problem": m.problem} if m.problem else {"carried_from": m.carried_from}
-            answers.append({"model": m.model, **about})
-        return served(lambda folder: save_directions(self.shelf, found, folder)), answers
+        found = [(m.model, m.direction) for m in made if isinstance(m, Made)]
+
+        def told(answer: Made) -> dict[str, Any]:
+            accuracy = answer.accuracy
+            if accuracy is None:
+                return {"carried_from": answer.carried_from}
+            interval = [accuracy.value, accuracy.low, accuracy.high]
+            return {"accuracy": interval, "at_chance": at_chance(accuracy)}
+
+        return served(lambda folder: save_directions(self.shelf, found, folder)), _told(made, told)
 
     def _face(self, asked: Any) -> Face:
         if asked.image:
@@ -247,22 +244,28 @@ def _changes(given: Any) -> tuple[tuple[str, float], ...]:
     )
 
 
-def _numbers(row: Row) -> dict[str, Any]:
-    """A row in numbers."""
-    if row.still is None:
-        return {"model": row.name, "problem": row.problem}
+def _told(answers: Sequence[Any], tell: Callable[[Any], dict[str, Any]]) -> Answers:
+    """What each model says, or why it says nothing."""
+    return [
+        {"model": a.model, **({"problem": a.problem} if isinstance(a, Refusal) else tell(a))}
+        for a in answers
+    ]
+
+
+def _numbers(made: Edit) -> dict[str, Any]:
+    """An edit in numbers."""
+    before, after = made.reading or (None, None)
     return {
-        "model": row.name,
-        "verdict": row.verdict.text if row.verdict else None,
-        "direction": row.direction,
-        "strength_sigma": row.strength,
-        "alpha": row.raw,
-        "reached": row.reached,
-        "reconstruction_mse": row.still.error,
-        "projected": row.still.projected,
-        "mean_change": row.change,
-        "probability_before": row.before,
-        "probability_after": row.after,
+        "verdict": made.verdict.text if made.verdict else None,
+        "direction": made.opened.method_of(made.direction),
+        "strength_sigma": made.strength,
+        "alpha": made.raw,
+        "reached": made.reached,
+        "reconstruction_mse": made.still.error,
+        "projected": made.still.projected,
+        "mean_change": made.change,
+        "probability_before": before,
+        "probability_after": after,
     }
 
 

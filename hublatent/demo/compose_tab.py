@@ -10,7 +10,7 @@ from typing import Any
 import gradio as gr
 
 from hublatent.demo import composing, session
-from hublatent.demo.composing import N_CHANGES, Composition
+from hublatent.demo.composing import N_CHANGES, Composed, Composition
 from hublatent.demo.faces import MAX_SEED, Face
 from hublatent.demo.names import FAVOURITES, human_name
 from hublatent.demo.session import AS_FOUND
@@ -46,8 +46,9 @@ class Composer:
         face, other, models, what = self._asked(asked)
         values, past = [getattr(asked, name) for name in VALUES], asked.past
         answers = composing.compose(self.shelf, face, other, models[:1], what)
-        if answers and answers[0].edited and (not past or past[-1][-1] != values):
-            picture = picture_uri(answers[0].edited, *FACE_SIDES)
+        composed = [answer for answer in answers if isinstance(answer, Composed)]
+        if composed and (not past or past[-1][-1] != values):
+            picture = picture_uri(composed[0].edited, *FACE_SIDES)
             past = [*past, (what.words(other), picture, values)][-N_REMEMBERED:]
         return {"past": past, "shown_past": html("compose.past", past)}
 

@@ -18,6 +18,7 @@ from torch import Tensor
 from hublatent.demo import session
 from hublatent.demo.faces import Face, latents_of
 from hublatent.demo.names import human_name
+from hublatent.demo.session import Refusal, each_model
 from hublatent.demo.shelf import ModelShelf, OpenModel
 from hublatent.demo.verdicts import MAX_STRENGTH, Judges, describe_change
 from hublatent.direction import LayerRange
@@ -77,36 +78,25 @@ class Composed:
     """One model's answer."""
 
     model: str
-    problem: str = ""  # why there is none; "" if there is one
-    unedited: Image.Image | None = None
-    edited: Image.Image | None = None
-    words: str = ""  # what the judges read of it
+    unedited: Image.Image
+    edited: Image.Image
+    words: str  # what the judges read of it
 
 
 @torch.inference_mode()
 def compose(
     shelf: ModelShelf, face: Face, other: Face | None, models: Sequence[str], what: Composition
-) -> list[Composed]:
-    """Change a face in several ways at once, and mix in another, in several models.
-
-    Returns:
-        One answer per model; one that cannot answer says why.
-    """
-
-    def answer(opened: OpenModel) -> Composed:
-        key = (face.key, other.key if other else "", what)
-        return opened.composed.get(key, lambda: draw(opened))
+) -> list[Composed | Refusal]:
+    """Change a face in several ways at once, and mix in another, in several models."""
 
     def draw(opened: OpenModel) -> Composed:
         pair = opened.model.decode(torch.cat(_ends(opened, face, other, what)))
         unedited, edited = (fit(p.convert("RGB"), 1, session.SHOWN_SIDE) for p in to_pil(pair))
         words = _words(shelf.judges, what, pair[:1], pair[1:])
-        return Composed(opened.name, "", unedited, edited, words)
+        return Composed(opened.name, unedited, edited, words)
 
-    return [
-        Composed(name, shelf.tell(found)) if isinstance(found, HublatentError) else found
-        for name, found in session.each_model(shelf, models[: session.MAX_ROWS], answer)
-    ]
+    key = (face.key, other.key if other else "", what)
+    return each_model(shelf, models, lambda o: o.composed.get(key, lambda: draw(o)))
 
 
 @torch.inference_mode()
@@ -125,11 +115,11 @@ def animate(
         steps = (opened.model.decode(start + share * (end - start)) for share in WAY)
         return [fit(to_pil(drawn)[0].convert("RGB"), FRAME_SIDE, FRAME_SIDE) for drawn in steps]
 
-    found = [answer for _, answer in session.each_model(shelf, models[: session.MAX_ROWS], frames)]
+    found = each_model(shelf, models, frames)
     columns = [answer for answer in found if isinstance(answer, list)]
     if not columns:
-        errors = [answer for answer in found if isinstance(answer, HublatentError)]
-        raise next(iter(errors), HublatentError("No model is chosen."))
+        refused = [answer.problem for answer in found if isinstance(answer, Refusal)]
+        raise HublatentError(refused[0] if refused else "No model is chosen.")
     strips = [strip(frame) for frame in zip(*columns, strict=True)]
     return _mp4(strips) if kind == "mp4" else _gif(strips)
 
@@ -158,16 +148,14 @@ def _mp4(frames: Sequence[Image.Image]) -> bytes:
     return done.stdout
 
 
-def share_picture(answers: Sequence[Composed], lines: Sequence[str]) -> Image.Image:
+def share_picture(answers: Sequence[Composed | Refusal], lines: Sequence[str]) -> Image.Image:
     """All models' pictures, unedited above edited, over lines of text."""
-    done = [a for a in answers if a.unedited is not None and a.edited is not None]
+    done = [answer for answer in answers if isinstance(answer, Composed)]
     if not done:
         raise HublatentError("No model has a picture of this to share.")
-    rows = [
-        [fit(picture, FRAME_SIDE, FRAME_SIDE) for picture in row if picture is not None]
-        for row in zip(*((a.unedited, a.edited) for a in done), strict=True)
-    ]
-    sheet = grid(rows, ["unedited", "edited"], [a.model for a in done])
+    rows = [[a.unedited for a in done], [a.edited for a in done]]
+    rows = [[fit(picture, FRAME_SIDE, FRAME_SIDE) for picture in row] for row in rows]
+    sheet = grid(rows, ["unedited", "edited"], [answer.model for answer in done])
     font = label_font()
     width = max(20, int(sheet.width / font.getlength("n")) - 4)
     text = "\n".join(part for line in lines for part in textwrap.wrap(line, width))

@@ -17,42 +17,14 @@ from urllib.parse import parse_qsl
 import gradio as gr
 from PIL import Image
 
-from hublatent.demo import session, webpage
-from hublatent.demo.faces import (
-    MAX_SEED,
-    SAMPLE_SEEDS,
-    Face,
-    Photo,
-    StoppedError,
-    project_missing,
-)
-from hublatent.demo.hub_search import base_models, holds_model, search_hub
+from hublatent.demo import faces, hub_search, session, shelf, webpage, wiring
+from hublatent.demo.faces import MAX_SEED, Face, Photo, StoppedError
 from hublatent.demo.making import PREVIEW_STRENGTH, open_directions
 from hublatent.demo.names import favourites, searchable_name
 from hublatent.demo.session import AS_FOUND, MAX_ROWS, MODES, EditRequest
-from hublatent.demo.shelf import (
-    JUDGE,
-    Cache,
-    ModelShelf,
-    is_hub_id,
-    offered_attributes,
-    offered_layers,
-    offered_methods,
-)
+from hublatent.demo.shelf import Cache, ModelShelf, is_hub_id
 from hublatent.demo.webpage import SAY_JS, html
-from hublatent.demo.wiring import (
-    CONTROLS,
-    LATEST,
-    MADE,
-    SHOWN,
-    VIEW,
-    Changes,
-    Wiring,
-    dropdown,
-    html_part,
-    kept,
-    warn,
-)
+from hublatent.demo.wiring import CONTROLS, LATEST, MADE, SHOWN, VIEW, Changes, Wiring, html_part
 from hublatent.direction import Direction
 from hublatent.errors import HublatentError, find_name
 
@@ -106,12 +78,12 @@ class Editor:
         try:
             wanted = EditRequest.from_query(query, wanted)
         except HublatentError as error:
-            warn(self.shelf, error)
+            wiring.warn(self.shelf, error)
         offers, shown = self.offers(wanted, wanted.source, query)
         try:
             face = session.draw(self.shelf, wanted.source, wanted.seed)
         except HublatentError as error:
-            warn(self.shelf, error)
+            wiring.warn(self.shelf, error)
         offers["hold"]["value"] = list(wanted.held)
         offers["layers"]["value"] = str(wanted.layers or AS_FOUND)
         return {
@@ -128,13 +100,13 @@ class Editor:
         What is not offered is replaced, unless a link `named` it: that is answered.
         """
         opened, named = self.shelf.open_all(request.models), named or {}
-        attributes, methods = offered_attributes(opened), offered_methods(opened)
-        layers = offered_layers(opened)
+        attributes, methods = shelf.offered_attributes(opened), shelf.offered_methods(opened)
+        layers = shelf.offered_layers(opened)
         sources = list(dict.fromkeys([*self.shelf.names, *(o.name for o in opened)]))
         if "attribute" not in named:
-            request = replace(request, attribute=kept(request.attribute, attributes))
+            request = replace(request, attribute=wiring.kept(request.attribute, attributes))
         if "method" not in named:
-            request = replace(request, method=kept(request.method, methods))
+            request = replace(request, method=wiring.kept(request.method, methods))
         choices = [(searchable_name(name), name) for name in attributes]
         chosen = request.attribute
         return {
@@ -148,13 +120,13 @@ class Editor:
 
     def faces(self, source: str | None, chosen: Face | None) -> str:
         """The shelf: a few faces that a model draws, with the one that is edited."""
-        drawn = [session.draw(self.shelf, source, seed) for seed in SAMPLE_SEEDS]
-        faces = [face for face in drawn if face is not None]
+        drawn = [session.draw(self.shelf, source, seed) for seed in faces.SAMPLE_SEEDS]
+        row = [face for face in drawn if face is not None]
         if chosen is not None and not chosen.source:
-            faces = [chosen, *faces]
-        elif chosen is not None and all(face.key != chosen.key for face in faces):
-            faces = [chosen, *faces[:-1]]
-        return html("edit.shelf", faces, chosen)
+            row = [chosen, *row]
+        elif chosen is not None and all(face.key != chosen.key for face in row):
+            row = [chosen, *row[:-1]]
+        return html("edit.shelf", row, chosen)
 
     def view(self, face: Face | None, request: EditRequest, **slider: Any) -> Changes:
         """A face and its edits; `slider` has the `value` where it is not the visitor who set it."""
@@ -166,7 +138,7 @@ class Editor:
                 label=webpage.slider_label(request.mode, request.attribute), **slider,
             ),
             "original": html("edit.original", face),
-            "results": webpage.results_html(rows, request),
+            "results": webpage.results_html(rows, request.attribute),
             "query": request.to_query(face),
             "waiting": html("edit.waiting", rows, face.key if face else ""),
         }  # fmt: skip
@@ -183,12 +155,12 @@ class Editor:
             return {}
         request = request_of(asked)
         rows = session.compare_edits(self.shelf, asked.face, request)
-        return {"moves": webpage.moves_of(rows, request), "query": request.to_query(asked.face)}
+        return {"moves": webpage.moves_of(rows), "query": request.to_query(asked.face)}
 
     def change_attribute(self, asked: Any) -> Changes:
         """Another attribute was picked, or typed as people call it."""
         request = request_of(asked, **asked.said)
-        known = offered_attributes(self.shelf.open_all(request.models))
+        known = shelf.offered_attributes(self.shelf.open_all(request.models))
         # The rows of one that is unknown answer with the nearest names.
         name = find_name(request.attribute, known) or request.attribute
         pills = html("edit.pills", favourites(name, known), name)
@@ -221,7 +193,7 @@ class Editor:
         words = (asked.words or "").strip()
         if is_hub_id(words):
             return {"found_repos": "", **self.open_repo(words, asked)}
-        return {"found_repos": html("edit.found", search_hub(words, self.token))}
+        return {"found_repos": html("edit.found", hub_search.search_hub(words, self.token))}
 
     @property
     def token(self) -> bool | None:
@@ -234,7 +206,7 @@ class Editor:
 
     def open_repo(self, repo: str, asked: Any) -> Changes:
         """A model of the Hub joins the others; directions join those of their model."""
-        if not holds_model(repo, self.token):
+        if not hub_search.holds_model(repo, self.token):
             return self.open_directions(repo, asked)
         self.shelf.open(repo)
         asked.models = list(dict.fromkeys([*session.checked_names("models", asked.models), repo]))
@@ -245,14 +217,14 @@ class Editor:
         if not self.shelf.limits.local_paths:
             raise HublatentError("Directions are opened in an app of one's own, not in public.")
         names = session.checked_names("models", asked.models)
-        others = [*self.shelf.names, *(base_models(where) if is_hub_id(where) else ())]
+        others = [*self.shelf.names, *(hub_search.base_models(where) if is_hub_id(where) else ())]
         found = open_directions(self.shelf, where, names, others)
         asked.models = list(dict.fromkeys([found[0][0], *names]))[:MAX_ROWS]
         return {**self.joined(found), **self.try_direction(found[0][1].attribute, asked)}
 
     def joined(self, found: Sequence[tuple[str, Direction]]) -> Changes:
         """What can be done with directions, each after the name of its model."""
-        at_home, judge = self.shelf.limits.local_paths, (self.shelf.cards or Path()) / JUDGE
+        at_home, judge = self.shelf.limits.local_paths, (self.shelf.cards or Path()) / shelf.JUDGE
         reads = any(direction.attribute in self.shelf.judges.names for _, direction in found)
         styles = any(direction.styles is not None for _, direction in found)
         may = {
@@ -280,8 +252,8 @@ class Editor:
 
     def show_face(self, face: Face | None, asked: Any) -> Changes:
         """A face is edited as the last one was."""
-        shelf = self.faces(asked.source, face)
-        return {"shelf": shelf, "face": face, **self.view(face, request_of(asked))}
+        row = self.faces(asked.source, face)
+        return {"shelf": row, "face": face, **self.view(face, request_of(asked))}
 
     def pick_face(self, asked: Any) -> Changes:
         """One of the faces was picked, or one more is asked for."""
@@ -339,7 +311,7 @@ class Editor:
 
         with ThreadPoolExecutor(1) as pool:
             models = session.checked_names("models", names)
-            search = pool.submit(project_missing, self.shelf, face, models, progress, watch)
+            search = pool.submit(faces.project_missing, self.shelf, face, models, progress, watch)
             try:
                 while not futures.wait([search], timeout=SECONDS_BETWEEN_PICTURES).done:
                     seconds = time.monotonic() - began
@@ -350,7 +322,7 @@ class Editor:
                 yield gr.skip(), ""
                 return
             except HublatentError as error:
-                warn(self.shelf, error)
+                wiring.warn(self.shelf, error)
             finally:  # its visitor may have left
                 self._stopped.put(face.key, True)
         yield str(time.time_ns()), ""
@@ -389,7 +361,7 @@ def _add_bar(c: SimpleNamespace) -> None:
     """The controls that stay in sight: attribute and slider."""
     with gr.Row(elem_id="bar"):
         c.pills = html_part("pills", SAY_JS)
-        c.attribute = dropdown("All attributes", "attribute", show_label=False)
+        c.attribute = wiring.dropdown("All attributes", "attribute", show_label=False)
         c.strength = gr.Slider(0, 1, 0, elem_id="strength", label="Strength", buttons=[])
         c.actions = html_part("actions", SAY_JS, html("edit.actions"))
 
@@ -398,7 +370,7 @@ def _add_faces(c: SimpleNamespace) -> None:
     """The row of faces, and the panels that it opens."""
     c.shelf = html_part("shelf", SAY_JS)
     with gr.Row(elem_id="shelf-menu"):
-        c.source = dropdown("Drawn by", "source")
+        c.source = wiring.dropdown("Drawn by", "source")
         c.seed = gr.Number(
             0, label="Seed", precision=0, minimum=0, maximum=MAX_SEED, elem_id="seed"
         )
@@ -434,12 +406,12 @@ def _add_matrix(c: SimpleNamespace, names: Sequence[str]) -> None:
             c.original = html_part("original")
             with gr.Accordion("Options", open=True, elem_id="options"):
                 c.mode = gr.Dropdown(modes, label="The slider means", elem_id="mode")
-                c.hold = dropdown("Hold still", "hold", multiselect=True)
-                c.method = dropdown(
+                c.hold = wiring.dropdown("Hold still", "hold", multiselect=True)
+                c.method = wiring.dropdown(
                     "Method", "method", info="Best: as measured in each model; else joint"
                 )
-                c.layers = dropdown("Layers", "layers", value=AS_FOUND, visible=False)
-                c.models = dropdown(
+                c.layers = wiring.dropdown("Layers", "layers", value=AS_FOUND, visible=False)
+                c.models = wiring.dropdown(
                     "Models", "models", names, value=[], multiselect=True,
                     info="Or a Hub id, and Enter",
                 )  # fmt: skip

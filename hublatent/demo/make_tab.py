@@ -12,6 +12,7 @@ from hublatent.demo import making, session
 from hublatent.demo.edit_tab import Editor
 from hublatent.demo.faces import Face, Photo, time_limit
 from hublatent.demo.making import MAX_FACES, MIN_FACES, PART_STRENGTHS, PREVIEW_STRENGTH, Made
+from hublatent.demo.session import Refusal
 from hublatent.demo.shelf import is_hub_id
 from hublatent.demo.webpage import SAY_JS, html, script
 from hublatent.demo.wiring import ASKED, MADE, SHOWN, Changes, Wiring, html_part, served
@@ -69,9 +70,9 @@ class Maker:
         which = (asked.parts_of, int(asked.said["part"]), asked.source)
         return self._shown(making.name_part(self.shelf, asked.direction_name, *which, asked.models))
 
-    def _shown(self, made: Sequence[Made]) -> Changes:
+    def _shown(self, made: Sequence[Made | Refusal]) -> Changes:
         """What tells of a direction: HTML, files, and what can be done with it."""
-        found = [(m.model, m.direction) for m in made if m.direction is not None]
+        found = [(m.model, m.direction) for m in made if isinstance(m, Made)]
         paths = served(lambda folder: making.save_directions(self.shelf, found, folder))
         files = gr.update(value=paths, visible=bool(paths))
         shown = html("make.made", made, PREVIEW_STRENGTH)

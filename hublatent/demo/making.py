@@ -10,6 +10,7 @@ audit_page       what `hublatent audit` says of one, measured on the model's own
 from __future__ import annotations
 
 import io
+import re
 import tempfile
 import zipfile
 from collections.abc import Callable, Sequence
@@ -22,15 +23,9 @@ import torch
 from PIL import Image
 
 from hublatent.data import FaceDataset
-from hublatent.demo.faces import (
-    Face,
-    NotProjectedError,
-    decode_in_parts,
-    drawn_face,
-    latents_of,
-    sample_faces,
-)
-from hublatent.demo.session import each_model
+from hublatent.demo import faces
+from hublatent.demo.faces import Face, latents_of
+from hublatent.demo.session import Refusal, each_model
 from hublatent.demo.shelf import JUDGE, Limits, ModelShelf, OpenModel
 from hublatent.direction import Direction
 from hublatent.direction_set import DirectionSet
@@ -55,16 +50,15 @@ class Made:
     """What one model has of a direction."""
 
     model: str
-    problem: str = ""  # why it has none; "" if it has one
-    direction: Direction | None = None
-    carried_from: str = ""  # the model that it was carried across from; "" where it was found here
-    before: tuple[Image.Image, ...] = ()  # a few faces that the model draws
-    after: tuple[Image.Image, ...] = ()  # the same, moved by PREVIEW_STRENGTH
+    direction: Direction
+    carried_from: str  # the model that it was carried across from; "" where it was found here
+    before: tuple[Image.Image, ...]  # a few faces that the model draws
+    after: tuple[Image.Image, ...]  # the same, moved by PREVIEW_STRENGTH
 
     @property
     def accuracy(self) -> Estimate | None:
         """How well it tells two heaps apart, where it was found from some here."""
-        return None if self.direction is None else self.direction.scores.get("accuracy")
+        return self.direction.scores.get("accuracy")
 
     @property
     def level(self) -> str:
@@ -90,7 +84,7 @@ class Made:
 def make_directions(
     shelf: ModelShelf, name: str, with_it: Sequence[Face], without_it: Sequence[Face],
     models: Sequence[str],
-) -> list[Made]:  # fmt: skip
+) -> list[Made | Refusal]:  # fmt: skip
     """Find the direction between two heaps of faces, in each of several models.
 
     A model that does not know the faces takes another's direction, where a map leads to it; one
@@ -115,7 +109,7 @@ def make_directions(
 
 def name_part(
     shelf: ModelShelf, name: str, method: str, part: int, source: str, models: Sequence[str]
-) -> list[Made]:
+) -> list[Made | Refusal]:
     """Name one of the parts of a model, and carry it to the others where a map leads there.
 
     Args:
@@ -130,7 +124,7 @@ def name_part(
 
     def find(opened: OpenModel) -> Direction:
         if opened.name != source:
-            raise NotProjectedError(f"It is a part of {source}, and no map leads from there.")
+            raise HublatentError(f"It is a part of {source}, and no map leads from there.")
         row = UNLABELLED[method](opened.model)[part]
         found = unlabelled_direction(opened.model, row, f"{method}-{part:02d}")
         return replace(found, attribute=name)
@@ -141,7 +135,7 @@ def name_part(
 @torch.inference_mode()
 def part_strips(opened: OpenModel, method: str) -> list[list[Image.Image]]:
     """A model's own face, moved along each of its first parts by PART_STRENGTHS."""
-    latents, strips = latents_of(opened, drawn_face(opened, 0)), []
+    latents, strips = latents_of(opened, faces.drawn_face(opened, 0)), []
     for row in UNLABELLED[method](opened.model)[:N_PARTS]:
         direction = unlabelled_direction(opened.model, row, method)
         steps = traverse(latents, direction, torch.tensor(PART_STRENGTHS))[0]
@@ -152,39 +146,30 @@ def part_strips(opened: OpenModel, method: str) -> list[list[Image.Image]]:
 
 def _in_every_model(
     shelf: ModelShelf, models: Sequence[str], find: Callable[[OpenModel], Direction]
-) -> list[Made]:
+) -> list[Made | Refusal]:
     """Find a direction in each model, or carry it there."""
-
-    def make(opened: OpenModel) -> Made:
-        return _previewed(opened, Made(opened.name, "", find(opened)))
-
-    answers = {
-        name: Made(name, shelf.tell(found)) if isinstance(found, HublatentError) else found
-        for name, found in each_model(shelf, models, make)
-    }
-    found_here = [(a.model, a.direction) for a in answers.values() if a.direction is not None]
-    for name in [name for name, answer in answers.items() if answer.direction is None]:
-        for source, direction in found_here:
+    answers = each_model(shelf, models, lambda opened: _previewed(opened, find(opened)))
+    found = [answer for answer in answers if isinstance(answer, Made)]
+    for i, refusal in enumerate(answers):
+        for made in found if isinstance(refusal, Refusal) else ():
             with suppress(HublatentError):  # no map leads there, or the model cannot be opened
-                opened = shelf.open(name)
-                ends = shelf.open(source).model, opened.model
-                carried = carry_to(direction, *ends, shelf.maps, "pattern")
-                answers[name] = _previewed(opened, Made(name, "", carried, source))
+                opened, source = shelf.open(refusal.model), shelf.open(made.model).model
+                carried = carry_to(made.direction, source, opened.model, shelf.maps, "pattern")
+                answers[i] = _previewed(opened, carried, made.model)
                 break
-    return list(answers.values())
+    return answers
 
 
 @torch.inference_mode()
-def _previewed(opened: OpenModel, made: Made) -> Made:
-    assert made.direction is not None
-    faces = sample_faces(opened)
-    latents = torch.cat([latents_of(opened, face) for face in faces])
-    moved = opened.model.decode(edit(latents, made.direction, PREVIEW_STRENGTH))
+def _previewed(opened: OpenModel, direction: Direction, carried_from: str = "") -> Made:
+    own = faces.sample_faces(opened)
+    latents = torch.cat([latents_of(opened, face) for face in own])
+    moved = opened.model.decode(edit(latents, direction, PREVIEW_STRENGTH))
     before, after = (
         tuple(fit(picture.convert("RGB"), PREVIEW_SIDE, PREVIEW_SIDE) for picture in pictures)
-        for pictures in ([face.picture for face in faces], to_pil(moved))
+        for pictures in ([face.picture for face in own], to_pil(moved))
     )
-    return replace(made, before=before, after=after)
+    return Made(opened.name, direction, carried_from, before, after)
 
 
 def use_directions(
@@ -210,7 +195,8 @@ def save_directions(
     """Write each model's direction into a file of its own; returns the files."""
     files = []
     for name, direction in found:
-        path = folder / _plain(f"{direction.attribute}-{name}.safetensors")
+        plain = re.sub(r"[^\w.-]", "_", f"{direction.attribute}-{name}.safetensors")
+        path = folder / plain
         DirectionSet.of(shelf.open(name).model, [direction]).save(path)
         files.append(path)
     return files
@@ -313,7 +299,7 @@ def _own_faces(shelf: ModelShelf, opened: OpenModel, attribute: str) -> FaceData
     """A model's own samples, labelled by the app's classifier, as a data set."""
     generator = torch.Generator().manual_seed(0)
     latents = opened.model.sample_latents(N_OWN, generator=generator)
-    drawn = list(decode_in_parts(opened.model, latents))
+    drawn = list(faces.decode_in_parts(opened.model, latents))
     classifier = shelf.judges.classifier
     assert classifier is not None, "only what it reads is audited"
     labels = np.concatenate([(classifier(images) > 0).cpu().numpy() for images in drawn])
@@ -331,8 +317,3 @@ def _checked(name: str) -> str:
     if not name.strip():
         raise HublatentError("Give it a name first.")
     return name.strip()
-
-
-def _plain(name: str) -> str:
-    """A file name of letters, digits and little else, whatever a visitor typed."""
-    return "".join(c if c.isalnum() or c in "-_." else "_" for c in name)

@@ -7,9 +7,9 @@ compare_edits a row of pictures and words per model
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 from urllib.parse import quote
 
 import torch
@@ -17,19 +17,10 @@ from PIL import Image
 from scipy.special import expit
 from torch import Tensor
 
-from hublatent.demo import faces
+from hublatent.demo import faces, verdicts
 from hublatent.demo.faces import Face, NotProjectedError, drawn_face, latents_of
 from hublatent.demo.shelf import BEST_METHOD, ModelShelf, OpenModel
-from hublatent.demo.verdicts import (
-    FRAMES,
-    MAX_STRENGTH,
-    SWEEP,
-    UNEDITED,
-    Judges,
-    Sweep,
-    Verdict,
-    judge,
-)
+from hublatent.demo.verdicts import MAX_STRENGTH, SWEEP, UNEDITED, Judges, Sweep, Verdict
 from hublatent.direction import Direction, LayerRange
 from hublatent.editing import edit, probability, to_sigma, traverse
 from hublatent.errors import HublatentError, shorten, unknown_name
@@ -204,9 +195,18 @@ class EditRequest:
         return "?" + "&".join(parts)
 
 
+@dataclass(frozen=True)
+class Refusal:
+    """Why a model does not answer."""
+
+    model: str
+    problem: str
+    pending: bool = False  # whether the face has first to be projected into the model
+
+
 @dataclass(frozen=True, eq=False)
 class Still:
-    """What of a row does not depend on the strength."""
+    """What of an edit does not depend on the strength."""
 
     reconstruction: Image.Image  # the model's unedited picture of the face
     error: float | None  # its mean squared error, pixels in [0, 1]; None if the model drew the face
@@ -216,26 +216,69 @@ class Still:
     unedited: Tensor  # (1, C, H, W)
 
 
-@dataclass(frozen=True, eq=False)
-class Row:
-    """One model's answer."""
+@dataclass(eq=False)
+class Edit:
+    """One model's edit of a face."""
 
-    name: str
-    key: str = ""  # of what does not depend on the strength: the same key, the same `still`
-    safe: tuple[float, float] = (0.0, 0.0)  # as the slider counts; between them faces are realistic
-    problem: str = ""  # why there is no edit; "" if there is one
-    pending: bool = False  # whether the face has first to be projected into the model
-    still: Still | None = None
-    edited: Image.Image | None = None
-    change: float = 0.0  # mean size of the difference, pixels in [0, 1]
-    strength: float = 0.0  # how far the latent was moved, in standard deviations
-    raw: float = 0.0  # the coefficient of the direction's vector, the paper's alpha
-    direction: str = ""  # how the direction was found
-    reached: bool = True  # whether a percentage that was asked for is reached in the safe range
-    before: float | None = None  # P(attribute) of the unedited latent, where the direction has it
-    after: float | None = None  # P(attribute) of the edited latent, the target probability
+    opened: OpenModel
+    request: EditRequest
+    face: Face
+    direction: Direction
+    latents: Tensor  # (1, *latent_shape), unedited
+    still: Still
+    strength: float  # how far the latent is moved, in standard deviations
+    reached: bool  # whether a percentage that was asked for is reached in the safe range
+    images: Tensor = field(init=False)  # (1, C, H, W), edited
+    logits: Floats | None = None  # (K,), that the classifier reads of them
     verdict: Verdict | None = None  # the edit in words; None where no judge is here
-    surviving_norm: float = 1.0  # what holding other attributes left of the direction
+    pending: ClassVar[bool] = False
+
+    @property
+    def model(self) -> str:
+        """The model's name."""
+        return self.opened.name
+
+    @property
+    def key(self) -> str:
+        """Names what does not depend on the strength: the same key, the same `still`."""
+        weights = self.opened.fingerprint[:16]
+        return f"{self.model} {weights} {self.face.key} {self.request.wanted}"
+
+    @property
+    def safe(self) -> tuple[float, float]:
+        """Between these faces are realistic, as the slider counts."""
+        low, high = self.still.sweep.safe
+        scale = (self.direction.sigma or 1.0) if self.request.mode == "alpha" else 1.0
+        return low * scale, high * scale
+
+    @property
+    def picture(self) -> Image.Image:
+        """The edited picture."""
+        return to_pil(self.images)[0]
+
+    @property
+    def change(self) -> float:
+        """Mean size of the difference, pixels in [0, 1]."""
+        return float((self.images - self.still.unedited).abs().mean()) / 2
+
+    @property
+    def raw(self) -> float:
+        """The coefficient of the direction's vector, the paper's alpha."""
+        return self.strength * (self.direction.sigma or 0.0)
+
+    @property
+    def reading(self) -> tuple[float, float] | None:
+        """P(attribute) of the unedited and the edited latent; None where it is not known."""
+        # What holding leaves has no curve of its own; the attribute is read as without.
+        reader = _direction(self.opened, self.request.attribute, self.request.method)
+        known = reader.threshold is not None and reader.gain is not None
+        if not known or reader.layers != self.direction.layers:  # others do not move the reading
+            return None
+        moved = edit(self.latents, self.direction, self.strength)
+        return float(probability(self.latents, reader)), float(probability(moved, reader))
+
+
+Row = Edit | Refusal
 
 
 def draw(shelf: ModelShelf, source: Any, seed: Any) -> Face | None:
@@ -248,7 +291,7 @@ def draw(shelf: ModelShelf, source: Any, seed: Any) -> Face | None:
 def slider_range(rows: Sequence[Row], request: EditRequest) -> tuple[float, float]:
     """The slider's ends: a mode's own, or where the first model, then the last, breaks the face."""
     mode = MODES[request.mode]
-    done = [row.safe for row in rows if row.still is not None]
+    done = [row.safe for row in rows if isinstance(row, Edit)]
     if mode.unit == "%" or not done:
         return mode.low, mode.high
     lows, highs = zip(*done, strict=True)
@@ -259,37 +302,33 @@ def slider_range(rows: Sequence[Row], request: EditRequest) -> tuple[float, floa
 
 @torch.inference_mode()
 def compare_edits(shelf: ModelShelf, face: Face, request: EditRequest) -> list[Row]:
-    """Edit one face in several models.
-
-    Returns:
-        A row per model; one that cannot answer says why, and does not stop the others.
-    """
-    begun = dict(
-        each_model(shelf, request.models, lambda o: _begin(o, shelf.judges, face, request))
-    )
-    edits = [found for found in begun.values() if not isinstance(found, HublatentError)]
-    _draw(shelf.judges, edits)
+    """Edit one face in several models; one that cannot answer does not stop the others."""
+    judges = shelf.judges
+    rows = each_model(shelf, request.models, lambda o: _begin(o, judges, face, request))
+    edits = [row for row in rows if isinstance(row, Edit)]
+    _draw(judges, edits)
     if request.mode == "effect":
-        _approach(shelf.judges, edits, request.strength / 100)
-    return [
-        Row(name, problem=shelf.tell(found), pending=isinstance(found, NotProjectedError))
-        if isinstance(found, HublatentError)
-        else _row(shelf.judges, found, face, request)
-        for name, found in begun.items()
-    ]
+        _approach(judges, edits, request.strength / 100)
+    for made in edits:
+        about = (made.direction.attribute, made.strength, made.still.sweep, made.logits)
+        made.verdict = verdicts.judge(judges, *about)
+    return rows
 
 
 def each_model(
     shelf: ModelShelf, models: Sequence[str], answer: Callable[[OpenModel], Answer]
-) -> Iterator[tuple[str, Answer | HublatentError]]:
-    """Each model's name with its answer, or with the error that stands for it."""
+) -> list[Answer | Refusal]:
+    """What each model answers, or why it does not."""
     check = faces.time_limit(shelf.limits.request_seconds)
-    for i, name in enumerate(models):
+    answers: list[Answer | Refusal] = []
+    for i, name in enumerate(models[:MAX_ROWS]):
         try:
             check(i, len(models))
-            yield name, answer(shelf.open(name))
+            answers.append(answer(shelf.open(name)))
         except HublatentError as error:
-            yield name, error
+            pending = isinstance(error, NotProjectedError)
+            answers.append(Refusal(name, shelf.tell(error), pending))
+    return answers
 
 
 def first_request(shelf: ModelShelf, n_models: int, preferred: Sequence[str] = ()) -> EditRequest:
@@ -311,25 +350,11 @@ def first_request(shelf: ModelShelf, n_models: int, preferred: Sequence[str] = (
     return replace(request, models=tuple(first[:n_models]), source=source.name)
 
 
-@dataclass(eq=False)
-class _Edit:
-    """One model's edit while it is made."""
-
-    opened: OpenModel
-    direction: Direction
-    latents: Tensor  # (1, *latent_shape), unedited
-    still: Still
-    strength: float  # in standard deviations
-    reached: bool
-    images: Tensor = field(init=False)  # (1, C, H, W), edited
-    logits: Floats | None = None  # (K,), that the classifier reads of them
-
-
 def _direction(opened: OpenModel, *wanted: Any) -> Direction:
     return opened.memory.get(("direction", *wanted), lambda: opened.find(*wanted))
 
 
-def _begin(opened: OpenModel, judges: Judges, face: Face, request: EditRequest) -> _Edit:
+def _begin(opened: OpenModel, judges: Judges, face: Face, request: EditRequest) -> Edit:
     """What an edit needs, and how far it is to go as far as the sweep tells."""
     direction, latents = _direction(opened, *request.wanted), latents_of(opened, face)
     still = opened.memory.get(
@@ -337,24 +362,22 @@ def _begin(opened: OpenModel, judges: Judges, face: Face, request: EditRequest) 
         lambda: _still(opened, judges, face, latents, direction),
     )
     strength, reached = _strength(request, latents, direction, still.sweep)
-    return _Edit(opened, direction, latents, still, strength, reached)
+    return Edit(opened, request, face, direction, latents, still, strength, reached)
 
 
-def _draw(judges: Judges, edits: Sequence[_Edit]) -> None:
+def _draw(judges: Judges, edits: Sequence[Edit]) -> None:
     """Draw edits, and read the pictures of one size together, which takes half the time."""
+    by_shape: dict[torch.Size, list[Edit]] = {}
     for made in edits:
         made.images = made.opened.model.decode(edit(made.latents, made.direction, made.strength))
-    by_shape: dict[tuple[int, ...], list[_Edit]] = {}
-    for made in edits:
-        by_shape.setdefault(tuple(made.images.shape), []).append(made)
+        by_shape.setdefault(made.images.shape, []).append(made)
     for alike in by_shape.values():
         logits = judges.attributes(torch.cat([made.images for made in alike]))
-        if logits is not None:
-            for made, read in zip(alike, logits, strict=True):
-                made.logits = read
+        for i, made in enumerate(alike):
+            made.logits = None if logits is None else logits[i]
 
 
-def _approach(judges: Judges, edits: Sequence[_Edit], share: float) -> None:
+def _approach(judges: Judges, edits: Sequence[Edit], share: float) -> None:
     """Move edits until the classifier itself sees the share: sweeps are known at a few points."""
     for step in range(MAX_STEPS + 1):
         off = []
@@ -364,48 +387,15 @@ def _approach(judges: Judges, edits: Sequence[_Edit], share: float) -> None:
                 continue
             logit = float(made.logits[index])
             made.still.sweep.learn(made.strength, logit)
-            if abs(float(expit(logit)) - share) <= TOLERANCE:
-                made.reached = True
-            elif made.reached:
+            near = abs(float(expit(logit)) - share) <= TOLERANCE
+            if made.reached and not near:
                 off.append(made)
-        if not off:
-            return
-        if step == MAX_STEPS:
-            for made in off:
-                made.reached = False
+            made.reached = near
+        if not off or step == MAX_STEPS:
             return
         for made in off:
             made.strength, made.reached = made.still.sweep.strength_for(share)
         _draw(judges, off)
-
-
-def _row(judges: Judges, made: _Edit, face: Face, request: EditRequest) -> Row:
-    opened, direction, still = made.opened, made.direction, made.still
-    (edited,) = to_pil(made.images)
-    before = after = None
-    # What holding leaves of a direction has no curve of its own; the attribute is read as without.
-    reader = _direction(opened, request.attribute, request.method)
-    known = reader.threshold is not None and reader.gain is not None
-    if known and reader.layers == direction.layers:  # other layers would not move the reading
-        moved = edit(made.latents, direction, made.strength)
-        before, after = (float(probability(z, reader)) for z in (made.latents, moved))
-    scale = (direction.sigma or 1.0) if request.mode == "alpha" else 1.0
-    return Row(
-        opened.name,
-        key=f"{opened.name} {opened.fingerprint[:16]} {face.key} {request.wanted}",
-        safe=(still.sweep.safe[0] * scale, still.sweep.safe[1] * scale),
-        still=still,
-        edited=edited,
-        change=float((made.images - still.unedited).abs().mean()) / 2,
-        strength=made.strength,
-        raw=made.strength * (direction.sigma or 0.0),
-        direction=opened.method_of(direction),
-        reached=made.reached,
-        before=before,
-        after=after,
-        verdict=judge(judges, direction.attribute, made.strength, still.sweep, made.logits),
-        surviving_norm=direction.surviving_norm,
-    )
 
 
 def _strength(
@@ -416,7 +406,6 @@ def _strength(
         return request.strength, True
     if request.mode == "alpha":
         return float(to_sigma(latents, direction, request.strength, "raw")), True
-    low, high = sweep.safe
     share = request.strength / 100
     if request.mode == "effect":
         if sweep.target is None:
@@ -426,24 +415,23 @@ def _strength(
             )
         return sweep.strength_for(share)
     wanted = float(to_sigma(latents, direction, share, "probability"))
-    strength = min(max(wanted, low), high)
+    strength = min(max(wanted, sweep.safe[0]), sweep.safe[1])
     return strength, strength == wanted
 
 
 def _still(
     opened: OpenModel, judges: Judges, face: Face, latents: Tensor, direction: Direction
 ) -> Still:
-    """The still part of a row."""
+    """The still part of an edit."""
     model = opened.model
     steps = traverse(latents, direction, torch.from_numpy(SWEEP))[0]  # (S, *latent_shape)
     drawn = torch.cat(list(faces.decode_in_parts(model, steps)))  # (S, C, H, W)
-    unedited = drawn[UNEDITED : UNEDITED + 1]
-    error = None
+    unedited, error = drawn[UNEDITED : UNEDITED + 1], None
     if not opened.drew(face.key):
         error = float(((faces.images_of(model, face) - unedited) / 2).square().mean())
-    frames = [fit(frame, 1, FRAME_SIDE) for frame in to_pil(drawn[FRAMES])]
-    (redrawn,) = to_pil(unedited)
+    frames = [fit(frame, 1, FRAME_SIDE) for frame in to_pil(drawn[verdicts.FRAMES])]
     projected = error is not None and not model.has_encoder
     lowest = opened.memory.get("lowest confidence", lambda: judges.lowest_confidence(model))
     sweep = judges.read_sweep(drawn, direction.attribute, lowest)
-    return Still(fit(redrawn, 1, SHOWN_SIDE), error, projected, tuple(frames), sweep, unedited)
+    redrawn = fit(to_pil(unedited)[0], 1, SHOWN_SIDE)
+    return Still(redrawn, error, projected, tuple(frames), sweep, unedited)

@@ -20,27 +20,19 @@ from huggingface_hub import scan_cache_dir
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from hublatent import checkpoint, models
 from hublatent.checkpoint import CONFIG_NAME, MAX_CONFIG_BYTES, folder_name
 from hublatent.demo.verdicts import Judges
 from hublatent.direction import Direction, LayerRange, offered_ranges
 from hublatent.direction_set import DirectionSet
 from hublatent.discovery import DEFAULT_METHOD
-from hublatent.errors import (
-    CheckpointError,
-    DirectionError,
-    HubError,
-    HublatentError,
-    find_name,
-    unknown_name,
-)
-from hublatent.hub import DIRECTIONS_NAME, MODEL_FILES, HubModel, Snapshot, snapshot
+from hublatent.errors import DirectionError, HubError, HublatentError, find_name
+from hublatent.hub import DIRECTIONS_NAME, MODEL_FILES, HubModel, snapshot
 from hublatent.hub.download import MAX_DOWNLOAD_BYTES
 from hublatent.images import MAX_BYTES, MAX_PIXELS
 from hublatent.mapping import LatentMap, load_maps
 from hublatent.mapping.latent_map import BUNDLED_FOLDER
 from hublatent.model import LatentModel
-from hublatent.models import why_no_latent_model
+from hublatent.models import architecture_of, why_no_latent_model
 from hublatent.perception.classifier import AttributeClassifier
 from hublatent.perception.faces import FaceDetector, FaceIdentity
 
@@ -49,6 +41,7 @@ JUDGE = "judge-celeba"  # of audits, and of nothing else
 FACE_KEY_DIGITS = 16
 STORED_LATENTS_NAME = "sample_latents.safetensors"
 VISITORS_CACHE = Path(tempfile.gettempdir()) / "hublatent-visitors"
+N_LOADING = 64  # models that are loaded at once, at most
 HOLDING_METHOD = "svm"  # the filter, which reads an attribute
 # What was measured to edit best there, by its direction file; else DEFAULT_METHOD.
 BEST_METHOD = "best of each model"
@@ -205,7 +198,7 @@ class ModelShelf:
         self.projecting = threading.Lock()  # one face at a time: it takes all of the machine
         self._open: OrderedDict[str, OpenModel] = OrderedDict()
         self._lock = threading.Lock()
-        self._loading: dict[str, threading.Lock] = {}
+        self._loading = [threading.Lock() for _ in range(N_LOADING)]  # each of some names
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -219,26 +212,27 @@ class ModelShelf:
 
     def open(self, name: str) -> OpenModel:
         """A model of the catalogue, one of the Hub by its id, or, if allowed, a local folder."""
+        opened = self._find(name)
+        if opened is not None:
+            return opened
+        # Another visitor may be loading the same model: wait for it.
+        with self._loading[hash(name) % len(self._loading)]:
+            opened = self._find(name)
+            if opened is not None:
+                return opened
+            opened = self._load(name)
+            with self._lock:
+                self._open[name] = opened
+                while len(self._open) > 1 and self.open_bytes > self.limits.open_bytes:
+                    others = (key for key in self._open if key != name)
+                    self._open.pop(min(others, key=lambda key: key in self.catalogue))
+            return opened
+
+    def _find(self, name: str) -> OpenModel | None:
         with self._lock:
             if name in self._open:
                 self._open.move_to_end(name)
-                return self._open[name]
-            loading = self._loading.setdefault(name, threading.Lock())
-        with loading:  # another visitor may be loading the same model: wait for it
-            with self._lock:
-                if name in self._open:
-                    return self._open[name]
-            try:
-                opened = self._load(name)
-                with self._lock:
-                    self._open[name] = opened
-                    while len(self._open) > 1 and self.open_bytes > self.limits.open_bytes:
-                        others = (key for key in self._open if key != name)
-                        self._open.pop(min(others, key=lambda key: key in self.catalogue))
-            finally:
-                with self._lock:
-                    self._loading.pop(name, None)
-            return opened
+            return self._open.get(name)
 
     def open_all(self, names: Sequence[str]) -> list[OpenModel]:
         """Those of several models that can be opened; `open` says why another cannot."""
@@ -262,21 +256,21 @@ class ModelShelf:
     @cached_property
     def judges(self) -> Judges:
         """The networks that read faces; those that are not in the folder of cards are None."""
+
+        def judge(network: type[Network], name: str) -> Network | None:
+            if self.cards is None or not (self.cards / name).is_dir():
+                return None
+            return network.from_pretrained(self.cards / name, device=self.device)
+
         return Judges(
-            self._judge(AttributeClassifier, CLASSIFIER),
-            self._judge(FaceDetector, DETECTOR),
-            self._judge(FaceIdentity, IDENTITY),
-        )
+            judge(AttributeClassifier, CLASSIFIER), judge(FaceDetector, DETECTOR),
+            judge(FaceIdentity, IDENTITY),
+        )  # fmt: skip
 
     @cached_property
     def maps(self) -> tuple[LatentMap, ...]:
         """The maps between the latent spaces of the models, beside which they lie."""
         return () if self.cards is None else load_maps(self.cards / BUNDLED_FOLDER)
-
-    def _judge(self, network: type[Network], name: str) -> Network | None:
-        if self.cards is None or not (self.cards / name).is_dir():
-            return None
-        return network.from_pretrained(self.cards / name, device=self.device)
 
     def tell(self, error: HublatentError) -> str:
         """An error as those who use the app may read it: in public without this machine's paths."""
@@ -284,18 +278,22 @@ class ModelShelf:
         return text if self.limits.local_paths else _PATH.sub(r"\1", text)
 
     def _load(self, name: str) -> OpenModel:
+        """A model whose files are all of one commit."""
         ours = name in self.catalogue
         source = self.catalogue[name] if ours else self._checked(name)
         # A visitor's Hub id is read as a stranger would read it, without the host's token.
         stranger = not ours and not self.limits.local_paths
-        where = _fetch(
-            source, False if stranger else None,
-            MAX_DOWNLOAD_BYTES if ours else self.limits.download_bytes,
-            VISITORS_CACHE if stranger else None,
+        common: dict[str, Any] = {"token": False, "cache_dir": VISITORS_CACHE} if stranger else {}
+        # A large model is not downloaded to find it unknown.
+        config = snapshot(source, files=(CONFIG_NAME,), max_bytes=MAX_CONFIG_BYTES, **common)
+        architecture = architecture_of(config)
+        where = snapshot(
+            source, revision=config.commit, files=MODEL_FILES, optional=(DIRECTIONS_NAME,),
+            max_bytes=MAX_DOWNLOAD_BYTES if ours else self.limits.download_bytes, **common,
         )  # fmt: skip
         if stranger:
             keep_within(VISITORS_CACHE, self.limits.kept_bytes, source)
-        model = _architecture(where).from_snapshot(where, device=self.device)
+        model = architecture.from_snapshot(where, device=self.device)
         fingerprint = model.fingerprint()
         stored = read_stored_latents(where.folder, fingerprint, model.latent_shape)
         path, directions, problem = where.folder / DIRECTIONS_NAME, None, ""
@@ -322,17 +320,6 @@ class ModelShelf:
         return name
 
 
-def _fetch(source: str, token: bool | None, limit: int, cache_dir: Path | None = None) -> Snapshot:
-    """A model's files, all of one commit; a large model is not downloaded to find it unknown."""
-    common: dict[str, Any] = {"token": token, "cache_dir": cache_dir}
-    config = snapshot(source, files=(CONFIG_NAME,), max_bytes=MAX_CONFIG_BYTES, **common)
-    _architecture(config)
-    return snapshot(
-        source, revision=config.commit, files=MODEL_FILES, optional=(DIRECTIONS_NAME,),
-        max_bytes=limit, **common,
-    )  # fmt: skip
-
-
 def is_hub_id(name: str) -> bool:
     """Whether a text is a Hub id, and no path but of two parts."""
     return _HUB_ID.fullmatch(name) is not None and ".." not in name
@@ -348,15 +335,6 @@ def keep_within(cache: Path, limit: int, newest: str) -> None:
         if excess > 0 and repo.repo_id != newest:
             info.delete_revisions(*(r.commit_hash for r in repo.revisions)).execute()
             excess -= repo.size_on_disk
-
-
-def _architecture(where: Snapshot) -> type[LatentModel]:
-    name = checkpoint.read_config(where.folder)["architecture"]
-    if name not in models.ARCHITECTURES:
-        raise CheckpointError(
-            f"{where.source}: {unknown_name('architecture', name, models.ARCHITECTURES)}"
-        )
-    return models.ARCHITECTURES[name]
 
 
 def n_bytes(model: nn.Module) -> int:

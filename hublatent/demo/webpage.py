@@ -20,7 +20,7 @@ from markupsafe import Markup
 from PIL import Image
 
 from hublatent.demo.names import human_name
-from hublatent.demo.session import MODES, EditRequest, Row, Still
+from hublatent.demo.session import MODES, Edit, EditRequest, Row, Still
 from hublatent.demo.verdicts import FRAMES, SWEEP
 from hublatent.figures import data_uri, fit, grid, png_uri
 
@@ -121,60 +121,62 @@ def _still_parts(still: Still) -> dict[str, Any]:
     return {"unedited": unedited, "frames": frames, "told": told}
 
 
-def _moved_parts(row: Row, request: EditRequest) -> dict[str, Any]:
+def _moved_parts(made: Edit) -> dict[str, Any]:
     """What of a row the slider changes: its words and numbers, and the edit."""
-    assert row.edited is not None
-    name, verdict = human_name(request.attribute), row.verdict
-    numbers = [f"{sigmas(row.strength)} is α = {row.raw:+.2f} along {row.direction}."]
-    if row.before is not None and row.after is not None:
-        change = f"{row.before:.0%} → {row.after:.0%}"
+    request, verdict, reading = made.request, made.verdict, made.reading
+    name = human_name(request.attribute)
+    method = made.opened.method_of(made.direction)
+    numbers = [f"{sigmas(made.strength)} is α = {made.raw:+.2f} along {method}."]
+    if reading is not None:
+        change = f"{reading[0]:.0%} → {reading[1]:.0%}"
         numbers.append(f"The direction's own reading of {request.attribute}: {change}.")
     if request.held:
-        numbers.append(f"Holding still leaves {row.surviving_norm:.0%} of the direction.")
-    numbers.append(f"Mean change of the pixels {row.change:.3f}.")
+        left = made.direction.surviving_norm
+        numbers.append(f"Holding still leaves {left:.0%} of the direction.")
+    numbers.append(f"Mean change of the pixels {made.change:.3f}.")
     if verdict is not None and verdict.moved:
         numbers.append(f"Moved most beside it: {', '.join(verdict.moved)}.")
-    text = verdict.text if verdict else f"{name} {sigmas(row.strength)}"
-    if not row.reached:
+    text = verdict.text if verdict else f"{name} {sigmas(made.strength)}"
+    if not made.reached:
         text += f"; {request.strength:g}% is out of its reach"
     return {
-        "key": sha256(row.key.encode()).hexdigest()[:16],
+        "key": sha256(made.key.encode()).hexdigest()[:16],
         "verdict": text[:1].upper() + text[1:],
         "level": verdict.level if verdict else "none",
         "numbers": " ".join(numbers),
         "edited": {
-            "src": picture_uri(row.edited, *EDITED_SIDES),
-            "alt": f"The face with {name} {sigmas(row.strength)} in {row.name}",
+            "src": picture_uri(made.picture, *EDITED_SIDES),
+            "alt": f"The face with {name} {sigmas(made.strength)} in {made.model}",
         },
     }
 
 
-def moves_of(rows: Sequence[Row], request: EditRequest) -> list[dict[str, Any]]:
+def moves_of(rows: Sequence[Row]) -> list[dict[str, Any]]:
     """What a slider move sends, for MOVE_JS."""
-    return [_moved_parts(row, request) for row in rows if row.still is not None]
+    return [_moved_parts(row) for row in rows if isinstance(row, Edit)]
 
 
-def results_html(rows: Sequence[Row], request: EditRequest) -> str:
+def results_html(rows: Sequence[Row], attribute: str) -> str:
     """All rows, or what to do when there is none."""
-    parts = []
-    for row in rows:
-        still = row.still
-        about = (_moved_parts(row, request), _still_parts(still)) if still else (None, None)
-        parts.append((row, *about))
-    return html("edit.results", parts, human_name(request.attribute))
+    parts = [
+        (row, _moved_parts(row), _still_parts(row.still))
+        if isinstance(row, Edit) else (row, None, None)
+        for row in rows
+    ]  # fmt: skip
+    return html("edit.results", parts, human_name(attribute))
 
 
 def download_of(rows: Sequence[Row], request: EditRequest) -> dict[str, str] | None:
     """The strips of all models as one PNG, for DOWNLOAD_JS; it needs no file on the server."""
-    done = [(row.name, row.still) for row in rows if row.still is not None]
+    done = [row for row in rows if isinstance(row, Edit)]
     if not done:
         return None
-    frames = [[fit(f, DOWNLOAD_SIDE, DOWNLOAD_SIDE) for f in still.frames] for _, still in done]
+    side, labels = DOWNLOAD_SIDE, [sigmas(s) for s in SWEEP[FRAMES].tolist()]
+    frames = [[fit(frame, side, side) for frame in row.still.frames] for row in done]
     held = f", holding {', '.join(request.held)}" if request.held else ""
     moved = f", layers {request.layers}" if request.layers else ""
     title = f"{request.attribute} ({request.method}{held}{moved})"
-    labels = [sigmas(s) for s in SWEEP[FRAMES].tolist()]
-    sheet = grid(frames, [name for name, _ in done], labels, title)
+    sheet = grid(frames, [row.model for row in done], labels, title)
     name = f"{request.attribute}-{request.method}.png".replace(" ", "-")
     return {"src": data_uri(sheet), "name": name}
 

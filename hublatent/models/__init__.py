@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from hublatent.checkpoint import CONFIG_NAME, WEIGHTS_NAME, init_parameters, read_config
 from hublatent.errors import CheckpointError, HublatentError, unknown_name
-from hublatent.hub import HubOptions, snapshot
+from hublatent.hub import HubOptions, Snapshot, snapshot
 from hublatent.model import LatentModel
 from hublatent.models.eigenfaces import Eigenfaces
 from hublatent.models.lsavae import LSAVAE
@@ -94,9 +94,14 @@ def load(
         CheckpointError: it is no latent model, or incomplete or damaged.
     """
     where = snapshot(source, **options)
+    return architecture_of(where).from_snapshot(where, device=device)
+
+
+def architecture_of(where: Snapshot) -> type[LatentModel]:
+    """The class that a model's config names; a CheckpointError offers the known ones."""
     name = read_config(where.folder)["architecture"]
     if name not in ARCHITECTURES:
         raise CheckpointError(
             f"{where.source}: {unknown_name('architecture', name, ARCHITECTURES)}"
         )
-    return ARCHITECTURES[name].from_snapshot(where, device=device)
+    return ARCHITECTURES[name]
