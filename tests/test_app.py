@@ -12,10 +12,10 @@ import pytest
 import torch
 from PIL import Image
 
-from hublatent.demo.atlas import draw_atlas
 from hublatent.demo.composing import Composed, Composition, animate, compose, share_picture
 from hublatent.demo.edit_tab import Editor
 from hublatent.demo.faces import Face, Photo, drawn_face
+from hublatent.demo.map_tab import draw_atlas
 from hublatent.demo.session import Edit, EditRequest, Refusal, Row, compare_edits
 from hublatent.demo.shelf import (
     BEST_METHOD,

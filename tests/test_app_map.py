@@ -10,9 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from hublatent.demo.atlas import N_COLUMNS, THUMBNAIL_SIDE, Atlas, draw_atlas
 from hublatent.demo.faces import drawn_face, latents_of
-from hublatent.demo.map_tab import histogram_html
+from hublatent.demo.map_tab import N_COLUMNS, THUMBNAIL_SIDE, Atlas, draw_atlas, histogram_html
 from hublatent.demo.shelf import ModelShelf, OpenModel, find_models
 from hublatent.demo.verdicts import Judges
 

@@ -16,7 +16,7 @@ from PIL import Image
 from hublatent.demo import session
 from hublatent.demo.composing import MAX_CHANGES, Composed, Composition, checked_strength, compose
 from hublatent.demo.faces import Face, Photo, images_of, latents_of, project_missing, time_limit
-from hublatent.demo.making import MAX_FACES, Made, make_directions, save_directions
+from hublatent.demo.making import MAX_FACES, Made, heap, make_directions, save_directions
 from hublatent.demo.session import AS_FOUND, MODES, Edit, EditRequest, Refusal
 from hublatent.demo.shelf import ModelShelf, offered_attributes, offered_layers, offered_methods
 from hublatent.demo.wiring import served
@@ -52,25 +52,19 @@ ARGUMENTS = {
 }
 
 
-FACE = ("image", "source", "seed")
 # What each endpoint takes and returns, by the names of ARGUMENTS and of Api.connect.
-ENDPOINTS: dict[str, tuple[Sequence[str], Sequence[str]]] = {
+ENDPOINTS = {
     "edit": (
-        (*FACE, "models", "attribute", "method", "hold", "mode", "strength", "layers"),
-        ("pictures", "answers"),
+        "image source seed models attribute method hold mode strength layers", "pictures answers"
     ),
     "compare_at_equal_effect": (
-        (*FACE, "models", "attribute", "method", "hold", "percent"), ("pictures", "answers"),
+        "image source seed models attribute method hold percent", "pictures answers"
     ),
-    "compose": (
-        (*FACE, "models", "changes", "method", "other_seed", "mix"), ("pictures", "answers"),
-    ),
-    "encode": ((*FACE, "model"), ("picture", "answers")),
-    "directions": (("model",), ("answers",)),
+    "compose": ("image source seed models changes method other_seed mix", "pictures answers"),
+    "encode": ("image source seed model", "picture answers"),
+    "directions": ("model", "answers"),
     "make_direction": (
-        ("name", "source", "with_seeds", "without_seeds", "with_images", "without_images",
-         "models"),
-        ("files", "answers"),
+        "name source with_seeds without_seeds with_images without_images models", "files answers"
     ),
 }  # fmt: skip
 
@@ -78,9 +72,7 @@ ENDPOINTS: dict[str, tuple[Sequence[str], Sequence[str]]] = {
 class Api:
     """The endpoints; each takes an object with its arguments, as clients sent them.
 
-    Args:
-        shelf: the models on offer.
-        first: what is asked for where a client says nothing.
+    `first` is what is asked for where a client says nothing.
     """
 
     def __init__(self, shelf: ModelShelf, first: EditRequest) -> None:
@@ -164,13 +156,11 @@ class Api:
         seeds, images = [] if seeds is None else seeds, images or []
         if not isinstance(seeds, list) or len(seeds) + len(images) > MAX_FACES:
             raise HublatentError(f"A heap is a list of at most {MAX_FACES} seeds and images.")
-        asked = [SimpleNamespace(image=None, source=source, seed=seed) for seed in seeds]
-        asked += [SimpleNamespace(image=image) for image in images]
-        return list({face.key: face for face in map(self._face, asked)}.values())
+        return heap(self.shelf, source, seeds, [Path(image).read_bytes() for image in images])
 
     def _answer(self, name: str) -> Callable[..., Any]:
         """An endpoint as Gradio calls it; a mistake reaches the caller as its sentence."""
-        method, (names, _) = getattr(self, name), ENDPOINTS[name]
+        method, names = getattr(self, name), ENDPOINTS[name][0].split()
 
         def answer(*given: Any) -> Any:
             try:
@@ -212,22 +202,22 @@ class Api:
             "files": gr.File(file_count="multiple", label="files", visible=False),
         }
         for name, value in values.items():
-            about: dict[str, Any] = {"value": value, "label": name, "visible": False}
+            kinds = {int: gr.Number, str: gr.Textbox, type(None): gr.File}
+            kind: Any = kinds.get(type(value), gr.JSON)
+            about: dict[str, Any] = {}
             if name in choices:
-                several = isinstance(value, list)
-                parts[name] = gr.Dropdown(list(choices[name]), multiselect=several, **about)
-            elif value is None:  # the bytes of files are read by hublatent alone
-                about["file_count"] = "multiple" if name.endswith("s") else "single"
-                parts[name] = gr.File(**about)
-            else:
-                kind = {int: gr.Number, str: gr.Textbox}.get(type(value), gr.JSON)
-                parts[name] = kind(**about)
-            # What comes is checked by hublatent, which offers the nearest names.
-            if isinstance(parts[name], (gr.Dropdown, gr.Number)):
+                kind, several = gr.Dropdown, isinstance(value, list)
+                about = {"choices": list(choices[name]), "multiselect": several}
+            elif name.endswith("images"):
+                about = {"file_count": "multiple"}
+            parts[name] = kind(value=value, label=name, visible=False, **about)
+            # What comes is checked by hublatent: it offers the nearest names, and reads files.
+            if kind in (gr.Dropdown, gr.Number):
                 parts[name].preprocess = lambda given: given
         for name, (taken, returned) in ENDPOINTS.items():
             gr.Button(visible=False).click(
-                self._answer(name), [parts[n] for n in taken], [parts[n] for n in returned],
+                self._answer(name), [parts[n] for n in taken.split()],
+                [parts[n] for n in returned.split()],
                 api_name=name, concurrency_id="opening",
             )  # fmt: skip
 
@@ -270,16 +260,8 @@ def _numbers(made: Edit) -> dict[str, Any]:
 
 
 def _facts(direction: Direction) -> dict[str, Any]:
-    plain = (
-        "attribute",
-        "method",
-        "sigma",
-        "threshold",
-        "gain",
-        "layers",
-        "n_positive",
-        "n_negative",
-    )
+    plain = ("attribute", "method", "sigma", "threshold", "gain", "layers", "n_positive",
+             "n_negative")  # fmt: skip
     return {
         **{name: getattr(direction, name) for name in plain},
         "origin": None if direction.origin is None else str(direction.origin),

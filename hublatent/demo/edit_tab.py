@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from concurrent import futures
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -20,7 +20,7 @@ from PIL import Image
 from hublatent.demo import faces, hub_search, session, shelf, webpage, wiring
 from hublatent.demo.faces import MAX_SEED, Face, Photo, StoppedError
 from hublatent.demo.making import PREVIEW_STRENGTH, open_directions
-from hublatent.demo.names import favourites, searchable_name
+from hublatent.demo.names import favourites, human_name, searchable
 from hublatent.demo.session import AS_FOUND, MAX_ROWS, MODES, EditRequest
 from hublatent.demo.shelf import Cache, ModelShelf, is_hub_id
 from hublatent.demo.webpage import SAY_JS, html
@@ -44,16 +44,15 @@ def request_of(asked: Any, **changes: Any) -> EditRequest:
 class Editor:
     """What the tab's events do; stateless but for the shelf of models.
 
-    Args:
-        shelf: the models on offer.
-        preferred: names of those that come first.
-        on_space: whether visitors may sign in to the Hub.
+    The `preferred` of them come first; `on_space` visitors may sign in to the Hub.
     """
 
     def __init__(
         self, shelf: ModelShelf, preferred: Sequence[str] = (), on_space: bool = False
     ) -> None:
         self.shelf, self.preferred, self.on_space = shelf, preferred, on_space
+        # At home the stored one; in public none, so that all see what a stranger may see.
+        self.token = None if shelf.limits.local_paths else False
         self._stopped = Cache(1000)  # faces and sessions that are waited for no longer
 
     @cached_property
@@ -107,8 +106,7 @@ class Editor:
             request = replace(request, attribute=wiring.kept(request.attribute, attributes))
         if "method" not in named:
             request = replace(request, method=wiring.kept(request.method, methods))
-        choices = [(searchable_name(name), name) for name in attributes]
-        chosen = request.attribute
+        choices, chosen = searchable(attributes), request.attribute
         return {
             "pills": html("edit.pills", favourites(chosen, attributes), chosen),
             "attribute": gr.update(choices=choices, value=chosen),
@@ -135,7 +133,7 @@ class Editor:
         return {
             "strength": gr.update(
                 minimum=low, maximum=high, step=MODES[request.mode].step,
-                label=webpage.slider_label(request.mode, request.attribute), **slider,
+                label=f"{human_name(request.attribute)} {MODES[request.mode].asks}", **slider,
             ),
             "original": html("edit.original", face),
             "results": webpage.results_html(rows, request.attribute),
@@ -189,20 +187,12 @@ class Editor:
     # The Hub, and directions that join those of the models
 
     def search(self, asked: Any) -> Changes:
-        """What the Hub has of these words; an id is opened at once."""
-        words = (asked.words or "").strip()
-        if is_hub_id(words):
+        """What the Hub has of these words; an id, or what was found and picked, is opened."""
+        picked = session.checked_text("repository", asked.said.get("repo"))
+        words = picked or (asked.words or "").strip()
+        if picked or is_hub_id(words):
             return {"found_repos": "", **self.open_repo(words, asked)}
         return {"found_repos": html("edit.found", hub_search.search_hub(words, self.token))}
-
-    @property
-    def token(self) -> bool | None:
-        """At home the stored one; in public none, so that all see what a stranger may see."""
-        return None if self.shelf.limits.local_paths else False
-
-    def pick_repo(self, asked: Any) -> Changes:
-        """One of those that were found was picked."""
-        return self.open_repo(session.checked_text("repository", asked.said["repo"]), asked)
 
     def open_repo(self, repo: str, asked: Any) -> Changes:
         """A model of the Hub joins the others; directions join those of their model."""
@@ -261,12 +251,13 @@ class Editor:
         asked.seed = random.randrange(MAX_SEED) if dice else asked.said.get("seed", 0)
         return self.change_face(asked)
 
-    def upload(self, asked: Any) -> Changes:
+    def upload(self, part: str, asked: Any) -> Changes:
         """A photo came: its face is found, cut out as CelebA's are, and edited."""
-        if not asked.upload:
+        path = getattr(asked, part)
+        if not path:
             return {}
         # By its bytes: messages then name no path of this machine.
-        content = Path(asked.upload).read_bytes()
+        content = Path(path).read_bytes()
         photo = Photo.open(content, self.shelf.limits, self.shelf.judges.detector)
         changes = {"photo": photo, "crop_panel": gr.update(visible=True)}
         if photo.crop is None:
@@ -274,11 +265,6 @@ class Editor:
                        "picture's centre.", duration=None)  # fmt: skip
             return {**changes, "crop": html("edit.crop", photo, None)}
         return {**changes, **self._cut(photo, asked)}
-
-    def take(self, asked: Any) -> Changes:
-        """The camera took a photo."""
-        asked.upload = asked.webcam
-        return self.upload(asked)
 
     def adjust(self, asked: Any) -> Changes:
         """The square is moved by hand; without a found face it starts at the centre."""
@@ -476,13 +462,13 @@ def connect(do: Editor, wire: Wiring, app: gr.Blocks) -> None:
     wire.on(c.results.select, do.pick_frame)
     wire.on(c.models.input, do.change_models, **LATEST, **slow)
     asked, hub = ("face", "source", "seed", *CONTROLS), (*SHOWN, "tabs", "found_repos", *MADE)
-    wire.on([c.look.click, c.words.submit], do.search, ("words", *asked), hub, **slow)
-    wire.on(c.found_repos.select, do.pick_repo, asked, hub, **slow)
+    searched = [c.look.click, c.words.submit, c.found_repos.select]
+    wire.on(searched, do.search, ("words", *asked), hub, **slow)
     wire.on([c.source.input, c.seed.input, c.upload.clear], do.change_face, **LATEST)
     wire.on(c.shelf.select, do.pick_face)
     brought = ("photo", "crop_panel", "crop", "shelf", "face", *VIEW)
-    wire.on(c.upload.upload, do.upload, ("upload", "source", *CONTROLS), brought)
-    wire.on(c.webcam.input, do.take, ("webcam", "source", *CONTROLS), brought)
+    for part, event in (("upload", c.upload.upload), ("webcam", c.webcam.input)):
+        wire.on(event, partial(do.upload, part), (part, "source", *CONTROLS), brought)
     nudged = [c.centre.click, *(getattr(c, name).input for name in NUDGES)]
     wire.on(nudged, do.adjust, ("photo", *NUDGES, "source", *CONTROLS), brought, **LATEST)
     c.waiting.change(

@@ -8,6 +8,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -160,7 +161,7 @@ def latents_of(opened: OpenModel, face: Face) -> Tensor:
     """A face's latents (1, *latent_shape) in a model: its own, stored, encoded or projected.
 
     Raises:
-        NotProjectedError: `project_face` has to look for them first, which takes a while.
+        NotProjectedError: `project_missing` has to look for them first, which takes a while.
         HublatentError: looking for them failed.
     """
     if face.latents is not None and opened.drew(face.key):
@@ -191,44 +192,37 @@ def is_pending(opened: OpenModel, face: Face) -> bool:
     return False
 
 
-def project_face(
-    shelf: ModelShelf, opened: OpenModel, face: Face, progress: Progress | None = None,
-    watch: Watch | None = None,
-) -> None:  # fmt: skip
-    """Find a face in a model without an encoder, so that `latents_of` knows it, or why not.
-
-    One projection goes on at a time. `progress` gets the steps done and those in all, `watch` now
-    and then what is found so far.
-    """
-    from hublatent.inversion.projection import project
-
-    model, step = opened.model, itertools.count()
-
-    @torch.no_grad()
-    def show(latents: Tensor) -> None:
-        if watch and next(step) % WATCHED == 0:
-            watch(to_pil(model.decode(latents))[0].convert("RGB"))
-
-    with shelf.projecting:
-        if not is_pending(opened, face):
-            return
-        try:
-            result = project(model, images_of(model, face), progress=progress, watch=show)
-            opened.projections.put(face.key, result.latents.detach().to(model.latent_mean))
-        except StoppedError:
-            raise
-        except HublatentError as error:
-            opened.projections.put(face.key, error)
-
-
 def project_missing(
     shelf: ModelShelf, face: Face, names: Sequence[str], progress: Progress | None = None,
     watch: Watch | None = None,
 ) -> None:  # fmt: skip
-    """Find a face in those of the models that do not know it yet, each as `project_face` does."""
+    """Find a face in those of the models that do not know it; `latents_of` then does, or why not.
+
+    One projection goes on at a time. `progress` gets the steps done and those in all, for each
+    model anew; `watch` now and then what is found so far.
+    """
+    from hublatent.inversion.projection import project
+
+    step = itertools.count()
+
+    @torch.no_grad()
+    def show(model: LatentModel, latents: Tensor) -> None:
+        if watch and next(step) % WATCHED == 0:
+            watch(to_pil(model.decode(latents))[0].convert("RGB"))
+
     for opened in shelf.open_all(names):
-        if is_pending(opened, face):
-            project_face(shelf, opened, face, progress, watch)
+        model = opened.model
+        with shelf.projecting:
+            if not is_pending(opened, face):
+                continue
+            try:
+                images, watched = images_of(model, face), partial(show, model)
+                found = project(model, images, progress=progress, watch=watched).latents
+                opened.projections.put(face.key, found.detach().to(model.latent_mean))
+            except StoppedError:
+                raise
+            except HublatentError as error:
+                opened.projections.put(face.key, error)
 
 
 def decode_in_parts(model: LatentModel, latents: Tensor) -> Iterator[Tensor]:
@@ -246,15 +240,9 @@ def images_of(model: LatentModel, face: Face) -> Tensor:
 def store_sample_latents(
     shelf: ModelShelf, names: Sequence[str], progress: Callable[[str], None]
 ) -> list[Path]:
-    """Find every model's sample faces in the models without an encoder, and store their latents.
+    """Find every model's sample faces in those without an encoder; returns the files of latents.
 
-    Args:
-        shelf: the models, in local folders.
-        names: which of them.
-        progress: called with a line of text per face.
-
-    Returns:
-        The files written.
+    `progress` is called with a line of text per face.
     """
     written = []
     models = [shelf.open(name) for name in names]
@@ -262,7 +250,7 @@ def store_sample_latents(
         found = {}
         for source in [model for model in models if model is not opened]:
             for face in sample_faces(source):
-                project_face(shelf, opened, face)
+                project_missing(shelf, face, [opened.name])
                 found[face.key] = latents_of(opened, face)[0].detach().cpu().contiguous()
                 progress(f"{opened.name}: seed {face.seed} of {source.name}")
         path = Path(shelf.catalogue[opened.name]).expanduser() / STORED_LATENTS_NAME

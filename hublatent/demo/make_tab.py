@@ -8,9 +8,8 @@ from typing import Any
 
 import gradio as gr
 
-from hublatent.demo import making, session
+from hublatent.demo import making
 from hublatent.demo.edit_tab import Editor
-from hublatent.demo.faces import Face, Photo, time_limit
 from hublatent.demo.making import MAX_FACES, MIN_FACES, PART_STRENGTHS, PREVIEW_STRENGTH, Made
 from hublatent.demo.session import Refusal
 from hublatent.demo.shelf import is_hub_id
@@ -38,23 +37,24 @@ class Maker:
     def offer(self, asked: Any) -> Changes:
         """Faces to sort."""
         seeds = range(asked.start, asked.start + N_OFFERED)
-        return {"heaps": html("make.sort", self._drawn(asked.source, seeds)), "start": asked.start}
+        drawn = making.heap(self.shelf, asked.source, seeds, ())
+        return {"heaps": html("make.sort", drawn), "start": asked.start}
 
     def ask(self, asked: Any) -> Changes:
         """Other faces are wanted, or the direction between the heaps."""
         if asked.said["ask"] == "others":
             asked.start += N_OFFERED
             return self.offer(asked)
-        brought = [self._pictures(files) for files in (asked.with_files, asked.without_files)]
-        for heap in brought:  # both folders of a zip file may be given at either place
-            for content in [c for c in heap if c.startswith(b"PK")]:
-                heap.remove(content)
-                for part, more in zip(
-                    brought, making.unzip_heaps(content, self.shelf.limits), strict=True
-                ):
-                    part += more
+        brought = [_contents(files) for files in (asked.with_files, asked.without_files)]
+        for content in [content for part in brought for content in part]:
+            if content.startswith(b"PK"):  # both folders of a zip file may be given at either place
+                more = making.unzip_heaps(content, self.shelf.limits)
+                brought = [
+                    [c for c in part if c is not content] + pictures
+                    for part, pictures in zip(brought, more, strict=True)
+                ]
         with_it, without_it = (
-            [*self._drawn(asked.source, asked.said[name][:N_OFFERED]), *self._faces(pictures)]
+            making.heap(self.shelf, asked.source, asked.said[name][:N_OFFERED], pictures)
             for name, pictures in zip(("with", "without"), brought, strict=True)
         )
         name, models = asked.direction_name, asked.models
@@ -108,22 +108,11 @@ class Maker:
         url = DirectionSet.of(model, [direction]).push_to_hub(repo, model=model, **mine)
         return {"pushed": f"Published: [{repo}]({url})"}
 
-    def _drawn(self, source: str, seeds: Sequence[int]) -> list[Face]:
-        faces = (session.draw(self.shelf, source, seed) for seed in dict.fromkeys(seeds))
-        return [face for face in faces if face is not None]
 
-    def _pictures(self, files: Sequence[str] | None) -> list[bytes]:
-        if len(files or ()) > MAX_FACES:
-            raise HublatentError(f"{len(files or ())} files in a heap; at most {MAX_FACES}.")
-        return [Path(file).read_bytes() for file in files or ()]
-
-    def _faces(self, pictures: Sequence[bytes]) -> list[Face]:
-        limits, detector = self.shelf.limits, self.shelf.judges.detector
-        check, faces = time_limit(limits.request_seconds), []
-        for i, picture in enumerate(pictures[: MAX_FACES + 1]):
-            check(i, MAX_FACES)
-            faces.append(Photo.open(picture, limits, detector).face(limits))
-        return faces
+def _contents(files: Sequence[str] | None) -> list[bytes]:
+    if len(files or ()) > MAX_FACES:
+        raise HublatentError(f"{len(files or ())} files in a heap; at most {MAX_FACES}.")
+    return [Path(file).read_bytes() for file in files or ()]
 
 
 def build(do: Editor, wire: Wiring) -> None:

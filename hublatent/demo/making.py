@@ -17,6 +17,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,7 +26,7 @@ from PIL import Image
 from hublatent.data import FaceDataset
 from hublatent.demo import faces
 from hublatent.demo.faces import Face, latents_of
-from hublatent.demo.session import Refusal, each_model
+from hublatent.demo.session import Refusal, draw, each_model
 from hublatent.demo.shelf import JUDGE, Limits, ModelShelf, OpenModel
 from hublatent.direction import Direction
 from hublatent.direction_set import DirectionSet
@@ -81,6 +82,19 @@ class Made:
         return text
 
 
+def heap(
+    shelf: ModelShelf, source: str, seeds: Sequence[Any], pictures: Sequence[bytes]
+) -> list[Face]:
+    """Faces that a model draws from seeds, and those of picture files, each once."""
+    limits, detector = shelf.limits, shelf.judges.detector
+    check = faces.time_limit(limits.request_seconds)
+    found = [face for seed in seeds if (face := draw(shelf, source, seed)) is not None]
+    for i, picture in enumerate(pictures[: MAX_FACES + 1]):
+        check(i, MAX_FACES)
+        found.append(faces.Photo.open(picture, limits, detector).face(limits))
+    return list({face.key: face for face in found}.values())
+
+
 def make_directions(
     shelf: ModelShelf, name: str, with_it: Sequence[Face], without_it: Sequence[Face],
     models: Sequence[str],
@@ -110,16 +124,7 @@ def make_directions(
 def name_part(
     shelf: ModelShelf, name: str, method: str, part: int, source: str, models: Sequence[str]
 ) -> list[Made | Refusal]:
-    """Name one of the parts of a model, and carry it to the others where a map leads there.
-
-    Args:
-        shelf: where the models come from.
-        name: what to call it.
-        method: one of UNLABELLED.
-        part: its number.
-        source: the model whose part it is.
-        models: the others.
-    """
+    """Name a part of the model `source`, and carry it to the others where a map leads there."""
     name = _checked(name)
 
     def find(opened: OpenModel) -> Direction:
@@ -207,13 +212,8 @@ def open_directions(
 ) -> list[tuple[str, Direction]]:
     """Add directions to the model that they belong to, for this run of the app.
 
-    Where a map leads to another of the models, they join that one too, carried across.
-
-    Args:
-        shelf: where the models come from.
-        where: a direction file, or a Hub id of directions.
-        models: names of the models on show.
-        others: further models that they may belong to.
+    Where a map leads to another of the models on show, they join that one too, carried across;
+    `others` are further models that they may belong to.
 
     Raises:
         HublatentError: they are damaged, cannot be had, or belong to none of the models.

@@ -47,14 +47,7 @@ def launch(
     shelf: ModelShelf, comparison: Summary | None = None, folder: Path | None = None,
     **options: Any,
 ) -> gr.Blocks:  # fmt: skip
-    """Serve the app.
-
-    Args:
-        shelf: the models on offer.
-        comparison: of models, for the tab of scores.
-        folder: that it was read from, with its figures.
-        options: of Blocks.launch.
-    """
+    """Serve the app; a comparison has its figures in a folder, the options are Blocks.launch's."""
     app = build_app(shelf, comparison, folder)
     theme = gr.themes.Soft(
         primary_hue="indigo", secondary_hue="amber", neutral_hue="slate",

@@ -43,15 +43,7 @@ def scores_html(
     comparison: Summary | None, folder: Path | None, opened: Sequence[OpenModel], attribute: str,
     method: str,
 ) -> str:  # fmt: skip
-    """The page: the verdict, one plot, the claims; then tables of the models on show.
-
-    Args:
-        comparison: of edits; None where none was made.
-        folder: with its figures.
-        opened: the models on show.
-        attribute: whose figures are shown.
-        method: of the directions whose figures are shown; those of the others are folded.
-    """
+    """The verdict, one plot, the claims; then tables of the models on show, those of one method."""
     shown, figures = {}, []
     for model in opened:
         try:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, NamedTuple, TypeVar
 from urllib.parse import quote
 
 import torch
@@ -40,8 +40,7 @@ SHOWN_SIDE, FRAME_SIDE = 512, 128
 TOLERANCE, MAX_STEPS = 0.01, 4
 
 
-@dataclass(frozen=True)
-class Mode:
+class Mode(NamedTuple):
     """What the slider's number means: its name, what it asks for, and the slider's numbers."""
 
     label: str
@@ -120,26 +119,17 @@ ASKED: dict[str, tuple[str, Callable[[str, Any], Any]]] = {
 
 @dataclass(frozen=True)
 class EditRequest:
-    """What is to be edited, how and by whom.
+    """What is to be edited, how and by whom."""
 
-    Attributes:
-        models: in the order of their rows.
-        held: attributes whose readings stay where they are.
-        mode: what the strength means, one of MODES.
-        source: the model that draws the face from the seed.
-        layers: which layers to move, in models whose latents have some; None leaves that to the
-            direction.
-    """
-
-    models: tuple[str, ...] = ()
+    models: tuple[str, ...] = ()  # in the order of their rows
     attribute: str = DEFAULT_ATTRIBUTE
     method: str = BEST_METHOD
-    held: tuple[str, ...] = ()
-    mode: str = "sigma"
+    held: tuple[str, ...] = ()  # attributes whose readings stay where they are
+    mode: str = "sigma"  # what the strength means, one of MODES
     strength: float = 3.0
-    source: str = ""
+    source: str = ""  # the model that draws the face from the seed
     seed: int = DEFAULT_SEED
-    layers: LayerRange | None = None
+    layers: LayerRange | None = None  # to move, where there are some; None: the direction's own
 
     def __post_init__(self) -> None:
         if self.mode not in MODES:

@@ -57,26 +57,22 @@ Network = TypeVar("Network", bound=HubModel)
 
 @dataclass(frozen=True)
 class Limits:
-    """What those who use an app may ask of the machine it runs on."""
+    """What those who use an app may ask of the machine it runs on; at home, unless told."""
 
-    local_paths: bool  # whether a typed model may be a folder of this machine
-    download_bytes: int  # largest model that a typed Hub id may name
+    local_paths: bool = True  # whether a typed model may be a folder of this machine
+    download_bytes: int = MAX_DOWNLOAD_BYTES  # largest model that a typed Hub id may name
     # Memory for open models, and disk for those that visitors named; the longest unused leave
     # first, those that visitors named before those of the app.
-    open_bytes: int
-    kept_bytes: int
-    upload_bytes: int  # largest picture file
-    upload_pixels: int  # largest width x height of a picture
-    face_side: int  # faces are kept no wider than this
-    photo_side: int  # photos are kept no larger than this
-    request_seconds: float  # longest time that one request may take
+    open_bytes: int = 4 << 30
+    kept_bytes: int = 1 << 50
+    upload_bytes: int = MAX_BYTES  # largest picture file
+    upload_pixels: int = MAX_PIXELS  # largest width x height of a picture
+    face_side: int = 1024  # faces are kept no wider than this
+    photo_side: int = 2048  # photos are kept no larger than this
+    request_seconds: float = math.inf  # longest time that one request may take
 
 
-LOCAL = Limits(
-    local_paths=True, download_bytes=MAX_DOWNLOAD_BYTES, open_bytes=4 << 30, kept_bytes=1 << 50,
-    upload_bytes=MAX_BYTES, upload_pixels=MAX_PIXELS, face_side=1024, photo_side=2048,
-    request_seconds=math.inf,
-)  # fmt: skip
+LOCAL = Limits()
 PUBLIC = Limits(
     local_paths=False, download_bytes=200_000_000, open_bytes=1 << 30, kept_bytes=2 << 30,
     upload_bytes=16 << 20, upload_pixels=25_000_000, face_side=512, photo_side=1024,
@@ -185,12 +181,9 @@ class ModelShelf:
     """
 
     def __init__(
-        self,
-        catalogue: Mapping[str, str],
-        device: str | None = None,
-        limits: Limits = PUBLIC,
+        self, catalogue: Mapping[str, str], device: str | None = None, limits: Limits = PUBLIC,
         cards: Path | None = None,
-    ) -> None:
+    ) -> None:  # fmt: skip
         self.catalogue = dict(catalogue)
         self.device = device or ("cuda" if torch.cuda.is_available() else "cpu")
         self.limits = limits
@@ -390,10 +383,7 @@ def offered_layers(opened: Sequence[OpenModel]) -> tuple[str, ...]:
 def read_stored_latents(
     folder: Path, fingerprint: str, latent_shape: tuple[int, ...]
 ) -> dict[str, Tensor]:
-    """Face key -> latent (*latent_shape) that were stored for a model; none of other weights.
-
-    A model without an encoder would need many seconds to find them.
-    """
+    """Face key -> latent (*latent_shape) that were stored for a model; none of other weights."""
     path = folder / STORED_LATENTS_NAME
     if not path.is_file():
         return {}

@@ -98,21 +98,15 @@ class Judges:
 
 @dataclass(frozen=True, eq=False)
 class Sweep:
-    """What is read of one face at each strength of SWEEP; what nothing reads is None.
+    """What is read of one face at each strength of SWEEP; what nothing reads is None."""
 
-    Attributes:
-        target: (S,), logit of the attribute that is changed.
-        unedited: (K,), logits of all attributes without an edit.
-        distances: (S,), how far the person is from the unedited one.
-        margins: (S,), the detector's confidence beyond what the model's own samples have at least;
-            None also where it doubts the unedited face.
-        measured: logits of the attribute at further strengths, which were read since.
-    """
-
-    target: Floats | None = None
-    unedited: Floats | None = None
-    distances: Floats | None = None
+    target: Floats | None = None  # (S,), logit of the attribute that is changed
+    unedited: Floats | None = None  # (K,), logits of all attributes without an edit
+    distances: Floats | None = None  # (S,), how far the person is from the unedited one
+    # (S,), the detector's confidence beyond what the model's own samples have at least; None also
+    # where it doubts the unedited face.
     margins: Floats | None = None
+    # Logits of the attribute at further strengths, which were read since.
     measured: dict[float, float] = field(default_factory=dict)
 
     @cached_property
@@ -131,12 +125,8 @@ class Sweep:
     def strength_for(self, share: float) -> tuple[float, bool]:
         """Where the classifier sees the attribute with a probability, within the safe range.
 
-        Args:
-            share: the probability, inside (0, 1).
-
-        Returns:
-            The strength nearest to 0 that reaches it, and True; or the one that gets nearest to it
-            while the person stays the same, and False.
+        Returns the strength nearest to 0 that reaches the share, inside (0, 1), and True; or the
+        one that gets nearest to it while the person stays the same, and False.
         """
         assert self.target is not None
         goal = float(np.log(share / (1 - share)))
@@ -176,7 +166,7 @@ def judge(
     level, leakage = "good", 0.0
     if logits is not None and sweep.unedited is not None:
         names, target = judges.names, judges.index(attribute)
-        changes = _sigmoid(logits) - _sigmoid(sweep.unedited)
+        changes = expit(logits) - expit(sweep.unedited)
         if target is not None:
             parts.append(describe_change(attribute, sweep.unedited[target], logits[target]))
             level = "good" if changes[target] * np.sign(strength) > 0.2 else "none"
@@ -201,7 +191,7 @@ def judge(
 
 def describe_change(attribute: str, before: float, after: float) -> str:
     """What happened to an attribute, from its logits: "glasses 2 → 80%"."""
-    first, second = _sigmoid(np.array([before, after])) * 100
+    first, second = expit(np.array([before, after])) * 100
     return f"{human_name(attribute).lower()} {first:.0f} → {second:.0f}%"
 
 
@@ -216,10 +206,6 @@ def _first_crossing(margins: Floats) -> float:
 
 def _person(distance: float) -> str:
     return SAME_PERSON if distance <= SAME_PERSON_DISTANCE else "another person"
-
-
-def _sigmoid(logits: Floats) -> Floats:
-    return np.asarray(expit(logits))
 
 
 def _rgb(images: Tensor) -> Tensor:

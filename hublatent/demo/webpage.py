@@ -20,7 +20,7 @@ from markupsafe import Markup
 from PIL import Image
 
 from hublatent.demo.names import human_name
-from hublatent.demo.session import MODES, Edit, EditRequest, Row, Still
+from hublatent.demo.session import Edit, EditRequest, Row, Still
 from hublatent.demo.verdicts import FRAMES, SWEEP
 from hublatent.figures import data_uri, fit, grid, png_uri
 
@@ -179,8 +179,3 @@ def download_of(rows: Sequence[Row], request: EditRequest) -> dict[str, str] | N
     sheet = grid(frames, [row.model for row in done], labels, title)
     name = f"{request.attribute}-{request.method}.png".replace(" ", "-")
     return {"src": data_uri(sheet), "name": name}
-
-
-def slider_label(mode: str, attribute: str) -> str:
-    """What the slider asks for, in words."""
-    return f"{human_name(attribute)} {MODES[mode].asks}"

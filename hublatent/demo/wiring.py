@@ -36,17 +36,11 @@ Changes = dict[str, Any]
 
 
 class Wiring:
-    """Connects the parts of the page with handlers; a mistake becomes one visible sentence.
-
-    Args:
-        shelf: the models; it knows how an error may be told.
-
-    Attributes:
-        parts: the page's components by their names; the tabs add theirs.
-    """
+    """Connects the parts of the page with handlers; a mistake becomes one visible sentence."""
 
     def __init__(self, shelf: ModelShelf) -> None:
-        self.parts, self.shelf = SimpleNamespace(), shelf
+        self.shelf = shelf  # it knows how an error may be told
+        self.parts = SimpleNamespace()  # components by their names; the tabs add theirs
 
     def on(
         self, triggers: Any, handler: Callable[[Any], Changes], asked: Sequence[str] = ASKED,
