@@ -57,7 +57,9 @@ def test_few_are_shown_and_a_hub_that_is_away_is_one_sentence(
 def page_says(**values: Any) -> Any:
     """What the page's controls say, before anything was chosen but what is given."""
     blank = {**dict.fromkeys(ASKED), "models": [], "hold": [], "strength": 3, "mode": "sigma"}
-    return SimpleNamespace(**{**blank, "attribute": "", "method": "joint", "seed": 0, **values})
+    return SimpleNamespace(
+        **{**blank, "attribute": "", "method": "joint", "seed": 0, "said": {}, **values}
+    )
 
 
 def test_directions_alone_are_found_and_opened_for_their_model(

@@ -167,7 +167,9 @@ class OpenModel:
         moved = direction.layers or ()
         if len(moved) == self.n_layers:
             return method
-        return f"{method}, layers {LayerRange(moved[0], moved[-1])}"
+        whole = len(moved) == moved[-1] - moved[0] + 1
+        layers = LayerRange(moved[0], moved[-1]) if whole else " ".join(map(str, moved))
+        return f"{method}, layers {layers}"
 
 
 class ModelShelf:
