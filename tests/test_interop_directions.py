@@ -505,7 +505,7 @@ def test_claims_beyond_the_file_are_refused(tmp_path, row):
     path = tmp_path / "file"
     header = b"{'descr': '<f8', 'fortran_order': False, 'shape': (1000000000, 512), }"
     path.write_bytes(b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header + b"\0" * 64)
-    assert "(1000000000, 512)" in refusal(path)
+    assert "damaged NumPy file" in refusal(path)
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("archive/data.pkl", bytes(10_000_000))
     assert "unfolds to 10,000,000" in refusal(path)

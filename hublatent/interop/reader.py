@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import io
 import json
-import math
 import os
 import signal
 import sys
@@ -31,7 +30,6 @@ from hublatent.interop.unpickle import (
     Storage,
     Tensor,
     UnreadableError,
-    array_of_bytes,
     number_type,
     read_torch_legacy,
     shown,
@@ -157,7 +155,8 @@ def read_npy(data: bytes) -> Any:
     if dtype.kind == "U" and shape == ():  # such as a name beside a vector
         return str(rest, "utf-32-le", "replace").rstrip("\0")
     if dtype != np.dtype(object):
-        return array_of_bytes(rest, number_type(dtype.str), shape, fortran)
+        numbers = np.frombuffer(rest, number_type(dtype.str))
+        return numbers.reshape(shape, order="F" if fortran else "C")
     array = DataUnpickler(stream, inside=True).load()
     is_list = isinstance(array, Array) and isinstance(array.data, list)
     if not is_list or shape != () or len(array.data) != 1:
@@ -172,8 +171,7 @@ def read_safetensors(data: bytes) -> dict[str, NDArray[Any]]:
         kind, shape, content = _SAFETENSORS.get(tensor["dtype"]), tensor["shape"], tensor["data"]
         if kind is None:
             raise UnreadableError(f"holds {shown(name)} of the type {tensor['dtype']}")
-        numbers = Storage(kind, math.prod(shape), partial(bytes, content)).to_numpy()
-        found[name] = numbers.reshape(shape)
+        found[name] = Storage(kind, partial(bytes, content)).to_numpy().reshape(shape)
     return found
 
 

@@ -5,8 +5,8 @@ which do no more than keep what they are given, so that whatever it does with th
 executed. What it wastes (memory, time, the stack) the limits of the process bound, and for whatever
 else a damaged program raises reader.py has one sentence.
 
-Arrays and tensors stay descriptions of bytes until `to_numpy`, which checks that the bytes cover
-what the descriptions claim.
+Arrays and tensors stay descriptions of bytes until `to_numpy`, which raises where the bytes do not
+cover what the descriptions claim.
 """
 
 from __future__ import annotations
@@ -22,7 +22,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 TORCH_HEADER = (0x1950A86A20F9469CFC6C, 1001)  # the magic number and version of torch.save's files
-MAX_AXES = 8
 _BFLOAT16 = "bfloat16"  # NumPy has none: the upper half of a float32
 STORAGES = {
     "Float": "<f4", "Double": "<f8", "Half": "<f2", "BFloat16": _BFLOAT16, "Long": "<i8",
@@ -75,26 +74,22 @@ class Array:
         _, self.shape, self.dtype, self.fortran, self.data = state
 
     def to_numpy(self) -> NDArray[Any]:
-        dtype = number_type(self.dtype.order + self.dtype.code)
-        return array_of_bytes(as_bytes(self.data), dtype, self.shape, bool(self.fortran))
+        numbers = np.frombuffer(
+            as_bytes(self.data), number_type(self.dtype.order + self.dtype.code)
+        )
+        return numbers.reshape(self.shape, order="F" if self.fortran else "C")
 
 
 class Storage:
     """A run of numbers that tensors view; its bytes are read when they are needed."""
 
-    def __init__(self, kind: Any, count: Any, read: Callable[[], Bytes]) -> None:
-        self.type_name, self.count, self.read = STORAGES[kind], count, read
-        self.item_size = 2 if self.type_name == _BFLOAT16 else np.dtype(self.type_name).itemsize
+    def __init__(self, kind: Any, read: Callable[[], Bytes]) -> None:
+        self.is_bfloat16, self.read = STORAGES[kind] == _BFLOAT16, read
+        self.dtype = np.dtype("<u2" if self.is_bfloat16 else STORAGES[kind])
 
     def to_numpy(self) -> NDArray[Any]:
-        data = self.read()
-        if len(data) != self.count * self.item_size:
-            raise UnreadableError(
-                f"claims {self.count:,} numbers for a tensor, but holds {len(data):,} bytes of them"
-            )
-        if self.type_name != _BFLOAT16:
-            return np.frombuffer(data, self.type_name)
-        return (np.frombuffer(data, "<u2").astype("<u4") << 16).view("<f4")
+        numbers = np.frombuffer(self.read(), self.dtype)
+        return (numbers.astype("<u4") << 16).view("<f4") if self.is_bfloat16 else numbers
 
 
 class Tensor:
@@ -104,19 +99,15 @@ class Tensor:
         self.storage, self.offset, self.size, self.stride = storage, offset, size, stride
 
     def to_numpy(self) -> NDArray[Any]:
-        size, stride, (offset,) = map(_shape, (self.size, self.stride, (self.offset,)))
-        n, count = math.prod(size), self.storage.count
-        if n == 0:
-            return np.zeros(size, np.float32)
+        size, stride, offset, numbers = self.size, self.stride, self.offset, self.storage.to_numpy()
         last = offset + sum((s - 1) * t for s, t in zip(size, stride, strict=True))
         # n counts as well as the last index: a stride of 0 repeats one number without end.
-        if n > count or last >= count:
+        if min(offset, *size, *stride, 0) < 0 or max(math.prod(size), last + 1) > len(numbers):
             raise UnreadableError(
-                f"claims a tensor of shape {size}, but holds {count:,} numbers for it"
+                f"claims a tensor of shape {size}, but holds {len(numbers):,} numbers for it"
             )
-        values = self.storage.to_numpy()[offset:]  # as many as are claimed, or it raises
-        strides = [t * values.itemsize for t in stride]
-        return np.lib.stride_tricks.as_strided(values, size, strides, writeable=False)
+        strides = [t * numbers.itemsize for t in stride]
+        return np.lib.stride_tricks.as_strided(numbers[offset:], size, strides, writeable=False)
 
 
 class DataUnpickler(pickle.Unpickler):
@@ -154,13 +145,13 @@ class DataUnpickler(pickle.Unpickler):
     def persistent_load(self, identifier: Any) -> Storage:
         if self.read_storage is None:
             raise UnreadableError("refers to a storage outside itself")
-        _, kind, key, _, count, *view = identifier
+        _, kind, key, _, _, *view = identifier
         if any(part is not None for part in view):
             raise UnreadableError("holds a storage inside another one; save it with a newer torch")
         if not isinstance(key, str):
             raise UnreadableError("is damaged: it names a storage by something that is no text")
         read = self.read_storage
-        return self.storages.setdefault(key, Storage(kind, count, lambda: read(key)))
+        return self.storages.setdefault(key, Storage(kind, lambda: read(key)))
 
 
 def read_torch_legacy(data: bytes) -> Any:
@@ -174,7 +165,8 @@ def read_torch_legacy(data: bytes) -> Any:
     for key in keys:  # for each a count of 8 bytes, then the numbers
         count = int.from_bytes(stream.read(8), "little")
         start = stream.tell()
-        places[key] = memoryview(data)[start : start + count * unpickler.storages[key].item_size]
+        n_bytes = count * unpickler.storages[key].dtype.itemsize
+        places[key] = memoryview(data)[start : start + n_bytes]
         stream.seek(start + len(places[key]))
     return value
 
@@ -184,18 +176,6 @@ def number_type(code: str) -> np.dtype[Any]:
     if code[1:2] in tuple("biuf") and code[2:] in ("1", "2", "4", "8"):
         return np.dtype(code)
     raise UnreadableError(f"holds an array of the type {shown(code)}, which are no numbers")
-
-
-def array_of_bytes(
-    data: Bytes, dtype: np.dtype[Any], shape: Any, fortran: bool = False
-) -> NDArray[Any]:
-    """An array over bytes that have to be exactly as many as its shape needs."""
-    sizes = _shape(shape)
-    if math.prod(sizes) * dtype.itemsize != len(data):
-        raise UnreadableError(
-            f"claims an array of shape {sizes} and type {dtype}, but holds {len(data):,} bytes"
-        )
-    return np.frombuffer(data, dtype).reshape(sizes, order="F" if fortran else "C")
 
 
 def as_bytes(value: Any, encoding: Any = "latin1") -> bytes:
@@ -216,13 +196,6 @@ def _persistent_module(meta: Any) -> Module:
 
 
 def _first(value: Any = None, *rest: Any) -> Any:
-    return value
-
-
-def _shape(value: Any) -> tuple[int, ...]:
-    is_tuple = isinstance(value, tuple) and len(value) <= MAX_AXES
-    if not is_tuple or any(type(size) is not int or not 0 <= size < 2**40 for size in value):
-        raise UnreadableError("is damaged: it holds an array without a shape, or an impossible one")
     return value
 
 
