@@ -28,7 +28,14 @@ from hublatent.model import LatentModel
 from hublatent.models import ARCHITECTURES
 from hublatent.perception.classifier import AttributeClassifier
 from hublatent.publish import card_tables as tables
-from hublatent.publish.cells import check_number, code, number_cell, text
+from hublatent.publish.cells import (
+    check_number,
+    code,
+    interval_cell,
+    number_cell,
+    percent_cell,
+    text,
+)  # fmt: skip
 from hublatent.publish.licences import Licence, face_licence, licence_of
 
 RECIPE_KEY = "hublatent_recipe"
@@ -123,7 +130,13 @@ def fill_card(template: str, head: ModelCardData, **context: Any) -> str:
         undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, autoescape=False,
         finalize=lambda value: text(value) if isinstance(value, str) else value,
     )  # fmt: skip
-    environment.filters.update(number=number_cell, code=code, verbatim=Markup)
+    environment.filters.update(
+        number=number_cell,
+        percent=percent_cell,
+        code=code,
+        verbatim=Markup,
+        interval=lambda score, name: interval_cell(name, score),
+    )
     filled = environment.get_template(f"{template}.md.jinja").render(
         metadata=Markup(head.to_yaml()), version=__version__, **context
     )
@@ -170,6 +183,9 @@ def _context(given: CardInput) -> dict[str, Any]:
         shape, fingerprint = by(given.model.latent_shape), given.model.fingerprint()
     elif directions:
         shape, fingerprint = by(next(iter(directions)).vector.shape), directions.fingerprint
+    shown = tables.of_headline(directions) if given.kind == "model" else directions or ()
+    order = {name: i for i, name in enumerate(tables.HEADLINE_ATTRIBUTES)}
+    attributes = () if directions is None else directions.attributes
     return {
         "given": given,
         "model": given.model,
@@ -180,12 +196,10 @@ def _context(given: CardInput) -> dict[str, Any]:
         "example": next(iter(tables.best_of_each(tables.of_headline(directions))), None),
         "of_samples": any(d.origin and d.origin.kind == "sampled" for d in directions or ()),
         "origins": _origins(directions),
-        "score_table": tables.score_table(given),
-        "attribute_table": tables.attribute_table(given),
-        "direction_table": tables.direction_table(directions),
+        "scored": [direction for direction in shown if direction.scores],
+        "attributes": sorted(attributes, key=lambda name: order.get(name, len(order))),
         "measured_section": Markup(tables.measured_section(directions)),
         "n_unscored": sum(not direction.scores for direction in directions or ()),
-        "classifier_table": tables.classifier_table(given),
         "balance": ", ".join(f"{given.shares[n]:.1%} {n}" for n in GROUPS if n in given.shares),
         "unknown": UNKNOWN,
     }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from markupsafe import Markup
@@ -30,12 +30,19 @@ def check_number(name: str, value: Any) -> float:
     return number
 
 
-def interval_cell(name: str, score: Estimate | None) -> str:
+def interval_cell(name: str, score: Estimate | Mapping[str, float] | None) -> str:
     """A figure with its interval; "-" where there is none."""
     if score is None:
         return "-"
-    value, low, high = (check_number(name, x) for x in (score.value, score.low, score.high))
+    estimate = Estimate(**score) if isinstance(score, Mapping) else score
+    figures = (estimate.value, estimate.low, estimate.high)
+    value, low, high = (check_number(name, figure) for figure in figures)
     return f"{value:.3f} ({low:.3f}-{high:.3f})"
+
+
+def percent_cell(value: Any, name: str) -> str:
+    """A share; "-" where it is not known."""
+    return "-" if value is None else f"{check_number(name, value):.1%}"
 
 
 def number_cell(value: Any, name: str) -> str:
