@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,27 @@ def test_a_planted_direction_is_seen_and_leaks_nothing(tmp_path: Path, judges: J
     assert "cannot be refitted" in other.stability
     with pytest.raises(HublatentError, match="judge cannot see"):
         measure(subject, judges, planted("Hat"), n_faces=4)
+
+
+def test_faces_without_labels_are_read_by_the_judge(tmp_path: Path, judges: Judges) -> None:
+    labelled = load_dataset(write_known_faces(tmp_path / "d"), SIZE, cache=tmp_path / "c")
+    data = replace(labelled, labels=labelled.labels[:, :0], attributes=())
+    subject = Subject("linear", "linear", linear_model(), data, tmp_path)
+    found = measure(subject, judges, planted(), n_faces=10)
+    assert found.curve["P"].iloc[0] < 0.5 < found.curve["P"].iloc[-1]
+    assert "stability is unknown" in found.stability
+
+
+def test_a_model_without_a_face_in_its_reconstructions_is_told_so(tmp_path: Path) -> None:
+    class NoFace(AllWhole):
+        def read(self, images: torch.Tensor) -> Condition:
+            return Condition(torch.full((len(images),), -30.0), torch.zeros(len(images)))
+
+    data = load_dataset(write_known_faces(tmp_path / "d"), SIZE, cache=tmp_path / "c")
+    subject = Subject("linear", "linear", linear_model(), data, tmp_path)
+    blind = Judges(known_judge(), NoFace(), AllWhole(), "judge", np.ones(2))  # type: ignore[arg-type]
+    with pytest.raises(DataError, match="linear, Bright: in none of its unedited images is a face"):
+        measure(subject, blind, planted(), n_faces=10)
 
 
 def test_the_direction_is_chosen_or_refused_in_a_sentence(tmp_path: Path) -> None:

@@ -126,7 +126,7 @@ class Measuring:
             try:
                 found.append(self._part(subject, what, more, partial(edits, attribute)))
             except DataError as error:
-                self.bar.write(f"{subject.training}, {attribute}: {error}")
+                self.bar.write(str(error))
         return found
 
     def _part(

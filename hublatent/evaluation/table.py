@@ -44,12 +44,14 @@ def rows(
     face: Sequence[str] | NDArray[np.str_] = "", strength: float = np.nan,
 ) -> pd.DataFrame:  # fmt: skip
     """Rows of one model: each reading is a number, or one for each face; NaN is left out."""
-    same = {"attribute": attribute, "method": method, "face": face, "strength": strength}
-    parts = [
-        pd.DataFrame({**same, "reading": name, "value": np.atleast_1d(np.asarray(values, float))})
-        for name, values in readings.items()
-    ]
-    return pd.concat(parts, ignore_index=True).dropna(subset=["value"])
+    values = [np.atleast_1d(np.asarray(given, float)) for given in readings.values()]
+    columns = {
+        "attribute": attribute, "method": method, "strength": strength,
+        "face": face if isinstance(face, str) else np.tile(np.asarray(face), len(values)),
+        "reading": np.repeat(list(readings), list(map(len, values))),
+        "value": np.concatenate([*values, np.zeros(0)]),
+    }  # fmt: skip
+    return pd.DataFrame(columns).dropna(subset="value")
 
 
 def join(parts: Iterable[pd.DataFrame]) -> pd.DataFrame:

@@ -8,7 +8,6 @@ from which each face is broken.
 
 from __future__ import annotations
 
-import re
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,13 +48,10 @@ def run(arguments: Arguments) -> None:
     dataset = load_dataset(arguments.data, image_size=64)
     test = dataset.indices("test")
     faces = dataset.batch(test)
-    write_scores(
-        arguments.models / "face-identity",
-        identity_scores(identity, faces, dataset.identities[test]),
-    )
-    write_scores(
-        arguments.models / "face-detector", detector_scores(detector, faces, arguments.strips)
-    )
+    told = identity_scores(identity, faces, dataset.identities[test])
+    write_scores(arguments.models / "face-identity", told)
+    told = detector_scores(detector, faces, arguments.strips)
+    write_scores(arguments.models / "face-detector", told)
 
 
 def identity_scores(identity: FaceIdentity, faces: Tensor, people: NDArray[np.integer]) -> str:
@@ -106,14 +102,12 @@ def read_strips(folder: Path) -> tuple[Tensor, NDArray[np.floating]]:
 def write_scores(folder: Path, text: str) -> None:
     """Put a text between the card's two marks."""
     card = folder / "README.md"
-    begin, end = map(re.escape, MARKS)
     before = card.read_text(encoding="utf-8")
-    if not re.search(f"{begin}.*?{end}", before, re.DOTALL):
+    head, begin, rest = before.partition(MARKS[0])
+    _, end, tail = rest.partition(MARKS[1])
+    if not begin or not end:
         raise DataError(f"{card} lacks the lines {MARKS[0].strip()} and {MARKS[1].strip()}.")
-    after = re.sub(
-        f"{begin}.*?{end}", lambda _: MARKS[0] + text + MARKS[1], before, flags=re.DOTALL
-    )
-    write_text(card, after)
+    write_text(card, head + begin + text + end + tail)
     print(text, end="")
 
 

@@ -149,16 +149,12 @@ def read_labels(folder: Path) -> tuple[dict[str, Onsets], set[str]]:
     files = sorted(folder.glob("labels_*.json"))
     if not files:
         raise DataError(f"{folder} holds no labels_*.json.")
-    labels: dict[str, Onsets] = {}
-    wearers = set()
-    for name, readers in (item for file in files for item in json.loads(file.read_text()).items()):
-        found = [
-            [np.inf if reader[key] is None else reader[key] for reader in readers.values()]
-            for key in ("glasses_from", "broken_from")
-        ]
-        labels[name] = Onsets(*np.array(found, float))
-        if any(reader["already"] for reader in readers.values()):
-            wearers.add(name)
+    read = {k: v for file in files for k, v in json.loads(file.read_text()).items()}
+    labels = {}
+    for name, readers in read.items():
+        seen = pd.DataFrame(list(readers.values()))[["glasses_from", "broken_from"]].astype(float)
+        labels[name] = Onsets(*seen.fillna(np.inf).to_numpy().T)
+    wearers = {k for k, readers in read.items() if any(r["already"] for r in readers.values())}
     return labels, wearers
 
 
@@ -168,19 +164,15 @@ def read(strips: list[NDArray[np.uint8]], models: Path, faces: Tensor) -> Readin
     classifier = AttributeClassifier.from_pretrained(models / "judge-celeba")
     identity = FaceIdentity.from_pretrained(models / "face-identity")
     condition = ConditionJudge.from_pretrained(models, faces)
-    glasses, conditions, distances = [], [], []
+    seen = []
     for strip in strips:
         images = to_float(torch.from_numpy(strip))
-        glasses.append(classifier(images)[:, classifier.index("Eyeglasses")])
-        conditions.append(condition.read(images))
+        glasses = classifier(images)[:, classifier.index("Eyeglasses")]
         embedded = identity.embed(images)
-        distances.append((embedded - embedded[:1]).norm(dim=1))
-    columns = zip(*conditions, strict=True)
-    return Readings(
-        torch.stack(glasses).numpy(),
-        Condition(*(torch.stack(column) for column in columns)),
-        torch.stack(distances),
-    )
+        distance = (embedded - embedded[:1]).norm(dim=1)
+        seen.append((glasses, *condition.read(images), distance))
+    glasses, confidence, damage, distance = map(torch.stack, zip(*seen, strict=True))
+    return Readings(glasses.numpy(), Condition(confidence, damage), distance)
 
 
 def agreement(found: Onsets, labels: Onsets, kept: NDArray[np.bool_]) -> Markup:
