@@ -50,6 +50,9 @@ def main() -> None:
         build, usual = GENERATORS[name]
         torch.manual_seed(0)
         model = build().eval()
+        for weight, parameter in model.named_parameters():
+            if weight.endswith(("const", "noise_strength")):  # else rounding alone is normalised
+                torch.nn.init.normal_(parameter)
         for batch in arguments.batches:
             measure(name, model, usual, batch, arguments.repeats)
 
