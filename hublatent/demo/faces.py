@@ -39,11 +39,7 @@ class NotProjectedError(HublatentError):
 
 
 class StoppedError(HublatentError):
-    """Whoever asked for a face no longer waits for it."""
-
-
-class TooLongError(StoppedError):
-    """It took longer than a visitor may ask of the machine."""
+    """Whoever asked no longer waits for it, or it took longer than a visitor may ask for."""
 
 
 def time_limit(seconds: float) -> Progress:
@@ -52,7 +48,7 @@ def time_limit(seconds: float) -> Progress:
 
     def check(done: int, total: int) -> None:
         if time.monotonic() > end:
-            raise TooLongError(f"This took more than {seconds:.0f} s and was stopped.")
+            raise StoppedError(f"This took more than {seconds:.0f} s and was stopped.")
 
     return check
 

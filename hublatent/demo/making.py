@@ -246,29 +246,26 @@ def unzip_heaps(content: bytes, limits: Limits) -> tuple[list[bytes], list[bytes
     """
     try:
         archive = zipfile.ZipFile(io.BytesIO(content))
-        infos = [
-            info for info in archive.infolist()
-            if not info.is_dir() and "__MACOSX" not in info.filename
-            and not Path(info.filename).name.startswith(".")
-        ]  # fmt: skip
+        names = [n for n in archive.namelist() if not n.endswith("/") and "__MACOSX" not in n]
+        names = [name for name in names if not Path(name).name.startswith(".")]
         folders = sorted(
-            {Path(info.filename).parent for info in infos},
+            {Path(name).parent for name in names},
             key=lambda f: (f.name.lower() in ("without", "before"), f.as_posix()),
         )
-        if len(folders) != 2 or len(infos) > 2 * MAX_FACES:
+        if len(folders) != 2 or len(names) > 2 * MAX_FACES:
             raise HublatentError(
-                f"The zip file has {len(folders)} folders and {len(infos)} files; expected two "
+                f"The zip file has {len(folders)} folders and {len(names)} files; expected two "
                 f"folders, such as with/ and without/, of at most {MAX_FACES} pictures each."
             )
         heaps: tuple[list[bytes], list[bytes]] = ([], [])
         left = limits.upload_bytes * ZIP_SHARE
-        for info in infos:
-            with archive.open(info) as file:  # what it says of its size may be wrong
+        for name in names:
+            with archive.open(name) as file:  # what it says of its size may be wrong
                 picture = file.read(left + 1)
             left -= len(picture)
             if left < 0:
                 raise HublatentError("The zip file holds too much: send smaller pictures.")
-            heaps[folders.index(Path(info.filename).parent)].append(picture)
+            heaps[folders.index(Path(name).parent)].append(picture)
     except (zipfile.BadZipFile, RuntimeError, NotImplementedError, EOFError, OSError) as error:
         raise HublatentError(f"This is no zip file that can be read: {error}.") from error
     return heaps

@@ -28,7 +28,7 @@ from hublatent.figures import fit
 from hublatent.images import to_pil
 from hublatent.stats import Floats
 
-MAX_ROWS, MAX_HELD = 8, 8
+MAX_ROWS = 8  # models, and attributes that are held
 MAX_NAME = 200  # letters of a model's path, an attribute and the like
 # What the page shows first: an edit that every bundled model can do.
 DEFAULT_ATTRIBUTE, DEFAULT_SEED = "Smiling", 26
@@ -89,14 +89,14 @@ def checked_text(what: str, given: Any) -> str:
     return given or ""
 
 
-def checked_names(what: str, given: Any, most: int = MAX_ROWS) -> tuple[str, ...]:
+def checked_names(what: str, given: Any) -> tuple[str, ...]:
     """A few different names, whatever was given; () for None."""
     if given is None:
         return ()
     if not isinstance(given, (list, tuple)):
         raise HublatentError(f"{what} is {shorten(given)}; expected a list of names.")
-    if len(given) > most:
-        raise HublatentError(f"{len(given)} {what}; at most {most} are taken.")
+    if len(given) > MAX_ROWS:
+        raise HublatentError(f"{len(given)} {what}; at most {MAX_ROWS} are taken.")
     return tuple(dict.fromkeys(checked_text(f"name among the {what}", name) for name in given))
 
 

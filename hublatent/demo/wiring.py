@@ -51,12 +51,10 @@ class Wiring:
 
         Args:
             triggers: one, such as button.click or the `then` of an earlier event, or several.
-            handler: takes what is asked, and beside it `said`, what the event says; `request` and
-                `token`, Gradio's; and `progress`, if it is asked for.
-            asked: names of the parts whose values it takes.
+            handler: takes the values of the parts in `asked`, and beside them `said`, what the
+                event says, and Gradio's `request` and `token`, or `progress`; returns what changes.
             changed: names of the parts that it may change.
             lane: events of one lane wait for each other.
-            with_progress: whether it shows how far it is.
             options: of Gradio's events.
         """
 
@@ -72,7 +70,8 @@ class Wiring:
         def answer(
             event: gr.EventData, request: gr.Request, token: gr.OAuthToken | None, *given: Any
         ) -> Any:
-            return run(given, said=event._data or {}, request=request, token=token)
+            said = event._data if isinstance(event._data, dict) else {}
+            return run(given, said=said, request=request, token=token)
 
         def answer_with_progress(progress: Any = gr.Progress(), *given: Any) -> Any:  # noqa: B008
             return run(given, progress=progress)
