@@ -16,7 +16,7 @@ from PIL import Image
 from hublatent.demo import session
 from hublatent.demo.composing import MAX_CHANGES, Composed, Composition, checked_strength, compose
 from hublatent.demo.faces import Face, Photo, images_of, latents_of, project_missing, time_limit
-from hublatent.demo.making import MAX_FACES, Made, heap, make_directions, save_directions
+from hublatent.demo.making import MAX_FACES, Made, gather, make_directions, save_directions
 from hublatent.demo.session import AS_FOUND, MODES, Edit, EditRequest, Refusal
 from hublatent.demo.shelf import ModelShelf, offered_attributes, offered_layers, offered_methods
 from hublatent.demo.wiring import served
@@ -27,31 +27,33 @@ from hublatent.images import to_pil
 
 Answers = list[dict[str, Any]]
 Pictures = list[tuple[Image.Image, str]]
-ARGUMENTS = {
-    "image": "a picture of a face; without one, the face that `source` draws from `seed`.",
-    "source": "the model that draws faces.",
-    "seed": "a whole number; the same seed draws the same face.",
-    "model": "the model that is asked.",
-    "models": "the models that are compared, at most 8.",
-    "attribute": "what to change, such as Eyeglasses or Smiling.",
-    "method": "how the directions were found.",
-    "hold": "attributes whose readings stay where they are, at most 8.",
-    "mode": "what the strength means: sigma, standard deviations; alpha, the vector's own length; "
-    "probability, a percentage that the direction predicts; effect, one that the classifier sees.",
-    "strength": "how far; negative takes the attribute away in the modes sigma and alpha.",
-    "layers": "the layers that are moved where there are some, such as 0-3.",
-    "percent": "the probability, from 1 to 99.",
-    "changes": 'attribute to strength in standard deviations, such as {"Smiling": 2}.',
-    "other_seed": "of the face that is mixed in.",
-    "mix": "the percentage of the other face, from 0 to 100.",
-    "name": "what to call the difference, such as Dimples.",
-    "with_seeds": "seeds of faces that have it; with the images 5 to 50.",
-    "without_seeds": "seeds of faces that do not.",
-    "with_images": "pictures of faces that have it.",
-    "without_images": "pictures of faces that do not.",
+MODE_TOLD = (
+    "what the strength means: sigma, standard deviations; alpha, the vector's own length; "
+    "probability, a percentage that the direction predicts; effect, one that the classifier sees."
+)
+# The component that takes an argument, and what clients read of it.
+ARGUMENTS: dict[str, tuple[Any, str]] = {
+    "image": (gr.File, "a picture of a face; without one, what `source` draws from `seed`."),
+    "source": (gr.Dropdown, "the model that draws faces."),
+    "seed": (gr.Number, "a whole number; the same seed draws the same face."),
+    "model": (gr.Dropdown, "the model that is asked."),
+    "models": (gr.Dropdown, "the models that are compared, at most 8."),
+    "attribute": (gr.Dropdown, "what to change, such as Eyeglasses or Smiling."),
+    "method": (gr.Dropdown, "how the directions were found."),
+    "hold": (gr.Dropdown, "attributes whose readings stay where they are, at most 8."),
+    "mode": (gr.Dropdown, MODE_TOLD),
+    "strength": (gr.Number, "how far; in sigma and alpha, negative takes the attribute away."),
+    "layers": (gr.Dropdown, "the layers that are moved where there are some, such as 0-3."),
+    "percent": (gr.Number, "the probability, from 1 to 99."),
+    "changes": (gr.JSON, 'attribute to strength in standard deviations, as {"Smiling": 2}.'),
+    "other_seed": (gr.Number, "of the face that is mixed in."),
+    "mix": (gr.Number, "the percentage of the other face, from 0 to 100."),
+    "name": (gr.Textbox, "what to call the difference, such as Dimples."),
+    "with_seeds": (gr.JSON, "seeds of faces that have it; with the images 5 to 50."),
+    "without_seeds": (gr.JSON, "seeds of faces that do not."),
+    "with_images": (gr.File, "pictures of faces that have it."),
+    "without_images": (gr.File, "pictures of faces that do not."),
 }
-
-
 # What each endpoint takes and returns, by the names of ARGUMENTS and of Api.connect.
 ENDPOINTS = {
     "edit": (
@@ -156,7 +158,7 @@ class Api:
         seeds, images = [] if seeds is None else seeds, images or []
         if not isinstance(seeds, list) or len(seeds) + len(images) > MAX_FACES:
             raise HublatentError(f"A heap is a list of at most {MAX_FACES} seeds and images.")
-        return heap(self.shelf, source, seeds, [Path(image).read_bytes() for image in images])
+        return gather(self.shelf, source, seeds, [Path(image).read_bytes() for image in images])
 
     def _answer(self, name: str) -> Callable[..., Any]:
         """An endpoint as Gradio calls it; a mistake reaches the caller as its sentence."""
@@ -174,7 +176,7 @@ class Api:
         answer.__signature__ = Signature(  # type: ignore[attr-defined]
             [Parameter(n, Parameter.POSITIONAL_OR_KEYWORD, default=None) for n in names]
         )
-        told = [f"    {n}: {ARGUMENTS[n]}" for n in names]
+        told = [f"    {n}: {ARGUMENTS[n][1]}" for n in names]
         answer.__doc__ = "\n".join([f"{method.__doc__}\n", "Args:", *told])
         return answer
 
@@ -188,7 +190,7 @@ class Api:
             "changes": {"Smiling": 2}, "with_seeds": [], "without_seeds": [],
             "source": first.source, "model": first.source, "models": list(first.models),
             "attribute": first.attribute, "method": first.method, "hold": [], "mode": "sigma",
-            "layers": AS_FOUND, "image": None, "with_images": None, "without_images": None,
+            "layers": AS_FOUND,
         }  # fmt: skip
         choices: dict[str, Sequence[str]] = {
             "source": shelf.names, "model": shelf.names, "models": shelf.names,
@@ -201,17 +203,14 @@ class Api:
             "answers": gr.JSON(label="answers", visible=False),
             "files": gr.File(file_count="multiple", label="files", visible=False),
         }
-        for name, value in values.items():
-            kinds = {int: gr.Number, str: gr.Textbox, type(None): gr.File}
-            kind: Any = kinds.get(type(value), gr.JSON)
+        for name, (kind, _) in ARGUMENTS.items():
             about: dict[str, Any] = {}
-            if name in choices:
-                kind, several = gr.Dropdown, isinstance(value, list)
-                about = {"choices": list(choices[name]), "multiselect": several}
-            elif name.endswith("images"):
-                about = {"file_count": "multiple"}
-            parts[name] = kind(value=value, label=name, visible=False, **about)
-            # What comes is checked by hublatent: it offers the nearest names, and reads files.
+            if kind is gr.Dropdown:
+                about = {"choices": list(choices[name]), "multiselect": name in ("models", "hold")}
+            elif kind is gr.File:
+                about = {"file_count": "single" if name == "image" else "multiple"}
+            parts[name] = kind(value=values.get(name), label=name, visible=False, **about)
+            # What comes is checked by hublatent, which offers the nearest names.
             if kind in (gr.Dropdown, gr.Number):
                 parts[name].preprocess = lambda given: given
         for name, (taken, returned) in ENDPOINTS.items():

@@ -37,7 +37,7 @@ class Maker:
     def offer(self, asked: Any) -> Changes:
         """Faces to sort."""
         seeds = range(asked.start, asked.start + N_OFFERED)
-        drawn = making.heap(self.shelf, asked.source, seeds, ())
+        drawn = making.gather(self.shelf, asked.source, seeds, ())
         return {"heaps": html("make.sort", drawn), "start": asked.start}
 
     def ask(self, asked: Any) -> Changes:
@@ -54,7 +54,7 @@ class Maker:
                     for part, pictures in zip(brought, more, strict=True)
                 ]
         with_it, without_it = (
-            making.heap(self.shelf, asked.source, asked.said[name][:N_OFFERED], pictures)
+            making.gather(self.shelf, asked.source, asked.said[name][:N_OFFERED], pictures)
             for name, pictures in zip(("with", "without"), brought, strict=True)
         )
         name, models = asked.direction_name, asked.models

@@ -82,7 +82,7 @@ class Made:
         return text
 
 
-def heap(
+def gather(
     shelf: ModelShelf, source: str, seeds: Sequence[Any], pictures: Sequence[bytes]
 ) -> list[Face]:
     """Faces that a model draws from seeds, and those of picture files, each once."""
