@@ -20,6 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import numpy as np
 import pandas as pd
 import torch
+from markupsafe import Markup
 from torch import Tensor
 from tqdm import tqdm
 
@@ -45,9 +46,11 @@ from hublatent.figures import fit, grid
 from hublatent.images import save_png, to_pil
 from hublatent.model import LatentModel
 from hublatent.publish import cells
+from hublatent.publish.card import fill
 from hublatent.storage import write_text
 from training.trainers.commands import command_of, run_script
 
+TEMPLATE = Path(__file__).parent / "templates" / "paper_experiment.md.jinja"
 SIDE = 96
 ALPHA_STEP = 6  # of the paper's sweep, in which outcomes are counted; pictures show some of it
 SUMMARY = {"strong": ".0%", "decohered": ".0%", "no effect": ".0%", "reached": ".0%",
@@ -148,7 +151,7 @@ def sigmas_of_alpha(direction: Direction) -> float:
     return 1 / (direction.squared_norm**0.5 * direction.sigma)
 
 
-def table(what: str, summaries: Mapping[str, Mapping[str, float]]) -> str:
+def table(what: str, summaries: Mapping[str, Mapping[str, float]]) -> Markup:
     """Summaries of strips as a Markdown table."""
     head = [what, "strong", "decohered", "no effect", "come to show it",
             "strength there (σ)", "leakage", "same person"]  # fmt: skip
@@ -157,33 +160,6 @@ def table(what: str, summaries: Mapping[str, Mapping[str, float]]) -> str:
         shown = ((found[key], form) for key, form in SUMMARY.items())
         rows.append([name, *(format(v, form) if np.isfinite(v) else "–" for v, form in shown)])
     return cells.table(head, rows).strip()
-
-
-def page(
-    arguments: Arguments,
-    direction: Direction,
-    figures: Mapping[str, Mapping[str, float]],
-    ranges: Mapping[str, Mapping[str, float]],
-) -> str:
-    """What was done, the command that does it again, and both tables."""
-    name = folder_name(Path(arguments.model))
-    command = command_of("training/paper_experiment.py", arguments, out=arguments.out)
-    return (
-        f"# {direction.attribute} along {direction.method} in {name}\n\n"
-        f"The paper's α = 1 is {sigmas_of_alpha(direction):.3g} standard deviations (σ) of this "
-        f"model's coordinate. `alpha/` holds strips of {arguments.n_faces} samples at the paper's "
-        "α, `sigma/` the same faces at multiples of σ.\n\n"
-        f"Of {arguments.n_judged} samples that lack the attribute for "
-        f"{folder_name(Path(arguments.judge))}, at most {MAX_CLOSELY} are looked at closely. "
-        "*Strong*: the attribute is there before the face breaks (against the model's own "
-        "samples); *decohered*: it breaks without; *no effect*: neither. Beside: how many come to "
-        "show it at all, the median strength at which it appears, and there the mean change of "
-        "the other attributes' probabilities and how many are still the same person.\n\n"
-        f"{table('strips', figures)}\n\n"
-        "## Which layers edit best\n\n"
-        f"The same direction put on each range of layers, up to {STRENGTHS[-1]:g}σ.\n\n"
-        f"{table('layers', ranges)}\n\n```sh\n{command}\n```\n"
-    )
 
 
 def run(arguments: Arguments) -> None:
@@ -230,9 +206,16 @@ def run(arguments: Arguments) -> None:
     }
     text = json.dumps(results, indent=2).replace("NaN", "null").replace("Infinity", "null")
     write_text(arguments.out / "results.json", text + "\n")
-    write_text(arguments.out / "layers.md", page(arguments, direction, figures, ranges))
+    tables = {"strips": table("strips", figures), "layers": table("layers", ranges)}
+    page = fill(
+        TEMPLATE, arguments=arguments, direction=direction, alpha=alpha, strongest=STRENGTHS[-1],
+        model=folder_name(Path(arguments.model)), judge=folder_name(Path(arguments.judge)),
+        max_closely=MAX_CLOSELY, **tables,
+        command=command_of("training/paper_experiment.py", arguments, out=arguments.out),
+    )  # fmt: skip
+    write_text(arguments.out / "layers.md", page)
     print(f"α = 1 is {alpha:.4g} standard deviations of this model's coordinate")
-    print(f"{table('strips', figures)}\n\n{table('layers', ranges)}")
+    print("\n\n".join(tables.values()))
 
 
 if __name__ == "__main__":

@@ -20,14 +20,14 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from jinja2 import Environment, StrictUndefined
+
 from hublatent.errors import DataError, HublatentError, unknown_name
 from hublatent.storage import write_text
 from training.recipes import RECIPES
 from training.trainers.commands import run_script
 
-METHODS = "svm pattern joint"
-CLASSIFIER = "{cards}/attributes-celeba"
-JUDGE = "{cards}/judge-celeba"
+TEMPLATE = Path(__file__).parent / "templates" / "reproduce.txt.jinja"
 # Recipe -> minutes of its training on two cores.
 PUBLISHED = {
     "vae-celeba": 25,
@@ -38,10 +38,8 @@ PUBLISHED = {
     "lsavae-celeba": 20,
 }
 # Trained several times, and not published: recipes that begin so, and minutes of one training.
-PAPER, GRID, SPRITES = "paper-", "grid-", "sprites-"
-REPEATED = {PAPER: 40, GRID: 5, SPRITES: 8}
+REPEATED = {"paper-": 40, "grid-": 5, "sprites-": 8}
 N_TRAININGS = 3
-OTHER_METHODS = {"lsavae-celeba": "svm pattern joint axis"}
 
 
 @dataclass(frozen=True)
@@ -66,80 +64,18 @@ class Arguments:
 
 def steps() -> Iterator[Step]:
     """Every step, in an order in which each finds what it needs."""
-    out = "--data {data} --out {runs}"
-    for name, minutes in (("attributes-celeba", 25), ("judge-celeba", 35)):
-        train = f"training/train_classifier.py --recipe {name} {out}/{name}"
-        yield Step(name, f"{train} --export {{cards}}/{name}", minutes)
-    yield Step("eigenfaces-celeba", f"training/trainers/eigenfaces.py {out}/eigenfaces-celeba", 2)
-    yield from _finished("eigenfaces-celeba", METHODS, "")
-    for name, minutes in PUBLISHED.items():
-        yield Step(name, f"training/train_vae.py --recipe {name} {out}/{name}", minutes)
-        baseline = " --baseline {runs}/eigenfaces-celeba/model"
-        yield from _finished(name, OTHER_METHODS.get(name, METHODS), baseline)
-    yield from _stylegan2()
-    for name in trainings(*REPEATED):
-        recipe, _, seed = name.rpartition("-")
-        data = "sprites" if name.startswith(SPRITES) else "{data}"
-        train = f"training/train_vae.py --recipe {recipe} --data {data} --seed {seed}"
-        minutes = next(m for start, m in REPEATED.items() if name.startswith(start))
-        yield Step(name, f"{train} --out {{runs}}/trainings/{name}", minutes)
-    yield from _tables()
-
-
-def trainings(*starts: str) -> Iterator[str]:
-    """RECIPE-SEED of every training of the recipes that begin so."""
-    for recipe in RECIPES:
-        if recipe.startswith(starts):
-            yield from (f"{recipe}-{seed}" for seed in range(N_TRAININGS))
-
-
-def _finished(name: str, methods: str, baseline: str) -> Iterator[Step]:
-    """The directions and the card of a model that has just been trained."""
-    run = f"{{runs}}/{name}"
-    find = f"training/find_directions.py --model {run}/model --data {{data}} --methods {methods}"
-    yield Step(f"{name}-directions", find, 4)
-    card = f"training/cards/make_card.py --run {run} --out {{cards}}/{name}{baseline}"
-    yield Step(f"{name}-card", card, 0.5)
-
-
-def _stylegan2() -> Iterator[Step]:
-    """StyleGAN2 has no encoder: directions come from its samples and from projected pictures."""
-    name, data = "stylegan2-celeba", "--data {data}"
-    run, model = f"{{runs}}/{name}", f"--model {{runs}}/{name}/best"
-    train = f"training/train_stylegan2.py --recipe {name} {data} --out {run} --images 480000"
-    yield Step(name, f"{train} --kid-classifier {CLASSIFIER}", 800)
-    encode = f"training/train_encoder.py --recipe encoder-celeba {model} {data}"
-    yield Step("encoder-celeba", f"{encode} --out {{runs}}/encoder-celeba", 60)
-    find = f"training/find_directions.py {model}"
-    yield Step(f"{name}-samples", f"{find} --samples 20000 --classifier {CLASSIFIER}", 30)
-    project = f"training/project_images.py {model} {data} --attribute Eyeglasses --n 1000"
-    project += f" --n-steps 100 --precision bf16 --classifier {CLASSIFIER}"
-    yield Step("projected-train", f"{project} --out {{runs}}/projected-train", 90)
-    found = f"{find} {data} --projected {{runs}}/projected-train --add"
-    yield Step(f"{name}-directions", found, 5)
-    card = f"training/cards/make_card.py --run {run} --model best --sample-rows 6"
-    yield Step(f"{name}-card", f"{card} --out {{cards}}/{name}", 1)
-
-
-def _tables() -> Iterator[Step]:
-    """The comparison, the replication, the maps, and what the README shows of them."""
-    bundled = ["eigenfaces-celeba", *PUBLISHED, "stylegan2-celeba"]
-    models = " ".join(f"{{cards}}/{name}" for name in bundled)
-    grid = " ".join(f"{{runs}}/trainings/{name}" for name in trainings(GRID))
-    drawn = " ".join(f"{{runs}}/trainings/{name}/model" for name in trainings(SPRITES))
-    data, judge = "--data {data}", f"--judge {JUDGE}"
-    compare = f"-m hublatent compare {models} {grid} {data} {judge} --faces 100"
-    yield Step("comparison", f"{compare} --out {{cards}}/comparison", 240)
-    replicate = f"-m hublatent replicate {{runs}}/trainings {data}"
-    yield Step("replication", f"{replicate} --out {{cards}}/replication", 10)
-    measure = f"-m hublatent metrics {drawn} --data sprites"
-    yield Step("sprites", f"{measure} --out {{cards}}/comparison/sprites.csv", 15)
-    maps = f"-m hublatent map {models} {data} {judge} --out {{cards}}/latent-maps"
-    yield Step("maps", maps, 60)
-    experiment = f"training/paper_experiment.py --model {{cards}}/stylegan2-celeba {judge}"
-    out = "--judges {cards} --out {cards}/paper-experiment"
-    yield Step("paper-experiment", f"{experiment} {out}", 15)
-    yield Step("readme", "training/cards/update_readme.py --cards {cards}", 3)
+    trainings = {
+        f"{recipe}-{seed}": (recipe, seed, minutes)
+        for recipe in RECIPES
+        for start, minutes in REPEATED.items()
+        if recipe.startswith(start)
+        for seed in range(N_TRAININGS)
+    }
+    environment = Environment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
+    lines = template.render(published=PUBLISHED, trainings=trainings).splitlines()
+    for name, minutes, command in (line.split(maxsplit=2) for line in lines if line):
+        yield Step(name, command, float(minutes))
 
 
 def chosen(only: Iterable[str]) -> list[Step]:

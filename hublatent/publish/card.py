@@ -38,6 +38,7 @@ from hublatent.publish.cells import (
 )  # fmt: skip
 from hublatent.publish.licences import Licence, face_licence, licence_of
 
+TEMPLATES = Path(__file__).parent / "templates"
 RECIPE_KEY = "hublatent_recipe"
 TASK = "unconditional-image-generation"
 CLASSIFIER_TASK = "image-classification"
@@ -124,9 +125,14 @@ def render_card(given: CardInput) -> str:
 
 
 def fill_card(template: str, head: ModelCardData, **context: Any) -> str:
+    """Fill a card's template, below its head."""
+    return fill(TEMPLATES / f"{template}.md.jinja", metadata=Markup(head.to_yaml()), **context)
+
+
+def fill(template: Path, **context: Any) -> str:
     """Fill a template; a text from the context is no markup there."""
     environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent / "templates"),
+        loader=FileSystemLoader(template.parent),
         undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, autoescape=False,
         finalize=lambda value: text(value) if isinstance(value, str) else value,
     )  # fmt: skip
@@ -137,9 +143,7 @@ def fill_card(template: str, head: ModelCardData, **context: Any) -> str:
         verbatim=Markup,
         interval=lambda score, name: interval_cell(name, score),
     )
-    filled = environment.get_template(f"{template}.md.jinja").render(
-        metadata=Markup(head.to_yaml()), version=__version__, **context
-    )
+    filled = environment.get_template(template.name).render(version=__version__, **context)
     return re.sub(r"\n{3,}", "\n\n", filled).rstrip() + "\n"
 
 

@@ -37,14 +37,20 @@ from hublatent.images import open_image, save_png, to_pil, to_tensor
 from hublatent.model import LatentModel
 from hublatent.models import why_no_latent_model
 from hublatent.publish import cells
+from hublatent.publish.card import fill
 from hublatent.stats import welch_difference
 from hublatent.storage import write_text
 from training.trainers.commands import run_script
 
+TEMPLATES = Path(__file__).parent.parent / "templates"
 MODELS, COMPARISON = "models", "comparison"  # the blocks between markers
 SIDE = 112
 ATTRIBUTES = ("Eyeglasses", "Smiling", "Male")
 PICTURE_NAME = "edits.png"
+DRAWN_TITLE = (
+    "Disentanglement where the factors are known, on drawn sprites: means over trainings, "
+    "and differences with Welch's t interval between trainings:"
+)
 SPRITES_NAME = "sprites.csv"  # what `metrics --data sprites` writes, beside the comparison
 DISENTANGLEMENT = {
     "kl": "KL, nats",
@@ -110,7 +116,7 @@ def _strip(
     return [fit(picture.convert("RGB"), SIDE, SIDE) for picture in to_pil(model.decode(steps))]
 
 
-def table(folders: Sequence[Path]) -> str:
+def table(folders: Sequence[Path]) -> Markup:
     """A line per model: what its card has measured."""
     rows = []
     for folder in folders:
@@ -122,50 +128,34 @@ def table(folders: Sequence[Path]) -> str:
         # Scores on a model's own samples would not compare with those on real faces.
         projects = any("svm-projected " in name for name in measured)
         method = "svm-projected" if projects else "svm"
-        scores = [measured.get(f"{name}.{method} accuracy") for name in ATTRIBUTES]
-        link = Markup(f"[{folder.name}]({folder.as_posix()})")
-        rows.append([link, _cell(measured.get("mse"), 4), *(_cell(score, 3) for score in scores)])
-    return cells.table(["model", "test MSE", *ATTRIBUTES], rows).strip()
-
-
-def _cell(value: float | None, n_digits: int) -> str:
-    return "–" if value is None else f"{value:.{n_digits}f}"
+        digits = {"mse": 4, **{f"{name}.{method} accuracy": 3 for name in ATTRIBUTES}}
+        shown = ("–" if n not in measured else f"{measured[n]:.{d}f}" for n, d in digits.items())
+        rows.append([Markup(f"[{folder.name}]({folder.as_posix()})"), *shown])
+    return cells.table(["model", "test MSE", *ATTRIBUTES], rows)
 
 
 def comparison_block(folder: Path, attribute: str) -> str:
     """What the comparison answers, and its tables; says so where there is none."""
-    found = read_summary(folder)
-    if found is None:
-        return "The bundled models have not been compared yet."
+    found, tables, others = read_summary(folder), {}, []
+    if found is not None:
+        bundled = {name for name in found.models if (folder.parent / name).is_dir()}
+        others = [name for name in found.models if name not in bundled | {UNTRAINED}]
+        claims = [("claim", "verdict"), *(claim[:2] for claim in found.claims)]
+        reading = _of(bundled | {UNTRAINED}, found.reading)
+        editing = _of(bundled, found.editing.get(attribute, ()))
+        tables = {
+            "Claims of the paper:": cells.table(claims[0], claims[1:]),
+            "Reading, over people that the direction was not fitted on:": reading,
+            f"{attribute}, edited on test faces:": editing,
+        }
+        if (drawn := folder / SPRITES_NAME).is_file():
+            tables[DRAWN_TITLE] = disentanglement_block(pd.read_csv(drawn, index_col="model"))
     report = (folder / PAGE_NAME).as_posix()
-    parts = [f"The [report]({report}) answers:\n\n> {' '.join(found.answer)}"]
-    claims = [(statement, verdict) for statement, verdict, _ in found.claims]
-    bundled = {name for name in found.models if (folder.parent / name).is_dir()}
-    titled: dict[str, Sequence[Sequence[str]]] = {
-        "Claims of the paper:": [("claim", "verdict"), *claims],
-        "Reading, over people that the direction was not fitted on:": _of(
-            bundled | {UNTRAINED}, found.reading
-        ),
-        f"{attribute}, edited on test faces:": _of(bundled, found.editing.get(attribute, ())),
-    }
-    for title, rows in titled.items():
-        if len(rows) > 1:
-            parts.append(f"{title}\n\n{cells.table(rows[0], rows[1:]).strip()}")
-    drawn = folder / SPRITES_NAME
-    if drawn.is_file():
-        title = (
-            "Disentanglement where the factors are known, on drawn sprites: means over trainings, "
-            "and differences with Welch's t interval between trainings:"
-        )
-        scores = pd.read_csv(drawn, index_col="model")
-        parts.append(f"{title}\n\n{disentanglement_block(scores)}")
-    others = [name for name in found.models if name not in bundled | {UNTRAINED}]
-    if others:
-        parts.append(f"In the report alone, since they are not bundled: {', '.join(others)}.")
-    return "\n\n".join(parts)
+    page = TEMPLATES / "comparison.md.jinja"
+    return fill(page, found=found, report=report, tables=tables, others=others).strip()
 
 
-def disentanglement_block(scores: pd.DataFrame) -> str:
+def disentanglement_block(scores: pd.DataFrame) -> Markup:
     """What trainings on drawn factors score: of each recipe the mean, and less the first one's.
 
     Args:
@@ -187,9 +177,9 @@ def disentanglement_block(scores: pd.DataFrame) -> str:
     return cells.table(["recipe", "trainings", *head, *less], rows).strip()
 
 
-def _of(models: Set[str], rows: Sequence[Sequence[str]]) -> list[Sequence[str]]:
-    """The head of a table, and the rows of some models."""
-    return [row for i, row in enumerate(rows) if i == 0 or row[0] in models]
+def _of(models: Set[str], rows: Sequence[Sequence[str]]) -> Markup:
+    """A table, its head first, of some models' rows."""
+    return cells.table(rows[0] if rows else (), (row for row in rows[1:] if row[0] in models))
 
 
 def markers(name: str) -> tuple[str, str]:
@@ -215,22 +205,11 @@ def run(arguments: Arguments) -> None:
     models = {folder.name: hublatent.load(folder) for folder in folders}
     picture = arguments.cards / PICTURE_NAME
     save_png(draw_picture(models, arguments), picture)
-    caption = (
-        f"One face that a model drew, with `{arguments.attribute}` added by the "
-        f"`{arguments.method}` direction of each model. Nobody here exists."
-    )
-    all_encode = all(model.has_encoder for model in models.values())
-    if not all_encode:
-        caption += " It is projected into a model without an encoder."
-    block = (
-        f"![{caption}]({picture.as_posix()})\n\n*{caption}*\n\n{table(folders)}\n\n"
-        "Test MSE: of reconstructions, pixels in [0, 1]. The other columns: accuracy of a linear "
-        "SVM on the latents, 5 folds by identity, as many faces with as without. Intervals, and "
-        "all 40 attributes, are in the cards and direction files."
-    )
-    if not all_encode:
-        block += " A model without an encoder reads projected faces, which are fewer."
-    text = insert(text, MODELS, block, arguments.readme)
+    block = fill(
+        TEMPLATES / "models.md.jinja", arguments=arguments, picture=picture.as_posix(),
+        table=table(folders), all_encode=all(model.has_encoder for model in models.values()),
+    )  # fmt: skip
+    text = insert(text, MODELS, block.strip(), arguments.readme)
     compared = comparison_block(arguments.cards / COMPARISON, arguments.attribute)
     write_text(arguments.readme, insert(text, COMPARISON, compared, arguments.readme))
     print(f"{arguments.readme}: {len(folders)} models; {picture}")
