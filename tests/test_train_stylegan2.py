@@ -540,6 +540,21 @@ def test_the_learning_rate_falls_to_0_over_the_last_images(
     assert moved[8] == pytest.approx(moved[80] / 10, rel=1e-2)
 
 
+def test_the_generator_may_learn_at_a_share_of_the_discriminators_rate(
+    dataset: FaceDataset,
+) -> None:
+    moved = {}
+    for share in (1.0, 0.1):
+        ours = trainer(dataset, replace(TINY, generator_share=share))
+        weights = ours.generator.const, ours.discriminator.out.weight
+        before = [weight.detach().clone() for weight in weights]
+        ours.step()
+        moved[share] = [(w - b).abs().max().item() for w, b in zip(weights, before, strict=True)]
+    of_generator, of_discriminator = zip(*moved.values(), strict=True)
+    assert of_generator[1] == pytest.approx(of_generator[0] / 10, rel=1e-2)
+    assert of_discriminator[1] == pytest.approx(of_discriminator[0])
+
+
 def test_a_run_killed_while_its_learning_rate_falls_ends_like_an_unbroken_one(
     faces: Path, tmp_path: Path
 ) -> None:
