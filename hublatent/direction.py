@@ -116,7 +116,7 @@ class Direction:
         if self.styles is None:
             return
         styles = self._own_copy("styles")
-        if not len(styles) or styles.shape[1:] != vector.shape:
+        if not styles.numel() or styles.shape[1:] != vector.shape:
             expected = f"(M, {_shape(vector)}), M at least 1"
             self._refuse(f"its styles have the shape ({_shape(styles)}); expected {expected}.")
         if not bool(torch.isfinite(styles).all()):

@@ -152,9 +152,13 @@ def checked(kind: type[Value], value: Any) -> Value:
         return TypeAdapter(kind).validate_json(json.dumps(value), strict=True)
     except ValidationError as error:
         first = error.errors()[0]
-        part, reason = ".".join(map(str, first["loc"])), first["msg"]
+        part, reason = ascii(".".join(map(str, first["loc"]))[:100]), first["msg"]
+        if first["type"] in ("missing", "missing_argument"):
+            raise ValueError(f"it lacks {part}.") from error
+        if not first["loc"]:  # nested too deeply, or with half a character
+            raise ValueError(f"it cannot be read: {reason}.") from error
         reason = reason.replace("Input should be", "expected").replace("Value error, ", "")
-        raise ValueError(f"{part[:100]!a} is {shorten(first['input'])}; {reason}.") from error
+        raise ValueError(f"{part} is {shorten(first['input'])}; {reason}.") from error
     except RecursionError as error:
         raise ValueError("it is nested too deeply.") from error
 

@@ -215,6 +215,15 @@ def test_cells_keep_within_their_table(model):
     assert "| note | a \\| b c |" in render_card(card_input(model, results=results))
 
 
+def test_what_a_direction_file_says_is_no_markup(model):
+    origin = Origin("encoded", "a|b <script> [l](http://e)", None, 5)
+    directions = [replace(direction, origin=origin) for direction in scored(model)]
+    given = CardInput("user/x", None, directions=DirectionSet.of(model, directions))
+    card = ModelCard(render_card(given)).text
+    assert "<script" not in card and "a|b" not in card and " [l](http" not in card
+    assert card.count(r"5 images of a\|b &lt;script> \[l](http://e) |") == len(directions)
+
+
 def test_samples_are_the_same_for_a_seed(model):
     shown = best_of_each(of_headline(scored(model)))
     first, caption = draw_samples(model, shown, seed=3)

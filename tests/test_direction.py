@@ -390,8 +390,9 @@ def change(path: Path, **changes: object) -> None:
         ({"sigma": "big"}, "sigma' is 'big'; expected a valid number"),
         ({"sigma": math.nan}, "sigma' is nan; expected a finite number"),
         ({"layers": [0]}, "other layers"),
-        ({"scores": {"accuracy": [1]}}, "scores.accuracy.*Field required"),
+        ({"scores": {"accuracy": [1]}}, "it lacks 'directions.0.scores.accuracy.1'"),
         ({"fingerprint": None}, "fingerprint' is None; expected a valid string"),
+        ({"space": "\ud800"}, ": it cannot be read: Invalid JSON"),
     ],
 )
 def test_a_file_that_contradicts_itself_is_refused(model, tmp_path, changes, message):
@@ -438,7 +439,8 @@ def test_a_style_is_another_direction_of_the_same_length(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(
-    "styles", [torch.zeros(0, 3), torch.zeros(2, 4), torch.full((1, 3), torch.nan)]
+    "styles",
+    [torch.zeros(0, 3), torch.zeros(2, 4), torch.tensor(1.0), torch.full((1, 3), torch.nan)],
 )
 def test_styles_that_do_not_fit_are_refused(styles: torch.Tensor) -> None:
     with pytest.raises(DirectionError, match="its styles"):

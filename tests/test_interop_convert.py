@@ -5,9 +5,11 @@ from __future__ import annotations
 import argparse
 import gzip
 import json
+import math
 import pickle
 import random
 import re
+import resource
 from collections import OrderedDict
 from pathlib import Path
 
@@ -579,6 +581,25 @@ def test_stylegan3(name, form, shared, tmp_path):
     with torch.no_grad():
         truncated = model.mapping(golden["io.z"], truncation=0.5)
     torch.testing.assert_close(truncated, golden["io.ws_psi05"], atol=1e-5, rtol=0)
+
+
+def test_stylegan3s_strange_settings_are_a_sentence(shared, tmp_path):
+    network = nvidia_tree(generator_of(read_golden(shared, "stylegan3_t_tiny")))
+    network.child("synthesis").state["margin_size"] = math.inf
+    assert "infinity" in refusal(write_nvidia(tmp_path / "net", network), tmp_path)
+
+
+def test_a_name_may_claim_any_height_without_taking_memory(tmp_path):
+    claimed = [f"synthesis.b{height}.conv1.weight" for height in range(9000, 9999)]
+    weights = {**nvidia_weights(32), **dict.fromkeys(claimed, torch.ones(1))}
+    path = torch_file(tmp_path / "net", weights)
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    held = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (held + (4 << 30), before[1]))
+    try:
+        assert "does not fit" in refusal(path, tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, before)
 
 
 def test_stylegan3s_settings_that_a_state_dict_hides_are_not_guessed(shared, tmp_path):

@@ -17,6 +17,7 @@ from hublatent.direction_set import DirectionSet
 from hublatent.errors import DataError, DirectionError, HublatentError
 from hublatent.mapping import SharedImages, carry_to, load_maps
 from hublatent.mapping.fitting import procrustes, ridge
+from hublatent.mapping.latent_map import MAPS
 from hublatent.models import Eigenfaces
 from tests.hub_standin import ClientState
 from tests.tiny_models import random_directions, tiny_eigenfaces, tiny_stylegan2, tiny_vae
@@ -184,13 +185,27 @@ def test_a_damaged_file_is_refused(tmp_path: Path, fitted, name):
     with safe_open(path, "pt") as file:
         metadata = file.metadata()
     tensors = load_file(path)
-    for value in (torch.zeros(3), torch.full_like(tensors[name], torch.nan)):
+    sound = tensors[name]
+    unfit = (torch.full_like(sound, torch.nan), sound.half(), sound.to(torch.float8_e4m3fn))
+    for value in (torch.zeros(3), *unfit):
         save_file({**tensors, name: value}, path, metadata)
         with pytest.raises(DataError, match=name):
             LatentMap.load(path)
     del tensors[name]
     save_file(tensors, path, metadata)
     with pytest.raises(DataError, match="damaged"):
+        LatentMap.load(path)
+
+
+@pytest.mark.parametrize(
+    "told", [{"layers": [0]}, {"latent_shape": [2**40, 6]}, {"latent_shape": [2, 6], "layers": [2]}]
+)
+def test_a_space_that_no_model_has_is_refused(tmp_path: Path, fitted, told):
+    path = tmp_path / "map.safetensors"
+    fitted.save(path)
+    document, tensors = MAPS.read(path)
+    MAPS.write(path, tensors, {**document, "source": {**document["source"], **told}})
+    with pytest.raises(DataError, match="its description is damaged: 'source' is"):
         LatentMap.load(path)
 
 

@@ -257,7 +257,7 @@ def known_as(origin: str) -> Iterator[None]:
     except CheckpointError as error:
         why = f"but out of range: {str(error).rstrip('.')}"
         raise UnreadableFileError(f"is a checkpoint in {origin}, {why}") from error
-    except (ValueError, IndexError) as error:
+    except (ValueError, IndexError, OverflowError) as error:
         why = f"with weights of strange shapes ({shorten(str(error))})"
         raise UnreadableFileError(f"is a checkpoint in {origin} {why}") from error
 

@@ -170,7 +170,8 @@ def _stylegan2(network: Network) -> dict[str, Any]:
         match = re.fullmatch(r"(synthesis\.b(\d{1,4})\.conv[01]\.)weight", name)
         if match and f"{match[1]}noise_strength" not in weights:
             weights[f"{match[1]}noise_strength"] = np.zeros(())
-            weights[f"{match[1]}noise_const"] = np.zeros((int(match[2]),) * 2)
+            # A view of one number: a name alone may claim any height.
+            weights[f"{match[1]}noise_const"] = np.broadcast_to(0.0, (int(match[2]),) * 2)
     return {"conv_clamp": clamps.pop() if clamps else 0.0}
 
 

@@ -38,6 +38,7 @@ MAPS = TensorFormat(
 CARRIED = "-carried"  # ends the method of a direction that came across a map
 N_SAMPLES = 4000
 MAX_DOWNLOAD_BYTES = 64 << 20
+MAX_LAYERS = 1024  # of a latent: a few numbers could claim without end
 BUNDLED_FOLDER = "latent-maps"  # beside the models, in model_cards/
 
 
@@ -53,7 +54,12 @@ class LatentSpace:
 
     def __post_init__(self) -> None:
         shape = self.latent_shape
-        if not 1 <= len(shape) <= 2 or any(layer >= shape[0] for layer in self.layers):
+        n_layers = shape[0] if len(shape) == 2 else 0
+        if (
+            not 1 <= len(shape) <= 2
+            or n_layers > MAX_LAYERS
+            or any(layer >= n_layers for layer in self.layers)
+        ):
             raise ValueError(f"latents of shape {shape} with the layers {self.layers}")
 
     @classmethod
@@ -226,10 +232,11 @@ class LatentMap:
         }  # fmt: skip
         for name, shape in shapes.items():
             tensor = tensors.get(name, torch.empty(0))
-            if tuple(tensor.shape) != shape or not bool(tensor.isfinite().all()):
+            is_float = tensor.dtype == torch.float32
+            if not is_float or tuple(tensor.shape) != shape or not bool(tensor.isfinite().all()):
                 raise DataError(
-                    f"{path}: {name} has the shape {tuple(tensor.shape)}; expected {shape}, all "
-                    "finite."
+                    f"{path}: {name} has the shape {tuple(tensor.shape)} and the type "
+                    f"{tensor.dtype}; expected {shape} and float32, all finite."
                 )
         source_mean, target_mean, forward, backward = (tensors[name] for name in shapes)
         return cls(

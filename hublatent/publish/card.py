@@ -134,7 +134,7 @@ def fill(template: Path, **context: Any) -> str:
     environment = Environment(
         loader=FileSystemLoader(template.parent),
         undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, autoescape=False,
-        finalize=lambda value: text(value) if isinstance(value, str) else value,
+        finalize=lambda value: value if isinstance(value, (int, float)) else text(value),
     )  # fmt: skip
     environment.filters.update(
         number=number_cell,
