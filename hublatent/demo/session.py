@@ -71,7 +71,7 @@ def checked_number(what: str, given: Any, low: float = -math.inf, high: float = 
     if not math.isfinite(value):
         raise HublatentError(f"The {what} is {shorten(given)}; expected a number.")
     if not low <= value <= high:
-        raise HublatentError(f"The {what} is {value:g}; expected {low:g} to {high:g}.")
+        raise HublatentError(f"The {what} is {value:g}; expected {low:,.12g} to {high:,.12g}.")
     return value
 
 

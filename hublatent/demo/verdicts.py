@@ -179,7 +179,7 @@ def judge(
         parts.append(person)
         level = level if person == SAME_PERSON else "fair"
     if logits is not None:
-        amount = "little" if leakage <= LITTLE else "some" if leakage <= SOME else "much"
+        amount = "little" if leakage <= LITTLE else "something" if leakage <= SOME else "much"
         parts.append(f"{amount} else changed")
         level = "fair" if leakage > SOME else level
     low, high = sweep.safe
