@@ -94,8 +94,7 @@ class DirectionSet:
 
     def method_of(self, direction: Direction) -> str:
         """A direction's method, with its origin if that is not the default one: "svm-projected"."""
-        kind = direction.origin.kind if direction.origin else None
-        return _qualified(direction.method, kind, self.default_origin)
+        return _qualified(direction.method, _kind_of(direction), self.default_origin)
 
     def _name_of(self, direction: Direction) -> str:
         return f"{direction.attribute}.{self.method_of(direction)}"
@@ -215,6 +214,22 @@ class DirectionSet:
         known = (d if d.sigma is not None else d.with_sigma(model) for d in self)
         return replace(self, directions=tuple(known))
 
+    def with_directions(self, directions: Iterable[Direction]) -> DirectionSet:
+        """The same set with other directions, and the defaults that are still among them.
+
+        A direction of another origin can change which origin is the set's default one, and with it
+        the names of all methods: "svm" of samples becomes "svm-sampled" beside one of images.
+        """
+        together = tuple(directions)
+        meant = _default_kind(direction.origin for direction in together)
+        names = {_identity(d): _qualified(d.method, _kind_of(d), meant) for d in together}
+        defaults = {}
+        for attribute, (method, layers) in self.defaults.items():
+            identity = _identity(self[attribute, method])
+            if identity in names:
+                defaults[attribute] = (names[identity], layers)
+        return replace(self, directions=together, defaults=defaults)
+
     def save(self, path: str | Path) -> None:
         """Write the set as one safetensors file, atomically."""
         texts = ("architecture", "space", "fingerprint", "override", "licence")
@@ -317,6 +332,14 @@ class _Document(BaseModel):
 def _default_kind(origins: Iterable[Origin | None]) -> OriginKind | None:
     kinds = {origin.kind for origin in origins if origin}
     return next((kind for kind in ORIGIN_KINDS if kind in kinds), None)
+
+
+def _kind_of(direction: Direction) -> OriginKind | None:
+    return direction.origin.kind if direction.origin else None
+
+
+def _identity(direction: Direction) -> tuple[str, OriginKind | None]:
+    return direction.name, _kind_of(direction)
 
 
 def _qualified(method: str, kind: OriginKind | None, default: OriginKind | None) -> str:

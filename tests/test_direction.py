@@ -457,6 +457,25 @@ def test_a_file_keeps_the_styles(tmp_path: Path) -> None:
     assert torch.equal(loaded["Eyeglasses", "pairs"].styles, torch.eye(3))
 
 
+def test_defaults_keep_their_meaning_when_directions_of_another_origin_join() -> None:
+    def direction(method: str, kind: str) -> Direction:
+        return Direction("Hat", method, torch.ones(3), origin=Origin(kind, "", "0" * 64))
+
+    svm, joint = direction("svm", "sampled"), direction("joint", "projected")
+    plain = DirectionSet((svm, joint), "vae", "z", "0" * 64)
+    of_samples, of_projected = (
+        dataclasses.replace(plain, defaults={"Hat": (method, "")})
+        for method in ("svm", "joint-projected")
+    )
+    carried = direction("svm", "encoded")
+    together = of_samples.with_directions((svm, joint, carried))
+    assert together.defaults == {"Hat": ("svm-sampled", "")}
+    assert together.default("Hat") is svm
+    alone = of_projected.with_directions((joint,))
+    assert alone.defaults == {"Hat": ("joint", "")} and alone.default("Hat") is joint
+    assert of_samples.with_directions((joint,)).defaults == {}
+
+
 def test_the_default_of_an_attribute_is_what_the_file_says_else_joint(tmp_path: Path) -> None:
     model = tiny_stylegan2()
     vector = torch.ones(model.latent_shape)

@@ -11,7 +11,7 @@ import json
 import sys
 from collections.abc import Iterable
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -157,7 +157,7 @@ def _find(
     directions = list(tqdm(found, desc="discover", unit="direction", total=n))
     anew = {(d.name, d.origin and d.origin.kind) for d in directions}
     kept = [d for d in earlier if (d.name, d.origin and d.origin.kind) not in anew]
-    together = replace(earlier, directions=(*kept, *directions))
+    together = earlier.with_directions((*kept, *directions))
     together.save(path)
     training = data.labels
     if dataset is not None and arguments.quantities is None:

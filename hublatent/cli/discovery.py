@@ -144,7 +144,7 @@ def _add(
         return 0
     earlier = hublatent.DirectionSet.load(path, model)
     kept = [direction for direction in earlier if not replaced(direction)]
-    together = replace(earlier, directions=(*kept, *found))
+    together = earlier.with_directions((*kept, *found))
     together.check_fits(model)
     together.save(path)
     return len(kept)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -105,6 +104,6 @@ def carry(
         if name in (None, direction.attribute) and method in (None, found.method_of(direction))
     ]
     across = hublatent.LatentMap.from_pretrained(map)
-    carried = across.carry_all(replace(found, directions=tuple(chosen)), kind)
+    carried = across.carry_all(found.with_directions(chosen), kind)
     carried.save(out)
     print(f"{out}: {len(carried)} directions of {carried.architecture}")

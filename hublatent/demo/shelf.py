@@ -242,7 +242,7 @@ class ModelShelf:
         opened = self.open(name)
         others = [d for d in opened.directions or () if d.name != direction.name]
         known = opened.directions or DirectionSet.of(opened.model, ())
-        directions = replace(known, directions=(*others, direction))
+        directions = known.with_directions((*others, direction))
         with self._lock:
             self._open[name] = replace(
                 opened, directions=directions, memory=Cache(64), composed=Cache(4)
