@@ -135,7 +135,7 @@ def choose_defaults(
     finished = subject.folder / "choose-defaults.json"
     directions, table = choose(subject, judges, attributes, methods, faces, seed, finished)
     directions.save(subject.folder / DIRECTIONS_NAME)
-    finished.unlink()
+    finished.unlink(missing_ok=True)
     print(f"seed {seed}, {faces} faces")
     print(table.to_string(index=False, float_format="%.3f", na_rep=""))
     for attribute in attributes:
