@@ -94,7 +94,7 @@ GRID_OBJECTIVES: dict[str, tuple[dict[str, Any], str, tuple[float, ...]]] = {
     "grid-vae": ({}, "beta", (1,)),
     "grid-betavae": ({"architecture": "betavae"}, "beta", (2, 4, 8)),
     "grid-btcvae": (
-        {"architecture": "btcvae", "objective": "beta-tcvae"}, "beta", (2, 4, 16, 64),
+        {"architecture": "btcvae", "objective": "beta-tcvae"}, "beta", (2, 4, 16),
     ),
     "grid-factorvae": (
         {"architecture": "factorvae", "objective": "factorvae"}, "gamma", (10, 40, 160),
