@@ -264,6 +264,33 @@ def test_a_face_off_the_centre_is_found(page: Any, address: str, tmp_path: Path)
     assert 400 < x < 500 and 200 < y < 320, "the square lies around the face"
 
 
+def test_back_keeps_the_visitors_photo(page: Any, address: str) -> None:
+    open_page(page, f"{address}?attribute=Smiling&face=vae-tiny&seed=3")
+    wait_for_query(page, "seed=3")
+    page.locator("[data-toggle=upload-panel]").click()
+    page.locator("#upload input[type=file]").set_input_files(str(EXAMPLE))
+    page.wait_for_function("!location.search.includes('seed')")
+    own = page.locator(".hl-original img").get_attribute("src")
+    for label, name in (("Glasses", "Eyeglasses"), ("Male", "Male")):
+        page.locator(".hl-pill", has_text=label).click()
+        wait_for_query(page, f"attribute={name}")
+
+    def wait_for_view(pill: str, caption: str) -> None:
+        page.locator('.hl-pill[aria-pressed="true"]', has_text=pill).wait_for()
+        page.locator(".hl-original", has_text=caption).wait_for(state="attached")
+
+    page.go_back()
+    wait_for_view("Glasses", "your picture")
+    assert page.locator(".hl-original img").get_attribute("src") == own
+    page.go_back()
+    wait_for_view("Smile", "your picture")
+    page.go_back()
+    wait_for_view("Smile", "drawn by vae-tiny, seed 3")
+    page.go_forward()
+    wait_for_view("Smile", "your picture")
+    assert page.locator(".hl-original img").get_attribute("src") == own
+
+
 def test_a_typed_path_is_refused_in_its_row(page: Any, address: str) -> None:
     open_page(page, f"{address}?models=vae-tiny,/etc/passwd")
     assert "no Hub id" in page.locator(".hl-problem").text_content()

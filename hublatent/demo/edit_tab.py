@@ -69,18 +69,20 @@ class Editor:
 
     def go_back(self, asked: Any) -> Changes:
         """Fill the page from an earlier query string, as Back and Forward of the browser ask."""
-        return self.restore(dict(parse_qsl(str(asked.said["query"]).lstrip("?"))))
+        query = dict(parse_qsl(str(asked.said["query"]).lstrip("?")))
+        # A view of the visitor's own photo names no face.
+        return self.restore(query, None if {"face", "seed"} & query.keys() else asked.own)
 
-    def restore(self, query: dict[str, str]) -> Changes:
-        """Everything that a query string says."""
-        wanted, face = self.first, None
+    def restore(self, query: dict[str, str], face: Face | None = None) -> Changes:
+        """Everything that a query string says, of the face that it names unless one is given."""
+        wanted = self.first
         try:
             wanted = EditRequest.from_query(query, wanted)
         except HublatentError as error:
             wiring.warn(self.shelf, error)
         offers, shown = self.offers(wanted, wanted.source, query)
         try:
-            face = session.draw(self.shelf, wanted.source, wanted.seed)
+            face = face or session.draw(self.shelf, wanted.source, wanted.seed)
         except HublatentError as error:
             wiring.warn(self.shelf, error)
         offers["hold"]["value"] = list(wanted.held)
@@ -275,7 +277,8 @@ class Editor:
 
     def _cut(self, photo: Photo, asked: Any) -> Changes:
         face = photo.face(self.shelf.limits)
-        return {"crop": html("edit.crop", photo, face), **self.show_face(face, asked)}
+        crop = html("edit.crop", photo, face)
+        return {"crop": crop, "own": face, **self.show_face(face, asked)}
 
     def project(
         self, face: Face | None, waiting: str, names: list[str], request: gr.Request
@@ -381,7 +384,8 @@ def _add_faces(c: SimpleNamespace) -> None:
                     )
                     setattr(c, name, nudge)
             c.centre = gr.Button("Use the square as it is", size="sm", elem_id="use-square")
-    c.photo, c.face = (gr.State(None, time_to_live=3600) for _ in range(2))
+    # The photo that the visitor brought, the face cut out of it, and the one that is edited.
+    c.photo, c.own, c.face = (gr.State(None, time_to_live=3600) for _ in range(3))
 
 
 def _add_matrix(c: SimpleNamespace, names: Sequence[str]) -> None:
@@ -450,7 +454,7 @@ def connect(do: Editor, wire: Wiring, app: gr.Blocks) -> None:
     wire.on(app.load, do.load, (), **slow).then(None, None, None, js=webpage.SHOW_JS)
     app.load(None, c.query, None, js=webpage.FIRST_JS, api_visibility="private")
     c.query.change(None, c.query, None, js=webpage.LINK_JS, api_visibility="private")
-    wire.on(c.back.change, do.go_back, (), **slow)
+    wire.on(c.back.change, do.go_back, ("own",), **slow)
     # At home without the queue's two requests per move; strangers take turns.
     wire.on(
         c.strength.input, do.slide, ("face", *CONTROLS), ("moves", "query"),
@@ -466,7 +470,7 @@ def connect(do: Editor, wire: Wiring, app: gr.Blocks) -> None:
     wire.on(searched, do.search, ("words", *asked), hub, **slow)
     wire.on([c.source.input, c.seed.input, c.upload.clear], do.change_face, **LATEST)
     wire.on(c.shelf.select, do.pick_face)
-    brought = ("photo", "crop_panel", "crop", "shelf", "face", *VIEW)
+    brought = ("photo", "crop_panel", "crop", "own", "shelf", "face", *VIEW)
     for part, event in (("upload", c.upload.upload), ("webcam", c.webcam.input)):
         wire.on(event, partial(do.upload, part), (part, "source", *CONTROLS), brought)
     nudged = [c.centre.click, *(getattr(c, name).input for name in NUDGES)]
