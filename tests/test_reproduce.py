@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import runpy
+import subprocess
 import sys
 from contextlib import suppress
 from pathlib import Path
@@ -103,3 +104,29 @@ def test_it_goes_on_at_the_step_that_failed(
 def test_unknown_steps_get_the_nearest_names() -> None:
     with pytest.raises(DataError, match="comparison"):
         chosen(["comparisons"])
+
+
+def test_every_script_says_what_to_install(tmp_path: Path) -> None:
+    code = """
+import runpy, sys
+from pathlib import Path
+sys.modules["accelerate"] = None  # as if it were not installed
+for script in sorted(Path("training").rglob("*.py")):
+    if "run_script(" not in script.read_text() and "run_training(" not in script.read_text():
+        continue
+    for name in [name for name in sys.modules if name.partition(".")[0] == "training"]:
+        del sys.modules[name]
+    sys.argv = [str(script), "--help"]
+    try:
+        runpy.run_path(str(script), run_name="__main__")
+    except SystemExit as end:
+        print(script.name, end.code)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True, check=True
+    )
+    ended = done.stdout.splitlines()
+    assert {"train_vae.py 2", "train_stylegan2.py 2", "find_directions.py 2"} <= set(ended)
+    assert all(line.endswith(" 2") for line in ended)
+    sentence = "error: the training scripts need: pip install -e '.[training]'"
+    assert done.stderr.splitlines() == [sentence] * len(ended)

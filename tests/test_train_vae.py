@@ -34,7 +34,7 @@ from training.recipes import RECIPES, VAERecipe
 from training.train_vae import Arguments, Trainer, preview, train
 from training.trainers.commands import parse_command
 from training.trainers.loop import Journal, parameter_count, start_accelerator, step_generator
-from training.trainers.run import Run
+from training.trainers.run import Run, read_settings
 
 N_TRAIN, N_VALIDATION, N_TEST = 24, 8, 8
 TINY = VAERecipe(
@@ -603,3 +603,27 @@ def test_two_processes_train_one_model(faces: Path, dataset: FaceDataset, tmp_pa
 def test_processes_draw_different_noise() -> None:
     first, second = (torch.randn(5, generator=step_generator(0, 3, k)) for k in (0, 1))
     assert not torch.equal(first, second)
+
+
+def test_a_setting_that_a_run_is_older_than_has_its_default(tmp_path: Path) -> None:
+    run = Run(tmp_path)
+    with run.open({"seed": 0}, is_main=True):
+        pass
+    defaults = {"share": 1.0, "seed": 5}
+    other = run.open({"seed": 0, "share": 0.5}, is_main=True, defaults=defaults)
+    with pytest.raises(DataError, match=r"\(share 1\.0 -> 0\.5\)"), other:
+        pass
+    with run.open({"seed": 0, "share": 1.0}, True, defaults=defaults):
+        assert read_settings(tmp_path) == {"seed": 0, "share": 1.0}
+
+
+def test_a_run_goes_on_after_a_recipe_got_a_setting(
+    faces: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train(arguments(faces, tmp_path / "run"))
+    path = tmp_path / "run" / "settings.json"
+    settings = json.loads(path.read_text())
+    del settings["margin"]
+    path.write_text(json.dumps(settings))
+    train(arguments(faces, tmp_path / "run"))
+    assert "resumes at" in capsys.readouterr().out

@@ -13,11 +13,10 @@ from collections.abc import Iterable
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from accelerate import Accelerator
 from tqdm import tqdm
 
 import hublatent
@@ -35,6 +34,9 @@ from hublatent.perception.classifier import AttributeClassifier
 from hublatent.storage import only_writer, write_text
 from training.trainers.commands import DataArguments, command_of, run_script
 from training.trainers.loop import start_accelerator
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
 
 ALL = "all"
 

@@ -11,11 +11,10 @@ import json
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-import accelerate
 import torch
 import tyro
 from torch import Tensor
@@ -31,6 +30,9 @@ from training.trainers.classifier import scores
 from training.trainers.classifier.distort import Distortion, distort
 from training.trainers.commands import Ranges, Recipe, run_training
 from training.trainers.run import MODEL_FOLDER, Run
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
 
 
 @dataclass(frozen=True)
@@ -101,7 +103,7 @@ class Trainer(loop.Trainer):
     """A classifier, its average and its optimiser."""
 
     def __init__(
-        self, arguments: Arguments, dataset: FaceDataset, accelerator: accelerate.Accelerator
+        self, arguments: Arguments, dataset: FaceDataset, accelerator: Accelerator
     ) -> None:
         super().__init__(arguments, dataset, accelerator)
         recipe: ClassifierRecipe = self.recipe

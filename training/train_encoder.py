@@ -12,11 +12,10 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-import accelerate
 import torch
 import torch.nn.functional as F
 import tyro
@@ -32,6 +31,9 @@ from hublatent.storage import only_writer
 from training.trainers import loop
 from training.trainers.commands import Ranges, Recipe, run_training
 from training.trainers.stylegan2.adversarial import draw_latents
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
 
 N_DRAWN = 24
 DRAWN_COLUMNS = 8
@@ -92,7 +94,7 @@ class Trainer(loop.Trainer):
         self,
         arguments: Arguments,
         dataset: FaceDataset,
-        accelerator: accelerate.Accelerator,
+        accelerator: Accelerator,
         model: StyleGAN2,
         features: ImageFeatures,
     ) -> None:

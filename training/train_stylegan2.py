@@ -13,11 +13,10 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-import accelerate
 import torch
 import tyro
 from torch import Tensor
@@ -38,6 +37,9 @@ from training.trainers.stylegan2 import adversarial as losses
 from training.trainers.stylegan2.augment import AdaptiveProbability, augment
 from training.trainers.stylegan2.discriminator import Discriminator, save_discriminator
 from training.trainers.stylegan2.kid import FeatureNetwork, KernelDistance
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
 
 LATEST_FOLDER = "latest"
 BEST_FOLDER = "best"
@@ -153,7 +155,7 @@ class Trainer(loop.Trainer):
     """Both networks, the average, the optimisers, the augmentation, and what chooses the best."""
 
     def __init__(
-        self, arguments: Arguments, dataset: FaceDataset, accelerator: accelerate.Accelerator
+        self, arguments: Arguments, dataset: FaceDataset, accelerator: Accelerator
     ) -> None:
         super().__init__(arguments, dataset, accelerator)
         recipe: StyleGAN2Recipe = self.recipe

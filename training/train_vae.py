@@ -11,11 +11,10 @@ import sys
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-import accelerate
 import numpy as np
 import torch
 import tyro
@@ -35,6 +34,9 @@ from training.recipes import RECIPES, VAERecipe
 from training.trainers import loop
 from training.trainers.commands import run_training
 from training.trainers.run import MODEL_FOLDER
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
 
 MEMORY_FORMATS = {"contiguous": torch.contiguous_format, "channels-last": torch.channels_last}
 SECOND_ORDER = 1  # of the images that an objective's own network sees
@@ -63,7 +65,7 @@ class Trainer(loop.Trainer):
     memory_format = "contiguous"
 
     def __init__(
-        self, arguments: Arguments, dataset: FaceDataset, accelerator: accelerate.Accelerator
+        self, arguments: Arguments, dataset: FaceDataset, accelerator: Accelerator
     ) -> None:
         super().__init__(arguments, dataset, accelerator)
         recipe: VAERecipe = self.recipe

@@ -16,7 +16,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import MISSING, asdict, dataclass, fields
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -244,6 +244,9 @@ class Trainer(ABC):
         choices = list(itertools.product(*free))
         seconds = dict.fromkeys(choices, math.inf)
         before = copy.deepcopy(self.state())
+        if len(choices) > 1:
+            tried = " or ".join(" ".join(choice) for choice in choices)
+            self.accelerator.print(f"measuring which is faster: {tried}", flush=True)
         for turn in range(N_MEASURED + 1 if len(choices) > 1 else 0):
             for choice in choices:
                 self.use(**dict(zip(asked, choice, strict=True)))
@@ -382,7 +385,8 @@ def train(
     trainer_class.check_data(recipe, dataset, n)
     settings = {**asdict(recipe), "data": dataset.digest, **settings}
     run, results = Run(arguments.out), None
-    with run.open(settings, accelerator.is_main_process, recipe.may_change):
+    usual = {f.name: f.default for f in fields(recipe) if f.default is not MISSING}
+    with run.open(settings, accelerator.is_main_process, recipe.may_change, usual):
         accelerator.wait_for_everyone()
         state = run.load_state()
         trainer: Trainer = trainer_class(arguments, dataset, accelerator, **options)

@@ -35,19 +35,21 @@ class Run:
 
     @contextmanager
     def open(
-        self, settings: Mapping[str, Any], is_main: bool, may_change: Collection[str] = ()
-    ) -> Iterator[None]:
+        self, settings: Mapping[str, Any], is_main: bool, may_change: Collection[str] = (),
+        defaults: Mapping[str, Any] = {},
+    ) -> Iterator[None]:  # fmt: skip
         """Begin the run, or open it again for resuming; meanwhile no other process may.
 
         Args:
             settings: JSON-able values that define the run; a resumed run must have the same.
             is_main: of several processes that train together, the one that writes.
             may_change: settings of which a resumed run may have other values.
+            defaults: values of settings that a run had before they could be chosen.
         """
         with only_writer(self.folder) if is_main else nullcontext():
             if is_main:
-                given = json.loads(json.dumps(settings))
-                _keep_settings(self.folder, given, may_change)
+                given, usual = json.loads(json.dumps([settings, defaults]))
+                _keep_settings(self.folder, given, may_change, usual)
             yield
 
     def save_state(self, state: Mapping[str, Any]) -> None:
@@ -93,10 +95,12 @@ def read_settings(folder: Path) -> dict[str, Any]:
     return dict(json.loads((folder / SETTINGS_NAME).read_text(encoding="utf-8")))
 
 
-def _keep_settings(folder: Path, given: dict[str, Any], may_change: Collection[str]) -> None:
+def _keep_settings(
+    folder: Path, given: dict[str, Any], may_change: Collection[str], defaults: dict[str, Any]
+) -> None:
     """Refuse other settings than the stored ones; the file tells the latest of those that may."""
     path = folder / SETTINGS_NAME
-    stored = read_settings(folder) if path.is_file() else given
+    stored = {**defaults, **read_settings(folder)} if path.is_file() else given
     names = {*stored, *given} - set(may_change)
     different = sorted(name for name in names if stored.get(name) != given.get(name))
     if different:
