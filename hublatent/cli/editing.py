@@ -26,6 +26,7 @@ Unit = Literal["sigma", "raw", "probability"]
 # Shares of the whole edit that the strip shows.
 STRIP_SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
 STRIP_SIDE = 128
+MAX_DEVIATIONS = 100  # of a strength; far before, no model draws a face any more
 LATENTS_SUFFIXES = (".safetensors", ".npz", ".npy", ".pt")
 
 
@@ -87,7 +88,10 @@ def edit(
     for name, amount in wanted:
         way = found.default(name) if method is None else found[name, method]
         way = way if style is None else way.sampled_style(style)
-        moves.append((way.with_sigma(edited), amount))
+        way = way.with_sigma(edited)
+        if unit != "probability":
+            _check_strength(way, amount, unit)
+        moves.append((way, amount))
     names = [file.name for file in files]
     if is_latents:
         names, latents = _read_latents(picture, loaded)
@@ -182,6 +186,21 @@ def _strengths(
     if not wanted:
         raise HublatentError("Nothing to change; give --direction NAME=STRENGTH, like Smiling=2.")
     return wanted
+
+
+def _check_strength(direction: hublatent.Direction, amount: float, unit: Unit) -> None:
+    """Refuse a strength at which every picture is ruined."""
+    import torch
+
+    from hublatent import editing
+
+    deviations = abs(float(editing.to_sigma(torch.zeros(1), direction, amount, unit)))
+    if deviations > MAX_DEVIATIONS:
+        shown = "" if unit == "sigma" else f" ({deviations:.3g} standard deviations)"
+        raise HublatentError(
+            f"{direction.attribute} by {amount:g}{shown}; expected at most {MAX_DEVIATIONS} "
+            "standard deviations either way. Faces change well at 1 to 4."
+        )
 
 
 def _pictures(path: Path) -> list[Path]:
