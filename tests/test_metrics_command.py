@@ -42,7 +42,8 @@ def test_metrics_on_sprites(
     table = pd.read_csv(out, index_col="model")
     assert list(table.index) == ["tiny", "other-1"] and table.nunique().eq(1).all()
     assert list(table)[:2] == ["mig", "dci-disentanglement (logistic)"]
-    assert f"mig: {table['mig'].iloc[0]:.4f}" in capsys.readouterr().out
+    assert f"mig: {table['mig'].iloc[0]:.4f}" in (printed := capsys.readouterr()).out
+    assert "encode: " in printed.err and "dci: 100%" in printed.err
 
 
 def test_attributes_are_called_so_beside_their_correlations(celeba: Path, folder: Path) -> None:

@@ -8,6 +8,7 @@ from inspect import signature
 import numpy as np
 import pandas as pd
 import torch
+from tqdm import tqdm
 
 from hublatent.data import FaceDataset, sprites
 from hublatent.data.listing import PARTITIONS
@@ -38,7 +39,7 @@ def sprite_latents(model: LatentModel, n: int, seed: int = 0) -> tuple[Floats, I
         )
     factors = sprites.draw_factors(n, seed)
     latents = []
-    for part in np.split(factors, range(BATCH, n, BATCH)):
+    for part in tqdm(np.split(factors, range(BATCH, n, BATCH)), "encode", unit="batch"):
         pixels = torch.from_numpy(sprites.render(part))[..., None]
         images = to_float(pixels.expand(-1, -1, -1, model.channels))
         latents.append(encode_images(model, images).reshape(len(part), -1))
@@ -83,7 +84,9 @@ def scores(
     """
     given = {"seed": seed, "estimator": estimator, "balanced": not attributes}
     found = {}
-    for name in metrics:
+    bar = tqdm(list(metrics), unit="metric")
+    for name in bar:
+        bar.set_description(name)
         taken = given.keys() & signature(METRICS[name]).parameters.keys()
         values = METRICS[name](latents, factors, **{option: given[option] for option in taken})
         for key, value in values.items():
@@ -116,7 +119,8 @@ def sample_scores(
     """
     generator = torch.Generator().manual_seed(seed)
     first, second = (model.sample_latents(n, generator=generator) for _ in range(2))
-    images = (model.decode(part) for part in first.split(BATCH))
+    parts = tqdm(first.split(BATCH), "draw and label", unit="batch")
+    images = (model.decode(part) for part in parts)
     logits = torch.cat([classifier(part) for part in images]).cpu().numpy()
     shown = np.stack([column[surest(column)] > 0 for column in logits.T])  # (K, kept)
     rare = np.minimum(shown.sum(axis=1), (~shown).sum(axis=1)) < MIN_POSITIVES
