@@ -276,6 +276,10 @@ class DirectionSet:
         `revision` is a branch, tag or commit; hub_options are token, cache_dir, local_files_only
         and max_bytes.
         """
+        if Path(repo).is_file():
+            raise DirectionError(
+                f"{repo} is a file; expected a folder or a Hub id. DirectionSet.load reads a file."
+            )
         limited = {"max_bytes": MAX_DOWNLOAD_BYTES, **hub_options}
         where = snapshot(repo, revision=revision, files=(DIRECTIONS_NAME,), **limited)
         return cls.load(where.folder / DIRECTIONS_NAME, model, override=override)

@@ -92,6 +92,9 @@ def test_the_commands_fit_keep_and_carry(
     assert list(table["source"]) == ["one", "two"]
 
     carried = tmp_path / "carried.safetensors"
+    with pytest.raises(SystemExit):
+        main(["carry", str(models[1]), "--map", str(tmp_path / "maps"), "--out", str(carried)])
+    assert "name a map's file. Those in it: one--two.safetensors." in capsys.readouterr().err
     main(["carry", str(models[1]), "--map", str(tmp_path / "maps" / "one--two.safetensors"),
           "--attribute", "bright", "--out", str(carried)])  # fmt: skip
     found = DirectionSet.load(carried, linear_model())

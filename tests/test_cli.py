@@ -222,6 +222,42 @@ def test_mistakes_of_edit(folder: Path, picture: Path, tmp_path: Path, refuse: R
     assert "Did you mean edit" in refuse("edti", folder)
 
 
+def test_strengths_that_ruin_every_picture(
+    folder: Path, picture: Path, tmp_path: Path, run: Run, refuse: Refuse
+) -> None:
+    def words(strength: float, unit: str) -> tuple[object, ...]:
+        move = ("--direction", f"Smiling={strength}", "--unit", unit)
+        return ("edit", folder, picture, *move, "--out", tmp_path / "edit.png")
+
+    limit = "expected at most 100 standard deviations"
+    for strength, shown in ((1e9, "Smiling by 1e+09;"), (-1e30, "by -1e+30;"), (101, "by 101;")):
+        sentence = refuse(*words(strength, "sigma"))
+        assert limit in sentence and shown in sentence
+    assert limit in refuse(*words(1e300, "raw"))
+    assert not (tmp_path / "edit.png").exists()
+    run(*words(-100, "sigma"))
+
+
+@pytest.mark.parametrize(
+    ("name", "what"),
+    [("attributes-celeba", "is a classifier"), ("image-features", "features compare pictures")],
+)
+def test_what_draws_nothing_is_named_for_what_it_is(
+    name: str, what: str, picture: Path, tmp_path: Path, refuse: Refuse
+) -> None:
+    place = PROJECT / "model_cards" / name
+    rest = ("--direction", "Smiling=1", "--out", tmp_path / "edit.png")
+    sentence = refuse("edit", place, picture, *rest)
+    assert what in sentence and "expected a generative model: vae, " in sentence
+
+
+def test_a_file_where_directions_of_a_folder_are_expected(tmp_path: Path) -> None:
+    path = tmp_path / "directions.safetensors"
+    random_directions(tiny_vae()).save(path)
+    with pytest.raises(HublatentError, match=r"is a file; .*DirectionSet\.load"):
+        DirectionSet.from_pretrained(path)
+
+
 def test_an_output_that_cannot_be_written(
     folder: Path, picture: Path, tmp_path: Path, refuse: Refuse
 ) -> None:

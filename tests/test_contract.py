@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -15,7 +16,7 @@ import hublatent
 from hublatent.checkpoint import init_parameters
 from hublatent.errors import CheckpointError, DataError, HublatentError
 from hublatent.model import LatentModel, weights_digest
-from hublatent.models import ARCHITECTURES, why_no_latent_model
+from hublatent.models import ARCHITECTURES, OTHER_NETWORKS, why_no_latent_model
 
 # A new architecture adds one line here; without it this module fails.
 VAE_CONFIG = {"image_size": 16, "latent_dim": 4, "width": 4, "max_width": 8, "n_stages": 2}
@@ -302,6 +303,12 @@ def test_why_a_folder_holds_no_latent_model(model: LatentModel, tmp_path: Path) 
     config.write_text(text)
     (folder / "model.safetensors").unlink()
     assert why_no_latent_model(folder) == "it has no model.safetensors."
+
+
+def test_every_network_here_is_a_model_or_known_as_another() -> None:
+    configs = (Path(__file__).parents[1] / "model_cards").glob("*/config.json")
+    names = {json.loads(path.read_text())["architecture"] for path in configs}
+    assert OTHER_NETWORKS.keys() <= names <= OTHER_NETWORKS.keys() | ARCHITECTURES.keys()
 
 
 def test_every_public_name_is_there() -> None:

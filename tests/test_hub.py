@@ -345,6 +345,19 @@ def test_absurd_ids_are_a_sentence(name: str, client: ClientState) -> None:
     assert len(str(caught.value)) < 200
 
 
+def test_a_mistyped_folder_gets_the_nearest_one(
+    hub: HubStandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "cards" / "btcvae-celeba").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    for start in ("", "./", f"{tmp_path}/"):
+        with pytest.raises(HubError, match=r"Did you mean \S*cards/btcvae-celeba\?"):
+            hublatent.load(f"{start}cards/btcvae-celba")
+    with pytest.raises(HubError) as caught:
+        hublatent.load("cards/something-else")
+    assert "Did you mean" not in str(caught.value)
+
+
 def test_weights_are_hashed_when_they_arrive_and_when_they_changed(
     hub: HubStandIn, published: str, client: ClientState, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -369,7 +369,7 @@ def test_modules_nested_without_end_are_refused(tmp_path):
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n", "git lfs pull"),
         (gzip.compress(b"x"), "gzip"),
         (b"GGUF\x03\0\0\0", "language model"),
-        (b"\x89PNG\r\n\x1a\n", "picture"),
+        (b"\x89PNG\r\n\x1a\n", "is a picture (PNG). Converted are pickles and torch.save of"),
         (b"what is this?", "no known format"),
         (pickle.dumps({"G": None}), "holds G"),
         (pickle.dumps([1, 2]), "list of 2"),
@@ -386,6 +386,8 @@ def test_other_files_are_named_for_what_they_are(content, word, tmp_path):
 def test_other_checkpoints_are_named_for_what_they_are(tmp_path):
     with pytest.raises(CheckpointError, match="does not exist"):
         convert(tmp_path / "none.pkl", tmp_path / "out")
+    with pytest.raises(CheckpointError, match=r"is a folder\. Converted are pickles"):
+        convert(tmp_path, tmp_path / "out")
     path = tmp_path / "net.pt"
     for content, word in (
         ({"GAN": {"S.net.0.weight": torch.ones(2)}, "version": "1.8"}, "lucidrains"),

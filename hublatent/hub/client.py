@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from difflib import get_close_matches
+from pathlib import Path
 from typing import Any, TypeVar
 
 from huggingface_hub import errors as hub_errors
@@ -179,7 +181,19 @@ def check_repo_id(repo: str) -> None:
     except hub_errors.HFValidationError as error:
         raise HubError(
             f"{shorten(repo)} is neither an existing folder nor a Hub id such as 'user/model'."
+            f"{like_folder(repo)}"
         ) from error
+
+
+def like_folder(source: str) -> str:
+    """A question that offers the existing folders nearest to a mistyped one; "" without any."""
+    try:
+        path = Path(source).expanduser()
+        names = [other.name for other in path.parent.iterdir() if other.is_dir()]
+    except (OSError, RuntimeError, ValueError):  # there is no such parent, or it may not be read
+        return ""
+    near = get_close_matches(path.name, names, 3, cutoff=0.7)
+    return f" Did you mean {' or '.join(str(path.parent / name) for name in near)}?" * bool(near)
 
 
 def explain(error: BaseException, repo: str, revision: str | None = None) -> HubError:

@@ -17,7 +17,7 @@ from huggingface_hub.hf_api import ModelInfo, RepoSibling
 
 from hublatent.checkpoint import CONFIG_NAME, PICKLE_SUFFIXES, WEIGHTS_NAME
 from hublatent.errors import HubError, shorten
-from hublatent.hub.client import CONNECT_SECONDS, call_hub, check_repo_id, is_transient
+from hublatent.hub.client import CONNECT_SECONDS, call_hub, check_repo_id, is_transient, like_folder
 from hublatent.storage import write_text
 
 DIRECTIONS_NAME = "directions.safetensors"
@@ -126,7 +126,7 @@ def snapshot(
 
 def _no_folder_either(source: str, error: HubError) -> HubError:
     """A mistyped path looks like a Hub id: say that it was tried as both."""
-    return HubError(f"There is no folder {source}; as a Hub id: {error}")
+    return HubError(f"There is no folder {source}.{like_folder(source)} As a Hub id: {error}")
 
 
 def local_folder(source: str | Path) -> Path | None:

@@ -86,7 +86,10 @@ def convert(
 
 def read_generator(path: Path, class_index: int | None = None) -> ForeignGenerator:
     """Read the generator of a checkpoint as data, or raise UnreadableFileError."""
-    content = read_untrusted(path, MAX_FILE_BYTES, (*AVERAGED, "latent_avg"))
+    try:
+        content = read_untrusted(path, MAX_FILE_BYTES, (*AVERAGED, "latent_avg"))
+    except UnreadableFileError as error:
+        raise UnreadableFileError(f"{error}. Converted are {READABLE}") from error
     if content.form == "safetensors":
         raise UnreadableFileError(
             "is a safetensors file; a model of hublatent is a folder of it and config.json, which "

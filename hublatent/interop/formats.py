@@ -87,7 +87,8 @@ def read_foreign(path: str | Path) -> tuple[ForeignDirection, ...]:
         return _interpret(read_untrusted(path, MAX_FILE_BYTES), path.stem)
     except UnreadableFileError as error:
         text = str(error)
-        known = f"; known: {KNOWN_FORMATS}" if text.endswith("no known format") else ""
+        is_other = "no known format" in text or text.startswith(("is a picture", "is a folder"))
+        known = f"; known: {KNOWN_FORMATS}" if is_other else ""
         raise DirectionError(f"{path} {text}{known}.") from error
 
 

@@ -19,6 +19,7 @@ from hublatent.direction_set import DirectionSet
 from hublatent.discovery.methods import FILTERS, METHODS
 from hublatent.errors import DataError, DirectionError
 from hublatent.hub import MAP_NAME, snapshot
+from hublatent.hub.download import local_folder
 from hublatent.hub.publisher import publisher
 from hublatent.mapping.fitting import Fit, SharedImages, fit_way, is_sampled, on_layers
 from hublatent.stats import Estimate, Ints
@@ -254,6 +255,13 @@ class LatentMap:
         """
         if Path(repo).is_file():
             return cls.load(repo)
+        folder = local_folder(repo)
+        if folder is not None and not (folder / MAP_NAME).is_file():
+            maps = sorted(path.name for path in folder.glob("*--*.safetensors"))
+            raise DataError(
+                f"{folder} holds no {MAP_NAME}; name a map's file. Those in it: "
+                f"{', '.join(maps) or 'none'}."
+            )
         limited = {"max_bytes": MAX_DOWNLOAD_BYTES, **hub_options}
         where = snapshot(repo, revision=revision, files=(MAP_NAME,), **limited)
         return cls.load(where.folder / MAP_NAME)

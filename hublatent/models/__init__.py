@@ -37,6 +37,14 @@ ARCHITECTURES: dict[str, type[LatentModel]] = {
     "stylegan3": StyleGAN3,
 }
 
+# What else a config.json here may name, none of which draws.
+OTHER_NETWORKS = {
+    "attribute-classifier": "a classifier, which reads attributes in pictures",
+    "image-features": "a network whose features compare pictures",
+    "face-detector": "a face detector",
+    "face-identity": "a network that tells people apart",
+}
+
 
 def register(model_class: type[Model]) -> type[Model]:
     """Make an architecture of one's own known to `load`, direction files, cards, commands and app.
@@ -100,6 +108,11 @@ def load(
 def architecture_of(where: Snapshot) -> type[LatentModel]:
     """The class that a model's config names; a CheckpointError offers the known ones."""
     name = read_config(where.folder)["architecture"]
+    if name in OTHER_NETWORKS:
+        raise CheckpointError(
+            f"{where.source} is {OTHER_NETWORKS[name]}, and draws none; expected a generative "
+            f"model: {', '.join(ARCHITECTURES)}."
+        )
     if name not in ARCHITECTURES:
         raise CheckpointError(
             f"{where.source}: {unknown_name('architecture', name, ARCHITECTURES)}"
