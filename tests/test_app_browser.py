@@ -236,7 +236,9 @@ def test_uploads_are_shown_or_refused_in_words(page: Any, address: str, tmp_path
     bad.write_text("no picture")
     before = edited(page, 1)
     page.locator("#upload input[type=file]").set_input_files(str(bad))
-    page.get_by_text("is not a picture").wait_for()
+    told = page.get_by_text("is not a picture")
+    told.wait_for()
+    assert told.inner_text().startswith("face.jpg ")
     assert edited(page, 1) == before
     open_page(page, address)
     page.locator("[data-toggle=upload-panel]").click()
@@ -289,6 +291,46 @@ def test_back_keeps_the_visitors_photo(page: Any, address: str) -> None:
     page.go_forward()
     wait_for_view("Smile", "your picture")
     assert page.locator(".hl-original img").get_attribute("src") == own
+
+
+def test_a_number_beyond_the_slider_is_its_end(page: Any, home: str) -> None:
+    open_page(page, home)
+    if is_phone(page):  # the options stand below
+        page.locator("#mode").scroll_into_view_if_needed()
+    for mode, end in (("The paper's α", "40"), ("Standard deviations", "6")):
+        page.locator("#mode input").click()
+        page.get_by_role("option", name=mode).click()
+        page.wait_for_function(
+            "max => document.querySelector('#strength input').max === max", arg=end
+        )
+        field = page.locator("#strength input[type=number]")
+        field.fill("100000")
+        field.press("Enter")
+        page.get_by_text(f"The slider ends at {end}").first.wait_for()
+        page.wait_for_function(
+            "end => document.querySelector('#strength input[type=number]').value === end", arg=end
+        )
+        wait_for_query(page, f"strength={end}")
+        assert "+6σ" in page.locator(".hl-numbers").first.text_content() or end == "40"
+
+
+TOPMOST_JS = """() => [...document.querySelectorAll('#bar button')].every((button) => {
+  const box = button.getBoundingClientRect();
+  const top = document.elementFromPoint(box.x + box.width / 2, box.y + box.height / 2);
+  return document.querySelector('#bar').contains(top) || box.right > innerWidth;
+})"""
+
+
+def test_the_square_is_placed_beside_the_bar(page: Any, address: str) -> None:
+    open_page(page, address)
+    page.locator("[data-toggle=upload-panel]").click()
+    page.locator("#upload input[type=file]").set_input_files(str(EXAMPLE))
+    page.wait_for_selector(".hl-crop polygon", state="attached")
+    for label in page.locator("#nudges label").all():
+        assert label.bounding_box()["height"] < 30, "in one line"
+    for scrolled in range(0, 400, 20):
+        page.evaluate("y => scrollTo(0, y)", scrolled)
+        assert page.evaluate(TOPMOST_JS), "nothing is drawn over the bar"
 
 
 def test_a_typed_path_is_refused_in_its_row(page: Any, address: str) -> None:

@@ -157,6 +157,12 @@ class Editor:
         rows = session.compare_edits(self.shelf, asked.face, request)
         return {"moves": webpage.moves_of(rows), "query": request.to_query(asked.face)}
 
+    def keep_within(self, asked: Any) -> Changes:
+        """A number beyond the slider's range was typed: the end that was taken instead is shown."""
+        end = session.checked_number("strength", asked.strength)
+        gr.Warning(f"The slider ends at {end:g}, which was taken instead.")
+        return {"strength": end}
+
     def change_attribute(self, asked: Any) -> Changes:
         """Another attribute was picked, or typed as people call it."""
         request = request_of(asked, **asked.said)
@@ -258,13 +264,11 @@ class Editor:
         path = getattr(asked, part)
         if not path:
             return {}
-        # By its bytes: messages then name no path of this machine.
-        content = Path(path).read_bytes()
-        photo = Photo.open(content, self.shelf.limits, self.shelf.judges.detector)
+        photo = Photo.open(path, self.shelf.limits, self.shelf.judges.detector)
         changes = {"photo": photo, "crop_panel": gr.update(visible=True)}
         if photo.crop is None:
             gr.Warning("No face was found in this picture. Place the square by hand, or use the "
-                       "picture's centre.", duration=None)  # fmt: skip
+                       "picture's centre.")  # fmt: skip
             return {**changes, "crop": html("edit.crop", photo, None)}
         return {**changes, **self._cut(photo, asked)}
 
@@ -377,7 +381,7 @@ def _add_faces(c: SimpleNamespace) -> None:
             )  # fmt: skip
         with gr.Column(scale=2, min_width=300, visible=False) as c.crop_panel:
             c.crop = html_part("crop")
-            with gr.Row():
+            with gr.Row(elem_id="nudges"):
                 for name, (label, low, high, value) in NUDGES.items():
                     nudge = gr.Slider(
                         low, high, value, step=0.01, label=label, buttons=[], min_width=110
@@ -425,7 +429,7 @@ def _add_unseen(c: SimpleNamespace) -> None:
     c.query, c.found = (
         gr.Textbox(visible="hidden", elem_id=name, label=name) for name in ("query", "found")
     )
-    c.back = html_part("back", webpage.BACK_JS)
+    c.back, c.beyond = html_part("back", webpage.BACK_JS), html_part("beyond", webpage.BEYOND_JS)
     c.moves, c.file = gr.JSON(visible=False), gr.JSON(visible=False)
     # Directions that were made or opened last, each after the name of its model.
     c.opened = gr.State([], time_to_live=3600)
@@ -447,8 +451,6 @@ def _fill(c: SimpleNamespace, changes: Changes) -> None:
 def connect(do: Editor, wire: Wiring, app: gr.Blocks) -> None:
     """What happens when something is touched."""
     c = wire.parts
-    # Its range changes with its mode; what it sends is checked by EditRequest instead.
-    c.strength.preprocess = lambda value: value
     # A slow download of one visitor's model does not stop the others' sliders.
     slow: dict[str, Any] = {"lane": "opening"}
     wire.on(app.load, do.load, (), **slow).then(None, None, None, js=webpage.SHOW_JS)
@@ -460,6 +462,7 @@ def connect(do: Editor, wire: Wiring, app: gr.Blocks) -> None:
         c.strength.input, do.slide, ("face", *CONTROLS), ("moves", "query"),
         queue=not do.shelf.limits.local_paths, **LATEST,
     ).then(None, c.moves, None, js=webpage.MOVE_JS)  # fmt: skip
+    wire.on(c.beyond.select, do.keep_within, ("strength",), ("strength",))
     wire.on([c.method.input, c.hold.input, c.layers.input, c.found.change], do.redraw, **LATEST)
     wire.on([c.attribute.input, c.pills.select], do.change_attribute, **LATEST)
     wire.on([c.mode.input, c.actions.select], do.change_mode)

@@ -74,10 +74,10 @@ class Photo:
 
     @classmethod
     def open(
-        cls, content: bytes, limits: Limits = LOCAL, detector: FaceDetector | None = None
+        cls, file: str | Path | bytes, limits: Limits = LOCAL, detector: FaceDetector | None = None
     ) -> Photo:
-        """Read a picture file and look for a face."""
-        opened = open_image(content, max_bytes=limits.upload_bytes, max_pixels=limits.upload_pixels)
+        """Read a picture file, or what it holds, and look for a face."""
+        opened = open_image(file, max_bytes=limits.upload_bytes, max_pixels=limits.upload_pixels)
         opened.thumbnail((limits.photo_side, limits.photo_side), Image.Resampling.LANCZOS)
         try:
             found = detector.find(opened) if detector else None

@@ -50,6 +50,16 @@ element.addEventListener('click', (event) => {
 });
 """
 BACK_JS = "window.addEventListener('popstate', () => trigger('change', {query: location.search}));"
+# Once the typing has paused: 80 begins with 8.
+BEYOND_JS = """
+let later = null;
+document.addEventListener('input', ({ target }) => {
+  if (!target.closest('#strength')) return;
+  clearTimeout(later);
+  const { rangeOverflow, rangeUnderflow } = target.validity;
+  if (rangeOverflow || rangeUnderflow) later = setTimeout(() => trigger('select', {}), 600);
+});
+"""
 
 # Smallest and largest width at which pictures are sent; the browser shows them larger. What the
 # slider moves is sent as the models draw it: an enlarged picture would take three times as long.

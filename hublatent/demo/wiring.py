@@ -6,6 +6,7 @@ return what they change, by the names of the parts; Wiring connects both to Grad
 
 from __future__ import annotations
 
+import re
 import tempfile
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -33,6 +34,17 @@ SHOWN = (
 MADE = ("opened", "use", "restyle", "audit", "push_row")
 LATEST: dict[str, Any] = {"trigger_mode": "always_last"}  # of events that come in quick succession
 Changes = dict[str, Any]
+
+
+def _nearest(slider: gr.Slider, given: Any) -> Any:
+    """What a slider was set to: beyond its range, the nearer end; else handlers check it."""
+    number = isinstance(given, (int, float))
+    return min(max(given, slider.minimum), slider.maximum) if number else given
+
+
+# When its range changes, Gradio makes a session's slider anew of its class: what was set on one is
+# lost. And it writes a .pyi file beside the source of each class that is derived from its own.
+gr.Slider.preprocess = _nearest  # type: ignore[method-assign, assignment]
 
 
 class Wiring:
@@ -85,8 +97,9 @@ class Wiring:
 
 
 def warn(shelf: ModelShelf, error: HublatentError) -> None:
-    """Show an error on the page."""
-    gr.Warning(escape(shelf.tell(error), quote=False), duration=None)
+    """Show an error on the page for a while; what a visitor uploaded has its own name there."""
+    folder = re.escape(get_upload_folder().rstrip("/"))
+    gr.Warning(escape(re.sub(rf"{folder}/\w+/", "", shelf.tell(error)), quote=False))
 
 
 def html_part(elem_id: str, script: str | None = None, value: str = "", **options: Any) -> gr.HTML:
