@@ -13,6 +13,7 @@ import torch
 from hublatent.demo.faces import Face, drawn_face
 from hublatent.demo.making import (
     Made,
+    gather,
     make_directions,
     name_part,
     open_directions,
@@ -165,3 +166,24 @@ def test_another_style_of_a_direction_takes_its_place(shelf: ModelShelf) -> None
     assert torch.equal(vectors[0], vectors[2]) and not torch.equal(vectors[0], vectors[1])
     with pytest.raises(HublatentError, match="no styles"):
         use_directions(shelf, [("vae-tiny", plain)], 0)
+
+
+def test_what_is_uploaded_is_told_by_its_own_name(
+    shelf: ModelShelf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from hublatent.demo import wiring
+
+    told: list[str] = []
+    monkeypatch.setattr(wiring, "get_upload_folder", lambda: str(tmp_path))
+    monkeypatch.setattr(wiring.gr, "Warning", told.append)
+    (tmp_path / "0a1b").mkdir()
+    for name in ("my smile.safetensors", "my photo.jpg"):
+        file = tmp_path / "0a1b" / name
+        file.write_text("nothing of the kind")
+        with pytest.raises(HublatentError) as caught:
+            if file.suffix == ".jpg":
+                gather(shelf, "vae-tiny", (), [str(file)])
+            else:
+                open_directions(shelf, str(file), MODELS)
+        wiring.warn(shelf, caught.value)
+        assert name in told[-1] and str(tmp_path) not in told[-1], told

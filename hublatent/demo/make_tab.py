@@ -45,12 +45,13 @@ class Maker:
         if asked.said["ask"] == "others":
             asked.start += N_OFFERED
             return self.offer(asked)
-        brought = [_contents(files) for files in (asked.with_files, asked.without_files)]
-        for content in [content for part in brought for content in part]:
+        brought = [_counted(files) for files in (asked.with_files, asked.without_files)]
+        for file in [file for part in brought for file in part]:
+            content = Path(file).read_bytes()
             if content.startswith(b"PK"):  # both folders of a zip file may be given at either place
                 more = making.unzip_heaps(content, self.shelf.limits)
                 brought = [
-                    [c for c in part if c is not content] + pictures
+                    [f for f in part if f is not file] + pictures
                     for part, pictures in zip(brought, more, strict=True)
                 ]
         with_it, without_it = (
@@ -109,10 +110,11 @@ class Maker:
         return {"pushed": f"Published: [{repo}]({url})"}
 
 
-def _contents(files: Sequence[str] | None) -> list[bytes]:
+def _counted(files: Sequence[Any] | None) -> list[Any]:
+    """The files of a heap; their names are told where one cannot be read."""
     if len(files or ()) > MAX_FACES:
         raise HublatentError(f"{len(files or ())} files in a heap; at most {MAX_FACES}.")
-    return [Path(file).read_bytes() for file in files or ()]
+    return list(files or ())
 
 
 def build(do: Editor, wire: Wiring) -> None:

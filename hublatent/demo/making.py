@@ -83,9 +83,9 @@ class Made:
 
 
 def gather(
-    shelf: ModelShelf, source: str, seeds: Sequence[Any], pictures: Sequence[bytes]
+    shelf: ModelShelf, source: str, seeds: Sequence[Any], pictures: Sequence[str | bytes]
 ) -> list[Face]:
-    """Faces that a model draws from seeds, and those of picture files, each once."""
+    """Faces that a model draws from seeds, and those of picture files or their bytes, each once."""
     limits, detector = shelf.limits, shelf.judges.detector
     check = faces.time_limit(limits.request_seconds)
     found = [face for seed in seeds if (face := draw(shelf, source, seed)) is not None]
