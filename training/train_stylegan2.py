@@ -125,6 +125,7 @@ class StyleGAN2Recipe(Recipe):
 #   24,000 more alone, r1_gamma 0.1            0.000375           0.093: 8,000; 0.138: 28,000
 #   40,000 more, r1_gamma 0.1, rate 0.0006     0.00015            0.098: 4,000; 0.110: 12,000
 #   on a GPU in batches of 128, r1_gamma 0.1   0.002              0.147: 34,000; 0.29: 85,000
+#   the bundled one, r1_gamma 0.1              0.00025            0.102: 5,000; 0.097: 10,000
 #
 # So a young discriminator helps for 10,000 images, in small steps. It did not know its images by
 # heart: unseen faces scored as high as those of the training.
