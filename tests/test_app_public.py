@@ -13,7 +13,7 @@ import pytest
 
 from hublatent.demo.faces import drawn_face
 from hublatent.demo.session import EditRequest, Refusal, compare_edits
-from hublatent.demo.shelf import PUBLIC, ModelShelf, find_models, keep_within
+from hublatent.demo.shelf import PUBLIC, ModelShelf, find_models, trim_cache
 from hublatent.demo.visitors import MAX_WAITING, FairQueue, visitor_of
 
 
@@ -149,9 +149,9 @@ def test_the_longest_unused_download_leaves_the_disk(tmp_path: Path) -> None:
         (repo / "blobs" / "b").write_bytes(bytes(1000))
         (files / "config.json").symlink_to(repo / "blobs" / "b")
         os.utime(repo / "blobs" / "b", (1000 + i, 1000 + i))
-    keep_within(tmp_path, 2000, "user/newest")
+    trim_cache(tmp_path, 2000, "user/newest")
     assert sorted(p.name for p in tmp_path.glob("models--*")) == [
         "models--user--newer", "models--user--newest",
     ]  # fmt: skip
-    keep_within(tmp_path, 10, "user/newest")
+    trim_cache(tmp_path, 10, "user/newest")
     assert [p.name for p in tmp_path.glob("models--*")] == ["models--user--newest"]

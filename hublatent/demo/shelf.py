@@ -287,7 +287,7 @@ class ModelShelf:
             max_bytes=MAX_DOWNLOAD_BYTES if ours else self.limits.download_bytes, **common,
         )  # fmt: skip
         if stranger:
-            keep_within(VISITORS_CACHE, self.limits.kept_bytes, source)
+            trim_cache(VISITORS_CACHE, self.limits.kept_bytes, source)
         model = architecture.from_snapshot(where, device=self.device)
         fingerprint = model.fingerprint()
         stored = read_stored_latents(where.folder, fingerprint, model.latent_shape)
@@ -320,7 +320,7 @@ def is_hub_id(name: str) -> bool:
     return _HUB_ID.fullmatch(name) is not None and ".." not in name
 
 
-def keep_within(cache: Path, limit: int, newest: str) -> None:
+def trim_cache(cache: Path, limit: int, newest: str) -> None:
     """Delete the longest unused repositories but the newest of a Hub cache beyond a limit."""
     if not cache.is_dir():
         return
