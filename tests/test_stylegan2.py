@@ -23,7 +23,7 @@ from hublatent.models.stylegan2 import StyleGAN2, blurred, mix_styles, upsamplin
 from tests import stylegan2_reference as reference
 from training.trainers.loop import parameter_count
 from training.trainers.stylegan2.adversarial import path_lengths
-from training.trainers.stylegan2.discriminator import Discriminator, blur, halve
+from training.trainers.stylegan2.discriminator import Discriminator, EqualConv, blur, halve
 
 TINY = {
     "image_size": 16, "latent_dim": 8, "z_dim": 6, "mapping_layers": 2,
@@ -154,6 +154,13 @@ def test_a_blur_folded_into_the_kernel_is_the_blur_and_the_convolution() -> None
     short = F.conv2d(x, blurred(weight[:, :, :1, :1]), stride=2, padding=1)
     usual = F.conv2d(halve(x), weight[:, :, :1, :1])
     torch.testing.assert_close(short, usual, atol=1e-5, rtol=1e-5)
+
+
+def test_a_discriminator_that_does_not_blur_convolves_every_other_pixel() -> None:
+    conv = EqualConv(5, 7, 3)
+    x = torch.randn(2, 5, 8, 8, generator=torch.Generator().manual_seed(0))
+    halved = conv.halving(x, 1.5, blurs=False)
+    torch.testing.assert_close(halved, conv(x, 1.5)[..., ::2, ::2])
 
 
 def test_clamping_matters_in_that_comparison() -> None:

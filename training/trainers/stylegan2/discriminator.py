@@ -20,7 +20,8 @@ GROUP_SIZE = 4  # images whose statistics the last block compares
 class Discriminator(nn.Module):
     """Images (B, C, H, W) -> logits (B, 1): large for real, small for generated ones.
 
-    Sizes are those of StyleGAN2.
+    Sizes are those of StyleGAN2, which blurs feature maps before it halves them. Without that
+    (`blurs` False) much more of a small image is seen.
     """
 
     def __init__(
@@ -30,13 +31,17 @@ class Discriminator(nn.Module):
         channel_base: int = 2048,
         channel_max: int = 256,
         channel_min: int = 48,
+        blurs: bool = True,
     ) -> None:
         super().__init__()
         widths = channels_by_height(image_size, channels, channel_base, channel_max, channel_min)
         falling = sorted(widths, reverse=True)
         self.from_rgb = EqualConv(channels, widths[image_size], 1)
         self.blocks = nn.ModuleDict(
-            {str(h): ResidualBlock(widths[h], widths[half]) for h, half in pairwise(falling)}
+            {
+                str(height): ResidualBlock(widths[height], widths[half], blurs)
+                for height, half in pairwise(falling)
+            }
         )
         self.last_conv = EqualConv(widths[4] + 1, widths[4], 3)
         self.last_linear = EqualLinear(widths[4] * 16, widths[4])
@@ -58,8 +63,9 @@ class Discriminator(nn.Module):
 class ResidualBlock(nn.Module):
     """Two convolutions, the second halving the size, beside a 1x1 short cut."""
 
-    def __init__(self, n_in: int, n_out: int) -> None:
+    def __init__(self, n_in: int, n_out: int, blurs: bool) -> None:
         super().__init__()
+        self.blurs = blurs
         self.conv0 = EqualConv(n_in, n_in, 3)
         self.conv1 = EqualConv(n_in, n_out, 3)
         self.skip = EqualConv(n_in, n_out, 1, bias=False)
@@ -67,9 +73,9 @@ class ResidualBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         # Gains go into weights and biases: leaky ReLU is positively homogeneous. The sum of the
         # two branches is divided by sqrt(2), which for conv1 cancels the activation's gain.
-        short = self.skip.halving(x, math.sqrt(0.5))  # (B, n_out, H/2, W/2)
+        short = self.skip.halving(x, math.sqrt(0.5), self.blurs)  # (B, n_out, H/2, W/2)
         x = F.leaky_relu_(self.conv0(x, GAIN), SLOPE)  # (B, n_in, H, W)
-        x = self.conv1.halving(x, 1.0)  # (B, n_out, H/2, W/2)
+        x = self.conv1.halving(x, 1.0, self.blurs)  # (B, n_out, H/2, W/2)
         return F.leaky_relu_(x, SLOPE) + short
 
 
@@ -84,10 +90,12 @@ class EqualConv(nn.Module):
     def forward(self, x: Tensor, gain: float) -> Tensor:
         return F.conv2d(x, *self._scaled(gain), padding=self.weight.shape[2] // 2)
 
-    def halving(self, x: Tensor, gain: float) -> Tensor:
-        """Blur with [1, 3, 3, 1], then convolve and halve: (B, n_out, H / 2, W / 2)."""
+    def halving(self, x: Tensor, gain: float, blurs: bool) -> Tensor:
+        """Blur with [1, 3, 3, 1] or not, then convolve and halve: (B, n_out, H / 2, W / 2)."""
         weight, bias = self._scaled(gain)
         kernel = weight.shape[2]
+        if not blurs:
+            return F.conv2d(x, weight, bias, stride=2, padding=kernel // 2)
         if x.is_cuda:  # one convolution for both, as in the generator
             return F.conv2d(x, blurred(weight), bias, stride=2, padding=kernel // 2 + 1)
         if kernel == 1:
