@@ -141,7 +141,8 @@ class StyleGAN2Recipe(Recipe):
 # after 8,000 images it ranks unseen faces above the generator's with an AUROC of 0.589, without the
 # blur of 0.994 (a plain network: 0.989; tests/benchmarks/discriminators.py). From the start without
 # it (--no-discriminator-blurs) samples come closer sooner, at 101 instead of 84 images/s: KID 0.585
-# after 96,000 images (with it 0.74), 0.149 after 240,000. The bundled discriminator blurs.
+# after 96,000 images (with it 0.74), 0.149 after 240,000 and 0.081 after 384,000 (with it 0.098
+# after 480,000). The bundled discriminator blurs.
 RECIPES: dict[str, StyleGAN2Recipe] = {"stylegan2-celeba": StyleGAN2Recipe(channel_min=32)}
 
 
