@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 import training.train_stylegan2 as script
 from hublatent.data import FaceDataset, load_dataset
-from hublatent.errors import DataError, HublatentError
+from hublatent.errors import CheckpointError, DataError, HublatentError
 from hublatent.hub import DISCRIMINATOR_NAME
 from hublatent.models.stylegan2 import StyleGAN2
 from hublatent.publish import check_folder
@@ -599,6 +599,20 @@ def test_another_run_can_be_fine_tuned_with_noise_on_w(faces: Path, tmp_path: Pa
     assert [line["images"] for line in read_log(tmp_path / "second")] == [96]
     with pytest.raises(DataError, match="w_noise"):
         train(arguments(faces, tmp_path / "second", "--images", "96"))
+
+
+def test_no_discriminator_goes_on_with_another_blur_than_it_learned_with(
+    faces: Path, tmp_path: Path
+) -> None:
+    train(arguments(faces, tmp_path / "first", "--images", "16", "--no-discriminator-blurs"))
+    for number, folder in enumerate((tmp_path / "first", tmp_path / "first" / "latest")):
+        options = ("--start-from", str(folder), "--images", "32")
+        with pytest.raises(CheckpointError, match=r"not blur.*--no-discriminator-blurs"):
+            train(arguments(faces, tmp_path / f"refused-{number}", *options))
+        out = tmp_path / f"taken-{number}"
+        train(arguments(faces, out, *options, "--no-discriminator-blurs"))
+    with pytest.raises(DataError, match="discriminator_blurs"):
+        train(arguments(faces, tmp_path / "first", "--images", "32"))
 
 
 # --- several processes ----------------------------------------------------------------------------

@@ -22,7 +22,7 @@ import tyro
 from torch import Tensor
 from tqdm import tqdm
 
-from hublatent.checkpoint import CONFIG_NAME, load_weights, read_config
+from hublatent.checkpoint import CONFIG_NAME, read_config
 from hublatent.data import FaceDataset
 from hublatent.errors import DataError
 from hublatent.hub import DISCRIMINATOR_NAME
@@ -35,7 +35,11 @@ from training.trainers.loop import step_generator
 from training.trainers.run import Run, read_settings
 from training.trainers.stylegan2 import adversarial as losses
 from training.trainers.stylegan2.augment import AdaptiveProbability, augment
-from training.trainers.stylegan2.discriminator import Discriminator, save_discriminator
+from training.trainers.stylegan2.discriminator import (
+    Discriminator,
+    load_discriminator,
+    save_discriminator,
+)
 from training.trainers.stylegan2.kid import FeatureNetwork, KernelDistance
 
 if TYPE_CHECKING:
@@ -132,7 +136,7 @@ class StyleGAN2Recipe(Recipe):
 #   the same, r1_gamma 0.05                    0.0025             0.309: 20,000; 0.376: 60,000
 #   one that does not blur, r1_gamma 0.05      0.0025             0.131: 8,000; 0.597: 64,000
 #   the same                                   0.0005             0.125: 8,000; 0.166: 24,000
-#   none: moments of ImageFeatures (as below)  0.0003             worse: 16,000
+#   none, moments of ImageFeatures matched     0.0003             worse: 16,000
 #
 # So a young discriminator helps for 10,000 images, in small steps. It did not know its images by
 # heart: unseen faces scored as high as those of the training.
@@ -140,9 +144,9 @@ class StyleGAN2Recipe(Recipe):
 # The blur of StyleGAN2's discriminator costs it most of what it could see of so small an image:
 # after 8,000 images it ranks unseen faces above the generator's with an AUROC of 0.589, without the
 # blur of 0.994 (a plain network: 0.989; tests/benchmarks/discriminators.py). From the start without
-# it (--no-discriminator-blurs) samples come closer sooner, at 101 instead of 84 images/s: KID 0.585
-# after 96,000 images (with it 0.74), 0.149 after 240,000 and 0.081 after 384,000 (with it 0.098
-# after 480,000). The bundled discriminator blurs.
+# it (--no-discriminator-blurs) samples come closer sooner, and a step takes some nine tenths of the
+# time: KID 0.585 after 96,000 images (with it 0.74), 0.149 after 240,000 and 0.081 after 384,000
+# (with it 0.098 after 480,000). The bundled discriminator blurs.
 RECIPES: dict[str, StyleGAN2Recipe] = {"stylegan2-celeba": StyleGAN2Recipe(channel_min=32)}
 
 
@@ -316,7 +320,9 @@ class Trainer(loop.Trainer):
             self.check_network(folder, read_config(folder))
             self.start_from(folder, self.arguments.start_images)
         elif state is not None:
-            self.check_network(folder, read_settings(folder))
+            settings = read_settings(folder)
+            self.check_network(folder, settings)
+            self.discriminator.check_blurs(settings.get("discriminator_blurs", True), folder)
             self.load_state(state)
         else:
             raise DataError(
@@ -345,7 +351,7 @@ class Trainer(loop.Trainer):
         self.average.load_state_dict(published.state_dict())
         self.n_steps = images_seen // self.recipe.batch_size
         if (folder / DISCRIMINATOR_NAME).is_file():
-            load_weights(self.discriminator, folder / DISCRIMINATOR_NAME)
+            load_discriminator(self.discriminator, folder / DISCRIMINATOR_NAME)
             return
         alone = self.recipe.discriminator_alone
         self.generator_from = self.images_seen + alone

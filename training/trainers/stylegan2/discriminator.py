@@ -8,8 +8,11 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from safetensors import safe_open
 from torch import Tensor, nn
 
+from hublatent.checkpoint import load_weights
+from hublatent.errors import CheckpointError
 from hublatent.models.layers import GAIN, SLOPE, EqualLinear, channels_by_height
 from hublatent.models.stylegan2 import blur_kernel, blurred
 from hublatent.storage import atomic_path, save_safetensors
@@ -34,6 +37,7 @@ class Discriminator(nn.Module):
         blurs: bool = True,
     ) -> None:
         super().__init__()
+        self.blurs = blurs
         widths = channels_by_height(image_size, channels, channel_base, channel_max, channel_min)
         falling = sorted(widths, reverse=True)
         self.from_rgb = EqualConv(channels, widths[image_size], 1)
@@ -58,6 +62,15 @@ class Discriminator(nn.Module):
             x = F.leaky_relu_(self.last_conv(x, GAIN), SLOPE)  # (B, width, 4, 4)
             x = F.leaky_relu(self.last_linear(x.flatten(1)), SLOPE) * GAIN  # (B, width)
             return self.out(x)  # (B, 1)
+
+    def check_blurs(self, theirs: bool, where: Path) -> None:
+        """Refuse, with a CheckpointError, weights that learned with a blur to do without, or the
+        other way round: they fit, and mean nothing."""
+        if theirs != self.blurs:
+            raise CheckpointError(
+                f"{where}: a discriminator that {'blurs' if theirs else 'does not blur'}; expected "
+                f"the contrary. Give --{'' if theirs else 'no-'}discriminator-blurs."
+            )
 
 
 class ResidualBlock(nn.Module):
@@ -108,12 +121,21 @@ class EqualConv(nn.Module):
 
 
 def save_discriminator(discriminator: Discriminator, path: Path) -> None:
-    """Write a discriminator's weights, atomically."""
+    """Write a discriminator's weights, atomically, and whether it blurs."""
     weights = {
         name: w.detach().cpu().contiguous() for name, w in discriminator.state_dict().items()
     }
     with atomic_path(path) as temporary:
-        save_safetensors(weights, temporary, {"format": "pt"})
+        save_safetensors(weights, temporary, {"format": "pt", "blurs": str(discriminator.blurs)})
+
+
+def load_discriminator(discriminator: Discriminator, path: Path) -> None:
+    """Fill a discriminator from a file; a CheckpointError where it does not fit."""
+    load_weights(discriminator, path)
+    with safe_open(path, framework="pt") as file:
+        # Files that do not say are of before there was a choice.
+        blurs = (file.metadata() or {}).get("blurs", str(True)) == str(True)
+    discriminator.check_blurs(blurs, path)
 
 
 def blur(x: Tensor, padding: int) -> Tensor:
