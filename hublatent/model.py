@@ -60,6 +60,11 @@ class LatentModel(nn.Module, HubModel):
         """Whether `encode` reads an image directly; otherwise use hublatent.project()."""
         return True
 
+    @property
+    def encoder_estimates(self) -> bool:
+        """Whether `encode` only estimates the latents, so that project() comes closer."""
+        return self.has_encoder and "encoder" in self.auxiliary
+
     def encode(self, images: Tensor) -> Tensor:
         """The latents (B, *latent_shape) of images (B, C, H, W) in [-1, 1]; deterministic."""
         raise HublatentError(

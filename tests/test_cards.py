@@ -272,6 +272,27 @@ def test_an_assembled_folder_is_fit_to_be_published(run, tmp_path):
     assert str(tmp_path) not in text
 
 
+def test_what_an_encoders_training_measured_stands_in_the_card(run, model, tmp_path):
+    trained = tmp_path / "runs" / "encoder"
+    trained.mkdir()
+    test = {"mse": 0.0175, "n_images": 997, "refined_mse": 0.0071, "refining_steps": 60,
+            "n_refined": 16}  # fmt: skip
+    results = {
+        "n_parameters": 2_515_616, "images_seen": 70_016, "test": test,
+        "generator": model.fingerprint(), "command": "python training/train_encoder.py",
+    }  # fmt: skip
+    (trained / "results.json").write_text(json.dumps(results))
+    out = assemble(Arguments(run=run, encoder=trained, out=tmp_path / "cards" / "vae-tiny"))
+    text = (out / "README.md").read_text(encoding="utf-8")
+    assert "2,515,616 more parameters" in text
+    assert "| the encoder alone | 0.0175 | 997 |" in text
+    assert "60 steps of `hublatent.project` | 0.0071 | 16 |" in text
+    assert "train_encoder.py" in text and "--encoder runs/encoder" in text
+    (trained / "results.json").write_text(json.dumps({**results, "generator": "0" * 64}))
+    with pytest.raises(DataError, match="another model's encoder"):
+        assemble(Arguments(run=run, encoder=trained))
+
+
 def test_a_refused_card_changes_nothing(run, tmp_path):
     out = assemble(Arguments(run=run, out=tmp_path / "cards" / "vae-tiny"))
     before = {path.name: path.read_bytes() for path in out.iterdir()}

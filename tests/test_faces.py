@@ -42,8 +42,8 @@ def projected(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """A projection that answers at once; returns what it was called with."""
     calls: list[int] = []
 
-    def project(model, images, *, progress, watch):  # type: ignore[no-untyped-def]
-        calls.append(len(images))
+    def project(model, images, *, progress, watch, n_steps=300):  # type: ignore[no-untyped-def]
+        calls.append(n_steps)
         if progress is not None:
             progress(3, 10)
         return SimpleNamespace(latents=model.sample_latents(1))
@@ -68,11 +68,48 @@ def test_an_upload_waits_is_projected_once_and_shows_its_error(
     assert GAN in html("edit.waiting", rows, face.key) and not projected
     for _ in range(2):
         project_missing(shelf, face, ask().models, lambda done, total: steps.append((done, total)))
-    assert projected == [1] and steps == [(3, 10)]
+    assert projected == [300] and steps == [(3, 10)]
     (row,) = compare_edits(shelf, uploaded_face(png_bytes()), ask(models=(GAN,)))
     assert isinstance(row, Edit) and row.still.error is not None and row.still.projected
     assert "Projection: mean squared error" in results_html([row], "Smiling")
     assert html("edit.waiting", [row], face.key) == ""
+
+
+def test_an_encoders_estimate_shows_at_once_and_is_refined(
+    shelf: ModelShelf, projected: list[int]
+) -> None:
+    model, face = shelf.open(GAN).model, uploaded_face(png_bytes())
+    model.add_encoder(4, model.fingerprint())
+    rows = compare_edits(shelf, face, ask())
+    assert all(isinstance(row, Edit) for row in rows) and not projected
+    assert [row.pending for row in rows] == [False, True]
+    assert GAN in html("edit.waiting", rows, face.key)
+    project_missing(shelf, face, ask().models)
+    project_missing(shelf, face, ask().models)
+    assert projected == [60]
+    estimate, refined = rows[1], compare_edits(shelf, face, ask())[1]
+    assert isinstance(estimate, Edit) and isinstance(refined, Edit)
+    assert not refined.pending and refined.key != estimate.key
+    assert not estimate.still.projected and refined.still.projected
+    assert not torch.equal(refined.latents, estimate.latents)
+    alike = latents_of(shelf.open(GAN), face, refined=False)
+    assert torch.equal(alike, estimate.latents)
+    own = drawn_face(shelf.open(GAN), 0)
+    assert not compare_edits(shelf, own, ask(models=(GAN,)))[0].pending
+
+
+def test_an_estimate_that_cannot_be_refined_stays(
+    shelf: ModelShelf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def project(*_: object, **__: object) -> None:
+        raise HublatentError("The projection diverged.")
+
+    monkeypatch.setattr(projection, "project", project)
+    model, face = shelf.open(GAN).model, uploaded_face(png_bytes())
+    model.add_encoder(4, model.fingerprint())
+    project_missing(shelf, face, (GAN,))
+    (row,) = compare_edits(shelf, face, ask(models=(GAN,)))
+    assert isinstance(row, Edit) and not row.pending and not row.still.projected
 
 
 def test_a_failed_projection_is_told_and_not_tried_again(

@@ -10,7 +10,6 @@ from huggingface_hub import ModelCard
 
 import hublatent
 from hublatent.demo.session import EditRequest
-from hublatent.demo.shelf import STORED_LATENTS_NAME
 from hublatent.direction_set import DirectionSet
 from hublatent.hub import DISCRIMINATOR_NAME, PUBLISHED_FILES
 from hublatent.perception.classifier import CELEBA_ATTRIBUTES, AttributeClassifier, split_names
@@ -36,9 +35,7 @@ def folder(request: pytest.FixtureRequest) -> Path:
 def test_it_may_be_published_as_it_is(folder: Path) -> None:
     check_folder(folder)
     present = {path.name for path in folder.iterdir()}
-    only_generators = {DISCRIMINATOR_NAME, STORED_LATENTS_NAME}
-    assert present - only_generators == {*PUBLISHED_FILES} - only_generators
-    assert present & only_generators in (set(), only_generators)
+    assert present - {DISCRIMINATOR_NAME} == {*PUBLISHED_FILES} - {DISCRIMINATOR_NAME}
     assert (
         sum((folder / name).stat().st_size for name in present - {DISCRIMINATOR_NAME}) < MAX_BYTES
     )

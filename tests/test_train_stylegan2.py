@@ -705,6 +705,20 @@ def test_a_fine_tuned_model_says_what_it_started_from(faces: Path, tmp_path: Pat
     command = json.loads((tmp_path / "second" / "results.json").read_text())["command"]
     assert "first" in command.split("--start-from ")[1].split()[0]
     assert "--w-noise 0.2" in command and str(tmp_path) not in command
+    found = [json.loads((tmp_path / n / "results.json").read_text()) for n in ("first", "second")]
+    assert [r["earlier_commands"] for r in found] == [[], [found[0]["command"]]]
+
+
+def test_a_finished_runs_command_has_its_whole_length(
+    faces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    distances = iter([0.3, 0.1, 0.2])  # the second of three is the best
+    monkeypatch.setattr(KernelDistance, "measure", lambda _: next(distances))
+    monkeypatch.setattr(script, "load_feature_network", lambda *_: Colours())
+    words = ("--images", "24", "--kid-every", "8", "--learning-rate-falls-over", "16")
+    train(arguments(faces, tmp_path / "run", *words))
+    results = json.loads((tmp_path / "run" / "results.json").read_text())
+    assert results["images_seen"] == 16 and "--images 24" in results["command"]
 
 
 def test_other_settings_are_refused_and_named(faces: Path, tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ from hublatent.data import FaceDataset
 from hublatent.errors import DataError
 from hublatent.evaluation.rate import rate_and_distortion
 from hublatent.images import save_png
+from hublatent.inversion.projection import project
 from hublatent.models import StyleGAN2
 from hublatent.perception.features import ImageFeatures
 from hublatent.storage import only_writer
@@ -35,7 +36,10 @@ from training.trainers.stylegan2.adversarial import draw_latents
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
+    from hublatent.stats import Ints
+
 N_DRAWN = 24
+N_REFINED, REFINING_STEPS = 16, 60  # test images that projection comes closer to, for the card
 DRAWN_COLUMNS = 8
 
 
@@ -174,18 +178,29 @@ class Trainer(loop.Trainer):
         save_png(loop.contact_sheet(pairs, DRAWN_COLUMNS), path)
 
     def finish(self, journal: loop.Journal) -> dict[str, Any]:
-        """Write the generator with its encoder; returns the error on validation images."""
-        model, validation = self.model.eval(), self.dataset.indices("validation")
+        """Write the generator with its encoder; returns the errors on test images."""
+        model, test = self.model.eval(), self.dataset.indices("test")
         with only_writer(self.arguments.model):
             model.save_pretrained(self.arguments.model)
-        results = self.results(self.encoder)
-        if len(validation):
-            found = rate_and_distortion(model, self.dataset, validation, self.recipe.seed)
-            results["validation_mse"] = found["mse"]
+        results = {**self.results(self.encoder), "generator": model.fingerprint()}
+        if len(test):
+            results["test"] = self._errors(test)
         # Not into the log: a run that is killed right here comes by once more.
         journal.run.save_results(results)
-        print(f"{self.arguments.model}: validation MSE {results.get('validation_mse')}")
+        print(f"{self.arguments.model}: {results.get('test', 'no test images')}")
         return results
+
+    def _errors(self, test: Ints) -> dict[str, float | int]:
+        """Mean squared errors, pixels in [0, 1]: of encoded images, and of some when refined."""
+        some = self.dataset.batch(test[:N_REFINED]).to(self.device)
+        refined = project(self.model, some, n_steps=REFINING_STEPS)
+        return {
+            "mse": rate_and_distortion(self.model, self.dataset, test, self.recipe.seed)["mse"],
+            "n_images": len(test),
+            "refined_mse": float(refined.errors.mean()),
+            "refining_steps": REFINING_STEPS,
+            "n_refined": len(some),
+        }
 
 
 def train(arguments: Arguments) -> dict[str, Any] | None:

@@ -32,7 +32,7 @@ from hublatent.models.stylegan2 import StyleGAN2
 from training.trainers import loop
 from training.trainers.commands import Ranges, Recipe, run_training
 from training.trainers.loop import step_generator
-from training.trainers.run import Run, read_settings
+from training.trainers.run import Run, read_results, read_settings
 from training.trainers.stylegan2 import adversarial as losses
 from training.trainers.stylegan2.augment import AdaptiveProbability, augment
 from training.trainers.stylegan2.discriminator import (
@@ -147,7 +147,9 @@ class StyleGAN2Recipe(Recipe):
 # it (--no-discriminator-blurs) samples come closer sooner, and a step takes some nine tenths of the
 # time: KID 0.585 after 96,000 images (with it 0.74), 0.149 after 240,000 and 0.081 after 384,000
 # (with it 0.098 after 480,000). The bundled discriminator blurs.
-RECIPES: dict[str, StyleGAN2Recipe] = {"stylegan2-celeba": StyleGAN2Recipe(channel_min=32)}
+RECIPES: dict[str, StyleGAN2Recipe] = {
+    "stylegan2-celeba": StyleGAN2Recipe(channel_min=32, discriminator_blurs=False)
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -375,6 +377,9 @@ class Trainer(loop.Trainer):
         self._draw(journal.run.folder)
         if self.distance is None:
             self._save_results(journal.run, None)
+        elif found := read_results(journal.run.folder):
+            # Only a run of this length has this learning rate at its best model.
+            journal.run.save_results({**found, "command": self._command(self.n_images)})
         print(f"{journal.run.folder / LATEST_FOLDER}: the model after {self.images_seen:,} images")
         return {}
 
@@ -408,14 +413,23 @@ class Trainer(loop.Trainer):
 
     def _save_results(self, run: Run, validation: dict[str, float] | None) -> None:
         """Write what a card says of the averaged model, which has just been saved."""
-        how = {**self.choice, "images": self.images_seen}
+        folder = self.arguments.start_from
+        earlier = read_results(folder) if folder else {}
         results = {
-            "command": self.arguments.command("training/train_stylegan2.py", RECIPES, **how),
+            "earlier_commands": [*earlier.get("earlier_commands", ()), earlier["command"]]
+            if earlier
+            else [],
+            "command": self._command(self.images_seen),
             "fingerprint": self.average.fingerprint(),
             **self.results(self.average),
             "validation": validation,
         }
         run.save_results(results)
+
+    def _command(self, n_images: int) -> str:
+        """What trains the same again, for so many images."""
+        how = {**self.choice, "images": n_images}
+        return self.arguments.command("training/train_stylegan2.py", RECIPES, **how)
 
 
 def load_feature_network(folder: Path | None, device: torch.device) -> FeatureNetwork | None:

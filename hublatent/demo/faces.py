@@ -30,6 +30,7 @@ SAMPLE_SEEDS = tuple(range(8))
 
 Progress = Callable[[int, int], None]
 Watch = Callable[[Image.Image], None]
+PROJECTION_STEPS, REFINING_STEPS = 300, 60  # without and with an encoder's estimate to start from
 WATCHED = 10  # every so many steps of a projection its picture is drawn
 DECODED_PIXELS = 2**17  # that are decoded at once: large pictures one after the other
 
@@ -153,8 +154,11 @@ def sample_faces(source: OpenModel) -> list[Face]:
 
 
 @torch.inference_mode()
-def latents_of(opened: OpenModel, face: Face) -> Tensor:
+def latents_of(opened: OpenModel, face: Face, refined: bool = True) -> Tensor:
     """A face's latents (1, *latent_shape) in a model: its own, stored, encoded or projected.
+
+    Of an encoder's estimate those `refined` by projection, where they are known; without, all faces
+    are read alike.
 
     Raises:
         NotProjectedError: `project_missing` has to look for them first, which takes a while.
@@ -165,11 +169,11 @@ def latents_of(opened: OpenModel, face: Face) -> Tensor:
     model = opened.model
     if face.key in opened.stored_latents:  # found by projection, which comes closer
         return opened.stored_latents[face.key].to(model.latent_mean).unsqueeze(0)
-    if model.has_encoder:
+    found = opened.projections.find(face.key)
+    if model.has_encoder and not (refined and isinstance(found, Tensor)):
         return opened.memory.get(
             ("latents", face.key), lambda: model.encode(images_of(model, face))
         )
-    found = opened.projections.find(face.key)
     if found is None:
         raise NotProjectedError(f"{opened.name} has yet to find this face in its latent space.")
     if isinstance(found, HublatentError):
@@ -188,14 +192,21 @@ def is_pending(opened: OpenModel, face: Face) -> bool:
     return False
 
 
+def is_estimate(opened: OpenModel, face: Face) -> bool:
+    """Whether a face's latents are an encoder's estimate, which nobody has yet refined."""
+    known = opened.drew(face.key) or face.key in opened.stored_latents
+    tried = opened.projections.find(face.key) is not None
+    return opened.model.encoder_estimates and not known and not tried
+
+
 def project_missing(
     shelf: ModelShelf, face: Face, names: Sequence[str], progress: Progress | None = None,
     watch: Watch | None = None,
 ) -> None:  # fmt: skip
     """Find a face in those of the models that do not know it; `latents_of` then does, or why not.
 
-    One projection goes on at a time. `progress` gets the steps done and those in all, for each
-    model anew; `watch` now and then what is found so far.
+    Encoders' estimates are refined. One projection goes on at a time. `progress` gets the steps
+    done and those in all, for each model anew; `watch` now and then what is found so far.
     """
     from hublatent.inversion.projection import project
 
@@ -209,12 +220,16 @@ def project_missing(
     for opened in shelf.open_all(names):
         model = opened.model
         with shelf.projecting:
-            if not is_pending(opened, face):
+            refines = is_estimate(opened, face)
+            if not refines and not is_pending(opened, face):
                 continue
             try:
                 images, watched = images_of(model, face), partial(show, model)
-                found = project(model, images, progress=progress, watch=watched).latents
-                opened.projections.put(face.key, found.detach().to(model.latent_mean))
+                found = project(
+                    model, images, progress=progress, watch=watched,
+                    n_steps=REFINING_STEPS if refines else PROJECTION_STEPS,
+                )  # fmt: skip
+                opened.projections.put(face.key, found.latents.detach().to(model.latent_mean))
             except StoppedError:
                 raise
             except HublatentError as error:

@@ -115,8 +115,11 @@ def make_directions(
             )
 
     def find(opened: OpenModel) -> Direction:
-        heaps = [torch.cat([latents_of(opened, f) for f in h]) for h in (with_it, without_it)]
-        return discover_from_few(name, *heaps, model=opened.model)
+        with_latents, without_latents = (
+            torch.cat([latents_of(opened, face, refined=False) for face in heap])
+            for heap in (with_it, without_it)
+        )
+        return discover_from_few(name, with_latents, without_latents, model=opened.model)
 
     return _in_every_model(shelf, models, find)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 from urllib.parse import quote
 
 import torch
@@ -221,7 +221,7 @@ class Edit:
     images: Tensor = field(init=False)  # (1, C, H, W), edited
     logits: Floats | None = None  # (K,), that the classifier reads of them
     verdict: Verdict | None = None  # the edit in words; None where no judge is here
-    pending: ClassVar[bool] = False
+    pending: bool = False  # whether the latents are an estimate that projection would refine
 
     @property
     def model(self) -> str:
@@ -232,7 +232,7 @@ class Edit:
     def key(self) -> str:
         """Names what does not depend on the strength: the same key, the same `still`."""
         weights = self.opened.fingerprint[:16]
-        return f"{self.model} {weights} {self.face.key} {self.request.wanted}"
+        return f"{self.model} {weights} {self.face.key} {self.pending} {self.request.wanted}"
 
     @property
     def safe(self) -> tuple[float, float]:
@@ -346,13 +346,16 @@ def _direction(opened: OpenModel, *wanted: Any) -> Direction:
 
 def _begin(opened: OpenModel, judges: Judges, face: Face, request: EditRequest) -> Edit:
     """What an edit needs, and how far it is to go as far as the sweep tells."""
+    pending = faces.is_estimate(opened, face)
     direction, latents = _direction(opened, *request.wanted), latents_of(opened, face)
     still = opened.memory.get(
-        ("still", face.key, *request.wanted),
+        ("still", face.key, pending, *request.wanted),
         lambda: _still(opened, judges, face, latents, direction),
     )
     strength, reached = _strength(request, latents, direction, still.sweep)
-    return Edit(opened, request, face, direction, latents, still, strength, reached)
+    return Edit(
+        opened, request, face, direction, latents, still, strength, reached, pending=pending
+    )
 
 
 def _draw(judges: Judges, edits: Sequence[Edit]) -> None:
@@ -420,7 +423,8 @@ def _still(
     if not opened.drew(face.key):
         error = float(((faces.images_of(model, face) - unedited) / 2).square().mean())
     frames = [fit(frame, 1, FRAME_SIDE) for frame in to_pil(drawn[verdicts.FRAMES])]
-    projected = error is not None and not model.has_encoder
+    refined = isinstance(opened.projections.find(face.key), Tensor)
+    projected = error is not None and (refined or not model.has_encoder)
     lowest = opened.memory.get("lowest confidence", lambda: judges.lowest_confidence(model))
     sweep = judges.read_sweep(drawn, direction.attribute, lowest)
     redrawn = fit(to_pil(unedited)[0], 1, SHOWN_SIDE)

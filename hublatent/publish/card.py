@@ -43,7 +43,7 @@ RECIPE_KEY = "hublatent_recipe"
 TASK = "unconditional-image-generation"
 CLASSIFIER_TASK = "image-classification"
 UNMEASURED = dict.fromkeys(
-    ("n_parameters", "preprocessing", "torch", "data", "test", "recipe", "validation")
+    ("n_parameters", "preprocessing", "torch", "data", "test", "recipe", "validation", "encoder")
 )
 GROUPS = ("Male", "Young", "Pale_Skin", "Eyeglasses", "Bald")  # attributes that part people
 

@@ -47,6 +47,7 @@ class Arguments:
     out: Path | None = None  # the folder to write; by default model_cards/ and the run's name
     # folder of a model whose directions, found on the same data, are compared with
     baseline: Path | None = None
+    encoder: Path | None = None  # the run of train_encoder.py that gave the model its encoder
     source: str = ""  # what the card's example loads; by default model_cards/ and the name
     seed: int = 0  # of the samples
     sample_rows: int = 1  # rows of eight samples; the last is edited
@@ -86,6 +87,14 @@ def baselines(folder: Path, seed: int) -> dict[str, DirectionSet]:
     return {model.architecture: directions}
 
 
+def read_encoder(run: Path, model: LatentModel) -> dict[str, Any]:
+    """What train_encoder.py wrote of a generator's encoder."""
+    found = read_json(run / RESULTS_NAME, "train_encoder.py")
+    if "generator" not in found or not model.matches(found["generator"]):
+        raise DataError(f"{run} is about another model's encoder.")
+    return found
+
+
 def style_sentence(results: Mapping[str, Any]) -> str:
     """What an LSA-VAE's style part gives away of the attributes; empty for other models."""
     accuracy = "{value:.3f} ({low:.3f} to {high:.3f})".format
@@ -106,7 +115,11 @@ def gather(arguments: Arguments, model: LatentModel) -> CardInput:
     """Collect what the commands have measured."""
     folder = arguments.run / arguments.model
     results = read_json(arguments.run / RESULTS_NAME, "the script that trained the model")
-    commands = [results["command"]] if "command" in results else []
+    commands = results.get("earlier_commands", [])
+    commands += [results["command"]] if "command" in results else []
+    if arguments.encoder is not None:
+        results["encoder"] = read_encoder(arguments.encoder, model)
+        commands.append(results["encoder"]["command"])
     of_directions: dict[str, Any] = {}
     if (folder / DIRECTIONS_NAME).is_file():
         directions, found = read_found(folder, model)
@@ -119,6 +132,8 @@ def gather(arguments: Arguments, model: LatentModel) -> CardInput:
         if arguments.baseline is not None:
             of_directions["baselines"] = baselines(arguments.baseline, found["seed"])
     own = {"run": f"runs/{arguments.run.resolve().name}", "seed": arguments.seed, "source": None}
+    if arguments.encoder is not None:
+        own["encoder"] = f"runs/{arguments.encoder.resolve().name}"
     commands.append(command_of("training/cards/make_card.py", arguments, **own))
     return CardInput(
         repo=arguments.source or f"{CARDS}/{(arguments.out or arguments.run).resolve().name}",

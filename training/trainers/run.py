@@ -90,6 +90,12 @@ class Run:
         write_text(path, "".join(kept))
 
 
+def read_results(folder: Path) -> dict[str, Any]:
+    """What a run has written for make_card.py; empty where it has not."""
+    path = folder / RESULTS_NAME
+    return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else {}
+
+
 def read_settings(folder: Path) -> dict[str, Any]:
     """The settings of a run."""
     return dict(json.loads((folder / SETTINGS_NAME).read_text(encoding="utf-8")))
