@@ -48,6 +48,7 @@ def main() -> None:
     parser.add_argument("--data", required=True)
     parser.add_argument("--faces", type=int, default=64, help="test faces that are refined")
     parser.add_argument("--steps", type=int, default=60, help="of refining")
+    parser.add_argument("--precision", default="fp32", choices=["fp32", "bf16"], help="of refining")
     parser.add_argument("--slow", type=int, default=2, help="faces projected one at a time")
     parser.add_argument("--slow-steps", type=int, default=1000)
     parser.add_argument("--read", action="store_true", help="read Eyeglasses too; encodes all")
@@ -73,7 +74,8 @@ def main() -> None:
         print(f"Eyeglasses read from encoded latents: {score['accuracy']}")
 
     some = faces[: given.faces]
-    seconds, refined = timed(lambda: hublatent.project(model, some, n_steps=given.steps))
+    descent = {"n_steps": given.steps, "precision": given.precision}
+    seconds, refined = timed(lambda: hublatent.project(model, some, **descent))
     print(f"after {given.steps} steps, {len(some)} faces: {float(refined.errors.mean()):.4f}, "
           f"{seconds / len(some):.2f} s a face")  # fmt: skip
 
