@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -128,6 +129,10 @@ def test_training_lowers_the_loss_and_a_killed_run_goes_on_exactly(
     whole, resumed = (hublatent.load(tmp_path / name) for name in ("whole", "killed"))
     for name, weight in whole.state_dict().items():
         assert torch.equal(weight, resumed.state_dict()[name]), name
+    results = json.loads((tmp_path / "run-whole" / "results.json").read_text())
+    assert results["generator"] == generator.fingerprint()
+    assert "train_encoder.py" in results["command"] and "--width 4" in results["command"]
+    assert str(tmp_path) not in results["command"]
     state = Run(tmp_path / "run-whole").load_state()
     assert state is not None and state["n_steps"] == 8
 

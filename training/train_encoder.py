@@ -182,7 +182,11 @@ class Trainer(loop.Trainer):
         model, test = self.model.eval(), self.dataset.indices("test")
         with only_writer(self.arguments.model):
             model.save_pretrained(self.arguments.model)
-        results = {**self.results(self.encoder), "generator": model.fingerprint()}
+        results = {
+            "command": self.arguments.command("training/train_encoder.py", RECIPES, **self.choice),
+            "generator": model.fingerprint(),
+            **self.results(self.encoder),
+        }
         if len(test):
             results["test"] = self._errors(test)
         # Not into the log: a run that is killed right here comes by once more.

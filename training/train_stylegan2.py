@@ -122,31 +122,21 @@ class StyleGAN2Recipe(Recipe):
 # shape served all codes after 67,000 images; without it from 80,000 on, samples at 96,000 were
 # further from the faces (KID 1.08) than with it (0.74).
 #
-# Trained on from 480,000 images, without the discriminator it had grown up with (KID 0.098 before):
+# The blur of StyleGAN2's discriminator hides most of so small an image from it: see
+# tests/benchmarks/discriminators.py. KID after so many images:
 #
-#   discriminator                              generator's rate   KID after so many images of both
-#   12,000 alone, and heads on ImageFeatures   0.0025             0.109: 3,200; 0.122: 19,200
-#   100,000 alone                              0.0025             0.198: 20,000
-#   the same                                   0.00025            0.090: 10,000; 0.105: 30,000
-#   heads on ImageFeatures alone               0.0003             0.095: 4,000; 0.098: 8,000
-#   24,000 more alone, r1_gamma 0.1            0.000375           0.093: 8,000; 0.138: 28,000
-#   40,000 more, r1_gamma 0.1, rate 0.0006     0.00015            0.098: 4,000; 0.110: 12,000
-#   on a GPU in batches of 128, r1_gamma 0.1   0.002              0.147: 34,000; 0.29: 85,000
-#   the bundled one, r1_gamma 0.1              0.00025            0.102: 5,000; 0.097: 10,000
-#   the same, r1_gamma 0.05                    0.0025             0.309: 20,000; 0.376: 60,000
-#   one that does not blur, r1_gamma 0.05      0.0025             0.131: 8,000; 0.597: 64,000
-#   the same                                   0.0005             0.125: 8,000; 0.166: 24,000
-#   none, moments of ImageFeatures matched     0.0003             worse: 16,000
+#   images     with the blur   without
+#    96,000    0.74            0.585
+#   240,000                    0.149
+#   384,000                    0.081
+#   480,000    0.098           0.063
+#   560,000                    0.053, r1_gamma 0.1 from 494,464 on
+#   672,000                    0.042, at a rate that falls from 552,000 on
+#   752,000                    0.060, where it is 0
 #
-# So a young discriminator helps for 10,000 images, in small steps. It did not know its images by
-# heart: unseen faces scored as high as those of the training.
-#
-# The blur of StyleGAN2's discriminator costs it most of what it could see of so small an image:
-# after 8,000 images it ranks unseen faces above the generator's with an AUROC of 0.589, without the
-# blur of 0.994 (a plain network: 0.989; tests/benchmarks/discriminators.py). From the start without
-# it (--no-discriminator-blurs) samples come closer sooner, and a step takes some nine tenths of the
-# time: KID 0.585 after 96,000 images (with it 0.74), 0.149 after 240,000 and 0.081 after 384,000
-# (with it 0.098 after 480,000). The bundled discriminator blurs.
+# So the rate may fall to two fifths and no further. The generator of 480,000 images with the blur
+# could not be trained on: eleven ways (other discriminators, heads on ImageFeatures, their moments,
+# smaller rates) came to 0.090 at best and mostly ended worse.
 RECIPES: dict[str, StyleGAN2Recipe] = {
     "stylegan2-celeba": StyleGAN2Recipe(channel_min=32, discriminator_blurs=False)
 }

@@ -29,8 +29,8 @@ from hublatent.stats import Floats
 # In units of the detector's logit: a logistic regression on 20 strips of StyleGAN2's faces that
 # three readers had labelled by eye, rounded. Nobody would call a face above it broken.
 WHOLE_ABOVE = 1.5
-# Blurry models' faces survive more: below this two readers of 200 strips of all models call a face
-# broken, as chosen on one half of the strips (model_cards/comparison/by_eye.md has the other).
+# Blurry models' faces survive more: below this two readers of 200 strips of all models called a
+# face broken. model_cards/comparison/by_eye.md has 166 other strips, which had no part in that.
 BROKEN_BELOW = -11.5
 LOSS_WEIGHT, DAMAGE_WEIGHT = 0.4, 4.0
 # Of face-identity; 99% of strangers are nearer to each other.

@@ -53,7 +53,7 @@ PER_SHEET, SIDE = 10, 112
 KEY_NAME, REPORT_NAME = "strips.csv", "by_eye.md"
 REPORT = """# Edits judged by eye
 
-{n} strips of edited samples of all models, as many that the program calls strong, decohered and
+{n} strips of edited samples of all models, of those that the program calls strong, decohered and
 borderline, on sheets that name neither model nor verdict. Each was labelled by the first picture at
 which the attribute is there, and at which the face is one no more; outcomes follow by rule. Broken
 below {threshold:g} agrees best with the labels on one half of the strips; it is reported on the
