@@ -251,7 +251,9 @@ def _head_of(given: CardInput) -> ModelCardData:
 
 def _eval_results(given: CardInput) -> Iterator[EvalResult]:
     """For the head: the reconstruction error, and how well attributes are read."""
-    test, dataset = given.results.get("test") or {}, (given.datasets or ["unknown"])[0]
+    encoder = given.results.get("encoder") or {}
+    test = given.results.get("test") or encoder.get("test") or {}
+    dataset = (given.datasets or ["unknown"])[0]
     if "mse" in test:
         yield _eval_result("Reconstruction", dataset, "test", "MSE, pixels in [0, 1]", test["mse"])
     if given.kind == "classifier" and test.get("mean", {}).get("auroc"):

@@ -21,13 +21,19 @@ def of_headline(directions: DirectionSet | None) -> list[Direction]:
 
 
 def best_of_each(directions: Iterable[Direction]) -> list[Direction]:
-    """One direction of each attribute: of the method that edits best, if it is there."""
+    """One direction of each attribute: found in encoded images, of the method that edits best, if
+    there is one.
+    """
     rank = {method: i for i, method in enumerate(EXAMPLE_METHODS)}
+
+    def order(direction: Direction) -> tuple[bool, int]:
+        elsewhere = direction.origin is not None and direction.origin.kind != "encoded"
+        return elsewhere, rank.get(direction.method, len(rank))
+
     best: dict[str, Direction] = {}
     for direction in directions:
         known = best.setdefault(direction.attribute, direction)
-        if rank.get(direction.method, len(rank)) < rank.get(known.method, len(rank)):
-            best[direction.attribute] = direction
+        best[direction.attribute] = min(known, direction, key=order)
     return list(best.values())
 
 

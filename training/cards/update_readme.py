@@ -126,8 +126,9 @@ def table(folders: Sequence[Path]) -> Markup:
             for found in results
         }
         # Scores on a model's own samples would not compare with those on real faces.
-        projects = any("svm-projected " in name for name in measured)
-        method = "svm-projected" if projects else "svm"
+        methods = {name.partition(".")[2].partition(" ")[0] for name in measured}
+        encodes = "svm-sampled" in methods or "svm-projected" not in methods
+        method = "svm" if encodes else "svm-projected"
         digits = {"mse": 4, **{f"{name}.{method} accuracy": 3 for name in ATTRIBUTES}}
         shown = ("–" if n not in measured else f"{measured[n]:.{d}f}" for n, d in digits.items())
         rows.append([Markup(f"[{folder.name}]({folder.as_posix()})"), *shown])
