@@ -187,6 +187,17 @@ def test_a_model_without_encoder_results_or_directions_has_a_card():
     assert ModelCard(text).data.license_name == "some-terms"
 
 
+def test_a_direction_of_encoded_images_is_shown_before_one_of_samples(model):
+    kinds = [("sampled", "joint"), ("encoded", "svm"), ("encoded", "joint")]
+    found = [
+        replace(direction, attribute="Male", method=method, origin=Origin(kind, "faces"))
+        for direction, (kind, method) in zip(scored(model), kinds, strict=False)
+    ]
+    for order in (found, found[::-1]):
+        (best,) = best_of_each(order)
+        assert best.origin.kind == "encoded" and best.method == "joint"
+
+
 def test_results_of_several_data_sets_may_alternate(model):
     """The head gathers what it holds by data set, whatever the order of the directions."""
     origins = (
