@@ -604,15 +604,15 @@ def test_another_run_can_be_fine_tuned_with_noise_on_w(faces: Path, tmp_path: Pa
 def test_no_discriminator_goes_on_with_another_blur_than_it_learned_with(
     faces: Path, tmp_path: Path
 ) -> None:
-    train(arguments(faces, tmp_path / "first", "--images", "16", "--no-discriminator-blurs"))
+    train(arguments(faces, tmp_path / "first", "--images", "16"))
     for number, folder in enumerate((tmp_path / "first", tmp_path / "first" / "latest")):
         options = ("--start-from", str(folder), "--images", "32")
         with pytest.raises(CheckpointError, match=r"not blur.*--no-discriminator-blurs"):
-            train(arguments(faces, tmp_path / f"refused-{number}", *options))
-        out = tmp_path / f"taken-{number}"
-        train(arguments(faces, out, *options, "--no-discriminator-blurs"))
+            out = tmp_path / f"refused-{number}"
+            train(arguments(faces, out, *options, "--discriminator-blurs"))
+        train(arguments(faces, tmp_path / f"taken-{number}", *options))
     with pytest.raises(DataError, match="discriminator_blurs"):
-        train(arguments(faces, tmp_path / "first", "--images", "32"))
+        train(arguments(faces, tmp_path / "first", "--images", "32", "--discriminator-blurs"))
 
 
 # --- several processes ----------------------------------------------------------------------------
