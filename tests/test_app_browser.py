@@ -96,7 +96,7 @@ def open_page(page: Any, address: str) -> None:
 
 
 def wait_for_query(page: Any, part: str) -> None:
-    # The whole of it: seed=2 is not seed=26.
+    # The whole of it: seed=2 is not seed=21.
     page.wait_for_function("part => location.search.split(/[?&]/).includes(part)", arg=part)
 
 

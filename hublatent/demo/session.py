@@ -31,7 +31,7 @@ from hublatent.stats import Floats
 MAX_ROWS = 8  # models, and attributes that are held
 MAX_NAME = 200  # letters of a model's path, an attribute and the like
 # What the page shows first: an edit that every bundled model can do.
-DEFAULT_ATTRIBUTE, DEFAULT_SEED = "Smiling", 26
+DEFAULT_ATTRIBUTE, DEFAULT_SEED = "Smiling", 129
 AS_FOUND = "as found"  # the layers that a direction has of itself
 Answer = TypeVar("Answer")
 # Pictures are kept no wider than they are shown, whatever size a model draws.
