@@ -25,6 +25,7 @@ from hublatent.data import FaceDataset
 from hublatent.errors import DataError
 from hublatent.evaluation.rate import rate_and_distortion
 from hublatent.images import save_png
+from hublatent.inversion.optimiser import REFINING_STEPS
 from hublatent.inversion.projection import project
 from hublatent.models import StyleGAN2
 from hublatent.perception.features import ImageFeatures
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
     from hublatent.stats import Ints
 
 N_DRAWN = 24
-N_REFINED, REFINING_STEPS = 16, 60  # test images that projection comes closer to, for the card
+N_REFINED = 16  # test images that projection comes closer to, for the card
 DRAWN_COLUMNS = 8
 
 

@@ -135,9 +135,9 @@ class StyleGAN2Recipe(Recipe):
 #   672,000                    0.042, at two fifths of the rate, which falls since 552,000
 #   752,000                    0.060, where it is 0
 #
-# The generator of 480,000 images with the blur
-# could not be trained on: eleven ways (other discriminators, heads on ImageFeatures, their moments,
-# smaller rates) came to 0.090 at best and mostly ended worse.
+# The generator of 480,000 images with the blur could not be trained on: eleven ways (other
+# discriminators, heads on ImageFeatures, their moments, smaller rates) came to 0.090 at best and
+# mostly ended worse.
 RECIPES: dict[str, StyleGAN2Recipe] = {
     "stylegan2-celeba": StyleGAN2Recipe(channel_min=32, discriminator_blurs=False)
 }
@@ -406,10 +406,9 @@ class Trainer(loop.Trainer):
         """Write what a card says of the averaged model, which has just been saved."""
         folder = self.arguments.start_from
         earlier = read_results(folder) if folder else {}
+        commands = [*earlier.get("earlier_commands", ()), earlier["command"]] if earlier else []
         results = {
-            "earlier_commands": [*earlier.get("earlier_commands", ()), earlier["command"]]
-            if earlier
-            else [],
+            "earlier_commands": commands,
             "command": self._command(self.images_seen),
             "fingerprint": self.average.fingerprint(),
             **self.results(self.average),

@@ -30,7 +30,6 @@ SAMPLE_SEEDS = tuple(range(8))
 
 Progress = Callable[[int, int], None]
 Watch = Callable[[Image.Image], None]
-PROJECTION_STEPS, REFINING_STEPS = 300, 60  # without and with an encoder's estimate to start from
 WATCHED = 10  # every so many steps of a projection its picture is drawn
 DECODED_PIXELS = 2**17  # that are decoded at once: large pictures one after the other
 
@@ -208,6 +207,7 @@ def project_missing(
     Encoders' estimates are refined. One projection goes on at a time. `progress` gets the steps
     done and those in all, for each model anew; `watch` now and then what is found so far.
     """
+    from hublatent.inversion.optimiser import REFINING_STEPS, DescentSettings
     from hublatent.inversion.projection import project
 
     step = itertools.count()
@@ -227,7 +227,7 @@ def project_missing(
                 images, watched = images_of(model, face), partial(show, model)
                 found = project(
                     model, images, progress=progress, watch=watched,
-                    n_steps=REFINING_STEPS if refines else PROJECTION_STEPS,
+                    n_steps=REFINING_STEPS if refines else DescentSettings.n_steps,
                 )  # fmt: skip
                 opened.projections.put(face.key, found.latents.detach().to(model.latent_mean))
             except StoppedError:

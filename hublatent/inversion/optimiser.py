@@ -32,6 +32,7 @@ NOISE_WEIGHT = 1e5
 # the code, and the picture that is finally drawn with the model's own maps is a worse one.
 NOISE_RATE = 0.1
 SMALLEST_NOISE_MAP = 8  # the pyramid of the regularisation ends there
+REFINING_STEPS = 60  # that an encoder's estimate gets
 # An image has converged when its loss has not fallen by this much in so large a share of the steps.
 TOLERANCE, PATIENCE = 0.005, 0.1
 

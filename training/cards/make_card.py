@@ -115,7 +115,7 @@ def gather(arguments: Arguments, model: LatentModel) -> CardInput:
     """Collect what the commands have measured."""
     folder = arguments.run / arguments.model
     results = read_json(arguments.run / RESULTS_NAME, "the script that trained the model")
-    commands = results.get("earlier_commands", [])
+    commands = [*results.get("earlier_commands", ())]
     commands += [results["command"]] if "command" in results else []
     if arguments.encoder is not None:
         results["encoder"] = read_encoder(arguments.encoder, model)
